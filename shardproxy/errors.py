@@ -1,0 +1,105 @@
+"""Every error that shardproxy raises on purpose, in one tree.
+
+    ShardproxyError
+    ├── ConfigError              the operator's file is wrong
+    ├── ProtocolError            bytes that are not the MySQL protocol
+    │   ├── LocalProtocolError   we were about to send them
+    │   └── RemoteProtocolError  the peer sent them
+    ├── SqlError                 an answer to one statement: MySQL number, SQLSTATE, message
+    │   ├── UnsupportedError     rung 4 of the ladder: cannot be answered exactly
+    │   ├── RouteError           the values at hand lead to no shard, or to too many
+    │   ├── SessionError         the session's state forbids it (pinned, other shard's transaction)
+    │   └── AccessError          rejected authentication or privilege; terminal for a handshake
+    └── BackendError             a server behind us
+        ├── PoolTimeout          no connection became free in time; names the pool
+        ├── BackendUnavailable   no server of the wanted role is healthy
+        └── BackendLost          a connection broke before its answer was whole
+
+Numbers of our own are 9100–9199 with SQLSTATE HY000, listed in docs/sql.md; where MySQL has a number for the very
+thing (1045 access denied, 1047 unknown command, 1064 syntax, 1046 no database), that number is used.
+"""
+
+from __future__ import annotations
+
+
+class ShardproxyError(Exception):
+    """Root of the tree. `str(error)` is one line fit for a user: what, where, what to do next."""
+
+
+class ConfigError(ShardproxyError):
+    """The configuration file is wrong; the message names file, key path, what was found and what was expected."""
+
+
+class ProtocolError(ShardproxyError):
+    """Bytes that violate the protocol."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We were about to send something invalid: a defect of ours."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something invalid: its connection cannot go on."""
+
+
+class SqlError(ShardproxyError):
+    """The answer to one statement. Attributes: `code` (MySQL error number), `sqlstate` (5 characters)."""
+
+    code = 1105
+    sqlstate = "HY000"
+
+    def __init__(self, message: str, code: int | None = None, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+        if sqlstate is not None:
+            self.sqlstate = sqlstate
+
+
+class UnsupportedError(SqlError):
+    """The statement cannot be answered exactly as one MySQL would (rung 4)."""
+
+    code = 9100
+
+
+class RouteError(SqlError):
+    """The values at hand lead to no shard, or to more shards than the statement may touch."""
+
+    code = 9101
+
+
+class SessionError(SqlError):
+    """The session's state (a pin, an open transaction) does not allow the statement."""
+
+    code = 9102
+
+
+class AccessError(SqlError):
+    """Rejected: wrong user, password, or right."""
+
+    code = 1045
+    sqlstate = "28000"
+
+
+class BackendError(SqlError):
+    """A server behind the proxy could not do it."""
+
+    code = 9110
+
+
+class PoolTimeout(BackendError):
+    """No connection of the pool became free within the wait limit."""
+
+    code = 9111
+
+
+class BackendUnavailable(BackendError):
+    """No healthy server of the wanted role."""
+
+    code = 9112
+
+
+class BackendLost(BackendError):
+    """The server connection broke before its answer was whole; whether a write happened is unknown."""
+
+    code = 9113

@@ -1,0 +1,208 @@
+"""What the planner says about a digest. Planned once, routed many times with the values at hand.
+
+A plan never holds a literal's value, only its position: `Value(index)` is entry `index` of the list of literals that
+`sql.digest.scan` takes out of the text (`?` markers of a prepared statement count as literals in that list).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+
+from shardproxy.topology.model import Keyspace
+
+
+class Opcode(Enum):
+    """How the statement meets the shards (the words of Vitess)."""
+
+    UNSHARDED = "Unsharded"  # tables of one fixed shard
+    EQUAL_UNIQUE = "EqualUnique"  # one key value
+    IN = "In"  # a list of key values
+    RANGE = "Range"  # bounds on the key
+    SCATTER = "Scatter"  # every shard of the keyspace
+    REFERENCE = "Reference"  # reads: any shard; writes: every shard
+    SCRATCH = "Scratch"
+    NONE = "None"  # no table: any server, or the proxy itself
+
+
+class Rung(IntEnum):
+    """The ladder of DESIGN 5."""
+
+    ONE_SHARD = 1
+    MERGE = 2
+    SCRATCH = 3
+    ERROR = 4
+
+
+class StatementKind(Enum):
+    """What the statement is, as far as the session and the executor must tell them apart."""
+
+    SELECT = "SELECT"  # also VALUES, TABLE, WITH … SELECT
+    INSERT = "INSERT"
+    REPLACE = "REPLACE"
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+    BEGIN = "BEGIN"  # BEGIN, START TRANSACTION …
+    COMMIT = "COMMIT"  # without AND CHAIN / RELEASE
+    ROLLBACK = "ROLLBACK"  # without TO SAVEPOINT / AND CHAIN / RELEASE
+    SAVEPOINT = "SAVEPOINT"  # SAVEPOINT x, RELEASE SAVEPOINT x, ROLLBACK TO [SAVEPOINT] x
+    SET = "SET"  # SET of session variables, NAMES, CHARACTER SET
+    SET_TRANSACTION = "SET TRANSACTION"  # the next transaction only (no SESSION/GLOBAL keyword)
+    USE = "USE"
+    SHOW = "SHOW"  # metadata that any shard answers alike
+    SHOW_WARNINGS = "SHOW WARNINGS"  # SHOW WARNINGS | ERRORS | COUNT(*) …, answered from the session
+    DESCRIBE = "DESCRIBE"  # DESC t, EXPLAIN t
+    EXPLAIN = "EXPLAIN"  # EXPLAIN SELECT …: goes where the statement would
+    DDL = "DDL"  # CREATE/ALTER/DROP/TRUNCATE/RENAME on tables: every shard of the keyspace in order
+    KILL = "KILL"
+    DO = "DO"
+    CALL = "CALL"
+    LOCK_TABLES = "LOCK TABLES"  # and UNLOCK TABLES
+    PREPARE = "PREPARE"  # SQL-level PREPARE/EXECUTE/DEALLOCATE
+    ADMIN = "ADMIN"  # ANALYZE/CHECK/OPTIMIZE/FLUSH/GRANT …: refused
+    EMPTY = "EMPTY"  # nothing but comments and blanks
+    OTHER = "OTHER"
+
+
+class PinReason(Enum):
+    """Why a session must keep its server connection: state that no other connection has."""
+
+    USER_VARIABLE = "user variable"
+    TEMPORARY_TABLE = "temporary table"
+    NAMED_LOCK = "GET_LOCK"
+    LOCK_TABLES = "LOCK TABLES"
+    FOUND_ROWS = "SQL_CALC_FOUND_ROWS"
+    SQL_PREPARE = "PREPARE statement"
+    UNKNOWN_VARIABLE = "SET of a variable that is not carried"
+    UNKNOWN_FUNCTION = "function that may change the session"
+    PROCEDURE = "CALL"
+    LAST_INSERT_ID = "LAST_INSERT_ID(expr)"
+    HANDLER = "HANDLER"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The literal at `index` of the statement's literal list; `negative` when a unary minus stands before it."""
+
+    index: int
+    negative: bool = False
+
+
+# ── conditions on the key of one group of co-located tables ──────────────────────────────────────────────────────
+# A condition is an upper bound on where rows can be: evaluating it gives a superset of the shards with matching rows.
+
+
+@dataclass(frozen=True, slots=True)
+class Anywhere:
+    """No usable condition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nowhere:
+    """Provably no row (key = NULL, key IN (NULL)): any one shard gives the exact empty answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyIn:
+    """key = value (one entry) or key IN (values)."""
+
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBetween:
+    """Bounds on the key, each None when open. `*_open` means strict (< or >)."""
+
+    low: Value | None
+    high: Value | None
+    low_open: bool = False
+    high_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    parts: tuple[Condition, ...]
+
+
+Condition = Anywhere | Nowhere | KeyIn | KeyBetween | AllOf | AnyOf
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tables that must be on one shard together: either fixed (`shard`), or found by `condition` on the key."""
+
+    tables: tuple[str, ...]
+    keyspace: Keyspace
+    condition: Condition = field(default_factory=Anywhere)
+    shard: int | None = None
+
+
+class Spread(Enum):
+    """What to do when the groups resolve to more than one shard."""
+
+    REFUSE = "refuse"  # RouteError with Plan.spread_error
+    CONCAT = "concat"  # plain SELECT of one group: the shards' rows, one after the other
+    ALL = "all"  # writes to reference tables and DDL: each shard runs it
+    ANY = "any"  # reads of reference tables, SHOW, SELECT without tables: one shard of choice
+
+
+class Local(Enum):
+    """Functions of session state that the proxy itself answers when they are all that a SELECT asks for."""
+
+    LAST_INSERT_ID = "last_insert_id"
+    ROW_COUNT = "row_count"
+    CONNECTION_ID = "connection_id"
+    USER = "user"
+    CURRENT_USER = "current_user"
+    WARNING_COUNT = "warning_count"
+    ERROR_COUNT = "error_count"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that routing, session and executor need to know about a digest.
+
+    read       may run on a replica outside a transaction
+    groups     co-located table groups; all must resolve to the same single shard unless `spread` says otherwise
+    spread     see Spread; `spread_error` is the user's message when REFUSE meets several shards (what forced it,
+               what to do instead)
+    error      rung 4 whatever the values: the message
+    error_code number for `error`
+    pins       reasons that pin the session once the statement is sent
+    carries_insert_id  the text reads LAST_INSERT_ID() among other things: the server must be told the session's value
+    point      SELECT of provably at most one row by a unique key, no locks, no large columns: may share a connection
+    fixed_time reference write whose text or defaults read the clock: give every shard the same `timestamp`
+    local      items (label, function) when the proxy answers by itself
+    key_index  literal index when the plan is exactly "key = one plain integer literal" on one group of a keyspace
+               with integer keys, else −1: the hot path's short cut
+    primary    a hint or the statement asks for the primary
+    shard_hint shard name from a hint, or None
+    """
+
+    kind: StatementKind
+    opcode: Opcode
+    rung: Rung
+    reason: str
+    digest_text: str = ""
+    read: bool = False
+    keyspace: Keyspace | None = None
+    groups: tuple[Group, ...] = ()
+    spread: Spread = Spread.REFUSE
+    spread_error: str = ""
+    error: str = ""
+    error_code: int = 9100
+    pins: tuple[PinReason, ...] = ()
+    carries_insert_id: bool = False
+    point: bool = False
+    fixed_time: bool = False
+    local: tuple[tuple[str, Local], ...] = ()
+    key_index: int = -1
+    primary: bool = False
+    shard_hint: str | None = None
+    tables: tuple[str, ...] = ()
+    schema_change: bool = False

@@ -1,0 +1,1 @@
+"""PURE. Statement text: digests and literals, classification, key predicates."""

@@ -1,0 +1,1 @@
+"""PURE. Where a row lives: keys, maps, rings, tables, servers, and the epoch-numbered snapshot that holds them all."""

@@ -1,0 +1,86 @@
+"""Servers, shards, tables, keyspaces, and the immutable snapshot of all of them under one epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from shardproxy.topology.keys import KeyType
+from shardproxy.topology.maps import ShardMap
+
+
+class Role(Enum):
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One MySQL server. `name` is unique in the topology, for people: "user1/primary", "user1/replica1"."""
+
+    name: str
+    host: str
+    port: int
+    role: Role
+    shard: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A primary and its replicas."""
+
+    name: str
+    primary: Server
+    replicas: tuple[Server, ...] = ()
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        return (self.primary, *self.replicas)
+
+
+class TableKind(Enum):
+    SHARDED = "sharded"  # rows live where their key column says
+    REFERENCE = "reference"  # every shard of the keyspace has all rows
+    SINGLE = "single"  # all rows on one shard
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """How one table is spread. `key` for SHARDED; `shard` (index into Snapshot.shards) for SINGLE."""
+
+    name: str
+    kind: TableKind
+    key: str | None = None
+    shard: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keyspace:
+    """A database whose tables share one key type and one map. Its name is the database's name on every shard.
+
+    `shards`: indexes of all shards that hold it (reference tables live on each). Table names are looked up exactly
+    as MySQL on Linux does: case-sensitive.
+    """
+
+    name: str
+    key_type: KeyType
+    map: ShardMap
+    tables: Mapping[str, Table]
+    shards: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One map of the world. A request holds one from plan to reply."""
+
+    epoch: int
+    shards: tuple[Shard, ...]
+    keyspaces: Mapping[str, Keyspace]
+
+    def shard_index(self, name: str) -> int:
+        """Index of a shard by name. Raises KeyError."""
+        for i, shard in enumerate(self.shards):
+            if shard.name == name:
+                return i
+        raise KeyError(name)
