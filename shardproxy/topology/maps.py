@@ -48,7 +48,7 @@ class RangeMap:
 
     def lookup(self, value: KeyValue) -> int:
         """Shard index of one integer key. Raises UnmappedKey in a gap, TypeError for bytes."""
-        i = bisect_right(self._starts, value) - 1  # type: ignore[type-var]
+        i = bisect_right(self._starts, value) - 1
         if i < 0 or value >= self._ends[i]:  # type: ignore[operator]
             raise UnmappedKey(f"key {value!r} is in no range")
         return self._shards[i]

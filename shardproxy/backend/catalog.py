@@ -1,0 +1,154 @@
+"""Reading table definitions and collations from the servers' information_schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shardproxy.backend.control import ControlConnection, Credentials, open_control, text
+from shardproxy.errors import BackendError, BackendUnavailable, SqlError
+from shardproxy.topology.model import Keyspace, Snapshot, TableKind
+from shardproxy.topology.schema import Catalog, Column, TableSchema
+
+_TABLES = "SELECT table_name AS name, table_type AS type FROM information_schema.tables WHERE table_schema = %s"
+_COLUMNS = (
+    "SELECT table_name AS tbl, column_name AS name, data_type, column_type, is_nullable, column_default, extra, "
+    "character_set_name AS charset, collation_name AS collation FROM information_schema.columns "
+    "WHERE table_schema = %s ORDER BY table_name, ordinal_position"
+)
+_UNIQUE = (
+    "SELECT table_name AS tbl, index_name AS name, column_name AS col FROM information_schema.statistics "
+    "WHERE table_schema = %s AND non_unique = 0 ORDER BY table_name, index_name, seq_in_index"
+)
+# MariaDB's uca1400 collations serve several character sets: only this table has their numbers on the wire.
+_COLLATIONS_MARIADB = (
+    "SELECT id, character_set_name AS charset, full_collation_name AS name "
+    "FROM information_schema.collation_character_set_applicability WHERE id IS NOT NULL"
+)
+_COLLATIONS_MYSQL = (
+    "SELECT id, character_set_name AS charset, collation_name AS name FROM information_schema.collations"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Collation:
+    """What a collation number in a column definition means."""
+
+    charset: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCatalog:
+    """What one reading of the servers gave.
+
+    collations: number → collation, from the first server that answered. server_version: that server's.
+    unread: why some single tables are missing, a line each ("main.settings: c/primary (…): no connection …").
+    """
+
+    catalog: Catalog
+    collations: Mapping[int, Collation]
+    server_version: str
+    unread: tuple[str, ...] = ()
+
+
+async def load_catalog(snapshot: Snapshot, credentials: Credentials, seconds: float, version: int = 1) -> LoadedCatalog:
+    """Read the definitions of all keyspaces, each from the first of its shards whose primary answers.
+
+    Single tables are read from their own shard; when that one is down they are missing and named in `unread`.
+    seconds: limit per connection and per statement. Raises BackendUnavailable when no shard of a keyspace answers.
+    """
+    tables: dict[tuple[str, str], TableSchema] = {}
+    unread: list[str] = []
+    collations: dict[int, Collation] = {}
+    server_version = ""
+    for keyspace in snapshot.keyspaces.values():
+        connection = await _first_answering(snapshot, keyspace, credentials, seconds)
+        async with connection:
+            found = await read_tables(connection, keyspace.name)
+            if not collations:
+                collations, server_version = await read_collations(connection), connection.version
+        elsewhere = _single_tables_elsewhere(snapshot, keyspace, connection.server.shard)
+        for name in {name for names in elsewhere.values() for name in names}:
+            found.pop(name, None)
+        for shard, names in elsewhere.items():
+            try:
+                async with await open_control(snapshot.shards[shard].primary, credentials, seconds) as other:
+                    theirs = await read_tables(other, keyspace.name)
+            except (BackendError, SqlError) as error:
+                unread.extend(f"{keyspace.name}.{name}: {error}" for name in names)
+                continue
+            found.update({name: theirs[name] for name in names if name in theirs})
+        tables.update({(keyspace.name, name): schema for name, schema in found.items()})
+    return LoadedCatalog(Catalog(tables, version), collations, server_version, tuple(unread))
+
+
+async def _first_answering(
+    snapshot: Snapshot, keyspace: Keyspace, credentials: Credentials, seconds: float
+) -> ControlConnection:
+    reasons = []
+    for shard in keyspace.shards:
+        try:
+            return await open_control(snapshot.shards[shard].primary, credentials, seconds)
+        except (BackendError, SqlError) as error:
+            reasons.append(str(error))
+    raise BackendUnavailable(f"keyspace {keyspace.name}: no primary answers: {'; '.join(reasons)}")
+
+
+def _single_tables_elsewhere(snapshot: Snapshot, keyspace: Keyspace, here: str) -> dict[int, list[str]]:
+    """Single tables that do not live on the shard named `here`: shard index → table names."""
+    out: dict[int, list[str]] = {}
+    for table in keyspace.tables.values():
+        if table.kind is TableKind.SINGLE and table.shard is not None and snapshot.shards[table.shard].name != here:
+            out.setdefault(table.shard, []).append(table.name)
+    return out
+
+
+async def read_tables(connection: ControlConnection, database: str) -> dict[str, TableSchema]:
+    """Definitions of all tables and views of one database on one server, by name."""
+    kinds = {text(row["name"]): text(row["type"]) for row in await connection.query(_TABLES, (database,))}
+    columns: dict[str, list[Column]] = {}
+    for row in await connection.query(_COLUMNS, (database,)):
+        columns.setdefault(str(text(row["tbl"])), []).append(_column(row))
+    unique: dict[str, dict[str, list[str | None]]] = {}
+    for row in await connection.query(_UNIQUE, (database,)):
+        index = unique.setdefault(str(text(row["tbl"])), {}).setdefault(str(text(row["name"])), [])
+        index.append(text(row["col"]))
+    return {
+        name: _table(database, name, kinds.get(name) == "VIEW", cols, unique.get(name, {}))
+        for name, cols in columns.items()
+        if name in kinds
+    }
+
+
+def _table(
+    database: str, name: str, is_view: bool, columns: list[Column], indexes: Mapping[str, list[str | None]]
+) -> TableSchema:
+    unique = []
+    for parts in indexes.values():
+        named = tuple(part for part in parts if part is not None)
+        if len(named) == len(parts):  # an index over an expression says nothing about whole columns
+            unique.append(named)
+    primary = tuple(part for part in indexes.get("PRIMARY", ()) if part is not None)
+    return TableSchema(database, name, tuple(columns), tuple(unique), primary, is_view)
+
+
+def _column(row: Mapping[str, Any]) -> Column:
+    return Column(
+        name=str(text(row["name"])),
+        data_type=str(text(row["data_type"])).lower(),
+        column_type=str(text(row["column_type"])),
+        nullable=text(row["is_nullable"]) == "YES",
+        default=text(row["column_default"]),
+        extra=text(row["extra"]) or "",
+        charset=text(row["charset"]),
+        collation=text(row["collation"]),
+    )
+
+
+async def read_collations(connection: ControlConnection) -> dict[int, Collation]:
+    """The server's collations by the number that column definitions carry."""
+    sql = _COLLATIONS_MARIADB if connection.is_mariadb else _COLLATIONS_MYSQL
+    rows = await connection.query(sql)
+    return {int(row["id"]): Collation(str(text(row["charset"])), str(text(row["name"]))) for row in rows}

@@ -1,0 +1,267 @@
+"""The tables of `shardproxy.toml` as pydantic models.
+
+Rules of this file: every field has a description, because docs/configuration.md and the starter file are made from
+them; values are strict (an integer is no string) and unknown keys are errors; what involves more than one field is
+not checked here but in `rules.py`, so that one mistake never hides another. Durations are seconds (float), sizes are
+bytes (int).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
+
+from shardproxy.config.passwords import PasswordHash, parse_password_hash, read_password
+from shardproxy.config.units import AddressText, Duration, RangeEdge, Size
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+def _hash_or_error(value: object) -> PasswordHash:
+    if not isinstance(value, str):
+        raise ValueError("a string with a password hash")
+    return parse_password_hash(value)
+
+
+def _not_reserved(name: str) -> str:
+    if name.lower() in ("mysql", "information_schema", "performance_schema", "sys", "_shardproxy"):
+        raise ValueError("the name of a database of yours (this one belongs to the servers or to shardproxy)")
+    return name
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+ShardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+DatabaseName = Annotated[str, Field(pattern=r"^[^\x00-\x1f`/\\.\x7f]{1,64}$"), AfterValidator(_not_reserved)]
+UserName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,32}$")]
+PositiveDuration = Annotated[Duration, Field(gt=0)]
+
+
+class MysqlListen(_Table):
+    """Where clients of the MySQL protocol connect."""
+
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` is every IPv4 address."
+    )
+    port: Port = Field(default=3307, description="TCP port; all workers share it.")
+    tls_cert: str = Field(
+        default="", description="PEM file with the certificate chain shown to clients; empty: no TLS."
+    )
+    tls_key: str = Field(default="", description="PEM file with the certificate's private key.")
+    require_tls: bool = Field(default=False, description="Refuse clients that do not use TLS.")
+
+
+class AdminListen(_Table):
+    """Where metrics, health and `shardctl` are answered. It has no passwords: keep it on loopback."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Port = Field(default=9307, description="TCP port of the admin HTTP server.")
+
+
+class ListenSettings(_Table):
+    """The two listeners."""
+
+    mysql: MysqlListen = Field(default_factory=MysqlListen, description="The MySQL port.")
+    admin: AdminListen = Field(default_factory=AdminListen, description="The admin port.")
+
+
+class ProxySettings(_Table):
+    """The proxy's own processes and limits."""
+
+    workers: int = Field(default=2, ge=1, le=256, description="Worker processes; one uses about one CPU core.")
+    max_clients: int = Field(
+        default=10_000, ge=1, description="Client connections per worker; more are refused (1040)."
+    )
+    max_packet: Size = Field(
+        default=64 * 2**20,
+        ge=2**10,
+        le=2**30,
+        description="Largest statement accepted from a client, like max_allowed_packet.",
+    )
+    idle_timeout: PositiveDuration = Field(
+        default=8 * 3600.0, description="A client that is silent this long is closed."
+    )
+    drain_timeout: Duration = Field(
+        default=30.0, description="At SIGTERM, how long running transactions may still take."
+    )
+    plan_cache: int = Field(default=5000, ge=16, description="Statement plans kept per worker.")
+    server_version: str = Field(
+        default="", max_length=60, description="Version told to clients; empty: that of the first shard's primary."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="`json` for machines, `text` for people.")
+
+
+class BackendSettings(_Table):
+    """How the proxy logs in to the MySQL servers, and its connections to them."""
+
+    user: UserName = Field(description="Account of the proxy on every server.", examples=["shardproxy"])
+    password: SecretStr | None = Field(
+        default=None,
+        description="The account's password, readable by whoever reads this file. One of the three sources.",
+    )
+    password_env: Name | None = Field(
+        default=None,
+        description="Environment variable that holds the password. One of the three sources.",
+        examples=["SHARDPROXY_BACKEND_PASSWORD"],
+    )
+    password_file: Name | None = Field(
+        default=None,
+        description="File that holds the password, relative to this file. One of the three sources.",
+        examples=["backend.password"],
+    )
+    tls: Literal["off", "preferred", "required"] = Field(
+        default="off", description="TLS to the servers: never, where the server has it, or always."
+    )
+    tls_ca: str = Field(
+        default="", description="PEM file of the CA that server certificates must come from; empty: any is taken."
+    )
+    connect_timeout: PositiveDuration = Field(default=5.0, description="Longest wait for a connection and its login.")
+    pool_size: int = Field(default=32, ge=1, le=65535, description="Connections per server and worker.")
+    pool_wait: PositiveDuration = Field(default=5.0, description="Longest wait for a free connection, then error 9111.")
+    max_idle: PositiveDuration = Field(default=600.0, description="A connection unused this long is closed.")
+    max_lag: PositiveDuration = Field(default=5.0, description="Replicas further behind get no reads.")
+    health_interval: PositiveDuration = Field(default=1.0, description="Time between two health checks of a server.")
+    shared_connections: int = Field(
+        default=2,
+        ge=0,
+        le=1024,
+        description="Connections per server and worker on which point reads of several clients queue; `0`: none.",
+    )
+    shared_depth: int = Field(default=16, ge=1, le=1024, description="Point reads in flight on one shared connection.")
+
+
+class UserSettings(_Table):
+    """A user of the proxy. The table's name is the user name; exactly one password source."""
+
+    password_hash: Annotated[PasswordHash, BeforeValidator(_hash_or_error)] | None = Field(
+        default=None,
+        description="Stored hash: `*` and 40 hex digits, or `$A$005$…` (raw or `0x…`); see `shardctl hash-password`.",
+        examples=["*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"],
+    )
+    password_env: Name | None = Field(
+        default=None, description="Environment variable that holds the password.", examples=["APP_PASSWORD"]
+    )
+    password_file: Name | None = Field(
+        default=None, description="File that holds the password, relative to this file.", examples=["app.password"]
+    )
+    password: SecretStr | None = Field(
+        default=None, description="The password itself, readable by whoever reads this file. For trying things out."
+    )
+    keyspaces: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+        default=(), description="Keyspaces that the user may use; empty: all.", examples=[["main"]]
+    )
+    default_keyspace: str = Field(default="", description="Keyspace of a client that names none when it connects.")
+    reads: Literal["replica", "primary"] = Field(default="replica", description="Where reads outside transactions go.")
+    read_only: bool = Field(default=False, description="Refuse every statement that writes.")
+    max_connections: int = Field(default=0, ge=0, description="Connections of this user per worker; `0`: no limit.")
+
+
+class ShardSettings(_Table):
+    """One primary and its replicas."""
+
+    primary: AddressText = Field(description="The server that takes writes.", examples=["10.0.0.1:3306"])
+    replicas: Annotated[tuple[AddressText, ...], Field(strict=False)] = Field(
+        default=(), description="Servers that replicate from the primary and take reads.", examples=[["10.0.0.2:3306"]]
+    )
+
+
+class KeyRangeSettings(_Table):
+    """Keys from `from` (included) to `to` (not included) live on `shard`."""
+
+    start: RangeEdge = Field(alias="from", description='First key of the range, or `"min"`.', examples=["min"])
+    end: RangeEdge = Field(alias="to", description='First key after the range, or `"max"`.', examples=[1_000_000])
+    shard: ShardName = Field(description="Shard that holds these keys.", examples=["a"])
+
+
+class TableSettings(_Table):
+    """How one table is spread; exactly one of the three."""
+
+    key: Name | None = Field(
+        default=None, description="Sharded: rows live where this column's value says.", examples=["uid"]
+    )
+    reference: bool = Field(
+        default=False, description="Reference: `true` puts all rows on every shard of the keyspace."
+    )
+    single: ShardName | None = Field(default=None, description="Single: all rows live on this shard.", examples=["a"])
+
+
+class KeyspaceSettings(_Table):
+    """A database whose tables share one key type and one map. Its name is the database's name on every shard."""
+
+    key_type: Literal["int", "text", "binary"] = Field(
+        description="Type of the key columns: integers, text with a `_bin` collation, or binary strings.",
+        examples=["int"],
+    )
+    map: Literal["range", "hash"] = Field(
+        description="How keys find their shard: sorted ranges of integers, or 4096 buckets on a hash ring.",
+        examples=["hash"],
+    )
+    ranges: Annotated[tuple[KeyRangeSettings, ...], Field(strict=False)] = Field(
+        default=(), description='With `map = "range"`: the ranges, in any order; a key in a gap is an error.'
+    )
+    ring: dict[ShardName, Annotated[int, Field(ge=1, le=1000)]] = Field(
+        default_factory=dict, description='With `map = "hash"`: each shard and its weight.', examples=[{"a": 1, "b": 1}]
+    )
+    tables: dict[DatabaseName, TableSettings] = Field(
+        default_factory=dict, description="Every table of the database that clients may use.", examples=[{}]
+    )
+
+    @property
+    def shard_names(self) -> tuple[str, ...]:
+        """Every shard that the map or a single table names, in order of first mention."""
+        named = [r.shard for r in self.ranges] if self.map == "range" else list(self.ring)
+        named += [t.single for t in self.tables.values() if t.single is not None]
+        return tuple(dict.fromkeys(named))
+
+
+class Config(_Table):
+    """The whole file. Made by `load` or `parse`, which also run the rules between tables."""
+
+    listen: ListenSettings = Field(default_factory=ListenSettings, description="Where to listen.")
+    proxy: ProxySettings = Field(default_factory=ProxySettings, description="Processes and limits.")
+    backend: BackendSettings = Field(description="Login and connections to the servers.")
+    users: dict[UserName, UserSettings] = Field(min_length=1, description="Who may connect.")
+    shards: dict[ShardName, ShardSettings] = Field(min_length=1, description="The servers.")
+    keyspaces: dict[DatabaseName, KeyspaceSettings] = Field(min_length=1, description="The databases and their maps.")
+
+    _source: str = PrivateAttr("shardproxy.toml")
+    _base: Path = PrivateAttr(default_factory=Path)
+    _environ: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """The file's name, for messages."""
+        return self._source
+
+    def resolve(self, file: str) -> Path:
+        """A file named in the configuration: relative names are relative to the configuration's folder."""
+        return self._base / file
+
+    def backend_password(self) -> str:
+        """The proxy's password on the servers. Raises ConfigError when its variable or file is missing."""
+        b = self.backend
+        where = f"{self._source}: backend"
+        return read_password(where, b.password, b.password_env, b.password_file, self._environ, self._base)
+
+    def user_secret(self, name: str) -> str | PasswordHash:
+        """A user's password, or its hash. Raises KeyError for an unknown user, ConfigError as backend_password."""
+        u = self.users[name]
+        if u.password_hash is not None:
+            return u.password_hash
+        where = f"{self._source}: users.{name}"
+        return read_password(where, u.password, u.password_env, u.password_file, self._environ, self._base)
+
+    def remember_origin(self, source: str, base: Path, environ: Mapping[str, str]) -> None:
+        """Note where the file came from; of the environment only the variables that the file names are kept."""
+        names = {self.backend.password_env, *(user.password_env for user in self.users.values())} - {None}
+        self._source, self._base = source, Path(os.path.abspath(base))
+        self._environ = {name: value for name, value in environ.items() if name in names}

@@ -1,0 +1,230 @@
+"""What must hold between the tables of the file.
+
+The rules read the raw data, not the models: they must speak even when some value elsewhere has the wrong type, so that
+one run lists every problem. Each rule therefore skips what is not of the type it needs (the models report that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from shardproxy.config.passwords import SOURCES
+from shardproxy.config.units import Address, parse_address
+
+KeyPath = tuple[str | int, ...]
+Raw = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: the key path, what was found there, what was expected."""
+
+    path: KeyPath
+    found: str
+    expected: str
+
+
+def cross_check(data: Raw) -> Iterator[Problem]:
+    """All problems between tables, in the order of RULES."""
+    for rule in RULES:
+        yield from rule(data)
+
+
+def _table(data: object, key: str) -> Raw:
+    value = data.get(key) if isinstance(data, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def _entries(data: Raw, key: str) -> Iterator[tuple[str, Raw]]:
+    for name, value in _table(data, key).items():
+        if isinstance(value, Mapping):
+            yield name, value
+
+
+def _known(name: object, known: Mapping[str, object], what: str) -> str:
+    names = ", ".join(f'"{n}"' for n in known) or "none is defined"
+    close = get_close_matches(name, list(known), 1) if isinstance(name, str) else []
+    return f"the name of a {what}" + (f' (did you mean "{close[0]}"?)' if close else f" ({names})")
+
+
+def one_password_source(data: Raw) -> Iterator[Problem]:
+    """The backend and each user have exactly one source."""
+    tables: list[tuple[KeyPath, Raw, tuple[str, ...]]] = [
+        (("users", name), user, SOURCES) for name, user in _entries(data, "users")
+    ]
+    if isinstance(data.get("backend"), Mapping):
+        tables.insert(0, (("backend",), _table(data, "backend"), SOURCES[1:]))
+    for path, table, sources in tables:
+        found = [s for s in sources if s in table]
+        if len(found) != 1:
+            yield Problem(path, " and ".join(found) or "no password", f"exactly one of {', '.join(sources)}")
+
+
+def user_keyspaces(data: Raw) -> Iterator[Problem]:
+    """Users name keyspaces that exist, and a default among those they may use."""
+    known = _table(data, "keyspaces")
+    for name, user in _entries(data, "users"):
+        allowed = user.get("keyspaces", [])
+        allowed = allowed if isinstance(allowed, list) else []
+        for i, keyspace in enumerate(allowed):
+            if isinstance(keyspace, str) and keyspace not in known:
+                yield Problem(("users", name, "keyspaces", i), repr(keyspace), _known(keyspace, known, "keyspace"))
+        default = user.get("default_keyspace", "")
+        if not isinstance(default, str) or not default:
+            continue
+        path = ("users", name, "default_keyspace")
+        if default not in known:
+            yield Problem(path, repr(default), _known(default, known, "keyspace"))
+        elif allowed and default not in allowed:
+            yield Problem(path, repr(default), f"one of the user's keyspaces ({', '.join(map(repr, allowed))})")
+
+
+def tls_files(data: Raw) -> Iterator[Problem]:
+    """A certificate needs its key, and requiring TLS needs both."""
+    mysql = _table(_table(data, "listen"), "mysql")
+    cert, key = mysql.get("tls_cert") or "", mysql.get("tls_key") or ""
+    if bool(cert) != bool(key):
+        given, missing = ("tls_cert", "tls_key") if cert else ("tls_key", "tls_cert")
+        yield Problem(("listen", "mysql", missing), "nothing", f"a file, because {given} is given")
+    if mysql.get("require_tls") is True and not (cert or key):
+        yield Problem(("listen", "mysql", "require_tls"), "true", "tls_cert and tls_key with it")
+
+
+def one_use_of_each_port(data: Raw) -> Iterator[Problem]:
+    """The two listeners do not collide."""
+    listen = _table(data, "listen")
+    mysql = {"host": "127.0.0.1", "port": 3307, **_table(listen, "mysql")}
+    admin = {"host": "127.0.0.1", "port": 9307, **_table(listen, "admin")}
+    if mysql["port"] == admin["port"] and (
+        mysql["host"] == admin["host"] or EVERY_ADDRESS in (mysql["host"], admin["host"])
+    ):
+        yield Problem(("listen", "admin", "port"), repr(admin["port"]), "another port than listen.mysql.port")
+
+
+def one_use_of_each_server(data: Raw) -> Iterator[Problem]:
+    """No server stands twice: two shards on one server would answer for each other's rows."""
+    seen: dict[Address, str] = {}
+    for name, shard in _entries(data, "shards"):
+        replicas = shard.get("replicas")
+        places: list[tuple[KeyPath, object]] = [(("primary",), shard.get("primary"))]
+        places += [(("replicas", i), r) for i, r in enumerate(replicas if isinstance(replicas, list) else [])]
+        for tail, text in places:
+            try:
+                address = parse_address(text)
+            except ValueError:
+                continue
+            path: KeyPath = ("shards", name, *tail)
+            if address in seen:
+                yield Problem(path, f'"{address}"', f"a server that stands nowhere else (it is {seen[address]} too)")
+            else:
+                seen[address] = f"shards.{name}.{tail[0]}" + (f"[{tail[1]}]" if len(tail) > 1 else "")
+
+
+def map_fits(data: Raw) -> Iterator[Problem]:
+    """A range map has ranges over integers, a hash map has a ring, and neither has the other's table."""
+    for name, keyspace in _entries(data, "keyspaces"):
+        kind = keyspace.get("map")
+        if kind not in ("range", "hash"):
+            continue
+        wanted, other = ("ranges", "ring") if kind == "range" else ("ring", "ranges")
+        if not keyspace.get(wanted):
+            yield Problem(("keyspaces", name, wanted), "nothing", f'at least one entry, because map = "{kind}"')
+        if other in keyspace:
+            yield Problem(("keyspaces", name, other), f"a table {other}", f'none, because map = "{kind}"')
+        if kind == "range" and keyspace.get("key_type") in ("text", "binary"):
+            yield Problem(
+                ("keyspaces", name, "key_type"),
+                repr(keyspace["key_type"]),
+                '"int", because map = "range" (or map = "hash")',
+            )
+
+
+def shards_exist(data: Raw) -> Iterator[Problem]:
+    """Every shard that a keyspace names is defined."""
+    known = _table(data, "shards")
+    for name, keyspace in _entries(data, "keyspaces"):
+        ranges = keyspace.get("ranges")
+        places: list[tuple[KeyPath, object]] = [
+            (("ranges", i, "shard"), r.get("shard"))
+            for i, r in enumerate(ranges if isinstance(ranges, list) else [])
+            if isinstance(r, Mapping)
+        ]
+        places += [(("ring", shard), shard) for shard in _table(keyspace, "ring")]
+        places += [(("tables", table, "single"), t.get("single")) for table, t in _entries(keyspace, "tables")]
+        for tail, shard in places:
+            if isinstance(shard, str) and shard not in known:
+                yield Problem(("keyspaces", name, *tail), repr(shard), _known(shard, known, "shard"))
+
+
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  (compared, never bound here)
+_LOWEST, _HIGHEST = -(2**64), 2**65
+
+
+def ranges_are_disjoint(data: Raw) -> Iterator[Problem]:
+    """Each range has keys, and no key is in two ranges."""
+    for name, keyspace in _entries(data, "keyspaces"):
+        ranges = keyspace.get("ranges")
+        whole: list[tuple[int, int, int]] = []
+        for i, r in enumerate(ranges if isinstance(ranges, list) else []):
+            if not isinstance(r, Mapping):
+                continue
+            path: KeyPath = ("keyspaces", name, "ranges", i)
+            if r.get("from") == "max":
+                yield Problem((*path, "from"), "'max'", 'an integer key or "min"')
+            if r.get("to") == "min":
+                yield Problem((*path, "to"), "'min'", 'an integer key or "max"')
+            start = _LOWEST if r.get("from") == "min" else r.get("from")
+            end = _HIGHEST if r.get("to") == "max" else r.get("to")
+            if isinstance(start, int) and isinstance(end, int):
+                if start >= end:
+                    yield Problem((*path, "to"), f"{end} (with from = {start})", "a key greater than from")
+                else:
+                    whole.append((start, end, i))
+        whole.sort()
+        # Against the furthest end so far, not only the neighbour's: [0,100) [10,20) [30,40) has two overlaps.
+        furthest = whole[:1]
+        for start, end, i in whole[1:]:
+            if start < furthest[0][1]:
+                other = furthest[0][2]
+                later, earlier = max(i, other), min(i, other)
+                yield Problem(
+                    ("keyspaces", name, "ranges", later),
+                    _range_text(ranges, later),
+                    f"no key that ranges[{earlier}] has too ({_range_text(ranges, earlier)})",
+                )
+            if end > furthest[0][1]:
+                furthest = [(start, end, i)]
+
+
+def _range_text(ranges: object, i: int) -> str:
+    entry = ranges[i] if isinstance(ranges, list) else {}
+    return f"from {entry.get('from')} to {entry.get('to')}"
+
+
+def one_kind_of_table(data: Raw) -> Iterator[Problem]:
+    """A table is sharded, reference or single."""
+    for name, keyspace in _entries(data, "keyspaces"):
+        for table, settings in _entries(keyspace, "tables"):
+            found = [k for k in ("key", "reference", "single") if k in settings and settings[k] is not False]
+            if len(found) != 1:
+                shown = " and ".join(found) or "none of them"
+                yield Problem(
+                    ("keyspaces", name, "tables", table),
+                    shown,
+                    'exactly one of key = "COLUMN", reference = true, single = "SHARD"',
+                )
+
+
+RULES: tuple[Callable[[Raw], Iterator[Problem]], ...] = (
+    one_password_source,
+    user_keyspaces,
+    tls_files,
+    one_use_of_each_port,
+    one_use_of_each_server,
+    map_fits,
+    shards_exist,
+    ranges_are_disjoint,
+    one_kind_of_table,
+)

@@ -1,0 +1,65 @@
+"""From the operator's file to the snapshot that requests are routed by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shardproxy.config import Config, KeyspaceSettings, ShardSettings, TableSettings
+from shardproxy.topology.keys import KeyType
+from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap, ShardMap
+from shardproxy.topology.model import Keyspace, Role, Server, Shard, Snapshot, Table, TableKind
+from shardproxy.topology.ring import place_buckets
+
+
+def build_snapshot(config: Config, epoch: int = 1) -> Snapshot:
+    """The snapshot that the file describes.
+
+    Shards keep the file's order (their index is their place there). Servers are named "shard/primary" and
+    "shard/replica1" and so on. The file has been checked, so nothing is raised.
+    """
+    shards = tuple(_shard(name, settings) for name, settings in config.shards.items())
+    order = {shard.name: i for i, shard in enumerate(shards)}
+    keyspaces = {name: _keyspace(name, settings, order) for name, settings in config.keyspaces.items()}
+    return Snapshot(epoch=epoch, shards=shards, keyspaces=keyspaces)
+
+
+def _shard(name: str, settings: ShardSettings) -> Shard:
+    primary = Server(f"{name}/primary", settings.primary.host, settings.primary.port, Role.PRIMARY, name)
+    replicas = (
+        Server(f"{name}/replica{i}", address.host, address.port, Role.REPLICA, name)
+        for i, address in enumerate(settings.replicas, 1)
+    )
+    return Shard(name, primary, tuple(replicas))
+
+
+def _keyspace(name: str, settings: KeyspaceSettings, order: Mapping[str, int]) -> Keyspace:
+    return Keyspace(
+        name=name,
+        key_type=KeyType(settings.key_type),
+        map=_map(settings, order),
+        tables={table: _table(table, t, order) for table, t in settings.tables.items()},
+        shards=tuple(sorted(order[shard] for shard in settings.shard_names)),
+    )
+
+
+def _map(settings: KeyspaceSettings, order: Mapping[str, int]) -> ShardMap:
+    if settings.map == "hash":
+        return BucketMap(place_buckets(settings.ring, order))
+    return RangeMap(
+        [
+            KeyRange(
+                start=INT_MIN if r.start is None else r.start,
+                end=INT_MAX + 1 if r.end is None else r.end,
+                shard=order[r.shard],
+            )
+            for r in settings.ranges
+        ]
+    )
+
+
+def _table(name: str, settings: TableSettings, order: Mapping[str, int]) -> Table:
+    if settings.key is not None:
+        return Table(name, TableKind.SHARDED, key=settings.key)
+    if settings.single is not None:
+        return Table(name, TableKind.SINGLE, shard=order[settings.single])
+    return Table(name, TableKind.REFERENCE)
