@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    SecretStr,
+)
 
 from shardproxy.config.passwords import PasswordHash, parse_password_hash, read_password
 from shardproxy.config.units import AddressText, Duration, RangeEdge, Size
@@ -40,6 +49,7 @@ Name = Annotated[str, Field(min_length=1, max_length=64)]
 ShardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 DatabaseName = Annotated[str, Field(pattern=r"^[^\x00-\x1f`/\\.\x7f]{1,64}$"), AfterValidator(_not_reserved)]
 UserName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,32}$")]
+StoredHash = Annotated[PasswordHash, BeforeValidator(_hash_or_error), PlainSerializer(repr)]
 PositiveDuration = Annotated[Duration, Field(gt=0)]
 
 
@@ -142,7 +152,7 @@ class BackendSettings(_Table):
 class UserSettings(_Table):
     """A user of the proxy. The table's name is the user name; exactly one password source."""
 
-    password_hash: Annotated[PasswordHash, BeforeValidator(_hash_or_error)] | None = Field(
+    password_hash: StoredHash | None = Field(
         default=None,
         description="Stored hash: `*` and 40 hex digits, or `$A$005$…` (raw or `0x…`); see `shardctl hash-password`.",
         examples=["*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"],
@@ -208,8 +218,10 @@ class KeyspaceSettings(_Table):
     ranges: Annotated[tuple[KeyRangeSettings, ...], Field(strict=False)] = Field(
         default=(), description='With `map = "range"`: the ranges, in any order; a key in a gap is an error.'
     )
-    ring: dict[ShardName, Annotated[int, Field(ge=1, le=1000)]] = Field(
-        default_factory=dict, description='With `map = "hash"`: each shard and its weight.', examples=[{"a": 1, "b": 1}]
+    ring: dict[ShardName, Annotated[int, Field(ge=1, le=100)]] = Field(
+        default_factory=dict,
+        description='With `map = "hash"`: each shard and its weight, 1 to 100.',
+        examples=[{"a": 1, "b": 1}],
     )
     tables: dict[DatabaseName, TableSettings] = Field(
         default_factory=dict, description="Every table of the database that clients may use.", examples=[{}]

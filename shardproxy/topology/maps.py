@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from shardproxy.topology.keys import BUCKETS, KeyValue, bucket_of
 
@@ -35,7 +36,7 @@ class RangeMap:
         for r in ordered:
             if r.start >= r.end:
                 raise ValueError(f"range [{r.start}, {r.end}) is empty")
-        for a, b in zip(ordered, ordered[1:], strict=False):
+        for a, b in pairwise(ordered):
             if b.start < a.end:
                 raise ValueError(f"ranges [{a.start}, {a.end}) and [{b.start}, {b.end}) overlap")
         if not ordered:
@@ -110,7 +111,7 @@ def moved(old: ShardMap, new: ShardMap) -> list[tuple[int, int, int]]:
     if isinstance(old, RangeMap) and isinstance(new, RangeMap):
         cuts = sorted({p for m in (old, new) for r in m.ranges for p in (r.start, r.end)})
         out = []
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             before, after = _owner(old, start), _owner(new, start)
             if after is not None and before != after:
                 out.append((start, end, after))

