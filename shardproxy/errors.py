@@ -2,6 +2,7 @@
 
     ShardproxyError
     ├── ConfigError              the operator's file is wrong
+    ├── LocalError               a server of the local cluster cannot be started, ended or prepared
     ├── ProtocolError            bytes that are not the MySQL protocol
     │   ├── LocalProtocolError   we were about to send them
     │   └── RemoteProtocolError  the peer sent them
@@ -28,6 +29,10 @@ class ShardproxyError(Exception):
 
 class ConfigError(ShardproxyError):
     """The configuration file is wrong; the message names file, key path, what was found and what was expected."""
+
+
+class LocalError(ShardproxyError):
+    """A server of the local cluster cannot be started, ended or brought into the wanted state."""
 
 
 class ProtocolError(ShardproxyError):

@@ -7,10 +7,11 @@ Everything listens on 127.0.0.1 only, lives in one folder per cluster, and is go
 was killed is found and ended by the next one that starts.
 """
 
+from shardproxy.errors import LocalError
 from shardproxy.local.cluster import ConfigFile, LocalCluster, LocalShard
 from shardproxy.local.flavors import unavailable
 from shardproxy.local.ports import free_port
-from shardproxy.local.process import LocalError, Process
+from shardproxy.local.process import Process
 from shardproxy.local.records import clean_stale
 from shardproxy.local.redis_node import RedisNode
 from shardproxy.local.server import LocalServer

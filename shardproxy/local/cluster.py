@@ -15,10 +15,11 @@ from typing import TypeVar
 
 import pymysql
 
+from shardproxy.errors import LocalError
 from shardproxy.local.flavors import Flavor, FlavorName, flavor_named
 from shardproxy.local.folders import records_folder
 from shardproxy.local.ports import accepts, free_port
-from shardproxy.local.process import LocalError, Process
+from shardproxy.local.process import Process
 from shardproxy.local.records import Record, clean_stale, remove, write_record
 from shardproxy.local.redis_node import RedisNode
 from shardproxy.local.server import PROXY_PASSWORD, PROXY_USER, LocalServer
@@ -179,12 +180,18 @@ class LocalCluster:
                         f"{_replication_errors(replica)}"
                     )
 
-    def create_account(self, user: str, password: str, privileges: str = "ALL PRIVILEGES ON *.*") -> None:
-        """Create `user`@'%' with `privileges` on all servers (replicas get it by replication; waited for)."""
+    def create_account(self, user: str, password: str) -> None:
+        """Create `user`@'%' with all privileges but that of writing to replicas, on all servers.
+
+        The primaries replicate it; returns when it is everywhere. Raises LocalError, pymysql's errors.
+        """
+        flavor = self._running_flavor()
         for shard in self.shards:
             with shard.primary.connect() as connection, connection.cursor() as cursor:
                 cursor.execute("CREATE USER %s@'%%' IDENTIFIED BY %s", (user, password))
-                cursor.execute(f"GRANT {privileges.replace('%', '%%')} TO %s@'%%'", (user,))
+                cursor.execute("GRANT ALL PRIVILEGES ON *.* TO %s@'%%'", (user,))
+                for statement in flavor.respect_read_only(user):
+                    cursor.execute(statement)
         self.wait_replicated()
 
     def program(

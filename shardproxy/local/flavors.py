@@ -12,9 +12,10 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Literal
 
+from shardproxy.errors import LocalError
 from shardproxy.local.folders import cache_folder
 from shardproxy.local.mysql_tree import ensure_tree, in_tree, inside, tree_unavailable, tree_version
-from shardproxy.local.process import LocalError, find_program, missing_program
+from shardproxy.local.process import find_program, missing_program
 
 FlavorName = Literal["mariadb", "mysql"]
 
@@ -69,6 +70,10 @@ class Flavor(ABC):
     @abstractmethod
     def server_command(self, datadir: Path, port: int, server_id: int, domain: int, replica: bool) -> list[str]:
         """argv of a server of a cluster. `domain` numbers its shard (MariaDB's GTID domain)."""
+
+    @abstractmethod
+    def respect_read_only(self, user: str) -> list[str]:
+        """Statements after which an account with all privileges obeys read_only on replicas."""
 
     @abstractmethod
     def follow(self, port: int, user: str, password: str) -> list[str]:
@@ -151,6 +156,9 @@ class MariaDB(Flavor):
             "START REPLICA",
         ]
 
+    def respect_read_only(self, user: str) -> list[str]:
+        return [f"REVOKE READ_ONLY ADMIN ON *.* FROM '{user}'@'%'"]
+
     def position(self) -> str:
         return "SELECT @@gtid_binlog_pos"
 
@@ -212,6 +220,9 @@ class MySQL(Flavor):
             "SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1",
             "START REPLICA",
         ]
+
+    def respect_read_only(self, user: str) -> list[str]:
+        return []  # super_read_only holds for everybody
 
     def position(self) -> str:
         return "SELECT @@global.gtid_executed"

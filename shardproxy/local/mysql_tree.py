@@ -2,7 +2,7 @@
 
 Debian 12 packages MariaDB only; Debian unstable has MySQL's server, client and router. The tree is built into
 `mysql9.tmp` and renamed when complete, so a build that was killed is noticed and done again. `python -m
-shardproxy.local.mysql_tree` builds it.
+shardproxy.local mysql9` builds it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from shardproxy.errors import LocalError
 from shardproxy.local.folders import cache_folder, locked
-from shardproxy.local.process import LocalError, find_program, missing_program
+from shardproxy.local.process import find_program, missing_program
 
 PACKAGES = "mysql-server-core,mysql-client-core,mysql-router"
 NEED_ROOT = "MySQL 9 is built with debootstrap and run by chroot, which need root; run as root (or with sudo)"
@@ -72,6 +73,7 @@ def inside(tree: Path, path: Path) -> str:
 def _build(tree: Path) -> None:
     debootstrap = find_program("debootstrap", "apt-get install debootstrap")
     partial = tree.with_name(tree.name + ".tmp")
+    _unmount_below(partial)
     shutil.rmtree(partial, ignore_errors=True)
     log = tree.with_name(tree.name + ".log")
     print(f"building MySQL 9.x from Debian unstable in {tree} (half a minute, log in {log})", file=sys.stderr)
@@ -90,8 +92,10 @@ def _build(tree: Path) -> None:
     partial.rename(tree)
 
 
-if __name__ == "__main__":
-    try:
-        print(f"MySQL {tree_version(ensure_tree())} in {tree_folder()}")
-    except LocalError as error:
-        sys.exit(str(error))
+def _unmount_below(folder: Path) -> None:
+    # debootstrap mounts /proc and /sys in its tree for a while; one that was killed leaves them, and nobody should
+    # try to remove the files in there.
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed(mounts):
+        if mount.startswith(f"{folder}/"):
+            subprocess.run(["umount", "--lazy", mount], check=True)

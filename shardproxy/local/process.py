@@ -17,15 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from shardproxy.errors import ShardproxyError
+from shardproxy.errors import LocalError
 from shardproxy.local.ports import accepts
 
 MARK = "SHARDPROXY_LOCAL"  # environment variable that names the cluster a server belongs to
 _POLL = 0.01  # seconds between two looks at a starting or ending program
-
-
-class LocalError(ShardproxyError):
-    """A local server cannot be started, ended or brought into the wanted state. Says what to do next."""
 
 
 def find_program(name: str, hint: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pymysql
 
-from shardproxy.local.process import LocalError, Process
+from shardproxy.errors import LocalError
+from shardproxy.local.process import Process
 
 HOST = "127.0.0.1"
 ADMIN_USER = "root"
@@ -18,7 +19,8 @@ PROXY_PASSWORD = "shardproxy"  # noqa: S105
 
 
 class LocalServer:
-    """A server on 127.0.0.1:`port`. `root` and `shardproxy` may do everything, over TCP.
+    """A server on 127.0.0.1:`port`. `root` and `shardproxy` may do everything over TCP, but only `root` may
+    write to a MariaDB replica.
 
     name      such as "shard1-primary", for messages
     command   argv of the server

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pymysql
 
+from shardproxy.errors import LocalError
 from shardproxy.local.flavors import Flavor
 from shardproxy.local.folders import locked
 from shardproxy.local.ports import free_port
-from shardproxy.local.process import LocalError, Process
+from shardproxy.local.process import Process
 from shardproxy.local.server import ADMIN_PASSWORD, ADMIN_USER, PROXY_PASSWORD, PROXY_USER
 
-_FORMAT = 1  # part of the template's name: raise it when what goes into a template changes
+_FORMAT = 2  # part of the template's name: raise it when what goes into a template changes
 
 
 def new_datadir(flavor: Flavor, datadir: Path) -> None:
@@ -50,13 +51,13 @@ def _make(flavor: Flavor, datadir: Path) -> None:
     process = Process(f"{flavor.name} template server", flavor.bare_command(datadir, port), log=log, port=port)
     process.start()
     try:
-        _create_accounts(str(datadir / "server.sock"))
+        _create_accounts(flavor, str(datadir / "server.sock"))
     finally:
         process.stop()
     (datadir / "auto.cnf").unlink(missing_ok=True)  # MySQL's server UUID: each copy makes its own
 
 
-def _create_accounts(socket: str) -> None:
+def _create_accounts(flavor: Flavor, socket: str) -> None:
     # A new server has root@localhost without password and no account by address; the socket is the way in.
     with pymysql.connect(unix_socket=socket, user="root") as connection, connection.cursor() as cursor:
         # The installed accounts name hosts, which take precedence over ours ('%') and have no password.
@@ -65,6 +66,9 @@ def _create_accounts(socket: str) -> None:
         for user, password in ((ADMIN_USER, ADMIN_PASSWORD), (PROXY_USER, PROXY_PASSWORD)):
             cursor.execute("CREATE USER %s@'%%' IDENTIFIED BY %s", (user, password))
             cursor.execute("GRANT ALL PRIVILEGES ON *.* TO %s@'%%' WITH GRANT OPTION", (user,))
+        # A write that the proxy sends to a replica must fail there, not part the servers.
+        for statement in flavor.respect_read_only(PROXY_USER):
+            cursor.execute(statement)
         for user, host in installed:
             cursor.execute("DROP USER %s@%s", (user, host))
 
