@@ -32,7 +32,8 @@ PROTOCOL_VERSION = 10
 MORE_DATA_HEADER = 0x01
 
 
-def _text(value: bytes, what: str) -> str:
+def decode_name(value: bytes, what: str) -> str:
+    """A name of the connection phase, which is UTF-8; anything else raises RemoteProtocolError."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
@@ -105,7 +106,7 @@ class Greeting:
         version = reader.integer(1)
         if version != PROTOCOL_VERSION:
             raise RemoteProtocolError(f"server speaks protocol version {version}, expected {PROTOCOL_VERSION}")
-        server_version = _text(reader.null_str(), "server version")
+        server_version = decode_name(reader.null_str(), "server version")
         connection_id = reader.integer(4)
         nonce = reader.take(8)
         reader.take(1)
@@ -121,7 +122,7 @@ class Greeting:
         nonce += reader.take(max(13, nonce_length - 8))[: NONCE_LENGTH - 8]
         auth_plugin = ""
         if capabilities & _PLUGIN_AUTH:
-            auth_plugin = _text(reader.null_str(), "plugin name")
+            auth_plugin = decode_name(reader.null_str(), "plugin name")
         return cls(server_version, connection_id, nonce, capabilities, charset, status, auth_plugin, extended)
 
 
@@ -208,7 +209,7 @@ class HandshakeResponse:
         charset = reader.integer(1)
         filler = reader.take(23)
         extended = 0 if capabilities & _LONG_PASSWORD else int.from_bytes(filler[19:], "little")
-        user = _text(reader.null_str(), "user name")
+        user = decode_name(reader.null_str(), "user name")
         if capabilities & _PLUGIN_AUTH_LENENC:
             auth_response = reader.lenenc_str()
         elif capabilities & _SECURE_CONNECTION:
@@ -217,8 +218,8 @@ class HandshakeResponse:
             auth_response = reader.null_str()
         database = None
         if capabilities & _CONNECT_WITH_DB:
-            database = _text(reader.null_str(), "database name") or None
-        auth_plugin = _text(reader.null_str(), "plugin name") if capabilities & _PLUGIN_AUTH else ""
+            database = decode_name(reader.null_str(), "database name") or None
+        auth_plugin = decode_name(reader.null_str(), "plugin name") if capabilities & _PLUGIN_AUTH else ""
         attributes = parse_attributes(reader) if capabilities & _CONNECT_ATTRS else {}
         zstd_level = reader.integer(1) if capabilities & _ZSTD else 0
         return cls(
@@ -281,7 +282,7 @@ class AuthSwitch:
         reader = PayloadReader(payload)
         if reader.integer(1) != EOF_HEADER:
             raise RemoteProtocolError("not an authentication switch")
-        auth_plugin = _text(reader.null_str(), "plugin name")
+        auth_plugin = decode_name(reader.null_str(), "plugin name")
         return cls(auth_plugin, reader.rest().removesuffix(b"\0"))
 
 
