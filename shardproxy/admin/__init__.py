@@ -1,0 +1,1 @@
+"""I/O. What operators look at: metrics over all workers, the admin HTTP server, and the texts behind `shardctl`."""
