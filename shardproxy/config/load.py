@@ -21,10 +21,13 @@ from shardproxy.errors import ConfigError
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def load(path: str | Path, environ: Mapping[str, str]) -> Config:
+def load(
+    path: str | Path, environ: Mapping[str, str], overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> Config:
     """Read and check a configuration file.
 
     environ: where `password_env` names are looked up (later, when the password is asked for).
+    overrides: dotted table → keys that replace the file's, such as {"listen.mysql": {"port": 3308}}.
     Raises ConfigError: the file cannot be read, is not TOML, or has problems; its message lists every problem, a line
     each: file, key path, what was found, what was expected.
     """
@@ -39,6 +42,14 @@ def load(path: str | Path, environ: Mapping[str, str]) -> Config:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; TOML files are UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
+    for table, keys in (overrides or {}).items():
+        place = data
+        for part in table.split("."):
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                break  # the model will say that this is no table
+        else:
+            place.update(keys)
     return parse(data, str(path), path.parent, environ)
 
 

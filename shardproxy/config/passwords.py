@@ -18,13 +18,13 @@ from shardproxy.errors import ConfigError
 
 SOURCES = ("password_hash", "password", "password_env", "password_file")
 
-SHA2_PREFIX = b"$A$005$"
-SHA2_LENGTH = 70  # prefix, 20 bytes of salt, 43 characters of digest
 _NATIVE = re.compile(r"\*[0-9A-Fa-f]{40}")
-_HEX = re.compile(r"0[xX]((?:[0-9A-Fa-f]{2})+)")
+_HEX = re.compile(r"(?:0[xX])?((?:[0-9A-Fa-f]{2})+)")
+# Three hex digits are the rounds in thousands; then 20 bytes of salt, any but NUL and "$", and 43 characters of digest.
+_SHA2 = re.compile(rb"\$A\$(?!000)[0-9A-F]{3}\$[\x01-\x23\x25-\x7f]{20}[./0-9A-Za-z]{43}")
 _EXPECTED = (
     "'*' and 40 hex digits (mysql_native_password), or '$A$005$…' as in mysql.user.authentication_string, "
-    "raw or as 0x… (caching_sha2_password); `shardctl hash-password` makes both"
+    "raw or in hex (caching_sha2_password); `shardctl hash-password` makes both"
 )
 
 
@@ -46,6 +46,11 @@ class PasswordHash:
     kind: HashKind
     value: bytes
 
+    @property
+    def text(self) -> str:
+        """The hash as MySQL shows it: '*' and 40 hex digits, or the authentication string itself."""
+        return "*" + self.value.hex().upper() if self.kind is HashKind.NATIVE else self.value.decode("ascii")
+
     def __repr__(self) -> str:
         return f"PasswordHash({self.kind.value}, hidden)"
 
@@ -55,11 +60,8 @@ def parse_password_hash(text: str) -> PasswordHash:
     if _NATIVE.fullmatch(text):
         return PasswordHash(HashKind.NATIVE, bytes.fromhex(text[1:]))
     match = _HEX.fullmatch(text)
-    try:
-        raw = bytes.fromhex(match[1]) if match else text.encode("latin-1")
-    except UnicodeEncodeError:
-        raise ValueError(_EXPECTED) from None
-    if raw.startswith(SHA2_PREFIX) and len(raw) == SHA2_LENGTH:
+    raw = bytes.fromhex(match[1]) if match else text.encode()
+    if _SHA2.fullmatch(raw):
         return PasswordHash(HashKind.SHA2, raw)
     raise ValueError(_EXPECTED)
 

@@ -300,20 +300,29 @@ def test_a_missing_variable_or_file_is_told_only_when_asked_for(tmp_path: Path) 
 
 def test_hashes_are_parsed_in_all_written_forms() -> None:
     raw = b"$A$005$" + bytes(range(1, 21)) + b"x" * 43
+    more_rounds = raw.replace(b"005", b"00A")
     native = "*" + "0a" * 20
     for text, want in (
         (native, PasswordHash(HashKind.NATIVE, b"\x0a" * 20)),
         (native.upper(), PasswordHash(HashKind.NATIVE, b"\x0a" * 20)),
-        (raw.decode("latin-1"), PasswordHash(HashKind.SHA2, raw)),
+        (raw.decode(), PasswordHash(HashKind.SHA2, raw)),
         ("0x" + raw.hex(), PasswordHash(HashKind.SHA2, raw)),
-        ("0x" + raw.hex().upper(), PasswordHash(HashKind.SHA2, raw)),
+        (raw.hex().upper(), PasswordHash(HashKind.SHA2, raw)),
+        ("0x" + more_rounds.hex(), PasswordHash(HashKind.SHA2, more_rounds)),
     ):
         data = good()
         data["users"]["app"] = {"password_hash": text}
+        secret = parse(data).user_secret("app")
+        assert secret == want
+        assert isinstance(secret, PasswordHash)
+        data["users"]["app"] = {"password_hash": secret.text}
         assert parse(data).user_secret("app") == want
 
 
-@pytest.mark.parametrize("text", ["", "*123", "$A$005$short", "0x2441", "$A$005$" + "é" * 62 + "€", "0xzz"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "*123", "$A$005$short", "0x2441", "$A$005$" + "é" * 20 + "x" * 43, "0xzz", "$A$000$" + "s" * 20 + "x" * 43],
+)
 def test_other_hashes_are_refused(text: str) -> None:
     data = good()
     data["users"]["app"] = {"password_hash": text}
@@ -328,6 +337,18 @@ def test_load_reads_the_file_and_knows_its_folder(tmp_path: Path) -> None:
     assert config.resolve("x.pem") == tmp_path / "x.pem"
     assert config.resolve("/x.pem") == Path("/x.pem")
     assert config.source == str(path)
+
+
+def test_overrides_replace_keys_and_are_checked_too(tmp_path: Path) -> None:
+    path = tmp_path / "shardproxy.toml"
+    path.write_text(GOOD)
+    config = load(path, {}, {"proxy": {"workers": 5}, "listen.mysql": {"port": 4000}})
+    assert (config.proxy.workers, config.listen.mysql.port, config.listen.mysql.host) == (5, 4000, "127.0.0.1")
+    with pytest.raises(ConfigError, match=r"proxy\.workers: found 0"):
+        load(path, {}, {"proxy": {"workers": 0}})
+    path.write_text("listen = 3\n" + GOOD)
+    with pytest.raises(ConfigError, match="listen: found 3; expected a table"):
+        load(path, {}, {"listen.mysql": {"port": 4000}})
 
 
 @pytest.mark.parametrize(
