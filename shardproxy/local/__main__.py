@@ -1,4 +1,4 @@
-"""What `./dev` asks of this package: `python -m shardproxy.local mysql9` (build its tree) or `clean` (end stale clusters)."""
+"""What `./dev` asks of this package: `python -m shardproxy.local` with `mysql9` (build its tree) or `clean`."""
 
 from __future__ import annotations
 

@@ -190,8 +190,8 @@ class LocalCluster:
             with shard.primary.connect() as connection, connection.cursor() as cursor:
                 cursor.execute("CREATE USER %s@'%%' IDENTIFIED BY %s", (user, password))
                 cursor.execute("GRANT ALL PRIVILEGES ON *.* TO %s@'%%'", (user,))
-                for statement in flavor.respect_read_only(user):
-                    cursor.execute(statement)
+                for statement in flavor.respect_read_only():
+                    cursor.execute(statement, (user,))
         self.wait_replicated()
 
     def program(

@@ -72,8 +72,8 @@ class Flavor(ABC):
         """argv of a server of a cluster. `domain` numbers its shard (MariaDB's GTID domain)."""
 
     @abstractmethod
-    def respect_read_only(self, user: str) -> list[str]:
-        """Statements after which an account with all privileges obeys read_only on replicas."""
+    def respect_read_only(self) -> list[str]:
+        """Statements with one parameter (user) after which an account with all privileges obeys read_only."""
 
     @abstractmethod
     def follow(self, port: int, user: str, password: str) -> list[str]:
@@ -156,8 +156,8 @@ class MariaDB(Flavor):
             "START REPLICA",
         ]
 
-    def respect_read_only(self, user: str) -> list[str]:
-        return [f"REVOKE READ_ONLY ADMIN ON *.* FROM '{user}'@'%'"]
+    def respect_read_only(self) -> list[str]:
+        return ["REVOKE READ_ONLY ADMIN ON *.* FROM %s@'%%'"]
 
     def position(self) -> str:
         return "SELECT @@gtid_binlog_pos"
@@ -221,7 +221,7 @@ class MySQL(Flavor):
             "START REPLICA",
         ]
 
-    def respect_read_only(self, user: str) -> list[str]:
+    def respect_read_only(self) -> list[str]:
         return []  # super_read_only holds for everybody
 
     def position(self) -> str:

@@ -67,8 +67,8 @@ def _create_accounts(flavor: Flavor, socket: str) -> None:
             cursor.execute("CREATE USER %s@'%%' IDENTIFIED BY %s", (user, password))
             cursor.execute("GRANT ALL PRIVILEGES ON *.* TO %s@'%%' WITH GRANT OPTION", (user,))
         # A write that the proxy sends to a replica must fail there, not part the servers.
-        for statement in flavor.respect_read_only(PROXY_USER):
-            cursor.execute(statement)
+        for statement in flavor.respect_read_only():
+            cursor.execute(statement, (PROXY_USER,))
         for user, host in installed:
             cursor.execute("DROP USER %s@%s", (user, host))
 

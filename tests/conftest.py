@@ -1,0 +1,99 @@
+"""Real servers for the tests that ask for them. Nothing starts before the first such test; all ends with the session.
+
+`flavor` is parametrised over MariaDB and MySQL 9; `cluster` and `oracle` follow it, so one test sees both of one kind.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+from shardproxy.local import LocalCluster, LocalServer, unavailable
+from shardproxy.local.flavors import FlavorName
+
+_LEFT_OUT: dict[str, int] = {}  # reason → number of tests that were left out for it
+
+
+class LeftOutWarning(UserWarning):
+    """Tests did not run because the machine lacks something they need."""
+
+
+@pytest.fixture(scope="session", params=["mariadb", "mysql"])
+def flavor(request: pytest.FixtureRequest) -> FlavorName:
+    """Each kind of server in turn."""
+    name: FlavorName = request.param
+    return name
+
+
+@pytest.fixture(autouse=True)
+def _say_what_cannot_run(request: pytest.FixtureRequest) -> None:
+    # Before any cluster starts: a test that needs MySQL 9 where it cannot run is left out, loudly. Only missing root
+    # rights excuse that; whatever else is missing is an error of the cluster's start.
+    wants_mysql = "mysql_cluster" in request.fixturenames or "mysql_oracle" in request.fixturenames
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is not None and callspec.params.get("flavor") == "mysql":
+        wants_mysql = True
+    if wants_mysql and os.geteuid() != 0:
+        reason = unavailable("mysql")
+        assert reason is not None
+        _LEFT_OUT[reason] = _LEFT_OUT.get(reason, 0) + 1
+        warnings.warn(LeftOutWarning(f"NOT TESTED on MySQL 9: {reason}"), stacklevel=1)
+        pytest.skip(f"NOT TESTED on MySQL 9: {reason}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in capitals what was not tested: a green run without it would be misread."""
+    for reason, count in _LEFT_OUT.items():
+        terminalreporter.section("NOT TESTED ON MYSQL 9", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{count} tests did not run: {reason}", red=True, bold=True)
+
+
+def _cluster(flavor: FlavorName) -> Iterator[LocalCluster]:
+    with LocalCluster(flavor, shards=2, replicas=1) as cluster:
+        yield cluster
+
+
+def _oracle(flavor: FlavorName) -> Iterator[LocalServer]:
+    with LocalCluster.single(flavor) as cluster:
+        yield cluster.server
+
+
+@pytest.fixture(scope="session")
+def mariadb_cluster() -> Iterator[LocalCluster]:
+    """Two MariaDB shards of a primary and a replica."""
+    yield from _cluster("mariadb")
+
+
+@pytest.fixture(scope="session")
+def mysql_cluster() -> Iterator[LocalCluster]:
+    """Two MySQL 9 shards of a primary and a replica."""
+    yield from _cluster("mysql")
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest, flavor: FlavorName) -> LocalCluster:
+    """Two shards of a primary and a replica, of each flavour in turn. Shared: clean up databases and accounts."""
+    found: LocalCluster = request.getfixturevalue(f"{flavor}_cluster")
+    return found
+
+
+@pytest.fixture(scope="session")
+def mariadb_oracle() -> Iterator[LocalServer]:
+    """One lone MariaDB: what a single server would answer."""
+    yield from _oracle("mariadb")
+
+
+@pytest.fixture(scope="session")
+def mysql_oracle() -> Iterator[LocalServer]:
+    """One lone MySQL 9: what a single server would answer."""
+    yield from _oracle("mysql")
+
+
+@pytest.fixture(scope="session")
+def oracle(request: pytest.FixtureRequest, flavor: FlavorName) -> LocalServer:
+    """One lone server of the same flavour as `cluster`."""
+    found: LocalServer = request.getfixturevalue(f"{flavor}_oracle")
+    return found

@@ -1,0 +1,1 @@
+"""Tests against real servers, each on MariaDB and on MySQL 9."""
