@@ -244,24 +244,24 @@ class LocalCluster:
         mysql_port, admin_port = free_port(), free_port()
         if users is None:
             users = {"app": {"password": "app"}}
-        tables: list[tuple[str, Mapping[str, object]]] = [
-            ("listen.mysql", {"host": "127.0.0.1", "port": mysql_port, **(listen or {})}),
-            ("listen.admin", {"host": "127.0.0.1", "port": admin_port}),
-            ("proxy", {"workers": 2, **(proxy or {})}),
-            ("backend", {"user": PROXY_USER, "password": PROXY_PASSWORD, **(backend or {})}),
-            *((f"users.{user}", entries) for user, entries in users.items()),
+        tables: list[tuple[tuple[str, ...], Mapping[str, object]]] = [
+            (("listen", "mysql"), {"host": "127.0.0.1", "port": mysql_port, **(listen or {})}),
+            (("listen", "admin"), {"host": "127.0.0.1", "port": admin_port}),
+            (("proxy",), {"workers": 2, **(proxy or {})}),
+            (("backend",), {"user": PROXY_USER, "password": PROXY_PASSWORD, **(backend or {})}),
+            *((("users", user), entries) for user, entries in users.items()),
             *(
                 (
-                    f"shards.{shard.name}",
+                    ("shards", shard.name),
                     {"primary": shard.primary.address, "replicas": [replica.address for replica in shard.replicas]},
                 )
                 for shard in self.shards
             ),
         ]
-        text = "\n".join(_toml_table(title, entries) for title, entries in tables)
-        path = self.folder / name
-        path.write_text("\n".join([text, keyspaces, extra]))
-        return ConfigFile(path, mysql_port, admin_port)
+        text = "\n".join(_toml_table(path, entries) for path, entries in tables)
+        file = self.folder / name
+        file.write_text("\n".join([text, keyspaces, extra]))
+        return ConfigFile(file, mysql_port, admin_port)
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
@@ -334,8 +334,9 @@ class LocalCluster:
         return self._flavor
 
 
-def _toml_table(title: str, entries: Mapping[str, object]) -> str:
-    # JSON's strings, numbers, booleans and lists of strings are TOML's too.
+def _toml_table(path: Sequence[str], entries: Mapping[str, object]) -> str:
+    # JSON's strings, numbers, booleans and lists of strings are TOML's too; a quoted key may hold anything.
+    title = ".".join(key if key.isidentifier() and key.isascii() else json.dumps(key) for key in path)
     return "\n".join([f"[{title}]", *(f"{key} = {json.dumps(value)}" for key, value in entries.items()), ""])
 
 
