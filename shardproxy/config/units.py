@@ -78,7 +78,7 @@ def format_size(size: int) -> str:
     return f"{size}B"
 
 
-def _range_edge(value: object) -> int | None:
+def parse_range_edge(value: object) -> int | None:
     """A key, or None for the open end ("min" of `from`, "max" of `to`; the rules check which one is allowed)."""
     if value in ("min", "max"):
         return None
@@ -91,5 +91,5 @@ def _range_edge(value: object) -> int | None:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
-RangeEdge = Annotated[int | None, BeforeValidator(_range_edge)]
+RangeEdge = Annotated[int | None, BeforeValidator(parse_range_edge)]
 AddressText = Annotated[Address, BeforeValidator(parse_address), PlainSerializer(str)]
