@@ -1,0 +1,1 @@
+"""Measurements on real servers: one file a bench (`./dev bench NAME`), what they stand on in `rig/`."""
