@@ -28,15 +28,17 @@ def flavor(request: pytest.FixtureRequest) -> FlavorName:
     return name
 
 
-@pytest.fixture(autouse=True)
-def _say_what_cannot_run(request: pytest.FixtureRequest) -> None:
-    # Before any cluster starts: a test that needs MySQL 9 where it cannot run is left out, loudly. Only missing root
-    # rights excuse that; whatever else is missing is an error of the cluster's start.
-    wants_mysql = "mysql_cluster" in request.fixturenames or "mysql_oracle" in request.fixturenames
-    callspec = getattr(request.node, "callspec", None)
-    if callspec is not None and callspec.params.get("flavor") == "mysql":
-        wants_mysql = True
-    if wants_mysql and os.geteuid() != 0:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out, loudly and before any server starts, what needs MySQL 9 where it cannot run.
+
+    Only missing root rights excuse that; whatever else is missing is an error of the cluster's start.
+    """
+    if os.geteuid() == 0 or not isinstance(item, pytest.Function):
+        return
+    callspec = getattr(item, "callspec", None)
+    parameter = callspec.params.get("flavor") if callspec is not None else None
+    if parameter == "mysql" or not {"mysql_cluster", "mysql_oracle"}.isdisjoint(item.fixturenames):
         reason = unavailable("mysql")
         assert reason is not None
         _LEFT_OUT[reason] = _LEFT_OUT.get(reason, 0) + 1

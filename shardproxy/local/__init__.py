@@ -10,6 +10,7 @@ was killed is found and ended by the next one that starts.
 from shardproxy.errors import LocalError
 from shardproxy.local.cluster import ConfigFile, LocalCluster, LocalShard
 from shardproxy.local.flavors import unavailable
+from shardproxy.local.mysql_tree import ensure_tree, in_tree, inside
 from shardproxy.local.ports import free_port
 from shardproxy.local.process import Process
 from shardproxy.local.records import clean_stale
@@ -25,6 +26,9 @@ __all__ = [
     "Process",
     "RedisNode",
     "clean_stale",
+    "ensure_tree",
     "free_port",
+    "in_tree",
+    "inside",
     "unavailable",
 ]

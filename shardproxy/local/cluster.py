@@ -16,7 +16,7 @@ from typing import TypeVar
 import pymysql
 
 from shardproxy.errors import LocalError
-from shardproxy.local.flavors import Flavor, FlavorName, flavor_named
+from shardproxy.local.flavors import Flavor, FlavorName, MySQL, flavor_named
 from shardproxy.local.folders import records_folder
 from shardproxy.local.ports import accepts, free_port
 from shardproxy.local.process import Process
@@ -220,6 +220,19 @@ class LocalCluster:
         )
         self._processes.append(process)
         return process
+
+    def tree_folder(self) -> Path:
+        """A folder inside MySQL's tree that vanishes with the cluster, for files of programs that run there by chroot.
+
+        Raises LocalError where MySQL 9 cannot run.
+        """
+        if self._record is None:
+            raise LocalError(f"cluster {self._id} does not run")
+        folder = MySQL().home / "run" / self._id
+        if str(folder) not in self._record.folders:
+            self._record = write_record(self._id, [*map(Path, self._record.folders), folder])
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def config_toml(
         self,

@@ -13,7 +13,7 @@ import pymysql
 import pytest
 
 from shardproxy.errors import LocalError
-from shardproxy.local import LocalCluster, LocalServer
+from shardproxy.local import LocalCluster, LocalServer, ensure_tree, free_port, in_tree, inside
 from shardproxy.local.flavors import FlavorName
 from shardproxy.local.folders import records_folder
 from shardproxy.local.records import clean_stale, processes_of
@@ -156,6 +156,28 @@ def test_a_failed_start_leaves_nothing_and_shows_the_servers_words(flavor: Flavo
     assert processes_of(cluster.id) == []
     assert list(tmp_path.iterdir()) == []
     assert not record_path(cluster.id).exists()
+
+
+def test_a_program_of_the_tree_runs_beside_a_mariadb_cluster_and_goes_with_it(mysql_oracle: LocalServer) -> None:
+    # The fixture only says that this test needs MySQL 9.
+    with LocalCluster("mariadb", shards=1, replicas=0) as cluster:
+        port, folder, tree = free_port(), cluster.tree_folder(), ensure_tree()
+        settings = folder / "router.conf"
+        settings.write_text(
+            f"[DEFAULT]\nuser=root\nlogging_folder=\nruntime_folder={inside(tree, folder)}\n"
+            f"data_folder={inside(tree, folder)}\n"
+            f"[routing:all]\nbind_address=127.0.0.1\nbind_port={port}\nrouting_strategy=first-available\n"
+            f"destinations={cluster.servers[0].address}\nprotocol=classic\n"
+        )
+        router = cluster.program(
+            "mysqlrouter", in_tree(tree, "mysqlrouter", "--config", inside(tree, settings)), port=port
+        )
+        router.start()
+        with cluster.servers[0].connect(port=port) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT @@port")
+            assert cursor.fetchone() == (cluster.servers[0].port,)
+    assert not alive(router.pid)
+    assert not folder.exists()
 
 
 OWNER = """
