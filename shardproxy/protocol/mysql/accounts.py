@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from shardproxy.protocol.mysql.passwords import (
@@ -91,7 +91,7 @@ def decoy_account(user: str, accounts: Sequence[Account], key: bytes) -> Account
         user,
         plaintext=None if like.plaintext is None else secret,
         native=None if like.native is None else native,
-        sha2=None if like.sha2 is None else Sha2Hash(like.sha2.rounds, like.sha2.salt, b"." * 43),
+        sha2=None if like.sha2 is None else replace(like.sha2, digest=b"." * len(like.sha2.digest)),
         decoy=True,
     )
 

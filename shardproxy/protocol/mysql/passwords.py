@@ -2,19 +2,21 @@
 
     mysql_native_password   stored  SHA1(SHA1(pw)), written '*' and 40 hexadecimal digits
                             token   SHA1(pw) xor SHA1(nonce + SHA1(SHA1(pw)))
-    caching_sha2_password   stored  '$A$' + 3 hexadecimal digits (rounds / 1000) + '$' + salt of 20 + hash of 43
+    caching_sha2_password   stored  '$A$' + 3 hexadecimal digits (rounds / 1000) + '$' + salt of 20 + hash of 43, or
+                                    '$B$' and likewise a hash of 88 (MySQL 9.7, storage format PBKDF2_SHA512)
                             cached  SHA256(SHA256(pw))
                             token   SHA256(pw) xor SHA256(SHA256(SHA256(pw)) + nonce)
 
-Source: MySQL 9.7 `sql/auth/sha2_password.cc`, `mysys/crypt_genhash_impl.cc`; the hash is Drepper's SHA-256 crypt with a
-20-byte salt. An empty password has an empty token. Secrets are compared in constant time.
+Source: MySQL 9.7, checked against hashes that it made. `$A$` is Drepper's SHA-256 crypt with a 20-byte salt, `$B$`
+PBKDF2-HMAC-SHA512 in base64. An empty password has an empty token. Secrets are compared in constant time.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from dataclasses import dataclass
-from hashlib import sha1, sha256
+from hashlib import pbkdf2_hmac, sha1, sha256
 from hmac import compare_digest
 
 from shardproxy.errors import LocalProtocolError
@@ -101,22 +103,30 @@ class NativeHash:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sha2Hash:
-    """A caching_sha2_password hash: rounds (a multiple of 1000), salt (20 bytes), digest (43 characters)."""
+    """A caching_sha2_password hash: rounds (a multiple of 1000), salt (20 bytes), digest (characters).
+
+    `scheme` is "A" (SHA-256 crypt, a digest of 43) or "B" (PBKDF2 with SHA-512, 88).
+    """
 
     rounds: int
     salt: bytes
     digest: bytes
+    scheme: str = "A"
 
     def matches(self, password: bytes) -> bool:
-        """Whether this is the hash of `password`. Takes about a microsecond a round; 5 to 15 ms as MySQL sets it."""
+        """Whether this is the hash of `password`. Takes some 0.6 microseconds a round: 3 to 6 ms as MySQL sets it."""
         if len(password) > MAX_PASSWORD:
             return False
-        return compare_digest(sha256_crypt(password, self.salt, self.rounds), self.digest)
+        if self.scheme == "B":
+            digest = b64encode(pbkdf2_hmac("sha512", password, self.salt, self.rounds))
+        else:
+            digest = sha256_crypt(password, self.salt, self.rounds)
+        return compare_digest(digest, self.digest)
 
     @property
     def text(self) -> str:
         """As in mysql.user; the salt may hold control characters, so write `hex_text` into files."""
-        return f"$A${self.rounds // 1000:03X}${(self.salt + self.digest).decode('latin-1')}"
+        return f"${self.scheme}${self.rounds // 1000:03X}${(self.salt + self.digest).decode('latin-1')}"
 
     @property
     def hex_text(self) -> str:
@@ -125,7 +135,9 @@ class Sha2Hash:
 
 
 _NATIVE = re.compile(r"\*([0-9A-Fa-f]{40})", re.ASCII)
-_SHA2 = re.compile(rb"\$A\$([0-9A-Fa-f]{3})\$([^\0$]{20})([./0-9A-Za-z]{43})", re.DOTALL)
+_SHA2 = re.compile(
+    rb"\$(?:(A)|B)\$([0-9A-Fa-f]{3})\$([^\0$]{20})((?(1)[./0-9A-Za-z]{43}|[+/0-9A-Za-z]{86}==))", re.DOTALL
+)
 _HEX = re.compile(r"(?:0[xX])?((?:[0-9A-Fa-f]{2})+)", re.ASCII)
 
 
@@ -140,10 +152,10 @@ def parse_stored_hash(text: str) -> NativeHash | Sha2Hash:
     sha2 = _SHA2.fullmatch(raw)
     if sha2 is None:
         raise ValueError("not a password hash: expected *HEX (mysql_native_password) or $A$… (caching_sha2_password)")
-    rounds = int(sha2[1], 16) * 1000
+    rounds = int(sha2[2], 16) * 1000
     if rounds == 0:
         raise ValueError("not a password hash: it says zero rounds")
-    return Sha2Hash(rounds, sha2[2], sha2[3])
+    return Sha2Hash(rounds, sha2[3], sha2[4], "A" if sha2[1] else "B")
 
 
 def make_native_hash(password: bytes) -> str:
