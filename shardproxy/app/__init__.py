@@ -1,0 +1,1 @@
+"""The composition root: a supervisor, and the workers that it starts. The only place that wires objects."""

@@ -1,0 +1,53 @@
+"""`shardctl explain`: plan and route a statement without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from shardproxy.admin.http import ExplainValue
+from shardproxy.admin.show.explain import explain_json
+from shardproxy.errors import RouteError, SqlError
+from shardproxy.executor.prepared import bound_value, parameter_numbers
+from shardproxy.planner.context import PlanContext
+from shardproxy.planner.plan import Rung, StatementKind, Value
+from shardproxy.planner.statement import plan_statement
+from shardproxy.router.route import Route, route
+from shardproxy.sql.digest import scan
+from shardproxy.sql.literals import NoValue, key_value
+from shardproxy.topology.keys import KeyType, KeyValue
+
+# Answered by the proxy, or sent to whatever server the session holds.
+_NOWHERE = frozenset((
+    StatementKind.BEGIN, StatementKind.COMMIT, StatementKind.ROLLBACK, StatementKind.SAVEPOINT, StatementKind.USE,
+    StatementKind.SET_TRANSACTION, StatementKind.SHOW_WARNINGS, StatementKind.KILL, StatementKind.EMPTY,
+    StatementKind.SET,
+))  # fmt: skip
+
+
+def explain(sql: str, values: Sequence[ExplainValue], context: PlanContext) -> dict[str, Any]:
+    """As admin.show.explain.explain_json. values: for the `?` of the statement, in order."""
+    text = sql.encode()
+    plan = plan_statement(text, context)
+    _, literals = scan(text, context.modes)
+    numbers, _ = parameter_numbers(literals)
+
+    def read(value: Value, key_type: KeyType) -> KeyValue | NoValue:
+        number = numbers[value.index]
+        if number < 0:
+            return key_value(literals[value.index], value.negative, key_type, context.modes)
+        if number >= len(values):
+            raise RouteError(f"the statement has more parameters than the {len(values)} values given: add --value")
+        given = values[number]
+        bound = given.encode() if isinstance(given, str) else given
+        return bound_value(bound, value.negative, key_type, False, False)
+
+    outcome: Route | SqlError | None
+    if plan.rung is Rung.ERROR or plan.local or plan.kind in _NOWHERE:
+        outcome = None
+    else:
+        try:
+            outcome = route(plan, read, context.snapshot)
+        except SqlError as error:
+            outcome = error
+    return explain_json(plan, outcome, context.snapshot, sql)

@@ -1,0 +1,431 @@
+"""The supervisor: owns the listening port, the health checks, the admin HTTP server and the metrics; starts workers,
+replaces those that die, tells them what changes, and ends them in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+import shardproxy
+from shardproxy import logs
+from shardproxy.admin.http import ExplainValue, make_app
+from shardproxy.admin.metrics import Exposition, Totals, WorkerReport
+from shardproxy.admin.show.status import WorkerProcess, status_json
+from shardproxy.admin.show.topology import topology_json
+from shardproxy.app.channel import Channel, Message
+from shardproxy.app.explain import explain
+from shardproxy.app.settings import WorkerSettings, accounts_of, client_tls, limits_of, pool_of, rights_of
+from shardproxy.backend import health
+from shardproxy.backend.catalog import LoadedCatalog, load_catalog
+from shardproxy.backend.control import Credentials, open_control
+from shardproxy.config import Config
+from shardproxy.counters import Counters
+from shardproxy.errors import BackendError, ConfigError, SqlError
+from shardproxy.planner.context import PlanContext
+from shardproxy.protocol.mysql.rsa_exchange import RsaKey
+from shardproxy.router.balance import ServerHealth
+from shardproxy.sql.modes import SqlModes
+from shardproxy.topology.build import build_snapshot
+from shardproxy.topology.model import Server
+
+log = logs.Log("supervisor")
+SLOT = "supervisor"
+CATALOG_RETRY = 1.0
+REPORT_WAIT = 0.3
+KILL_WAIT = 3.0
+
+
+class WorkerHandle:
+    """One worker slot: its process, channel and listening socket. The socket outlives the process."""
+
+    def __init__(self, index: int, listener: socket.socket) -> None:
+        self.index = index
+        self.listener = listener
+        self.process: asyncio.subprocess.Process | None = None
+        self.channel: Channel | None = None
+        self.ready = False
+        self.started = 0.0
+
+    @property
+    def slot(self) -> str:
+        return str(self.index)
+
+
+class Supervisor:
+    """Implements admin.http.AdminControl."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.snapshot = build_snapshot(config)
+        self.totals = Totals()
+        self.health: dict[str, ServerHealth] = {}
+        self.workers: list[WorkerHandle] = []
+        self._credentials = Credentials.of(config)
+        self._accounts = accounts_of(config)
+        self._pool = pool_of(config)
+        self._exposition = Exposition(self.totals)
+        self._counters = Counters()
+        self._loaded: LoadedCatalog | None = None
+        self._sql_mode = ""
+        self._why_not_ready = "the servers' table definitions have not been read yet"
+        self._rsa = RsaKey()
+        self._decoy_key = secrets.token_bytes(32)
+        self._stopping = asyncio.Event()
+        self._reported: asyncio.Event = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._kills: dict[tuple[int, int], WorkerHandle] = {}
+        self._catalog_lock = asyncio.Lock()
+
+    # ── life ──
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT. Returns the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        listeners = listen(self.config)
+        self.workers = [WorkerHandle(i, sock) for i, sock in enumerate(listeners)]
+        admin = self.config.listen.admin
+        runner = web.AppRunner(make_app(self), access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, admin.host, admin.port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise ConfigError(f"listen.admin: cannot listen on {admin.host}:{admin.port}: {error.strerror}") from error
+        mysql = self.config.listen.mysql
+        log.info("listening", mysql=f"{mysql.host}:{mysql.port}", admin=f"{admin.host}:{admin.port}")
+        for shard in self.snapshot.shards:
+            for server in shard.servers:
+                self._spawn(self._watch(server))
+        self._spawn(self._start_workers())
+        await self._stopping.wait()
+        log.info("draining", seconds=self.config.proxy.drain_timeout)
+        await self._drain()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await runner.cleanup()
+        log.info("stopped")
+        return 0
+
+    async def _start_workers(self) -> None:
+        """Read the catalog, however long the servers take to answer; then start every worker."""
+        await asyncio.to_thread(self._rsa.prepare)
+        while self._loaded is None:
+            try:
+                await self._load()
+            except (BackendError, SqlError) as error:
+                self._why_not_ready = str(error)
+                log.warning("catalog_not_read", error=error, reason=str(error))
+                await asyncio.sleep(CATALOG_RETRY)
+        for worker in self.workers:
+            self._spawn(self._keep_running(worker))
+
+    async def _load(self) -> None:
+        async with self._catalog_lock:
+            version = self._loaded.catalog.version + 1 if self._loaded else 1
+            timeout = self.config.backend.connect_timeout
+            loaded = await load_catalog(self.snapshot, self._credentials, timeout, version)
+            if not self._sql_mode:
+                primary = self.snapshot.shards[0].primary
+                async with await open_control(primary, self._credentials, timeout) as connection:
+                    rows = await connection.query("SELECT @@GLOBAL.sql_mode AS mode")
+                    self._sql_mode = str(rows[0]["mode"])
+            self._loaded = loaded
+            for line in loaded.unread:
+                log.warning("table_not_read", reason=line)
+
+    async def _keep_running(self, worker: WorkerHandle) -> None:
+        """Start the worker, and again whenever it dies; soon at first, slower when it keeps dying."""
+        pause = 0.05
+        while not self._stopping.is_set():
+            worker.started = monotonic()
+            await self._start(worker)
+            assert worker.process is not None
+            status = await worker.process.wait()
+            worker.ready = False
+            self.totals.retire(worker.slot)
+            if worker.channel is not None:
+                worker.channel.close()
+            if self._stopping.is_set():
+                return
+            self._counters.add("shardproxy_worker_restarts_total")
+            log.error("worker_died", worker=worker.index, pid=worker.process.pid, status=status)
+            pause = 0.05 if monotonic() - worker.started > 10 else min(pause * 2, 5.0)
+            await asyncio.sleep(pause)
+
+    async def _start(self, worker: WorkerHandle) -> None:
+        ours, theirs = socket.socketpair()
+        fds = (theirs.fileno(), worker.listener.fileno())
+        worker.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "shardproxy.app.worker", *map(str, fds), pass_fds=fds, start_new_session=True
+        )
+        theirs.close()
+        pid = worker.process.pid
+
+        def receive(message: Message) -> None:
+            self._heard(worker, pid, message)
+
+        worker.channel = await Channel.over(ours, receive, lambda: None)
+        worker.channel.send("settings", self._settings(worker.index))
+
+    def _settings(self, index: int) -> WorkerSettings:
+        config, loaded = self.config, self._loaded
+        assert loaded is not None
+        mysql = config.listen.mysql
+        return WorkerSettings(
+            index=index,
+            snapshot=self.snapshot,
+            catalog=loaded.catalog,
+            collations={ident: (c.charset, c.name) for ident, c in loaded.collations.items()},
+            server_version=config.proxy.server_version or loaded.server_version,
+            mariadb=self.mariadb,
+            sql_mode=self._sql_mode,
+            health=dict(self.health),
+            accounts=self._accounts,
+            rights=rights_of(config),
+            limits=limits_of(config),
+            plan_cache=config.proxy.plan_cache,
+            pool=self._pool,
+            rsa_pem=self._rsa.private_pem(),
+            decoy_key=self._decoy_key,
+            tls_cert=str(config.resolve(mysql.tls_cert)) if mysql.tls_cert else "",
+            tls_key=str(config.resolve(mysql.tls_key)) if mysql.tls_key else "",
+            require_tls=mysql.require_tls,
+            drain_timeout=config.proxy.drain_timeout,
+            log_level=config.proxy.log_level,
+            log_format=config.proxy.log_format,
+        )
+
+    @property
+    def mariadb(self) -> bool:
+        return self._loaded is not None and "mariadb" in self._loaded.server_version.lower()
+
+    async def _drain(self) -> None:
+        for worker in self.workers:
+            worker.listener.close()
+            if worker.channel is not None:
+                worker.channel.send("drain")
+        living = [w.process for w in self.workers if w.process is not None and w.process.returncode is None]
+        if not living:
+            return
+        waits = [asyncio.ensure_future(process.wait()) for process in living]
+        _, late = await asyncio.wait(waits, timeout=self.config.proxy.drain_timeout + 5)
+        if late:
+            for process in living:
+                if process.returncode is None:
+                    log.error("worker_killed", pid=process.pid)
+                    with contextlib.suppress(ProcessLookupError):
+                        process.kill()
+            await asyncio.wait(waits)
+
+    # ── servers ──
+
+    async def _watch(self, server: Server) -> None:
+        backend = self.config.backend
+        await health.watch(server, self._credentials, backend.health_interval, backend.connect_timeout, self._looked)
+
+    def _looked(self, server: Server, seen: ServerHealth) -> None:
+        before = self.health.get(server.name)
+        self.health[server.name] = seen
+        if before is None or (before.up, before.reason) != (seen.up, seen.reason):
+            log.info("server_health", server=server.name, up=seen.up, lag_s=seen.lag, reason=seen.reason)
+        if before != seen:
+            self._tell_all("health", dict(self.health))
+
+    def _tell_all(self, *message: Any) -> None:
+        for worker in self.workers:
+            if worker.channel is not None:
+                worker.channel.send(*message)
+
+    # ── what workers say ──
+
+    def _heard(self, worker: WorkerHandle, pid: int, message: Message) -> None:
+        match message:
+            case ("ready",):
+                worker.ready = True
+                log.info("worker_ready", worker=worker.index, pid=pid)
+                if worker.channel is not None:
+                    worker.channel.send("health", dict(self.health))
+            case ("report", report):
+                self.totals.accept(worker.slot, pid, WorkerReport.from_json(report))
+                self._reported.set()
+            case ("schema_changed",):
+                self._spawn(self._reload())
+            case ("find_and_kill", request, ident, query_only, user):
+                self._pass_kill(worker, request, ident, query_only, user)
+            case ("killed", request, done):
+                asker = self._kills.pop((worker.index, request), None)
+                if asker is not None and asker.channel is not None:
+                    asker.channel.send("killed", request >> 8, done)
+
+    def _pass_kill(self, asker: WorkerHandle, request: int, ident: int, query_only: bool, user: str) -> None:
+        target = next((w for w in self.workers if w.index == ident >> 24), None)
+        if target is None or target.channel is None or not target.ready:
+            if asker.channel is not None:
+                asker.channel.send("killed", request, False)
+            return
+        key = request << 8 | asker.index
+        self._kills[target.index, key] = asker
+        target.channel.send("kill", key, ident, query_only, user)
+
+    async def _reload(self) -> None:
+        """A schema change ran through the proxy: read the catalog anew and void all plans."""
+        try:
+            await self._load()
+        except (BackendError, SqlError) as error:
+            log.error("catalog_not_read", error=error, reason=str(error))
+            return
+        assert self._loaded is not None
+        self._tell_all("catalog", self._loaded.catalog)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("task_failed", error=task.exception())
+
+    # ── AdminControl ──
+
+    async def status(self) -> dict[str, Any]:
+        await self._fresh_reports()
+        now = monotonic()
+        processes = [
+            WorkerProcess(w.slot, w.process.pid, now - w.started, resident_bytes(w.process.pid))
+            for w in self.workers
+            if w.process is not None and w.process.returncode is None
+        ]
+        limit = self.config.backend.pool_size
+        return status_json(shardproxy.__version__, self.snapshot, processes, self.health, self.totals, limit)
+
+    async def topology(self) -> dict[str, Any]:
+        return topology_json(self.snapshot)
+
+    async def explain(self, sql: str, schema: str | None, values: Sequence[ExplainValue]) -> dict[str, Any]:
+        if self._loaded is None:
+            raise BackendError(f"not ready: {self._why_not_ready}")
+        modes = SqlModes.parse(self._sql_mode)
+        context = PlanContext(self.snapshot, self._loaded.catalog, schema, modes, self.mariadb)
+        return explain(sql, values, context)
+
+    async def metrics(self) -> bytes:
+        await self._fresh_reports()
+        self._count_servers()
+        return self._exposition.text()
+
+    def ready(self) -> tuple[bool, str]:
+        if self._stopping.is_set():
+            return False, "shutting down"
+        if self._loaded is None:
+            return False, self._why_not_ready
+        lines = [f"worker {w.index} has not started" for w in self.workers if not w.ready]
+        for shard in self.snapshot.shards:
+            seen = self.health.get(shard.primary.name)
+            if seen is None or not seen.up:
+                lines.append(f"{shard.primary.name}: {seen.reason if seen else 'not looked at yet'}")
+        return not lines, "\n".join(lines)
+
+    async def _fresh_reports(self) -> None:
+        """Ask the workers for their counts as of now; a worker that does not answer at once shows its last ones."""
+        self._reported.clear()
+        self._tell_all("report")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REPORT_WAIT):
+                await self._reported.wait()
+                await asyncio.sleep(0.02)  # the other workers' answers are on their way
+
+    def _count_servers(self) -> None:
+        counters = self._counters
+        for shard in self.snapshot.shards:
+            for server in shard.servers:
+                seen = self.health.get(server.name)
+                up = seen is not None and seen.up
+                counters.set("shardproxy_server_up", (server.name, server.role.value), float(up))
+                if seen is not None and seen.lag is not None:
+                    counters.set("shardproxy_replica_lag_seconds", (server.name,), seen.lag)
+        counters.set("shardproxy_map_epoch", (), self.snapshot.epoch)
+        self.totals.accept(SLOT, os.getpid(), WorkerReport.from_json(counters.snapshot()))
+
+
+def listen(config: Config) -> list[socket.socket]:
+    """One listening socket a worker, all on the same port (SO_REUSEPORT): the kernel spreads clients over them."""
+    mysql = config.listen.mysql
+    sockets: list[socket.socket] = []
+    port = mysql.port
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(mysql.host, port, type=socket.SOCK_STREAM)[0]
+        probe = socket.socket(family, kind, proto)
+        with probe:  # another program on the port would share it silently: SO_REUSEPORT joins sockets of one user
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+        for _ in range(config.proxy.workers):
+            sock = socket.socket(family, kind, proto)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(address)
+            sock.listen(4096)
+            sock.set_inheritable(True)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise ConfigError(
+            f"listen.mysql: cannot listen on {mysql.host}:{port}: {error.strerror}; is another program on that port?"
+        ) from error
+    return sockets
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def run(config: Config) -> int:
+    """Run the proxy until a signal ends it. Returns the exit status; raises ConfigError for what cannot be used."""
+    logs.configure(config.proxy.log_level, config.proxy.log_format)
+    mysql = config.listen.mysql
+    if mysql.tls_cert:
+        try:
+            client_tls(str(config.resolve(mysql.tls_cert)), str(config.resolve(mysql.tls_key)) if mysql.tls_key else "")
+        except OSError as error:
+            raise ConfigError(f"listen.mysql.tls_cert: cannot be used ({error}); expected a PEM file") from error
+    raise_file_limit(config)
+
+    async def main() -> int:
+        return await Supervisor(config).run()
+
+    return uvloop.run(main())
+
+
+def raise_file_limit(config: Config) -> None:
+    """Every client and server connection is a file: ask for as many as the limits allow."""
+    servers = sum(1 + len(shard.replicas) for shard in config.shards.values())
+    wanted = config.proxy.max_clients + config.backend.pool_size * servers + 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        if limit < wanted:
+            log.warning("file_limit", wanted=wanted, limit=limit, fix="raise the hard limit of open files (ulimit -Hn)")

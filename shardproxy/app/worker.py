@@ -1,0 +1,278 @@
+"""One worker process: event loop, listener, pools, plans. Started and told everything by the supervisor.
+
+    python -m shardproxy.app.worker CHANNEL_FD LISTENER_FD
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+from dataclasses import replace
+from time import perf_counter
+
+import uvloop
+
+from shardproxy import logs
+from shardproxy.app.channel import Channel, Message
+from shardproxy.app.settings import WorkerSettings, client_tls, server_tls
+from shardproxy.backend.dial import DialSettings, dial
+from shardproxy.backend.gateway import Gateway
+from shardproxy.backend.pool import Pool
+from shardproxy.frontend.mysql.front import Front
+from shardproxy.frontend.mysql.login import ChangeUser, ClientLogin
+from shardproxy.planner.cache import PlanCache
+from shardproxy.planner.context import PlanContext
+from shardproxy.protocol.mysql.accounts import Account, decoy_account
+from shardproxy.protocol.mysql.rsa_exchange import RsaKey
+from shardproxy.session.profile import Charsets
+from shardproxy.sql.modes import SqlModes
+from shardproxy.topology.model import Server, Snapshot
+from shardproxy.topology.schema import Catalog
+
+log = logs.Log("worker")
+BACKLOG = 4096
+
+
+class Worker:
+    """Implements frontend.mysql.front.Neighbours by way of the supervisor."""
+
+    def __init__(self, settings: WorkerSettings, channel: Channel, listener: socket.socket) -> None:
+        self.settings = settings
+        self._channel = channel
+        self._listener = listener
+        self._server: asyncio.Server | None = None
+        self._kills: dict[int, asyncio.Future[bool]] = {}
+        self._next_kill = 0
+        self._counted: dict[tuple[str, str, int], int] = {}
+        self._misses = 0
+        self.done = asyncio.Event()
+        self.front = self._wire()
+
+    def _wire(self) -> Front:
+        s = self.settings
+        charsets = Charsets(s.collations)
+        dialing = DialSettings(
+            s.pool.user, s.pool.password, charsets, s.pool.connect_timeout, s.pool.tls, server_tls(s.pool)
+        )
+        self._slots: list[Server] = []
+
+        def make_pool(server: Server) -> Pool:
+            self._slots.append(server)
+            return Pool(
+                server,
+                lambda pool, profile: dial(pool, profile, dialing),
+                s.pool.size,
+                s.pool.wait,
+                len(self._slots) - 1,
+                s.pool.shared_connections,
+                s.pool.shared_depth,
+            )
+
+        gateway = Gateway(s.snapshot, make_pool, s.pool.max_lag)
+        gateway.see(s.health)
+        modes = SqlModes.parse(s.sql_mode)
+        context = PlanContext(s.snapshot, s.catalog, None, modes, s.mariadb)
+        plans = PlanCache(context, s.plan_cache, len(self._slots))
+        known = list(s.accounts.values())
+
+        def account(user: str) -> Account:
+            return s.accounts.get(user) or decoy_account(user, known, s.decoy_key)
+
+        return Front(
+            s.index, gateway, plans, charsets, account, s.rights.__getitem__, s.limits, RsaKey(s.rsa_pem),
+            s.server_version, modes, self, ChangeUser, client_tls(s.tls_cert, s.tls_key), s.require_tls,
+        )  # fmt: skip
+
+    async def serve(self) -> None:
+        """Accept clients until drained."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: ClientLogin(self.front), sock=self._listener, backlog=BACKLOG)
+        self._channel.send("ready")
+        gc.collect()
+        gc.freeze()  # what is alive now stays alive: no collection has to walk it again
+        ticker = loop.create_task(self._tick())
+        await self.done.wait()
+        ticker.cancel()
+        self.front.gateway.close()
+        self.report()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            now = perf_counter()
+            self.front.gateway.reap(now, self.settings.pool.max_idle)
+            idle = self.front.limits.idle
+            for client in list(self.front.clients.values()):
+                if not client.busy and client.started and now - client.started > idle:
+                    client.close()
+            self.report()
+
+    # ── messages ──
+
+    def receive(self, message: Message) -> None:
+        match message:
+            case ("health", health):
+                self.front.gateway.see(health)
+            case ("catalog", catalog):
+                self._renew(self.front.gateway.snapshot, catalog)
+            case ("snapshot", snapshot):
+                self.front.gateway.adopt(snapshot)
+                self._renew(snapshot, self.front.plans.context.catalog)
+            case ("kill", request, ident, query_only, user):
+                self._channel.send("killed", request, self.front.kill_here(ident, query_only, user))
+            case ("killed", request, done):
+                waiting = self._kills.pop(request, None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(done)
+            case ("report",):
+                self.report()
+            case ("drain",):
+                self.drain()
+
+    def _renew(self, snapshot: Snapshot, catalog: Catalog) -> None:
+        plans = self.front.plans
+        plans.renew(replace(plans.context, snapshot=snapshot, catalog=catalog), len(self._slots))
+
+    async def kill(self, ident: int, query_only: bool, user: str) -> bool:
+        self._next_kill += 1
+        waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._kills[self._next_kill] = waiting
+        self._channel.send("find_and_kill", self._next_kill, ident, query_only, user)
+        return await waiting
+
+    def schema_changed(self) -> None:
+        self._channel.send("schema_changed")
+
+    # ── the end ──
+
+    def drain(self) -> None:
+        """Take no more clients; close idle ones; give transactions and running statements their time."""
+        if self.front.draining:
+            return
+        self.front.draining = True
+        if self._server is not None:
+            self._server.close()
+        self._listener.close()
+        asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.drain_timeout
+        while self.front.clients and loop.time() < deadline:
+            for client in list(self.front.clients.values()):
+                if not client.busy and not client.session.in_transaction:
+                    client.close()
+            await asyncio.sleep(0.05)
+        for client in list(self.front.clients.values()):
+            client.abort()
+        await asyncio.sleep(0)
+        self.done.set()
+
+    # ── counting ──
+
+    def report(self) -> None:
+        """Fold what the hot path counted, and send the cumulative report."""
+        front = self.front
+        counters = front.counters
+        for (kind, opcode), counts in front.plans.series.items():
+            for slot, count in enumerate(counts):
+                key = (kind.value, opcode.value, slot)
+                new = count - self._counted.get(key, 0)
+                if new:
+                    server = self._slots[slot]
+                    self._counted[key] = count
+                    labels = (kind.value, opcode.value, server.shard, server.role.value)
+                    counters.add("shardproxy_queries_total", labels, new)
+        for opcode, seconds in front.plans.latencies.items():
+            if seconds:
+                counters.observe("shardproxy_query_seconds", (opcode.value,), seconds)
+                seconds.clear()
+        self._count_plans()
+        self._count_pools()
+        clients = front.clients.values()
+        counters.set("shardproxy_clients", (str(self.settings.index),), len(clients))
+        counters.set("shardproxy_transactions_open", (), sum(1 for c in clients if c.session.in_transaction))
+        pinned: dict[str, int] = {}
+        for client in clients:
+            for reason in client.session.pins:
+                pinned[reason.value] = pinned.get(reason.value, 0) + 1
+        for name, count in pinned.items():
+            counters.set("shardproxy_pinned_sessions", (name,), count)
+        self._channel.send("report", counters.snapshot())
+
+    def _count_plans(self) -> None:
+        plans, counters = self.front.plans, self.front.counters
+        new = plans.misses - self._misses
+        if new:
+            counters.add("shardproxy_plan_cache_total", ("miss",), new)
+            self._misses = plans.misses
+        counters.add("shardproxy_plan_cache_total", ("hit",), self._new("hits", plans.hits))
+        counters.add("shardproxy_connections_total", (), self._new("connections", self.front.accepted))
+        counters.set("shardproxy_plan_cache_entries", (), len(plans))
+
+    def _count_pools(self) -> None:
+        counters = self.front.counters
+        for name, pool in self.front.gateway.pools.items():
+            idle = pool.idle_count
+            shared = sum(len(stack) for stack in pool.shared.values())
+            counters.set("shardproxy_pool_connections", (name, "idle"), idle)
+            counters.set("shardproxy_pool_connections", (name, "shared"), shared)
+            counters.set("shardproxy_pool_connections", (name, "busy"), len(pool.connections) - idle - shared)
+            counters.add("shardproxy_pool_waits_total", (name,), self._new(f"waits {name}", pool.waits))
+            counters.add("shardproxy_pool_timeouts_total", (name,), self._new(f"timeouts {name}", pool.timeouts))
+
+    def _new(self, name: str, total: int) -> int:
+        """How much a running total has grown since it was last asked for."""
+        key = (name, "", -1)
+        grown = total - self._counted.get(key, 0)
+        self._counted[key] = total
+        return grown
+
+
+async def _main(channel_end: socket.socket, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    first: asyncio.Future[WorkerSettings] = loop.create_future()
+    worker: Worker | None = None
+    early: list[Message] = []
+
+    def receive(message: Message) -> None:
+        if worker is not None:
+            worker.receive(message)
+        elif message[0] == "settings":
+            first.set_result(message[1])
+        else:
+            early.append(message)
+
+    def lost() -> None:
+        # The supervisor is gone, and with it everything that watches over this process.
+        if worker is not None:
+            worker.settings = replace(worker.settings, drain_timeout=0.0)
+            worker.drain()
+        elif not first.done():
+            first.cancel()
+
+    channel = await Channel.over(channel_end, receive, lost)
+    settings = await first
+    logs.configure(settings.log_level, settings.log_format)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lambda: None)  # the supervisor decides when workers end
+    worker = Worker(settings, channel, listener)
+    for message in early:
+        worker.receive(message)
+    await worker.serve()
+    channel.close()
+
+
+def main() -> None:
+    """Entry point of the worker process."""
+    channel_end = socket.socket(fileno=int(sys.argv[1]))
+    listener = socket.socket(fileno=int(sys.argv[2]))
+    gc.set_threshold(50_000, 20, 50)  # the hot path makes no cycles; look for them seldom
+    uvloop.run(_main(channel_end, listener))
+
+
+if __name__ == "__main__":
+    main()

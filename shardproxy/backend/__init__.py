@@ -1,0 +1,1 @@
+"""I/O towards the servers: connections, pools, health, the catalog."""

@@ -1,0 +1,226 @@
+"""One connection to one server: sends commands, cuts the byte stream into answers, hands each to its sink.
+
+Answers come in the order of commands, so the sinks stand in a queue. Several are queued only on a shared connection
+(point reads of several clients) and only with answers of the QUERY shape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shardproxy.backend.tls import Transport
+from shardproxy.errors import BackendLost, LocalProtocolError, RemoteProtocolError
+from shardproxy.protocol.mysql.constants import Com
+from shardproxy.protocol.mysql.framing import packet
+from shardproxy.protocol.mysql.packets import parse_err
+from shardproxy.protocol.mysql.response import ERR, QUERY, SINGLE, ResponseScanner
+from shardproxy.session.profile import Profile, transition
+
+if TYPE_CHECKING:
+    from shardproxy.backend.pool import Pool
+
+REPLY_LIMIT = 64 << 20  # an answer that we ourselves collect may not be larger
+
+
+class Sink(Protocol):
+    """Where an answer goes. `connection.scanner` tells the outcome during `response_end`."""
+
+    def response_chunk(self, data: bytes, connection: BackendConnection) -> None: ...
+    def response_end(self, data: bytes, connection: BackendConnection) -> None: ...
+    def response_lost(self, error: BackendLost, connection: BackendConnection) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer that we collected ourselves. `data` are wire bytes; `error_message` is set when outcome is ERR."""
+
+    data: bytes
+    outcome: int
+    status: int
+    warnings: int
+    affected: int
+    insert_id: int
+    error_code: int
+    sqlstate: str = ""
+    error_message: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome == ERR
+
+
+class Collector:
+    """A sink that keeps the whole answer and resolves a future with it."""
+
+    __slots__ = ("_chunks", "_size", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[Reply] = loop.create_future()
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def response_chunk(self, data: bytes, connection: BackendConnection) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > REPLY_LIMIT:
+            connection.fail(f"an answer of more than {REPLY_LIMIT >> 20} MiB where a short one was due")
+
+    def response_end(self, data: bytes, connection: BackendConnection) -> None:
+        self._chunks.append(data)
+        whole = b"".join(self._chunks)
+        if not self.future.done():
+            self.future.set_result(reply_from(whole, connection.scanner))
+
+    def response_lost(self, error: BackendLost, connection: BackendConnection) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+def reply_from(data: bytes, s: ResponseScanner) -> Reply:
+    """A Reply out of the bytes of an answer and the scanner that found its end."""
+    state, message = "", ""
+    if s.outcome == ERR:
+        err = parse_err(last_packet(data))
+        state, message = err.sqlstate, err.text
+    return Reply(data, s.outcome, s.status, s.warnings, s.affected, s.insert_id, s.error_code, state, message)
+
+
+def last_packet(data: bytes) -> bytes:
+    """Payload of the last packet of a whole answer."""
+    pos = at = 0
+    while pos < len(data):
+        at = pos
+        pos += 4 + int.from_bytes(data[pos : pos + 3], "little")
+    return data[at + 4 :]
+
+
+class BackendConnection(asyncio.Protocol):
+    """A logged-in connection. `profile` is the carried state that it is in.
+
+    statements: (schema, text) → server statement; see executor.prepared. `tainted`: the session that used it left
+    state behind that a profile does not carry, so it must be reset before anyone else gets it.
+    """
+
+    __slots__ = (
+        "closed", "idle_since", "pool", "profile", "scanner", "server_thread", "shared", "sinks", "statements",
+        "tainted", "transport",
+    )  # fmt: skip
+
+    def __init__(
+        self, pool: Pool, transport: Transport, server_thread: int, profile: Profile, deprecate_eof: bool
+    ) -> None:
+        self.pool = pool
+        self.transport = transport
+        self.server_thread = server_thread
+        self.profile = profile
+        self.scanner = ResponseScanner(deprecate_eof)
+        self.sinks: deque[Sink] = deque()
+        self.statements: dict[tuple[str | None, bytes], Any] = {}  # values: executor.prepared.ServerStatement
+        self.closed = False
+        self.tainted = False
+        self.shared = False
+        self.idle_since = 0.0
+
+    # ── asyncio.Protocol ──
+
+    def data_received(self, data: bytes) -> None:
+        sinks = self.sinks
+        scanner = self.scanner
+        pos = 0
+        size = len(data)
+        while sinks:
+            try:
+                end = scanner.scan(data, pos)
+            except (RemoteProtocolError, IndexError) as error:
+                self.fail(str(error))
+                return
+            if end < 0:
+                sinks[0].response_chunk(data[pos:] if pos else data, self)
+                return
+            sink = sinks.popleft()
+            if sinks:
+                scanner.start(QUERY)
+            sink.response_end(data if end == size and pos == 0 else data[pos:end], self)
+            if end >= size:
+                return
+            pos = end
+        # Bytes that nobody asked for: the server says goodbye (shutdown, wait_timeout) before it closes.
+        self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self.pool.forget(self)
+        error = BackendLost(
+            f"lost the connection to {self.pool.server.name} ({self.pool.server.host}:{self.pool.server.port})"
+            + (f": {exc}" if exc else "")
+        )
+        while self.sinks:
+            self.sinks.popleft().response_lost(error, self)
+
+    # ── for the executor ──
+
+    def send(self, data: bytes, sink: Sink, shape: int = QUERY) -> None:
+        """Send one whole command (wire bytes); its answer goes to `sink`."""
+        if not self.sinks:
+            self.scanner.start(shape)
+        elif shape != QUERY:
+            raise LocalProtocolError("only QUERY-shaped answers may be queued")
+        self.sinks.append(sink)
+        self.transport.write(data)
+
+    async def command(self, payload: bytes, shape: int = QUERY) -> Reply:
+        """Send one command (payload without header) and wait for its whole answer.
+
+        Raises BackendLost. When the waiting task is cancelled the connection is closed: its answer is still under way.
+        """
+        collector = Collector(asyncio.get_running_loop())
+        self.send(packet(payload, 0), collector, shape)
+        try:
+            return await collector.future
+        except asyncio.CancelledError:
+            self.close()
+            raise
+
+    async def query(self, sql: str | bytes) -> Reply:
+        """COM_QUERY with text; the reply may be an ERR."""
+        text = sql.encode() if isinstance(sql, str) else sql
+        return await self.command(bytes([Com.QUERY]) + text)
+
+    async def switch(self, wanted: Profile) -> Reply | None:
+        """Bring the connection to a profile. None when it is there; else the server's ERR reply, and the connection
+        is closed because its state is no longer known."""
+        if self.profile is wanted:
+            return None
+        schema, assignments = transition(self.profile, wanted)
+        if schema is not None:
+            reply = await self.command(bytes([Com.INIT_DB]) + schema.encode(), SINGLE)
+            if reply.failed:
+                self.close()
+                return reply
+        if assignments is not None:
+            reply = await self.query(assignments)
+            if reply.failed:
+                self.close()
+                return reply
+        self.profile = wanted
+        return None
+
+    def fail(self, why: str) -> None:
+        """Give up the connection because of what the server sent."""
+        if not self.closed:
+            self.closed = True
+            self.transport.abort()
+            error = BackendLost(f"{self.pool.server.name} broke the protocol: {why}")
+            self.pool.forget(self)
+            while self.sinks:
+                self.sinks.popleft().response_lost(error, self)
+
+    def close(self) -> None:
+        """Close without waiting for anything; pending sinks hear of it when the transport is gone."""
+        if not self.closed:
+            self.closed = True
+            self.pool.forget(self)
+            self.transport.close()

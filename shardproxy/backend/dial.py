@@ -1,0 +1,148 @@
+"""Making one data connection: TCP, maybe TLS, login; then it is a BackendConnection."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass, field
+
+from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.pool import Pool
+from shardproxy.backend.tls import TlsTransport, Transport
+from shardproxy.errors import BackendUnavailable, ProtocolError, ShardproxyError, SqlError
+from shardproxy.protocol.mysql.client_auth import ClientAuth
+from shardproxy.protocol.mysql.constants import Cap
+from shardproxy.protocol.mysql.framing import PacketReader, packet
+from shardproxy.session.profile import Charsets, Profile
+
+# Multi-statements stay off: what we took for one statement can then never be two.
+_CAPABILITIES = int(
+    Cap.LONG_PASSWORD | Cap.LONG_FLAG | Cap.PROTOCOL_41 | Cap.TRANSACTIONS | Cap.SECURE_CONNECTION
+    | Cap.MULTI_RESULTS | Cap.PS_MULTI_RESULTS | Cap.PLUGIN_AUTH | Cap.CONNECT_ATTRS
+)  # fmt: skip
+_LOGIN_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DialSettings:
+    """How to log in. tls: "off", "preferred", "required"; context is used for the latter two."""
+
+    user: str
+    password: bytes = field(repr=False)
+    charsets: Charsets
+    timeout: float
+    tls: str = "off"
+    context: ssl.SSLContext | None = None
+
+
+class _Login(asyncio.Protocol):
+    """Carries a ClientAuth over a transport; `done` resolves with (transport, auth)."""
+
+    def __init__(self, auth: ClientAuth, settings: DialSettings, name: str) -> None:
+        self.done: asyncio.Future[Transport] = asyncio.get_running_loop().create_future()
+        self._auth = auth
+        self._settings = settings
+        self._name = name
+        self._reader = PacketReader(_LOGIN_LIMIT)
+        self._transport: Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if self.done.done():
+            return
+        try:
+            for seq, payload in self._reader.feed(data):
+                self._take(seq, payload)
+        except ShardproxyError as error:
+            self._fail(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(BackendUnavailable(f"{self._name}: closed during login{f': {exc}' if exc else ''}"))
+
+    def _fail(self, error: Exception) -> None:
+        assert self._transport is not None
+        self._transport.abort()
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def _take(self, seq: int, payload: bytes) -> None:
+        assert self._transport is not None
+        auth = self._auth
+        first = auth.greeting is None
+        answers = auth.feed(payload)
+        if first:
+            tls = self._settings.tls
+            if tls != "off" and auth.server_offers_tls:
+                self._send(seq + 1, auth.ssl_request())
+                assert self._settings.context is not None
+                assert isinstance(self._transport, asyncio.Transport)
+                secured = TlsTransport(self._transport, self, self._settings.context, False, self._name)
+                secured.start()
+                self._transport = secured
+                auth.secure = True
+                seq += 1
+            elif tls == "required":
+                raise BackendUnavailable(f"{self._name} does not offer TLS, and backend.tls is 'required'")
+            answers = [auth.response()]
+        for answer in answers:
+            seq += 1
+            self._send(seq, answer)
+        if auth.done and not self.done.done():
+            self.done.set_result(self._transport)
+
+    def _send(self, seq: int, payload: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(packet(payload, seq))
+        self._reader.next_seq = (seq + 1) & 0xFF
+
+
+async def dial(pool: Pool, wanted: Profile, settings: DialSettings) -> BackendConnection:
+    """A new connection, as close to the wanted profile as a login brings it (its `profile` says how close).
+
+    Raises BackendUnavailable, AccessError (the server's own words), ProtocolError turned into BackendUnavailable.
+    """
+    server = pool.server
+    where = f"{server.name} ({server.host}:{server.port})"
+    ident = settings.charsets.handshake_id(wanted)
+    auth = ClientAuth(
+        settings.user, settings.password, wanted.schema, ident, _CAPABILITIES | wanted.capabilities,
+        attributes={"program_name": "shardproxy"},
+    )  # fmt: skip
+    login: _Login | None = None
+    try:
+        async with asyncio.timeout(settings.timeout):
+            loop = asyncio.get_running_loop()
+            made = await loop.create_connection(lambda: _Login(auth, settings, server.host), server.host, server.port)
+            login = made[1]
+            transport = await login.done
+    except TimeoutError:
+        _abort(login)
+        raise BackendUnavailable(f"{where}: no connection within {settings.timeout:g} s") from None
+    except asyncio.CancelledError:
+        _abort(login)
+        raise
+    except OSError as error:
+        raise BackendUnavailable(f"{where}: {error.strerror or error}") from error
+    except ProtocolError as error:
+        raise BackendUnavailable(f"{where}: {error}") from error
+    except SqlError as error:
+        raise type(error)(f"{where}: {error}", error.code, error.sqlstate) from error
+    assert auth.greeting is not None
+    deprecate_eof = bool(auth.agreed & Cap.DEPRECATE_EOF)
+    missing = wanted.capabilities & ~auth.agreed
+    if missing:
+        transport.abort()
+        raise BackendUnavailable(f"{where}: the server lacks {Cap(missing)!r}, which the client uses")
+    state = settings.charsets.fresh(wanted, ident)
+    connection = BackendConnection(pool, transport, auth.greeting.connection_id, state, deprecate_eof)
+    transport.set_protocol(connection)
+    return connection
+
+
+def _abort(login: _Login | None) -> None:
+    if login is not None and login._transport is not None:
+        login._transport.abort()

@@ -1,0 +1,77 @@
+"""All pools of one worker, by shard, and which of them may answer reads now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from shardproxy.backend.pool import Pool
+from shardproxy.router.balance import ServerHealth, readers
+from shardproxy.topology.model import Server, Snapshot
+
+
+class ShardPools:
+    """The pools of one shard. `readers` is never empty; `turn` goes round it."""
+
+    __slots__ = ("_turn", "name", "primary", "readers", "replicas")
+
+    def __init__(self, name: str, primary: Pool, replicas: Mapping[str, Pool]) -> None:
+        self.name = name
+        self.primary = primary
+        self.replicas = dict(replicas)
+        self.readers: list[Pool] = [primary]
+        self._turn = 0
+
+    def reader(self) -> Pool:
+        """The next pool for a read, round robin."""
+        turn = self._turn + 1
+        if turn >= len(self.readers):
+            turn = 0
+        self._turn = turn
+        return self.readers[turn]
+
+
+class Gateway:
+    """`shards[i]` are the pools of `snapshot.shards[i]`."""
+
+    def __init__(self, snapshot: Snapshot, make_pool: Callable[[Server], Pool], max_lag: float) -> None:
+        self.snapshot = snapshot
+        self._max_lag = max_lag
+        self.pools: dict[str, Pool] = {}
+        self.shards: list[ShardPools] = []
+        self._make_pool = make_pool
+        self._health: dict[str, ServerHealth] = {}
+        self.adopt(snapshot)
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Take a new map: pools of servers that stay are kept, the others drain."""
+        self.snapshot = snapshot
+        kept: dict[str, Pool] = {}
+        shards = []
+        for shard in snapshot.shards:
+            for server in shard.servers:
+                pool = self.pools.pop(server.name, None)
+                if pool is not None and pool.server != server:
+                    pool.close()
+                    pool = None
+                kept[server.name] = pool or self._make_pool(server)
+            replicas = {server.name: kept[server.name] for server in shard.replicas}
+            shards.append(ShardPools(shard.name, kept[shard.primary.name], replicas))
+        for gone in self.pools.values():
+            gone.close()
+        self.pools = kept
+        self.shards = shards
+        self.see(self._health)
+
+    def see(self, health: Mapping[str, ServerHealth]) -> None:
+        """New health of the servers, by server name."""
+        self._health = dict(health)
+        for shard, pools in zip(self.snapshot.shards, self.shards, strict=True):
+            pools.readers = [self.pools[server.name] for server in readers(shard, self._health, self._max_lag)]
+
+    def reap(self, now: float, max_idle: float) -> None:
+        for pool in self.pools.values():
+            pool.reap(now, max_idle)
+
+    def close(self) -> None:
+        for pool in self.pools.values():
+            pool.close()

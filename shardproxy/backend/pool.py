@@ -1,0 +1,262 @@
+"""Connections to one server, kept by profile: take one that matches, bring one over, or make one, within a limit.
+
+The pool decides; callers wait. A connection handed to a waiter is handed over only if the waiter still wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from shardproxy.backend.connection import BackendConnection
+from shardproxy.errors import BackendError, BackendLost, PoolTimeout
+from shardproxy.protocol.mysql.response import IN_TRANS
+from shardproxy.session.profile import Profile, reachable
+from shardproxy.topology.model import Server
+
+Dial = Callable[["Pool", Profile], Awaitable[BackendConnection]]
+
+
+class Pool:
+    """At most `limit` connections to `server`; a caller waits at most `wait` seconds for one.
+
+    slot: the pool's number among the worker's pools, for counting.
+
+    shared: point reads of several clients are queued on one connection, `shared_depth` deep at most, on at most
+    `shared_limit` connections a profile; 0 switches that off.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        dial: Dial,
+        limit: int,
+        wait: float,
+        slot: int = 0,
+        shared_limit: int = 0,
+        shared_depth: int = 0,
+    ) -> None:
+        self.server = server
+        self.slot = slot
+        self.limit = limit
+        self.wait = wait
+        self.shared_limit = shared_limit
+        self.shared_depth = shared_depth
+        self.idle: dict[Profile, list[BackendConnection]] = {}
+        self.shared: dict[Profile, list[BackendConnection]] = {}
+        self.connections: set[BackendConnection] = set()
+        self.dialing = 0
+        self.waits = 0
+        self.timeouts = 0
+        self._dial = dial
+        self._waiters: deque[asyncio.Future[BackendConnection | None]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.draining = False
+
+    # ── checkout ──
+
+    def checkout_now(self, profile: Profile) -> BackendConnection | None:
+        """An idle connection that is already in this profile, or None. The hot path."""
+        stack = self.idle.get(profile)
+        if stack:
+            connection = stack.pop()
+            connection.idle_since = 0.0
+            return connection
+        return None
+
+    async def checkout(self, profile: Profile) -> BackendConnection:
+        """A connection in this profile, for the caller alone.
+
+        Raises PoolTimeout, BackendError (cannot connect; the profile's SET or schema fails on this server).
+        """
+        deadline = asyncio.get_running_loop().time() + self.wait
+        while True:
+            connection = self.checkout_now(profile) or self._closest(profile)
+            if connection is None and self._has_room():
+                connection = await self._make(profile)
+            if connection is None:
+                connection = await self._queue(deadline)
+                if connection is None:
+                    continue
+            if connection.closed:
+                continue
+            if not reachable(connection.profile, profile):
+                connection.close()  # makes room for one of the right kind
+                continue
+            try:
+                failed = await connection.switch(profile)
+            except BackendLost:
+                continue  # it was dead in the pool; nothing of the caller's was sent
+            if failed is None:
+                return connection
+            raise BackendError(failed.error_message, failed.error_code, failed.sqlstate)
+
+    async def checkout_new(self, profile: Profile) -> BackendConnection:
+        """As checkout, but a connection that nobody has used: for sessions whose state will stay with it."""
+        for stack in self.idle.values():
+            if stack and len(self.connections) + self.dialing >= self.limit:
+                stack.pop().close()
+                break
+        if len(self.connections) + self.dialing >= self.limit:
+            borrowed = await self.checkout(profile)
+            borrowed.close()  # its place is what we waited for
+        connection = await self._make(profile)
+        failed = await connection.switch(profile)
+        if failed is not None:
+            raise BackendError(failed.error_message, failed.error_code, failed.sqlstate)
+        return connection
+
+    def _closest(self, profile: Profile) -> BackendConnection | None:
+        """An idle connection that statements can bring to the profile."""
+        for have, stack in self.idle.items():
+            if stack and reachable(have, profile):
+                return stack.pop()
+        return None
+
+    def _has_room(self) -> bool:
+        if len(self.connections) + self.dialing < self.limit:
+            return True
+        for stack in self.idle.values():  # idle, but of a kind that cannot be brought over
+            if stack:
+                stack.pop().close()
+                return True
+        return False
+
+    async def _make(self, profile: Profile) -> BackendConnection:
+        self.dialing += 1
+        try:
+            connection = await self._dial(self, profile)
+        finally:
+            self.dialing -= 1
+            self._wake()
+        self.connections.add(connection)
+        return connection
+
+    async def _queue(self, deadline: float) -> BackendConnection | None:
+        """Wait for a checkin. None: room may have come up, look again."""
+        loop = asyncio.get_running_loop()
+        self.waits += 1
+        waiter: asyncio.Future[BackendConnection | None] = loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await waiter
+        except TimeoutError:
+            self._give_up(waiter)
+            self.timeouts += 1
+            raise PoolTimeout(
+                f"pool of {self.server.name}: no connection became free within {self.wait:g} s (limit {self.limit}, "
+                "all busy): raise backend.pool_size, or look for long transactions"
+            ) from None
+        except asyncio.CancelledError:
+            self._give_up(waiter)
+            raise
+
+    def _give_up(self, waiter: asyncio.Future[BackendConnection | None]) -> None:
+        """A waiter stops waiting; a connection handed over at the very moment goes to the next one."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+        if waiter.done() and not waiter.cancelled():
+            connection = waiter.result()
+            if connection is None:
+                self._wake()
+            else:
+                self.checkin(connection)
+
+    # ── checkin ──
+
+    def checkin(self, connection: BackendConnection) -> None:
+        """Give back a connection that is clean: no transaction, nothing left behind, its last answer whole."""
+        if connection.closed:
+            return
+        if self.draining:
+            connection.close()
+            return
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        stack = self.idle.get(connection.profile)
+        if stack is None:
+            self.idle[connection.profile] = [connection]
+        else:
+            stack.append(connection)
+
+    def release(self, connection: BackendConnection) -> None:
+        """Give back a connection whatever it holds: rolled back first, or closed when that is not enough."""
+        if connection.closed:
+            return
+        if connection.sinks or connection.tainted or self.draining:
+            # COM_RESET_CONNECTION would keep it, but loses prepared statements and leaves a character set that
+            # differs between servers (DESIGN 13 g); a new connection is the plain way to a known state.
+            connection.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._roll_back(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _roll_back(self, connection: BackendConnection) -> None:
+        try:
+            async with asyncio.timeout(self.wait):
+                reply = await connection.query(b"ROLLBACK")
+        except (BackendLost, TimeoutError):
+            connection.close()
+            return
+        if reply.failed or reply.status & IN_TRANS:
+            connection.close()
+            return
+        self.checkin(connection)
+
+    def forget(self, connection: BackendConnection) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        stack = self.idle.get(connection.profile)
+        if stack and connection in stack:
+            stack.remove(connection)
+        shared = self.shared.get(connection.profile)
+        if shared and connection in shared:
+            shared.remove(connection)
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    # ── upkeep ──
+
+    async def kill(self, profile: Profile, server_thread: int, query_only: bool) -> None:
+        """End a statement, or a connection, on the server. Uses a connection beyond the limit, for a moment."""
+        connection = await self._dial(self, profile)
+        try:
+            what = "QUERY " if query_only else ""
+            await connection.query(f"KILL {what}{server_thread}")
+        finally:
+            connection.close()
+
+    def reap(self, now: float, max_idle: float) -> None:
+        """Close connections idle for longer than `max_idle` seconds; called about once a second."""
+        for profile in list(self.idle):
+            stack = self.idle[profile]
+            for connection in list(stack):
+                if connection.idle_since == 0.0:
+                    connection.idle_since = now
+                elif now - connection.idle_since > max_idle:
+                    connection.close()
+            if not stack:
+                del self.idle[profile]
+
+    def close(self) -> None:
+        """No more checkouts; idle connections close now, busy ones when they come back."""
+        self.draining = True
+        for stack in list(self.idle.values()):
+            for connection in list(stack):
+                connection.close()
+
+    @property
+    def idle_count(self) -> int:
+        return sum(len(stack) for stack in self.idle.values())

@@ -1,0 +1,92 @@
+"""What the executor needs to know of a client connection. The frontend implements it; nothing here looks upward."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from shardproxy.backend.connection import BackendConnection, Sink
+from shardproxy.backend.gateway import Gateway
+from shardproxy.errors import SqlError
+from shardproxy.planner.cache import CachedPlan
+from shardproxy.planner.plan import PinReason
+from shardproxy.session.profile import Profile
+from shardproxy.session.session import Session
+
+
+class Client(Sink, Protocol):
+    """A logged-in client with one command under way.
+
+    It is the sink of relayed answers. Exactly one of `finish`, `error`, `ok` ends a command; a relayed answer ends it
+    by itself.
+
+    held: the server connection that a transaction or a pin keeps; `session.shard` is its shard.
+    """
+
+    session: Session
+    gateway: Gateway
+    held: BackendConnection | None
+    source: BackendConnection | None  # whose answer is being relayed
+    entry: CachedPlan | None  # plan of the statement under way
+    seq: int  # sequence id of the answer's first packet
+    host: str  # the client's address
+
+    @property
+    def mariadb(self) -> bool:
+        """The servers are MariaDB."""
+
+    @property
+    def may_write(self) -> bool:
+        """The user is not read-only."""
+
+    @property
+    def plan_version(self) -> int:
+        """Changes when all plans made before are void."""
+
+    @property
+    def known_profiles(self) -> dict[tuple[Profile, bytes], Profile]:
+        """What a SET text does to a profile, once known; shared by the worker's clients."""
+
+    def write(self, data: bytes) -> None:
+        """Send wire bytes to the client."""
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough for more to be sent."""
+
+    def abort(self) -> None:
+        """Close the client's connection: the bytes sent cannot be completed to an answer."""
+
+    def finish(self) -> None:
+        """The command is done and its answer is written."""
+
+    def error(self, error: SqlError) -> None:
+        """Answer with ERR and finish."""
+
+    def ok(self, affected: int = 0, insert_id: int = 0, warnings: int = 0) -> None:
+        """Answer with OK and finish."""
+
+    def hold(self, connection: BackendConnection, shard: int, pins: tuple[PinReason, ...] = ()) -> None:
+        """Keep a connection from now on, as a transaction or because of pins."""
+
+    def let_go(self) -> None:
+        """Give the held connection back to its pool, cleansed."""
+
+    def forget_held(self) -> None:
+        """The held connection is gone."""
+
+    def adopt(self, profile: Profile) -> None:
+        """The session's carried state has changed, and with it how its texts are read."""
+
+    def status(self) -> int:
+        """Server status flags for answers made here."""
+
+    def check_schema(self, schema: str) -> None:
+        """Raise SqlError unless the user may make it the default schema."""
+
+    async def kill(self, ident: int, query_only: bool) -> bool:
+        """End another client's statement or connection. False: there is none with this id that is the user's."""
+
+    def schema_changed(self) -> None:
+        """A DDL statement ran."""
+
+    def relay_from(self, connection: BackendConnection, wire: bytes, shard: int) -> None:
+        """Send wire bytes to a server and stream its answer to the client."""

@@ -1,0 +1,32 @@
+"""SHOW WARNINGS and friends, for sessions whose statements ran on connections that they no longer have.
+
+A server keeps the conditions of a statement until the next one on the same connection. Before a connection with
+conditions goes back to the pool, they are read and kept with the session.
+"""
+
+from __future__ import annotations
+
+from shardproxy.backend.connection import BackendConnection
+from shardproxy.errors import BackendLost
+from shardproxy.protocol.mysql.resultset import parse_resultset
+
+KEPT = 64  # max_error_count of old servers; the rest is counted but not kept
+Condition = tuple[bytes, bytes, bytes]  # level, code, message
+
+
+
+
+async def fetch(connection: BackendConnection, error: tuple[int, str] | None) -> list[Condition]:
+    """The conditions that the last statement left on this connection.
+
+    error: number and message of the ERR that ended it, for when the connection does not survive the question.
+    """
+    fallback = [(b"Error", b"%d" % error[0], error[1].encode())] if error else []
+    try:
+        reply = await connection.query(b"SHOW WARNINGS")
+    except BackendLost:
+        return fallback
+    if reply.failed:
+        return fallback
+    rows = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows
+    return [(row[0] or b"", row[1] or b"", row[2] or b"") for row in rows[:KEPT]] or fallback

@@ -1,0 +1,142 @@
+"""Statements that every shard of a keyspace runs: writes to reference tables, and DDL.
+
+A reference write takes one transaction a shard: all execute, all answers are compared, then all commit. Shards go in
+order, one after the other: the first shard's row locks put concurrent writers in one order for all, and it commits
+last. Until the atomic commit over shards is built, a crash between two commits leaves copies that differ; the error
+says which shards have the write, and `shardctl check --data` finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from shardproxy.backend.connection import BackendConnection, Reply
+from shardproxy.errors import BackendError, BackendLost, SessionError, SqlError
+from shardproxy.executor.client import Client
+from shardproxy.executor.session_commands import commit_held
+from shardproxy.planner.plan import Plan
+from shardproxy.protocol.mysql.response import OK
+from shardproxy.protocol.mysql.resultset import parse_resultset
+from shardproxy.session.profile import Profile, with_variables
+
+Run = Callable[[BackendConnection], Awaitable[Reply]]
+
+
+async def write(client: Client, plan: Plan, shards: tuple[int, ...], run: Run) -> None:
+    """One write on all copies of a reference table, with the answer of one. Raises SqlError, all copies unchanged
+    unless the message says otherwise."""
+    session = client.session
+    if not session.simple:
+        raise SessionError(
+            f"writing a reference table touches {len(shards)} shards, and the session is in a transaction, which "
+            "touches one shard here: run it outside the transaction (COMMIT first, autocommit=1)"
+        )
+    taken: list[BackendConnection] = []
+    try:
+        for shard in shards:
+            pool = client.gateway.shards[shard].primary
+            taken.append(await pool.checkout(session.profile))
+        replies = await _execute(client, plan, taken, run)
+    except BaseException:
+        for connection in taken:
+            connection.pool.release(connection)
+        raise
+    await _commit(client, taken)
+    first = replies[0]
+    client.ok(first.affected, first.insert_id, first.warnings)
+
+
+async def _execute(client: Client, plan: Plan, taken: list[BackendConnection], run: Run) -> list[Reply]:
+    """BEGIN and the statement on each in turn; the answers, which are all the same."""
+    replies: list[Reply] = []
+    stamp = await _clock(taken[0]) if plan.fixed_time else b""
+    for connection in taken:
+        if plan.fixed_time:
+            await _ok(connection, b"SET timestamp=" + stamp)
+        await _ok(connection, b"BEGIN")
+        reply = await run(connection)
+        if plan.fixed_time:
+            await _ok(connection, b"SET timestamp=DEFAULT")
+        if reply.failed:
+            raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
+        if reply.outcome != OK:
+            raise BackendError("a write that returns rows cannot run on all copies of a reference table")
+        replies.append(reply)
+    if len({(r.affected, r.insert_id, r.warnings) for r in replies}) > 1:
+        counts = ", ".join(f"{c.pool.server.shard}: {r.affected} rows" for c, r in zip(taken, replies, strict=True))
+        raise BackendError(f"the copies of the reference table differ ({counts}); nothing was written: compare them")
+    return replies
+
+
+async def _clock(connection: BackendConnection) -> bytes:
+    """The server's time, as SET timestamp takes it: NOW() and CURRENT_TIMESTAMP are then the same on every copy."""
+    reply = await connection.query(b"SELECT UNIX_TIMESTAMP(NOW(6))")
+    if reply.failed:
+        raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+    value = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows[0][0]
+    assert value is not None
+    return value
+
+
+async def _commit(client: Client, taken: list[BackendConnection]) -> None:
+    """Commit on all, the first shard last."""
+    done: list[str] = []
+    order = [*taken[1:], taken[0]]
+    for i, connection in enumerate(order):
+        try:
+            reply = await connection.query(b"COMMIT")
+            if reply.failed:
+                raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+        except (BackendError, BackendLost) as error:
+            for rest in order[i:]:
+                rest.pool.release(rest)
+            if not done:
+                raise
+            failed = ", ".join(c.pool.server.shard for c in order[i:])
+            raise BackendError(
+                f"the write is on shards {', '.join(done)} and not on {failed} ({error}): the copies differ; repeat it, "
+                "or repair with the rows of a shard that has it"
+            ) from error
+        done.append(connection.pool.server.shard)
+        connection.pool.checkin(connection)
+
+
+async def _ok(connection: BackendConnection, text: bytes) -> None:
+    reply = await connection.query(text)
+    if reply.failed:
+        raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+
+
+async def ddl(client: Client, plan: Plan, shards: tuple[int, ...], sql: bytes) -> None:
+    """A schema change on every shard in order; stops at the first error and says which shards have it."""
+    session = client.session
+    await commit_held(client)
+    if client.held is not None:
+        raise SessionError("a schema change cannot run in a session pinned to one shard: use another connection")
+    profile: Profile = session.profile if session.autocommit else with_variables(session.profile, {"autocommit": "1"})
+    done: list[str] = []
+    warnings = 0
+    for shard in shards:
+        pools = client.gateway.shards[shard]
+        try:
+            connection = await pools.primary.checkout(profile)
+            reply = await connection.query(sql)
+            connection.pool.checkin(connection)
+            if reply.failed:
+                raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
+        except SqlError as error:
+            if done:
+                client.schema_changed()
+                missing = ", ".join(client.gateway.snapshot.shards[s].name for s in shards[len(done) :])
+                raise BackendError(
+                    f"{error} — on shard {pools.name}; shards {', '.join(done)} have the change, {missing} do not: "
+                    f"mend {pools.name} and run the statement there with /*shardproxy: shard={pools.name}*/",
+                    error.code,
+                    error.sqlstate,
+                ) from error
+            raise
+        warnings = max(warnings, reply.warnings)
+        done.append(pools.name)
+    client.schema_changed()
+    client.ok(warnings=warnings)
+

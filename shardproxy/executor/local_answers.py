@@ -1,0 +1,42 @@
+"""SELECTs of session state that only the proxy knows: LAST_INSERT_ID(), ROW_COUNT(), CONNECTION_ID(), USER() …"""
+
+from __future__ import annotations
+
+from shardproxy.executor.client import Client
+from shardproxy.planner.plan import Local, Plan
+from shardproxy.protocol.mysql.columns import ColumnDefinition
+from shardproxy.protocol.mysql.constants import Cap, FieldType
+from shardproxy.protocol.mysql.text import resultset
+
+_UNSIGNED, _NOT_NULL, _BINARY = 32, 1, 128
+_TEXT = (Local.USER, Local.CURRENT_USER)
+
+
+def answer(client: Client, plan: Plan) -> None:
+    """Write the one row and finish."""
+    session = client.session
+    values: dict[Local, int | str] = {
+        Local.LAST_INSERT_ID: session.insert_id,
+        Local.ROW_COUNT: session.affected,
+        Local.CONNECTION_ID: session.ident,
+        Local.USER: f"{session.user}@{client.host}",
+        Local.CURRENT_USER: f"{session.user}@%",
+        Local.WARNING_COUNT: session.warnings,
+        Local.ERROR_COUNT: sum(1 for c in session.conditions or () if c[0] == b"Error"),
+    }
+    columns = [_column(label, what) for label, what in plan.local]
+    row = [str(values[what]).encode() for _, what in plan.local]
+    deprecate_eof = bool(session.profile.capabilities & Cap.DEPRECATE_EOF)
+    client.write(resultset(columns, [row], client.status(), 0, deprecate_eof, client.seq))
+    if all(what not in (Local.WARNING_COUNT, Local.ERROR_COUNT) for _, what in plan.local):
+        session.affected = -1
+        session.warnings = 0
+        session.conditions = None
+    client.finish()
+
+
+def _column(label: str, what: Local) -> ColumnDefinition:
+    if what in _TEXT:
+        return ColumnDefinition(label.encode(), FieldType.VAR_STRING, 45, 1152, _NOT_NULL, 31)
+    unsigned = 0 if what is Local.ROW_COUNT else _UNSIGNED
+    return ColumnDefinition(label.encode(), FieldType.LONGLONG, 63, 21, _NOT_NULL | _BINARY | unsigned, 0)

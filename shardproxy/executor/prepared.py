@@ -1,0 +1,331 @@
+"""Prepared statements: the client has one id for life, each server connection its own, made when first needed.
+
+The parameters' types are bound by the client once and remembered by the server connection; a packet without types is
+patched in place where the connection has the same types, else they are put in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from shardproxy.backend.connection import BackendConnection, Reply
+from shardproxy.errors import BackendError, RemoteProtocolError, RouteError, SqlError, UnsupportedError
+from shardproxy.executor import scatter, single
+from shardproxy.executor.client import Client
+from shardproxy.planner.cache import CachedPlan
+from shardproxy.planner.plan import Plan, StatementKind, Value
+from shardproxy.protocol.mysql.binary import ExecuteParameters, integer_parameter, parse_execute, rebuild_execute
+from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare, StmtSendLongData
+from shardproxy.protocol.mysql.constants import FieldType
+from shardproxy.protocol.mysql.framing import PacketReader, packet
+from shardproxy.protocol.mysql.response import PREPARE
+from shardproxy.router.route import ValueReader
+from shardproxy.session.profile import with_schema
+from shardproxy.session.session import PreparedStatement
+from shardproxy.sql.literals import NULLVALUE, UNROUTABLE, NoValue, key_value
+from shardproxy.topology.keys import KeyType, KeyValue, canonical_text
+
+PER_CONNECTION = 256  # server statements kept open on one connection
+PER_CLIENT = 16_382  # MySQL's max_prepared_stmt_count, for one client
+LONG_DATA_PIECE = 1 << 20
+_NO_CURSOR = b"\0"
+_BYTES_TYPES = frozenset((FieldType.TINY_BLOB, FieldType.MEDIUM_BLOB, FieldType.LONG_BLOB, FieldType.BLOB))
+
+# Statements about the session have no result and no parameters: prepared, they are kept here and run as text.
+SESSION_KINDS = frozenset((
+    StatementKind.BEGIN, StatementKind.COMMIT, StatementKind.ROLLBACK, StatementKind.SAVEPOINT, StatementKind.SET,
+    StatementKind.SET_TRANSACTION, StatementKind.USE, StatementKind.DDL,
+))  # fmt: skip
+
+
+@dataclass(slots=True)
+class ServerStatement:
+    """A statement prepared on one connection. types: as last bound there; response: bytes of the PREPARE answer."""
+
+    ident: int
+    ident_bytes: bytes
+    params: int
+    response: bytes
+    types: bytes = b""
+
+
+# ── PREPARE ──
+
+
+async def prepare(client: Client, entry: CachedPlan, sql: bytes, literals: list[bytes]) -> None:
+    """COM_STMT_PREPARE: the client gets an id of ours and the server's own description of parameters and columns."""
+    session = client.session
+    plan = entry.plan
+    if session.statements is not None and len(session.statements) >= PER_CLIENT:
+        raise SqlError(f"Can't create more than {PER_CLIENT} prepared statements on one connection", 1461, "42000")
+    positions, count = parameter_numbers(literals)
+    ident = session.next_statement_id()
+    schema = session.profile.schema
+    statement = PreparedStatement(ident, sql, entry, literals, positions, count, schema, client.plan_version)
+    if plan.kind in SESSION_KINDS:
+        if count:
+            raise UnsupportedError("this statement takes no parameters")
+        statement.local = True
+        session.add_statement(statement)
+        client.write(packet(PrepareOk(ident, 0, 0).build(), client.seq))
+        client.finish()
+        return
+    if plan.local:
+        raise UnsupportedError("session functions alone cannot be prepared: send the SELECT as text")
+    connection = client.held
+    if connection is None:
+        shard = _some_shard(client, plan)
+        connection = await single.choose_pool(client, shard, plan.read and not plan.primary).checkout(session.profile)
+    try:
+        server = await ensure(connection, session.profile.schema, sql)
+        if server.params != count:
+            raise UnsupportedError(
+                f"the server sees {server.params} parameters and the proxy {count}: the statement cannot be routed"
+            )
+    except BaseException:
+        if client.held is None:
+            connection.pool.checkin(connection) if not connection.sinks else connection.close()
+        raise
+    if client.held is None:
+        connection.pool.checkin(connection)
+    session.add_statement(statement)
+    head = packet(PrepareOk.parse(first_packet(server.response)).build(), client.seq)
+    body = server.response[len(head) :]
+    client.write(head[:5] + ident.to_bytes(4, "little") + head[9:] + body)
+    client.finish()
+
+
+def joined(wire: bytes) -> bytes:
+    """The payload of wire bytes that take several packets."""
+    return PacketReader(len(wire)).feed(wire)[0][1]
+
+
+def first_packet(data: bytes) -> bytes:
+    """Payload of the first packet of wire bytes."""
+    return data[4 : 4 + int.from_bytes(data[:3], "little")]
+
+
+def parameter_numbers(literals: list[bytes]) -> tuple[list[int], int]:
+    """For each literal its parameter number or −1, and how many parameters there are."""
+    numbers = []
+    count = 0
+    for literal in literals:
+        if literal == b"?":
+            numbers.append(count)
+            count += 1
+        else:
+            numbers.append(-1)
+    return numbers, count
+
+
+def _some_shard(client: Client, plan: Plan) -> int:
+    """A shard whose servers can describe the statement."""
+    if plan.shard_hint is not None:
+        return client.gateway.snapshot.shard_index(plan.shard_hint)
+    for group in plan.groups:
+        if group.shard is not None:
+            return group.shard
+        return group.keyspace.shards[0]
+    return plan.keyspace.shards[0] if plan.keyspace else single.any_shard(client)
+
+
+async def ensure(connection: BackendConnection, schema: str | None, sql: bytes) -> ServerStatement:
+    """The statement on this connection, prepared now if it is not yet. Raises the server's error."""
+    key = (schema, sql)
+    found: ServerStatement | None = connection.statements.get(key)
+    if found is not None:
+        return found
+    profile = connection.profile
+    if profile.schema != schema and schema is not None:
+        await _switch(connection, with_schema(profile, schema))
+    reply = await connection.command(StmtPrepare(sql).build(), PREPARE)
+    if reply.failed:
+        raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+    if connection.profile is not profile and profile.schema is not None:
+        await _switch(connection, profile)
+    ok = PrepareOk.parse(first_packet(reply.data))
+    while len(connection.statements) >= PER_CONNECTION:
+        oldest = next(iter(connection.statements))
+        gone = connection.statements.pop(oldest)
+        connection.transport.write(packet(StmtClose(gone.ident).build(), 0))
+    made = ServerStatement(ok.statement_id, ok.statement_id.to_bytes(4, "little"), ok.params, reply.data)
+    connection.statements[key] = made
+    return made
+
+
+async def _switch(connection: BackendConnection, wanted: Any) -> None:
+    failed = await connection.switch(wanted)
+    if failed is not None:
+        raise BackendError(failed.error_message, failed.error_code, failed.sqlstate)
+
+
+# ── EXECUTE ──
+
+
+def execute_now(client: Client, wire: bytes) -> bool:
+    """The hot path of COM_STMT_EXECUTE: one integer key, a connection at hand that knows the statement. False: not
+    this time; nothing has been done."""
+    session = client.session
+    statements = session.statements
+    if statements is None or not session.simple or len(wire) < 14:
+        return False
+    statement = statements.get(int.from_bytes(wire[5:9], "little"))
+    if statement is None or statement.long_data or statement.version != client.plan_version:
+        return False
+    entry = statement.entry
+    index = entry.key_index
+    if index < 0 or wire[9] or not (entry.read or client.may_write):
+        return False
+    number = statement.parameters[index]
+    if number < 0:
+        return False
+    types_at = 14 + (statement.param_count + 7 >> 3)
+    if types_at >= len(wire):
+        return False
+    bound = wire[types_at]
+    if bound:
+        types = wire[types_at + 1 : types_at + 1 + 2 * statement.param_count]
+    else:
+        types = statement.types
+    try:
+        key = integer_parameter(wire[4:], statement.param_count, types, number)
+        if key is None or entry.lookup is None:
+            return False
+        shard = entry.lookup(key)
+    except (LookupError, RemoteProtocolError):
+        return False
+    pools = client.gateway.shards[shard]
+    pool = pools.reader() if entry.read and not session.reads_primary else pools.primary
+    connection = pool.checkout_now(session.profile)
+    if connection is None:
+        return False
+    server = connection.statements.get((statement.schema, statement.text))
+    if server is None or (not bound and server.types != types):
+        pool.checkin(connection)
+        return False
+    server.types = statement.types = types
+    client.entry = entry
+    client.relay_from(connection, b"".join((wire[:5], server.ident_bytes, wire[9:])), shard)
+    return True
+
+
+def find(client: Client, wire: bytes) -> PreparedStatement:
+    """The client's statement that a COM_STMT_… packet names. Raises SqlError 1243."""
+    ident = int.from_bytes(wire[5:9], "little") if len(wire) >= 9 else 0
+    statement = (client.session.statements or {}).get(ident)
+    if statement is None:
+        raise SqlError(f"Unknown prepared statement handler ({ident}) given to mysqld_stmt_execute", 1243, "HY000")
+    return statement
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One execution that can be sent to any connection."""
+
+    statement: PreparedStatement
+    parameters: ExecuteParameters
+
+    async def wire_for(self, connection: BackendConnection) -> bytes:
+        """Prepare it there if need be, send long data ahead, and give the packet to send."""
+        statement, parameters = self.statement, self.parameters
+        server = await ensure(connection, statement.schema, statement.text)
+        for index, value in parameters.long_data.items():
+            for at in range(0, max(len(value), 1), LONG_DATA_PIECE):
+                piece = StmtSendLongData(server.ident, index, value[at : at + LONG_DATA_PIECE])
+                connection.transport.write(packet(piece.build(), 0))
+        # Cursors are not offered: with the flag off the server sends all rows, as it may for any statement.
+        payload = parameters.payload[:5] + _NO_CURSOR + parameters.payload[6:]
+        server.types = parameters.types
+        return packet(rebuild_execute(payload, server.ident, statement.param_count, parameters.types or None), 0)
+
+    async def run(self, connection: BackendConnection) -> Reply:
+        """Execute it for an answer of our own."""
+        wire = await self.wire_for(connection)
+        return await connection.command(first_packet(wire) if len(wire) < 0x1000003 else joined(wire))
+
+
+def open_execution(statement: PreparedStatement, payload: bytes) -> Execution:
+    """The parameters of a COM_STMT_EXECUTE; takes the long data sent ahead. Raises SqlError for a broken packet."""
+    long_data = {i: bytes(v) for i, v in (statement.long_data or {}).items()}
+    statement.long_data = None
+    try:
+        parameters = parse_execute(payload, statement.param_count, statement.types or None, long_data)
+    except RemoteProtocolError as error:
+        raise SqlError(f"Malformed communication packet: {error}", 1835, "HY000") from error
+    statement.types = parameters.types
+    return Execution(statement, parameters)
+
+
+async def execute_one(client: Client, plan: Plan, execution: Execution, shard: int, replica: bool) -> None:
+    """Rung 1 for a prepared statement."""
+    if client.held is not None:
+        single.check_shard(client, shard)
+    connection = await single.take(client, plan, shard, replica)
+    try:
+        wire = await execution.wire_for(connection)
+    except BaseException:
+        if client.held is None:
+            connection.pool.release(connection)
+        raise
+    client.relay_from(connection, wire, shard)
+
+
+async def execute_scattered(
+    client: Client, plan: Plan, execution: Execution, shards: tuple[int, ...], replica: bool
+) -> None:
+    """A plain SELECT on several shards, prepared on each."""
+    connections = await scatter.gather(client, plan, shards, replica)
+    try:
+        wires = [(connection, await execution.wire_for(connection)) for connection in connections]
+    except BaseException:
+        for connection in connections:
+            connection.pool.release(connection)
+        raise
+    await scatter.scatter(client, wires)
+
+
+def value_reader(client: Client, execution: Execution) -> ValueReader:
+    """Literals from the text, parameters from the packet."""
+    modes = client.session.modes
+    statement, parameters = execution.statement, execution.parameters
+
+    def read(value: Value, key_type: KeyType) -> KeyValue | NoValue:
+        number = statement.parameters[value.index]
+        if number < 0:
+            return key_value(statement.literals[value.index], value.negative, key_type, modes)
+        try:
+            bound = parameters.parameter(number)
+        except RemoteProtocolError as error:
+            raise RouteError(f"parameter {number + 1} cannot be read: {error}") from error
+        is_bytes = parameters.types[2 * number] in _BYTES_TYPES
+        return bound_value(bound, value.negative, key_type, is_bytes, modes.single_byte)
+
+    return read
+
+
+def bound_value(bound: object, negative: bool, key_type: KeyType, blob: bool, single_byte: bool) -> KeyValue | NoValue:
+    """The key of a bound parameter; as `sql.literals.key_value`, a value is exact or UNROUTABLE."""
+    if bound is None:
+        return NULLVALUE
+    if key_type is KeyType.INT:
+        if isinstance(bound, bool):
+            return UNROUTABLE
+        if isinstance(bound, int):
+            return -bound if negative else bound
+        if isinstance(bound, bytes) and not negative and len(bound) <= 15 and bound.isdigit():
+            return int(bound) if bound == b"0" or not bound.startswith(b"0") else UNROUTABLE
+        return UNROUTABLE
+    if not isinstance(bound, bytes) or negative:
+        return UNROUTABLE
+    if key_type is KeyType.BINARY:
+        return bound if blob or bound.isascii() else UNROUTABLE
+    if blob or (single_byte and not bound.isascii()):
+        return UNROUTABLE
+    try:
+        bound.decode("utf-8")
+    except UnicodeDecodeError:
+        return UNROUTABLE
+    return canonical_text(bound)
+
+

@@ -1,0 +1,136 @@
+"""A plain SELECT on several shards: their rows one after the other, streamed, in bounded memory.
+
+Every shard starts at once; while one is being relayed the others fill a buffer and are then told to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.pool import Pool
+from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError
+from shardproxy.executor.client import Client
+from shardproxy.merge.concat import Concatenation
+from shardproxy.planner.plan import Plan
+
+BUFFER = 256 * 1024  # bytes that a shard may run ahead of its turn
+
+
+class Part:
+    """Sink of one shard's answer: a queue of chunks with a bound."""
+
+    __slots__ = ("_changed", "chunks", "connection", "ended", "lost", "paused", "size")
+
+    def __init__(self, connection: BackendConnection) -> None:
+        self.connection = connection
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self.ended = False
+        self.paused = False
+        self.lost: BackendLost | None = None
+        self._changed = asyncio.Event()
+
+    def response_chunk(self, data: bytes, connection: BackendConnection) -> None:
+        self.chunks.append(data)
+        self.size += len(data)
+        if self.size > BUFFER and not self.paused:
+            self.paused = True
+            connection.transport.pause_reading()
+        self._changed.set()
+
+    def response_end(self, data: bytes, connection: BackendConnection) -> None:
+        self.chunks.append(data)
+        self.ended = True
+        self._changed.set()
+
+    def response_lost(self, error: BackendLost, connection: BackendConnection) -> None:
+        self.lost = error
+        self._changed.set()
+
+    async def take(self) -> bytes:
+        """The bytes received since the last call; empty at the end. Raises BackendLost."""
+        while not self.chunks and not self.ended and self.lost is None:
+            self._changed.clear()
+            await self._changed.wait()
+        if self.lost is not None:
+            raise self.lost
+        data = b"".join(self.chunks)
+        self.chunks.clear()
+        self.size = 0
+        if self.paused:
+            self.paused = False
+            self.connection.transport.resume_reading()
+        return data
+
+    def finish(self) -> None:
+        """Give the connection back; one that is still sending is closed."""
+        if self.ended:
+            self.connection.pool.checkin(self.connection)
+        else:
+            self.connection.close()
+
+
+async def scatter(client: Client, wires: list[tuple[BackendConnection, bytes]]) -> None:
+    """Relay the concatenated answers of `wires`, one (connection, command) a shard, connections checked out by
+    `gather` and given back here."""
+    parts = []
+    for connection, wire in wires:
+        if client.entry is not None:
+            client.entry.series[connection.pool.slot] += 1
+        part = Part(connection)
+        parts.append(part)
+        connection.send(wire, part)
+    out = Concatenation(bool(wires[0][0].scanner.deprecate_eof))
+    try:
+        for part in parts:
+            while True:
+                data = await part.take()
+                if data:
+                    client.write(out.feed(data))
+                    await client.drained()
+                elif part.ended:
+                    break
+            out.next_part()
+            if out.failed:
+                break
+        if not out.failed:
+            client.write(out.end())
+    except (SqlError, ProtocolError) as error:
+        if out.mid_packet:
+            client.abort()  # an ERR in the middle of a row would be read as part of it
+            return
+        client.write(out.error(error if isinstance(error, SqlError) else BackendError(str(error))))
+    finally:
+        for part in parts:
+            part.finish()
+    session = client.session
+    session.affected = -1
+    session.warnings = out.warnings
+    client.finish()
+
+
+async def gather(client: Client, plan: Plan, shards: tuple[int, ...], replica: bool) -> list[BackendConnection]:
+    """One connection a shard, in the session's state. Raises SqlError, having given all back.
+
+    Shards are asked in order, as every other scatter does, so that two of them never wait for each other in a ring.
+    """
+    session = client.session
+    if not session.simple:
+        raise SessionError(
+            f"the statement needs {len(shards)} shards ({plan.reason}), and the session is in a transaction, which "
+            "touches one shard here: run it outside the transaction (COMMIT first, autocommit=1), or give the shard key"
+        )
+    taken: list[BackendConnection] = []
+    try:
+        for shard in shards:
+            pools = client.gateway.shards[shard]
+            pool: Pool = pools.reader() if replica and not session.reads_primary else pools.primary
+            taken.append(await pool.checkout(session.profile))
+    except BaseException:
+        for connection in taken:
+            connection.pool.checkin(connection)
+        raise
+    return taken
+
+

@@ -1,0 +1,200 @@
+"""Statements about the session: transactions, variables, the default schema, warnings, KILL.
+
+Each handler ends the command at once or returns what is left to do. BEGIN reaches a server only with the first
+statement that names a shard: until then nobody knows which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from shardproxy.errors import SqlError, UnsupportedError
+from shardproxy.executor import variables
+from shardproxy.executor.client import Client
+from shardproxy.executor.diagnostics import Condition
+from shardproxy.planner.plan import Plan, StatementKind
+from shardproxy.protocol.mysql.columns import ColumnDefinition
+from shardproxy.protocol.mysql.constants import Cap, FieldType
+from shardproxy.protocol.mysql.text import resultset
+from shardproxy.session.profile import with_schema
+from shardproxy.sql.session_text import Kill, WarningsRequest, parse_kill, parse_show_warnings, parse_use
+
+Work = Coroutine[Any, Any, None] | None
+Handler = Callable[[Client, Plan, bytes, bytes], Work]
+
+
+def begin(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
+    """BEGIN, START TRANSACTION: an open transaction is committed first, as a server does."""
+    session = client.session
+    if client.held is not None and session.pins:
+        client.relay_from(client.held, wire, session.shard)
+        return None
+    if client.held is not None:
+        return _commit_then_begin(client, sql)
+    session.begin = (sql,)
+    session.refresh()
+    client.ok()
+    return None
+
+
+async def _commit_then_begin(client: Client, sql: bytes) -> None:
+    await commit_held(client)
+    client.session.begin = (sql,)
+    client.session.refresh()
+    client.ok()
+
+
+async def commit_held(client: Client) -> None:
+    """The implicit commit of statements that end a transaction. Raises the server's error."""
+    held = client.held
+    session = client.session
+    session.begin = None
+    session.next_transaction = ()
+    session.refresh()
+    if held is None:
+        return
+    reply = await held.query(b"COMMIT")
+    if reply.failed:
+        client.let_go()
+        raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
+    if not session.pins:
+        client.let_go()
+
+
+def end(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
+    """COMMIT, ROLLBACK."""
+    session = client.session
+    if client.held is not None:
+        client.relay_from(client.held, wire, session.shard)
+        return None
+    session.begin = None
+    session.next_transaction = ()
+    session.refresh()
+    client.ok()
+    return None
+
+
+def savepoint(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
+    """SAVEPOINT, RELEASE SAVEPOINT, ROLLBACK TO. Before the first statement they wait with BEGIN."""
+    session = client.session
+    if client.held is not None:
+        client.relay_from(client.held, wire, session.shard)
+        return None
+    first = sql.split(None, 1)[0].upper() if sql.split() else b""
+    if first != b"SAVEPOINT":
+        raise SqlError("SAVEPOINT does not exist", 1305, "42000")
+    if session.begin is not None or not session.autocommit:
+        session.begin = (*(session.begin or ()), sql)
+        session.refresh()
+    client.ok()
+    return None
+
+
+def set_transaction(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
+    """SET TRANSACTION …: for the next transaction only."""
+    session = client.session
+    if client.held is not None:
+        client.relay_from(client.held, wire, session.shard)
+        return None
+    if session.begin is not None:
+        raise SqlError(
+            "Transaction characteristics can't be changed while a transaction is in progress", 1568, "25001"
+        )
+    session.next_transaction = (*session.next_transaction, sql)
+    session.refresh()
+    client.ok()
+    return None
+
+
+def use(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
+    """USE schema."""
+    return change_schema(client, parse_use(sql))
+
+
+def change_schema(client: Client, schema: str) -> Work:
+    """USE and COM_INIT_DB. Raises SqlError 1049, 1044."""
+    session = client.session
+    client.check_schema(schema)
+    wanted = with_schema(session.profile, schema)
+    if client.held is not None:
+        return _switch_held(client, wanted)
+    client.adopt(wanted)
+    client.ok()
+    return None
+
+
+async def _switch_held(client: Client, wanted: Any) -> None:
+    held = client.held
+    assert held is not None
+    failed = await held.switch(wanted)
+    if failed is not None:
+        client.forget_held()
+        raise SqlError(failed.error_message, failed.error_code, failed.sqlstate)
+    client.adopt(wanted)
+    client.ok()
+
+
+def show_warnings(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
+    """SHOW WARNINGS | ERRORS | COUNT(*) …, from the held connection or from what was kept."""
+    session = client.session
+    if client.held is not None and session.conditions is None:
+        client.relay_from(client.held, wire, session.shard)
+        return None
+    request = parse_show_warnings(sql)
+    rows = [c for c in session.conditions or [] if not request.errors_only or c[0] == b"Error"]
+    deprecate_eof = bool(session.profile.capabilities & Cap.DEPRECATE_EOF)
+    columns, values = _warning_rows(request, rows, session.warnings)
+    client.write(resultset(columns, values, client.status(), 0, deprecate_eof, client.seq))
+    client.finish()
+    return None
+
+
+def _warning_rows(
+    request: WarningsRequest, rows: list[Condition], total: int
+) -> tuple[list[ColumnDefinition], list[list[bytes | None]]]:
+    if request.count:
+        number = len(rows) if request.errors_only else total
+        label = "@@session.error_count" if request.errors_only else "@@session.warning_count"
+        return [ColumnDefinition(label.encode(), FieldType.LONGLONG, 63, 21, 160, 0)], [[b"%d" % number]]
+    chosen = rows[request.offset :]
+    if request.limit is not None:
+        chosen = chosen[: request.limit]
+    columns = [
+        ColumnDefinition(b"Level", FieldType.VAR_STRING, 45, 28, 1, 31),
+        ColumnDefinition(b"Code", FieldType.LONG, 63, 4, 161, 0),
+        ColumnDefinition(b"Message", FieldType.VAR_STRING, 45, 2048, 1, 31),
+    ]
+    return columns, [list(row) for row in chosen]
+
+
+def kill(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
+    """KILL [QUERY] id, of a connection of this proxy. Never passed on: a server's ids mean other clients."""
+    request = parse_kill(sql)
+    if request is None:
+        raise UnsupportedError("KILL needs the connection id that CONNECTION_ID() gives: KILL [CONNECTION | QUERY] id")
+    return _kill(client, request)
+
+
+async def _kill(client: Client, request: Kill) -> None:
+    if not await client.kill(request.ident, request.query_only):
+        raise SqlError(f"Unknown thread id: {request.ident}", 1094, "HY000")
+    client.ok()
+
+
+def empty(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
+    raise SqlError("Query was empty", 1065, "42000")
+
+
+HANDLERS: dict[StatementKind, Handler] = {
+    StatementKind.BEGIN: begin,
+    StatementKind.COMMIT: end,
+    StatementKind.ROLLBACK: end,
+    StatementKind.SAVEPOINT: savepoint,
+    StatementKind.SET: variables.assign,
+    StatementKind.SET_TRANSACTION: set_transaction,
+    StatementKind.USE: use,
+    StatementKind.SHOW_WARNINGS: show_warnings,
+    StatementKind.KILL: kill,
+    StatementKind.EMPTY: empty,
+}

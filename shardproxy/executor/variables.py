@@ -1,0 +1,110 @@
+"""SET of session variables that every connection can be brought to, without pinning.
+
+The text runs on a server in the session's state, so its meaning and its errors are the server's own; then the values
+that it left are read back and carried as literals. The outcome of one text in one state is always the same, so it is
+remembered: the second client that says SET NAMES utf8mb4 costs no round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from shardproxy.errors import SqlError
+from shardproxy.executor import single
+from shardproxy.executor.client import Client
+from shardproxy.planner.plan import Plan
+from shardproxy.protocol.mysql.constants import FieldType
+from shardproxy.protocol.mysql.resultset import parse_resultset
+from shardproxy.session.profile import CHARSET_VARIABLES, Profile, with_variables
+from shardproxy.sql.session_text import assigned_variables
+
+Work = Coroutine[Any, Any, None] | None
+REMEMBERED = 1024
+_NUMBERS = frozenset((FieldType.TINY, FieldType.SHORT, FieldType.LONG, FieldType.INT24, FieldType.LONGLONG,
+                      FieldType.NEWDECIMAL, FieldType.DECIMAL, FieldType.FLOAT, FieldType.DOUBLE))  # fmt: skip
+# Character sets of the client whose bytes this proxy can read as text: everything below 0x80 is ASCII and stands
+# for itself, also as the second byte of a character.
+_READABLE_NAMES = (
+    "utf8mb4 utf8mb3 utf8 ascii latin1 latin2 latin5 latin7 cp1250 cp1251 cp1256 cp1257 cp850 cp852 cp866 koi8r koi8u "
+    "greek hebrew geostd8 armscii8 keybcs2 macce macroman binary tis620 dec8 hp8"
+)
+READABLE = frozenset(_READABLE_NAMES.split())
+
+
+def assign(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
+    """One SET statement. What cannot be carried (the plan has pins) pins the session."""
+    session = client.session
+    if plan.pins:
+        shard = single.any_shard(client)
+        return single.forward(client, plan, shard, False, wire)
+    known = client.known_profiles.get((session.profile, sql))
+    if known is not None and client.held is None:
+        _adopt(client, known)
+        client.ok()
+        return None
+    return _assign(client, plan, sql)
+
+
+async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
+    session = client.session
+    names = assigned_variables(sql, client.mariadb)
+    before = session.profile
+    held = client.held
+    connection = held
+    if connection is None:
+        connection = await client.gateway.shards[single.any_shard(client)].primary.checkout(before)
+    try:
+        reply = await connection.query(sql)
+        if reply.failed:
+            raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
+        wanted = with_variables(before, await _read_back(connection, names))
+    except BaseException:
+        if held is None:
+            connection.close()  # half of the assignments may have been made
+        raise
+    connection.profile = wanted
+    if held is None:
+        connection.pool.checkin(connection)
+        known = client.known_profiles
+        if len(known) >= REMEMBERED:
+            known.clear()
+        known[before, sql] = wanted
+    _adopt(client, wanted)
+    if held is not None and not session.pins and not reply.status & 1:
+        client.let_go()
+    client.ok(warnings=reply.warnings)
+
+
+def _adopt(client: Client, wanted: Profile) -> None:
+    charset = (wanted.value("character_set_client") or "utf8mb4").strip("'")
+    if charset not in READABLE:
+        raise SqlError(
+            f"character_set_client '{charset}' is not supported: its characters may hold bytes that look like quotes; "
+            "use utf8mb4",
+            9103,
+        )
+    client.adopt(wanted)
+
+
+async def _read_back(connection: Any, names: tuple[str, ...]) -> dict[str, str]:
+    """The values of these variables on the connection, as SQL literals."""
+    wanted = [n for n in names if n not in CHARSET_VARIABLES]
+    if any(n in CHARSET_VARIABLES for n in names):
+        wanted += CHARSET_VARIABLES
+    reply = await connection.query("SELECT " + ", ".join(f"@@SESSION.{name}" for name in wanted))
+    if reply.failed:
+        raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
+    result = parse_resultset(reply.data, connection.scanner.deprecate_eof)
+    row = result.rows[0]
+    values = {}
+    for name, column, value in zip(wanted, result.columns, row, strict=True):
+        if value is None:
+            values[name] = "NULL"
+        elif column.type in _NUMBERS:
+            values[name] = value.decode()
+        elif b"\\" in value:
+            raise SqlError(f"the value of {name} holds a backslash, which cannot be carried between connections", 9103)
+        else:
+            values[name] = "'" + value.decode().replace("'", "''") + "'"
+    return values

@@ -1,0 +1,1 @@
+"""I/O towards clients: listeners, client connections, and the pipeline of each protocol."""

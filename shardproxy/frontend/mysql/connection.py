@@ -1,0 +1,466 @@
+"""A logged-in MySQL client: bytes to commands, answers back, flow control both ways.
+
+Rules of this file: one command at a time; bytes that arrive meanwhile wait in a bounded buffer; what a command does
+is the pipeline's business. `data_received` and `response_end` are on the path of every query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from time import perf_counter
+from typing import Any
+
+from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.gateway import Gateway
+from shardproxy.backend.tls import Transport
+from shardproxy.errors import BackendLost, ShardproxyError, SqlError
+from shardproxy.executor import diagnostics
+from shardproxy.frontend.mysql.front import Front, Rights, check_schema
+from shardproxy.frontend.mysql.pipeline import command, execute, query
+from shardproxy.planner.cache import CachedPlan, Space, SpaceKey
+from shardproxy.planner.plan import PinReason, Plan, Rung, StatementKind
+from shardproxy.planner.statement import plan_statement
+from shardproxy.protocol.mysql.framing import packet
+from shardproxy.protocol.mysql.packets import build_err, build_ok, parse_err
+from shardproxy.protocol.mysql.response import ERR, IN_TRANS, ROWS
+from shardproxy.session.profile import Profile
+from shardproxy.session.session import Session
+
+READ_AHEAD = 64 * 1024  # bytes of later commands that a client may send while one is under way
+AUTOCOMMIT = 2
+WRITES = frozenset((StatementKind.INSERT, StatementKind.REPLACE, StatementKind.UPDATE, StatementKind.DELETE,
+                    StatementKind.DDL, StatementKind.CALL, StatementKind.DO, StatementKind.LOCK_TABLES))  # fmt: skip
+
+
+class ClientConnection(asyncio.Protocol):
+    """Implements executor.client.Client."""
+
+    __slots__ = (
+        "_reading_paused", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities", "closing", "entry",
+        "front", "gateway", "held", "host", "plans", "relayed", "rights", "seq", "session", "source", "started",
+        "transport",
+    )  # fmt: skip
+
+    def __init__(
+        self, front: Front, transport: Transport, session: Session, rights: Rights, capabilities: int, host: str
+    ) -> None:
+        self.front = front
+        self.transport = transport
+        self.session = session
+        self.rights = rights
+        self.capabilities = capabilities
+        self.gateway: Gateway = front.gateway
+        self.plans: Space = front.plans.space(self._space())
+        self.buffer: bytearray | None = None
+        self.busy = False
+        self.closing = False
+        self.held: BackendConnection | None = None
+        self.source: BackendConnection | None = None  # whose answer is being relayed
+        self.relayed = False  # some of the answer has gone to the client
+        self.seq = 1  # sequence id of the answer's first packet
+        self.started = 0.0
+        self.entry: CachedPlan | None = None  # plan of the statement under way
+        self.host = host
+        self._reading_paused = False
+        self._write_paused = False
+        self._writable: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        front.clients[session.ident] = self
+        self._count_user(1)
+
+    def become(self, session: Session, rights: Rights) -> None:
+        """Another user on the same connection (COM_CHANGE_USER): nothing of the old session stays."""
+        if self.held is not None:
+            self.let_go()
+        self._count_user(-1)
+        self.session = session
+        self.rights = rights
+        self._count_user(1)
+        self.refresh_plans()
+
+    def _count_user(self, by: int) -> None:
+        per_user, user = self.front.per_user, self.session.user
+        count = per_user.get(user, 0) + by
+        if count > 0:
+            per_user[user] = count
+        else:
+            per_user.pop(user, None)
+
+    # ── from the client ──
+
+    def data_received(self, data: bytes) -> None:
+        size = len(data)
+        if (
+            not self.busy
+            and self.buffer is None
+            and size > 4
+            and (data[0] | data[1] << 8 | data[2] << 16) + 4 == size
+            and data[3] == 0
+        ):
+            self.busy = True
+            self.seq = 1
+            code = data[4]
+            if code == 3:
+                query(self, data)
+            elif code == 0x17:
+                execute(self, data)
+            else:
+                command(self, data)
+            return
+        if self.closing:
+            return
+        if self.buffer is None:
+            self.buffer = bytearray(data)
+        else:
+            self.buffer += data
+        if not self.busy:
+            self._next()
+        elif len(self.buffer) > READ_AHEAD and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _next(self) -> None:
+        """Run the commands that the buffer holds whole, as long as each ends at once."""
+        while not self.busy and not self._write_paused and self.buffer is not None and not self.closing:
+            wire = self._take_command()
+            if wire is None:
+                break
+            self.busy = True
+            code = wire[4] if len(wire) > 4 else -1
+            if code == 3:
+                query(self, wire)
+            elif code == 0x17:
+                execute(self, wire)
+            else:
+                command(self, wire)
+        if self._reading_paused and not self.closing and (self.buffer is None or not self.busy):
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def _take_command(self) -> bytes | None:
+        """The first whole command in the buffer, as wire bytes; None while it is incomplete."""
+        buffer = self.buffer
+        assert buffer is not None
+        pos = seq = 0
+        while True:
+            if len(buffer) < pos + 4:
+                return None
+            length = buffer[pos] | buffer[pos + 1] << 8 | buffer[pos + 2] << 16
+            if buffer[pos + 3] != seq & 0xFF:
+                self._break_off(SqlError("Got packets out of order", 1156, "08S01"), seq)
+                return None
+            pos += 4 + length
+            if pos > self.front.limits.max_packet:
+                self._break_off(SqlError("Got a packet bigger than 'max_allowed_packet' bytes", 1153, "08S01"), seq)
+                return None
+            seq += 1
+            if length < 0xFFFFFF:
+                break
+        if len(buffer) < pos:
+            return None
+        wire = bytes(buffer[:pos])
+        if len(buffer) == pos:
+            self.buffer = None
+        else:
+            del buffer[:pos]
+        self.seq = seq
+        return wire
+
+    def _break_off(self, error: SqlError, seq: int) -> None:
+        """The client's byte stream can no longer be followed: say why, and close."""
+        self.count_error(error.code)
+        self.transport.write(packet(build_err(error.code, error.sqlstate, str(error)), seq + 1))
+        self.close()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        source = self.source
+        if source is not None and not source.shared:
+            source.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        source = self.source
+        if source is not None and not source.closed and not source.shared:
+            source.transport.resume_reading()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        if not self.busy and self.buffer is not None:
+            self._next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        front = self.front
+        if front.clients.pop(self.session.ident, None) is not None:
+            self._count_user(-1)
+        if self._task is not None:
+            self._task.cancel()
+        source, self.source = self.source, None
+        if source is not None and not source.shared:
+            # Its answer is still under way and nobody reads it: end the statement on the server, not only our side.
+            front.abandon(source)
+        if self.held is not None:
+            self.let_go()
+
+    # ── answers of servers (executor's Sink) ──
+
+    def response_chunk(self, data: bytes, connection: BackendConnection) -> None:
+        if self.source is connection:
+            self.relayed = True
+            self.transport.write(data)
+            if self._write_paused and not connection.shared:
+                connection.transport.pause_reading()
+
+    def response_end(self, data: bytes, connection: BackendConnection) -> None:
+        if self.source is not connection:
+            return  # the client has gone; a shared connection's answer is dropped
+        self.transport.write(data)
+        self.source = None
+        scanner = connection.scanner
+        session = self.session
+        outcome = scanner.outcome
+        session.conditions = None
+        if outcome == ROWS:
+            session.affected = -1
+        elif outcome == ERR:
+            session.affected = -1
+            self.count_error(scanner.error_code)
+        else:
+            session.affected = scanner.affected
+            if scanner.insert_id:
+                session.insert_id = scanner.insert_id
+        entry = self.entry
+        if entry is not None:
+            entry.latencies.append(perf_counter() - self.started)
+            self.entry = None
+        if connection is self.held:
+            session.warnings = scanner.warnings
+            if not session.pins and not scanner.status & IN_TRANS:
+                self._transaction_ended(connection)
+                return
+        elif outcome == ERR or (scanner.warnings and outcome >= 0):
+            self.run(self._keep_conditions(connection, data, outcome))
+            return
+        elif scanner.status & IN_TRANS:
+            connection.pool.release(connection)
+        elif not connection.shared:
+            connection.pool.checkin(connection)
+        self.busy = False
+        if self.buffer is not None:
+            self._next()
+
+    def response_lost(self, error: BackendLost, connection: BackendConnection) -> None:
+        if connection is self.held:
+            self.forget_held()
+        if self.source is not connection:
+            return
+        self.source = None
+        if self.relayed:
+            self.abort()
+        else:
+            self.error(error)
+
+    def _transaction_ended(self, connection: BackendConnection) -> None:
+        session = self.session
+        self.held = None
+        session.shard = -1
+        session.refresh()
+        if session.warnings:
+            self.run(self._keep_conditions(connection, b"", ROWS))
+            return
+        connection.pool.checkin(connection)
+        self.finish()
+
+    async def _keep_conditions(self, connection: BackendConnection, data: bytes, outcome: int) -> None:
+        """Read the conditions of the last statement before its connection goes to somebody else."""
+        session = self.session
+        session.warnings = connection.scanner.warnings
+        error = None
+        if outcome == ERR:
+            err = parse_err(data[4:])
+            error = (err.code, err.text)
+        try:
+            session.conditions = await diagnostics.fetch(connection, error)
+        except BaseException:
+            connection.close()
+            raise
+        if connection.scanner.status & IN_TRANS:
+            connection.pool.release(connection)
+        else:
+            connection.pool.checkin(connection)
+        self.finish()
+
+    # ── for the executor ──
+
+    def write(self, data: bytes) -> None:
+        if data:
+            self.relayed = True
+            self.transport.write(data)
+
+    async def drained(self) -> None:
+        if self._write_paused:
+            self._writable = asyncio.get_running_loop().create_future()
+            await self._writable
+
+    def relay_from(self, connection: BackendConnection, wire: bytes, shard: int) -> None:
+        self.source = connection
+        self.relayed = False
+        if self.entry is not None:
+            self.entry.series[connection.pool.slot] += 1
+        connection.send(wire, self)
+
+    def hold(self, connection: BackendConnection, shard: int, pins: tuple[PinReason, ...] = ()) -> None:
+        session = self.session
+        self.held = connection
+        session.shard = shard
+        if pins:
+            connection.tainted = True
+            for reason in pins:
+                if reason not in session.pins:
+                    self.front.counters.add("shardproxy_pins_total", (reason.value,))
+            session.pin(pins)
+        session.refresh()
+
+    def let_go(self) -> None:
+        connection = self.held
+        self.forget_held()
+        if connection is not None:
+            connection.pool.release(connection)
+
+    def forget_held(self) -> None:
+        self.held = None
+        session = self.session
+        session.shard = -1
+        session.pins = ()
+        session.refresh()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the rest of a command as a task. Nothing that goes wrong in it leaves the client without an answer."""
+        task = asyncio.get_running_loop().create_task(self._guard(work))
+        self._task = task
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except SqlError as error:
+            self.error(error)
+        except (ShardproxyError, OSError) as error:
+            self.error(SqlError(str(error)))
+        except Exception as error:
+            self.front.report_defect(error)
+            self.error(SqlError(f"internal error of shardproxy: {type(error).__name__}; it has been logged"))
+
+    def error(self, error: SqlError) -> None:
+        if not self.busy:
+            return
+        self.count_error(error.code)
+        session = self.session
+        session.affected = -1
+        session.warnings = 1
+        text = str(error)
+        session.conditions = [(b"Error", b"%d" % error.code, text.encode())]
+        if self.relayed:
+            self.abort()
+            return
+        self.transport.write(packet(build_err(error.code, error.sqlstate, text), self.seq))
+        self.finish()
+
+    def ok(self, affected: int = 0, insert_id: int = 0, warnings: int = 0) -> None:
+        session = self.session
+        session.affected = affected
+        session.warnings = warnings
+        session.conditions = None
+        if insert_id:
+            session.insert_id = insert_id
+        self.transport.write(packet(build_ok(affected, insert_id, self.status(), warnings), self.seq))
+        self.finish()
+
+    def status(self) -> int:
+        """Server status flags for answers that the proxy makes itself."""
+        session = self.session
+        in_transaction = session.begin is not None or (session.shard >= 0 and not session.pins)
+        return (AUTOCOMMIT if session.autocommit else 0) | (IN_TRANS if in_transaction else 0)
+
+    def finish(self) -> None:
+        if self.entry is not None:
+            self.entry.latencies.append(perf_counter() - self.started)
+            self.entry = None
+        self.source = None
+        self.relayed = False
+        self.busy = False
+        if self.buffer is not None:
+            # Not from here: a client that pipelines thousands of commands would nest as many calls.
+            asyncio.get_running_loop().call_soon(self._next)
+        elif self._reading_paused and not self.closing:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def count_error(self, code: int) -> None:
+        self.front.counters.add("shardproxy_errors_total", (str(code),))
+
+    # ── plans and rights ──
+
+    @property
+    def mariadb(self) -> bool:
+        return self.front.plans.context.mariadb
+
+    @property
+    def may_write(self) -> bool:
+        return not self.rights.read_only
+
+    @property
+    def plan_version(self) -> int:
+        return self.front.plans.version
+
+    @property
+    def known_profiles(self) -> dict[tuple[Profile, bytes], Profile]:
+        return self.front.profiles
+
+    def plan(self, digest: bytes, sql: bytes) -> CachedPlan:
+        """The plan of a digest: kept, or made now."""
+        entry = self.plans.get(digest)
+        if entry is None:
+            entry = self.front.plans.plan(plan_statement, self._space(), digest, sql)
+        return entry
+
+    def _space(self) -> SpaceKey:
+        return (self.session.profile.schema, self.session.modes, self.rights.keyspaces)
+
+    def check(self, plan: Plan) -> None:
+        """Raise what the plan or the user's rights forbid."""
+        if plan.rung is Rung.ERROR:
+            raise SqlError(plan.error, plan.error_code)
+        if self.rights.read_only and (plan.kind in WRITES or (plan.kind is StatementKind.SELECT and not plan.read)):
+            user = self.session.user
+            raise SqlError(f"user '{user}' may only read (users.{user}.read_only)", 1290, "HY000")
+
+    def adopt(self, profile: Profile) -> None:
+        self.session.use_profile(profile)
+        self.refresh_plans()
+
+    def refresh_plans(self) -> None:
+        """The session reads texts differently from now on (schema, sql_mode)."""
+        self.plans = self.front.plans.space(self._space())
+
+    def check_schema(self, schema: str) -> None:
+        check_schema(self.front, self.rights, schema, self.session.user, self.host)
+
+    async def kill(self, ident: int, query_only: bool) -> bool:
+        return await self.front.kill(ident, query_only, self.session.user)
+
+    def schema_changed(self) -> None:
+        self.front.neighbours.schema_changed()
+
+    # ── the end ──
+
+    def close(self) -> None:
+        """Close after what is written has gone out."""
+        self.closing = True
+        self.transport.close()
+
+    def abort(self) -> None:
+        self.closing = True
+        self.transport.abort()

@@ -1,0 +1,189 @@
+"""What all MySQL client connections of one worker share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.gateway import Gateway
+from shardproxy.counters import Counters
+from shardproxy.errors import SqlError
+from shardproxy.planner.cache import PlanCache
+from shardproxy.protocol.mysql.accounts import Account, FastAuthCache
+from shardproxy.protocol.mysql.constants import Cap
+from shardproxy.protocol.mysql.rsa_exchange import RsaKey
+from shardproxy.session.profile import Charsets, Profile
+from shardproxy.sql.modes import SqlModes
+
+if TYPE_CHECKING:
+    from shardproxy.frontend.mysql.connection import ClientConnection
+
+log = logging.getLogger(__name__)
+
+# Offered to clients. Not offered: LOCAL_FILES, COMPRESS, SESSION_TRACK, QUERY_ATTRIBUTES, OPTIONAL_RESULTSET_METADATA.
+CAPABILITIES = int(
+    Cap.LONG_PASSWORD | Cap.FOUND_ROWS | Cap.LONG_FLAG | Cap.CONNECT_WITH_DB | Cap.IGNORE_SPACE | Cap.PROTOCOL_41
+    | Cap.INTERACTIVE | Cap.TRANSACTIONS | Cap.SECURE_CONNECTION | Cap.MULTI_RESULTS | Cap.PS_MULTI_RESULTS
+    | Cap.PLUGIN_AUTH | Cap.CONNECT_ATTRS | Cap.PLUGIN_AUTH_LENENC | Cap.DEPRECATE_EOF
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What one user may do. keyspaces None: all. max_connections 0: no limit (per worker)."""
+
+    keyspaces: frozenset[str] | None
+    default_keyspace: str
+    reads_primary: bool
+    read_only: bool
+    max_connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """max_packet: bytes of one command; max_clients: connections of this worker; login: seconds to log in;
+    idle: seconds without a command before the connection is closed."""
+
+    max_packet: int
+    max_clients: int
+    login: float
+    idle: float
+
+
+SYSTEM_SCHEMAS = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
+
+
+def check_schema(front: Front, rights: Rights, schema: str | None, user: str, host: str) -> None:
+    """Raise SqlError unless the default database exists and the user may use it."""
+    if schema is None or schema in SYSTEM_SCHEMAS:
+        return
+    if schema not in front.gateway.snapshot.keyspaces:
+        raise SqlError(f"Unknown database '{schema}'", 1049, "42000")
+    if rights.keyspaces is not None and schema not in rights.keyspaces:
+        raise SqlError(f"Access denied for user '{user}'@'{host}' to database '{schema}'", 1044, "42000")
+
+
+class Neighbours(Protocol):
+    """The rest of the proxy, as far as a client's statement can reach it."""
+
+    async def kill(self, ident: int, query_only: bool, user: str) -> bool:
+        """KILL of a connection that is another worker's. False: there is no such connection."""
+
+    def schema_changed(self) -> None:
+        """A DDL statement ran: every worker must read the catalog anew."""
+
+
+class Front:
+    """One per worker. `clients`: connection id → connection, logged-in ones only."""
+
+    def __init__(
+        self,
+        worker: int,
+        gateway: Gateway,
+        plans: PlanCache,
+        charsets: Charsets,
+        accounts: Callable[[str], Account],
+        rights: Callable[[str], Rights],
+        limits: Limits,
+        rsa: RsaKey,
+        server_version: str,
+        default_modes: SqlModes,
+        neighbours: Neighbours,
+        change_user: Callable[[ClientConnection, bytes], object],
+        tls: ssl.SSLContext | None = None,
+        require_tls: bool = False,
+    ) -> None:
+        self.worker = worker
+        self.gateway = gateway
+        self.plans = plans
+        self.charsets = charsets
+        self.accounts = accounts
+        self.rights = rights
+        self.limits = limits
+        self.rsa = rsa
+        self.server_version = server_version
+        self.default_modes = default_modes
+        self.neighbours = neighbours
+        self._change_user = change_user
+        self.tls = tls
+        self.require_tls = require_tls
+        self.fast_auth = FastAuthCache()
+        self.counters = Counters()
+        self.clients: dict[int, ClientConnection] = {}
+        self.connecting = 0
+        self.per_user: dict[str, int] = {}
+        self.accepted = 0
+        self.profiles: dict[tuple[Profile, bytes], Profile] = {}  # SET texts seen: see executor.variables
+        self.draining = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._next_ident = 0
+        self._born = monotonic()
+
+    @property
+    def capabilities(self) -> int:
+        return CAPABILITIES | (int(Cap.SSL) if self.tls else 0)
+
+    def new_ident(self) -> int:
+        """A connection id: the worker's number in the upper 8 bits, so that KILL finds its way."""
+        while True:
+            self._next_ident = self._next_ident % 0xFFFFFF + 1
+            ident = self.worker << 24 | self._next_ident
+            if ident not in self.clients:
+                return ident
+
+    def uptime(self) -> float:
+        """Seconds since the worker started."""
+        return monotonic() - self._born
+
+    def questions(self) -> int:
+        """Statements routed so far."""
+        return sum(sum(counts) for counts in self.plans.series.values())
+
+    def change_user(self, client: ClientConnection, payload: bytes) -> None:
+        """COM_CHANGE_USER: authentication starts anew on this connection."""
+        self._change_user(client, payload)
+
+    async def kill(self, ident: int, query_only: bool, user: str) -> bool:
+        """KILL from a client of this worker. False: no such connection, or another user's."""
+        if ident >> 24 != self.worker:
+            return await self.neighbours.kill(ident, query_only, user)
+        return self.kill_here(ident, query_only, user)
+
+    def kill_here(self, ident: int, query_only: bool, user: str) -> bool:
+        """End a statement, or the whole connection, of a client of this worker."""
+        client = self.clients.get(ident)
+        if client is None or client.session.user != user:
+            return False
+        source = client.source
+        if source is not None and not source.shared:
+            self._spawn(source.pool.kill(source.profile, source.server_thread, query_only))
+        if not query_only:
+            client.close()
+        return True
+
+    def abandon(self, connection: BackendConnection) -> None:
+        """Nobody waits for this connection's answer any more: end it on the server too."""
+        thread, pool, state = connection.server_thread, connection.pool, connection.profile
+        connection.close()
+        self._spawn(pool.kill(state, thread, False))
+
+    def report_defect(self, error: BaseException) -> None:
+        """Something that must not happen, with its trace."""
+        log.error("internal error", exc_info=error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        async def quietly() -> None:
+            try:
+                await work
+            except SqlError as error:
+                log.warning("could not end a statement on its server: %s", error)
+
+        task = asyncio.get_running_loop().create_task(quietly())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,139 @@
+"""A command's way through the stages, on one screen: text → plan → route → shards → answer.
+
+`query` and `execute` take the hot path themselves: autocommit, one integer key, a connection at hand. Everything else
+goes through `run`, which costs a little more and can do everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from shardproxy.errors import SqlError
+from shardproxy.executor import everywhere, local_answers, prepared, scatter, session_commands, single
+from shardproxy.frontend.mysql import commands
+from shardproxy.planner.cache import CachedPlan
+from shardproxy.planner.plan import Plan, Spread, StatementKind
+from shardproxy.protocol.mysql.framing import packet
+from shardproxy.router.route import Route, ValueReader, route
+from shardproxy.sql.digest import SOFT, SPLIT, scan
+from shardproxy.sql.literals import key_value
+
+if TYPE_CHECKING:
+    from shardproxy.frontend.mysql.connection import ClientConnection
+
+Work = Coroutine[Any, Any, None] | None
+
+
+def query(client: ClientConnection, wire: bytes) -> None:
+    """COM_QUERY. wire: the command's packets as received."""
+    client.started = perf_counter()
+    sql = wire[5:] if len(wire) < 0x1000003 else commands.payload_of(wire)[1:]
+    parts = SPLIT(sql)
+    literals = parts[1::2]
+    if SOFT(literals):
+        digest = b"?".join(parts[::2])
+    else:
+        digest, literals = scan(sql, client.session.modes)
+    entry = client.plans.get(digest)
+    if entry is None:
+        entry = client.plan(digest, sql)
+    session = client.session
+    index = entry.key_index
+    if index >= 0 and session.simple and (entry.read or not client.rights.read_only):
+        try:
+            shard = entry.lookup(int(literals[index]))  # type: ignore[misc]
+        except (ValueError, LookupError):
+            pass  # not a plain integer, or in no range: the router knows
+        else:
+            pools = client.gateway.shards[shard]
+            pool = pools.reader() if entry.read and not session.reads_primary else pools.primary
+            connection = pool.checkout_now(session.profile)
+            if connection is not None:
+                entry.series[pool.slot] += 1
+                client.entry = entry
+                client.source = connection
+                client.relayed = False
+                connection.send(wire, client)
+                return
+    start(client, run, entry, wire, sql, literals)
+
+
+def execute(client: ClientConnection, wire: bytes) -> None:
+    """COM_STMT_EXECUTE."""
+    client.started = perf_counter()
+    if not prepared.execute_now(client, wire):
+        start(client, run_prepared, wire)
+
+
+def command(client: ClientConnection, wire: bytes) -> None:
+    """Every other command."""
+    client.started = perf_counter()
+    start(client, commands.dispatch, wire)
+
+
+def start(client: ClientConnection, step: Callable[..., Work], *arguments: object) -> None:
+    """Take a step; what it cannot finish at once runs as a task; its errors answer the client."""
+    try:
+        work = step(client, *arguments)
+    except SqlError as error:
+        client.error(error)
+    except Exception as error:
+        client.front.report_defect(error)
+        client.error(SqlError(f"internal error of shardproxy: {type(error).__name__}; it has been logged"))
+    else:
+        if work is not None:
+            client.run(work)
+
+
+def run(client: ClientConnection, entry: CachedPlan, wire: bytes, sql: bytes, literals: list[bytes]) -> Work:
+    """One statement of any kind, as text. Raises SqlError with the client's answer."""
+    plan = entry.plan
+    client.entry = entry
+    client.check(plan)
+    if plan.local:
+        local_answers.answer(client, plan)
+        return None
+    handler = session_commands.HANDLERS.get(plan.kind)
+    if handler is not None:
+        return handler(client, plan, sql, wire)
+    modes = client.session.modes
+    read: ValueReader = lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes)  # noqa: E731
+    found = route(plan, read, client.gateway.snapshot, client.session.shard)
+    if plan.kind is StatementKind.DDL:
+        return everywhere.ddl(client, plan, found.shards, sql)
+    if len(found.shards) == 1:
+        return single.forward(client, plan, found.shards[0], found.replica, wire)
+    if plan.spread is Spread.ALL:
+        return everywhere.write(client, plan, found.shards, lambda connection: connection.query(sql))
+    return _scatter(client, plan, found, wire)
+
+
+async def _scatter(client: ClientConnection, plan: Plan, found: Route, wire: bytes) -> None:
+    connections = await scatter.gather(client, plan, found.shards, found.replica)
+    await scatter.scatter(client, [(connection, wire) for connection in connections])
+
+
+def run_prepared(client: ClientConnection, wire: bytes) -> Work:
+    """One execution of a prepared statement. Raises SqlError with the client's answer."""
+    statement = prepared.find(client, wire)
+    if statement.version != client.plan_version:
+        statement.entry = client.plan(*_digest(client, statement.text))
+        statement.version = client.plan_version
+    entry = client.entry = statement.entry
+    plan = entry.plan
+    client.check(plan)
+    if statement.local:
+        return run(client, entry, packet(b"\x03" + statement.text, 0), statement.text, statement.literals)
+    execution = prepared.open_execution(statement, commands.payload_of(wire))
+    found = route(plan, prepared.value_reader(client, execution), client.gateway.snapshot, client.session.shard)
+    if len(found.shards) == 1:
+        return prepared.execute_one(client, plan, execution, found.shards[0], found.replica)
+    if plan.spread is Spread.ALL:
+        return everywhere.write(client, plan, found.shards, execution.run)
+    return prepared.execute_scattered(client, plan, execution, found.shards, found.replica)
+
+
+def _digest(client: ClientConnection, sql: bytes) -> tuple[bytes, bytes]:
+    return scan(sql, client.session.modes)[0], sql

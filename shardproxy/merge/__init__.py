@@ -1,0 +1,1 @@
+"""PURE. Answers of several shards into one."""

@@ -1,0 +1,126 @@
+"""Plans by digest. A hit is one dict look-up; the context (map, catalog) of all plans in it is one and the same.
+
+A *space* is the dict of one way to read texts: default schema, sql_mode bits, keyspaces that the user may see. Clients
+keep a reference to theirs, so a new map or catalog empties the dicts in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from shardproxy.planner.context import PlanContext
+from shardproxy.planner.plan import Opcode, Plan, Rung, StatementKind
+from shardproxy.sql.modes import SqlModes
+from shardproxy.topology.keys import KeyValue
+
+MAX_DIGEST = 256 * 1024  # longer digests are planned each time
+MAX_BYTES = 16 << 20  # of all digests together
+
+
+class CachedPlan:
+    """A plan with what the hot path reads laid flat.
+
+    lookup: key → shard index; series: how often the plan's (kind, opcode) went to each server, by pool slot;
+    latencies: seconds of each answer since somebody last took them, by opcode.
+    """
+
+    __slots__ = ("key_index", "latencies", "lookup", "plan", "point", "read", "series")
+
+    def __init__(self, plan: Plan, series: list[int], latencies: list[float]) -> None:
+        self.plan = plan
+        self.series = series
+        self.latencies = latencies
+        self.key_index = plan.key_index if plan.rung is Rung.ONE_SHARD and not plan.pins else -1
+        self.read = plan.read and not plan.primary
+        self.point = plan.point and self.read
+        self.lookup: Callable[[KeyValue], int] | None = plan.groups[0].keyspace.map.lookup if plan.groups else None
+        if self.lookup is None or plan.carries_insert_id or plan.shard_hint is not None:
+            self.key_index = -1
+
+
+Space = dict[bytes, CachedPlan]
+Planner = Callable[[bytes, PlanContext], Plan]
+SpaceKey = tuple[str | None, SqlModes, frozenset[str] | None]
+
+
+class PlanCache:
+    """limit: plans over all spaces. slots: number of pools."""
+
+    def __init__(self, context: PlanContext, limit: int, slots: int) -> None:
+        self.context = context
+        self.version = 1
+        self.misses = 0
+        self._limit = limit
+        self._slots = slots
+        self._spaces: dict[SpaceKey, Space] = {}
+        self._bytes = 0
+        self._entries = 0
+        self.series: dict[tuple[StatementKind, Opcode], list[int]] = {}
+        self.latencies: dict[Opcode, list[float]] = {opcode: [] for opcode in Opcode}
+
+    @property
+    def hits(self) -> int:
+        """Statements routed to servers by a kept plan: all that were, less those planned for it."""
+        return max(0, sum(map(sum, self.series.values())) - self.misses)
+
+    def __len__(self) -> int:
+        return self._entries
+
+    def space(self, key: SpaceKey) -> Space:
+        """The dict of plans for texts read this way."""
+        found = self._spaces.get(key)
+        if found is None:
+            if len(self._spaces) >= 64:
+                self._forget_all()
+            found = self._spaces[key] = {}
+        return found
+
+    def plan(self, planner: Planner, key: SpaceKey, digest: bytes, sql: bytes) -> CachedPlan:
+        """Plan a statement that its space does not have, and keep it."""
+        self.misses += 1
+        schema, modes, allowed = key
+        snapshot = self.context.snapshot
+        if allowed is not None:
+            seen = {name: keyspace for name, keyspace in snapshot.keyspaces.items() if name in allowed}
+            snapshot = replace(snapshot, keyspaces=seen)
+        plan = planner(sql, replace(self.context, schema=schema, modes=modes, snapshot=snapshot))
+        entry = CachedPlan(plan, self.series_of(plan), self.latencies[plan.opcode])
+        if len(digest) <= MAX_DIGEST:
+            self._make_room(len(digest))
+            self.space(key)[digest] = entry
+            self._entries += 1
+            self._bytes += len(digest)
+        return entry
+
+    def series_of(self, plan: Plan) -> list[int]:
+        name = (plan.kind, plan.opcode)
+        found = self.series.get(name)
+        if found is None:
+            found = self.series[name] = [0] * self._slots
+        return found
+
+    def renew(self, context: PlanContext, slots: int) -> None:
+        """A new map or catalog: no plan made before is used again."""
+        self.context = context
+        self.version += 1
+        self._forget_all()
+        if slots > self._slots:
+            for counts in self.series.values():
+                counts.extend([0] * (slots - self._slots))
+            self._slots = slots
+
+    def _forget_all(self) -> None:
+        for space in self._spaces.values():
+            space.clear()
+        self._entries = 0
+        self._bytes = 0
+
+    def _make_room(self, size: int) -> None:
+        """Drop the oldest plans of the largest space until there is room."""
+        while self._entries and (self._entries >= self._limit or self._bytes + size > MAX_BYTES):
+            space = max(self._spaces.values(), key=len)
+            for digest in list(space)[: max(1, len(space) // 10)]:
+                del space[digest]
+                self._entries -= 1
+                self._bytes -= len(digest)

@@ -1,0 +1,33 @@
+"""A whole text result, parsed: for the answers that the proxy itself asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shardproxy.errors import RemoteProtocolError
+from shardproxy.protocol.mysql.columns import ColumnDefinition
+from shardproxy.protocol.mysql.framing import PacketReader
+from shardproxy.protocol.mysql.packets import read_lenenc_int
+from shardproxy.protocol.mysql.text import parse_text_row
+
+
+@dataclass(frozen=True, slots=True)
+class TextResult:
+    """Columns and rows; a row has one entry a column, None for NULL."""
+
+    columns: tuple[ColumnDefinition, ...]
+    rows: tuple[list[bytes | None], ...]
+
+
+def parse_resultset(data: bytes, deprecate_eof: bool) -> TextResult:
+    """The wire bytes of one text result set, sequence ids from 1. Raises RemoteProtocolError when it is not one."""
+    payloads = [payload for _, payload in PacketReader(len(data), next_seq=1).feed(data)]
+    if not payloads or payloads[0][:1] in (b"\x00", b"\xff", b"\xfb"):
+        raise RemoteProtocolError("an answer without rows where a result set was due")
+    count, _ = read_lenenc_int(payloads[0], 0)
+    first_row = 1 + count + (0 if deprecate_eof else 1)
+    if len(payloads) < first_row + 1:
+        raise RemoteProtocolError("a result set cut short")
+    columns = tuple(ColumnDefinition.parse(payload) for payload in payloads[1 : 1 + count])
+    rows = tuple(parse_text_row(payload, count) for payload in payloads[first_row:-1])
+    return TextResult(columns, rows)

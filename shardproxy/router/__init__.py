@@ -1,0 +1,1 @@
+"""PURE. A plan and the values at hand, against one map snapshot, give the shards."""

@@ -1,0 +1,181 @@
+"""Which shards a planned statement goes to, given its values.
+
+Conditions are upper bounds, evaluated to sets of shard indexes. One shard: the client's bytes go there as they are.
+None at all (a provably empty answer): any shard of the keyspace gives the exact empty answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shardproxy.errors import RouteError, UnsupportedError
+from shardproxy.planner.plan import (
+    AllOf,
+    AnyOf,
+    Anywhere,
+    Condition,
+    Group,
+    KeyBetween,
+    KeyIn,
+    Nowhere,
+    Plan,
+    Rung,
+    Spread,
+    StatementKind,
+    Value,
+)
+from shardproxy.sql.literals import NULLVALUE, UNROUTABLE, NoValue
+from shardproxy.topology.keys import KeyType, KeyValue
+from shardproxy.topology.maps import UnmappedKey
+from shardproxy.topology.model import Keyspace, Snapshot
+
+# How the caller reads a value of the statement at hand: literal text or bound parameter → key of the given type.
+ValueReader = Callable[[Value, KeyType], KeyValue | NoValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Shard indexes in order, and whether a replica may answer (outside a transaction)."""
+
+    shards: tuple[int, ...]
+    replica: bool
+
+
+def route(plan: Plan, read: ValueReader, snapshot: Snapshot, held: int = -1) -> Route:
+    """Shards for one execution.
+
+    held: index of the shard that the session's transaction or pin holds, −1 for none; statements that any shard can
+    answer go there. Raises RouteError and UnsupportedError with the user's message.
+    """
+    if plan.rung is Rung.ERROR:
+        raise UnsupportedError(plan.error, plan.error_code)
+    replica = plan.read and not plan.primary
+    if plan.shard_hint is not None:
+        return Route((_hinted(plan.shard_hint, snapshot),), replica)
+    if plan.spread is Spread.ANY:
+        choices = _any_of(plan, snapshot)
+        return Route((held if held in choices else choices[0],), replica)
+    if plan.spread is Spread.ALL:
+        return Route(_all_of(plan, snapshot), False)
+    shards = _meet(plan, read)
+    if not shards:
+        choices = _any_of(plan, snapshot)
+        return Route((held if held in choices else choices[0],), replica)
+    if len(shards) == 1:
+        return Route(tuple(shards), replica)
+    if plan.spread is Spread.CONCAT:
+        return Route(tuple(sorted(shards)), replica)
+    names = ", ".join(snapshot.shards[i].name for i in sorted(shards))
+    raise RouteError(f"{plan.spread_error} (it would touch shards {names})")
+
+
+def _hinted(name: str, snapshot: Snapshot) -> int:
+    try:
+        return snapshot.shard_index(name)
+    except KeyError:
+        known = ", ".join(s.name for s in snapshot.shards)
+        raise RouteError(f"the hint names shard '{name}', which does not exist; shards are: {known}") from None
+
+
+def _any_of(plan: Plan, snapshot: Snapshot) -> tuple[int, ...]:
+    if plan.keyspace is not None:
+        return plan.keyspace.shards
+    for group in plan.groups:
+        return group.keyspace.shards
+    return tuple(range(len(snapshot.shards)))
+
+
+def _all_of(plan: Plan, snapshot: Snapshot) -> tuple[int, ...]:
+    fixed = {g.shard for g in plan.groups if g.shard is not None}
+    if fixed:
+        return tuple(sorted(fixed))
+    return _any_of(plan, snapshot)
+
+
+def _meet(plan: Plan, read: ValueReader) -> frozenset[int]:
+    """Shards of all groups. With several groups each must be on one and the same shard; a group that provably has
+    no rows is at home anywhere."""
+    if len(plan.groups) == 1:
+        return _group_shards(plan.groups[0], plan, read)
+    union: frozenset[int] = frozenset()
+    for group in plan.groups:
+        union |= _group_shards(group, plan, read)
+    return union
+
+
+def _group_shards(group: Group, plan: Plan, read: ValueReader) -> frozenset[int]:
+    if group.shard is not None:
+        return frozenset((group.shard,))
+    strict = plan.kind in (StatementKind.INSERT, StatementKind.REPLACE)
+    return evaluate(group.condition, group.keyspace, read, strict)
+
+
+def evaluate(condition: Condition, keyspace: Keyspace, read: ValueReader, strict: bool = False) -> frozenset[int]:
+    """Shards on which rows that satisfy the condition can be.
+
+    strict: for INSERT, where a value that cannot be placed is an error and not "anywhere".
+    """
+    everywhere = frozenset(keyspace.map.all_shards)
+    match condition:
+        case KeyIn(values):
+            found: set[int] = set()
+            for value in values:
+                key = read(value, keyspace.key_type)
+                if key is NULLVALUE:
+                    if strict:
+                        raise RouteError("the shard key may not be NULL")
+                    continue
+                if key is UNROUTABLE:
+                    if strict:
+                        raise RouteError(
+                            f"a value of the shard key cannot be placed exactly in keyspace '{keyspace.name}': give a "
+                            f"plain {keyspace.key_type.value} value"
+                        )
+                    return everywhere
+                assert isinstance(key, (int, bytes))
+                try:
+                    found.add(keyspace.map.lookup(key))
+                except UnmappedKey:
+                    if strict:
+                        raise RouteError(
+                            f"no range of keyspace '{keyspace.name}' holds the key {key!r}: add a range to "
+                            f"keyspaces.{keyspace.name}.ranges"
+                        ) from None
+            return frozenset(found)
+        case KeyBetween():
+            return _between(condition, keyspace, read, everywhere)
+        case AllOf(parts):
+            shards = everywhere
+            for part in parts:
+                shards &= evaluate(part, keyspace, read, strict)
+            return shards
+        case AnyOf(parts):
+            return frozenset().union(*(evaluate(part, keyspace, read, strict) for part in parts))
+        case Nowhere():
+            return frozenset()
+        case Anywhere():
+            return everywhere
+    raise AssertionError(condition)
+
+
+def _between(bounds: KeyBetween, keyspace: Keyspace, read: ValueReader, everywhere: frozenset[int]) -> frozenset[int]:
+    if keyspace.key_type is not KeyType.INT:
+        return everywhere
+    low: int | None = None
+    high: int | None = None
+    if bounds.low is not None:
+        key = read(bounds.low, keyspace.key_type)
+        if key is NULLVALUE:
+            return frozenset()
+        if isinstance(key, int):
+            low = key + bounds.low_open
+    if bounds.high is not None:
+        key = read(bounds.high, keyspace.key_type)
+        if key is NULLVALUE:
+            return frozenset()
+        if isinstance(key, int):
+            high = key - bounds.high_open
+    if low is not None and high is not None and low > high:
+        return frozenset()
+    return keyspace.map.shards_between(low, high)

@@ -1,0 +1,121 @@
+"""The part of a session's state that any server connection can be brought to: a value, compared by identity.
+
+A *profile* is interned: equal profiles are the same object, so that the pool finds a matching connection with one
+dict look-up and the hot path compares with `is`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from shardproxy.protocol.mysql.constants import Cap
+
+# Client capabilities that change what the server sends or how it counts: a connection is made with the same ones.
+CARRIED_CAPABILITIES = int(Cap.DEPRECATE_EOF | Cap.FOUND_ROWS | Cap.IGNORE_SPACE)
+
+# Set together: assigning one may change another. Every profile names all four. Their order is that of assignment.
+CHARSET_VARIABLES = (
+    "character_set_client",
+    "character_set_connection",
+    "character_set_results",
+    "collation_connection",
+)
+UTF8MB4_GENERAL_CI = 45
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Profile:
+    """capabilities: CARRIED_CAPABILITIES bits; schema: default database; variables: (name, SQL literal) sorted by
+    name: the charset variables, and the others that differ from what a new connection has."""
+
+    capabilities: int
+    schema: str | None
+    variables: tuple[tuple[str, str], ...]
+
+    def value(self, name: str) -> str | None:
+        """SQL literal of a carried variable, None when it has the server's default."""
+        for key, literal in self.variables:
+            if key == name:
+                return literal
+        return None
+
+    @property
+    def autocommit(self) -> bool:
+        return self.value("autocommit") in (None, "1", "ON", "'ON'")
+
+
+_interned: WeakValueDictionary[tuple[int, str | None, tuple[tuple[str, str], ...]], Profile] = WeakValueDictionary()
+
+
+def profile(capabilities: int, schema: str | None, variables: tuple[tuple[str, str], ...]) -> Profile:
+    """The one Profile with these values. Capabilities outside CARRIED_CAPABILITIES are dropped."""
+    key = (capabilities & CARRIED_CAPABILITIES, schema, variables)
+    found = _interned.get(key)
+    if found is None:
+        found = Profile(*key)
+        _interned[key] = found
+    return found
+
+
+def with_schema(old: Profile, schema: str | None) -> Profile:
+    return profile(old.capabilities, schema, old.variables)
+
+
+def with_variables(old: Profile, changes: Mapping[str, str]) -> Profile:
+    """`changes`: variable name → SQL literal."""
+    merged = dict(old.variables)
+    merged.update(changes)
+    return profile(old.capabilities, old.schema, tuple(sorted(merged.items())))
+
+
+def reachable(old: Profile, new: Profile) -> bool:
+    """Whether statements can bring a connection from `old` to `new`: capabilities are for life, and a default
+    database cannot be unset."""
+    return old.capabilities == new.capabilities and not (old.schema is not None and new.schema is None)
+
+
+def transition(old: Profile, new: Profile) -> tuple[str | None, str | None]:
+    """(schema for COM_INIT_DB or None, text of one SET statement or None) from `old` to `new`.
+
+    A variable that `new` does not name goes back to DEFAULT, the server's global value, as a new connection has it.
+    """
+    have, want = dict(old.variables), dict(new.variables)
+    assignments = []
+    if any(have.get(name) != want.get(name) for name in CHARSET_VARIABLES):
+        assignments = [f"@@SESSION.{name}={want[name]}" for name in CHARSET_VARIABLES if name in want]
+    for name, literal in sorted(want.items()):
+        if name not in CHARSET_VARIABLES and have.get(name) != literal:
+            assignments.append(f"@@SESSION.{name}={literal}")
+    gone = sorted(name for name in have if name not in want and name not in CHARSET_VARIABLES)
+    assignments.extend(f"@@SESSION.{name}=DEFAULT" for name in gone)
+    schema = new.schema if new.schema != old.schema else None
+    return schema, "SET " + ", ".join(assignments) if assignments else None
+
+
+class Charsets:
+    """The servers' collations: handshake ids to the variables that they set, and back.
+
+    by_id: collation id → (character set, collation), as information_schema.collations has them.
+    """
+
+    def __init__(self, by_id: Mapping[int, tuple[str, str]]) -> None:
+        self._by_id = dict(by_id)
+        self._by_collation = {collation: ident for ident, (_, collation) in by_id.items()}
+
+    def variables(self, ident: int) -> tuple[tuple[str, str], ...]:
+        """What a handshake with this collation id sets. An id unknown to the servers counts as utf8mb4."""
+        charset, collation = self._by_id.get(ident) or self._by_id.get(UTF8MB4_GENERAL_CI, ("utf8mb4", ""))
+        named = [(name, f"'{charset}'") for name in CHARSET_VARIABLES[:3]]
+        named.append(("collation_connection", f"'{collation or 'utf8mb4_general_ci'}'"))
+        return tuple(named)
+
+    def handshake_id(self, wanted: Profile) -> int:
+        """The collation id (one byte on the wire) that brings a new connection closest to the profile."""
+        ident = self._by_collation.get((wanted.value("collation_connection") or "").strip("'"), UTF8MB4_GENERAL_CI)
+        return ident if 0 < ident < 256 else UTF8MB4_GENERAL_CI
+
+    def fresh(self, wanted: Profile, ident: int) -> Profile:
+        """The profile of a connection just made with the wanted capabilities and schema and this collation id."""
+        return profile(wanted.capabilities, wanted.schema, self.variables(ident))

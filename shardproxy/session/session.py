@@ -1,0 +1,118 @@
+"""One client's session: a value that I/O code reads and changes, with no I/O of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shardproxy.planner.cache import CachedPlan
+from shardproxy.planner.plan import PinReason
+from shardproxy.session.profile import Profile
+from shardproxy.sql.modes import SqlModes
+
+
+@dataclass(slots=True)
+class PreparedStatement:
+    """A client's prepared statement.
+
+    text: as sent; entry: its plan, made under plan version `version`; literals: raw literals of the text, b"?" for
+    each parameter in turn; parameters: for each literal its parameter number, else −1; types: 2 bytes a parameter as
+    last bound by the client, empty before the first execution; long_data: parameter → bytes sent ahead; local: a
+    statement about the session, which is run as text.
+    """
+
+    ident: int
+    text: bytes
+    entry: CachedPlan
+    literals: list[bytes]
+    parameters: list[int]
+    param_count: int
+    schema: str | None
+    version: int
+    types: bytes = b""
+    long_data: dict[int, bytearray] | None = None
+    local: bool = False
+
+
+class Session:
+    """Everything that follows a client from statement to statement.
+
+    `simple` is the hot path's one test: no server connection is held, nothing is pending, autocommit is on.
+    """
+
+    __slots__ = (
+        "_default_modes",
+        "_next_statement",
+        "affected",
+        "autocommit",
+        "begin",
+        "conditions",
+        "ident",
+        "initial",
+        "insert_id",
+        "last_error",
+        "modes",
+        "next_transaction",
+        "pins",
+        "profile",
+        "reads_primary",
+        "shard",
+        "simple",
+        "statements",
+        "user",
+        "warnings",
+    )  # fmt: skip
+
+    def __init__(self, ident: int, user: str, profile: Profile, default_modes: SqlModes) -> None:
+        self.ident = ident  # CONNECTION_ID()
+        self.user = user
+        self.initial = profile
+        self.profile = profile
+        self.reads_primary = False
+        self.statements: dict[int, PreparedStatement] | None = None  # made on first use: idle clients stay small
+        self._next_statement = 1
+        self._default_modes = default_modes  # the servers' global sql_mode
+        self.autocommit = True
+        self.modes = default_modes
+        self.clear()
+
+    def clear(self) -> None:
+        """Back to the state after the handshake (COM_RESET_CONNECTION)."""
+        self.begin: tuple[bytes, ...] | None = None  # BEGIN, SAVEPOINT … answered but not yet sent to a server
+        self.next_transaction: tuple[bytes, ...] = ()  # SET TRANSACTION … for the next transaction only
+        self.pins: tuple[PinReason, ...] = ()
+        self.shard = -1  # index of the shard that a transaction or pin holds, −1 for none
+        self.insert_id = 0  # LAST_INSERT_ID()
+        self.affected = -1  # ROW_COUNT()
+        self.warnings = 0
+        self.conditions: list[tuple[bytes, bytes, bytes]] | None = None  # SHOW WARNINGS, when not on `held`
+        self.statements = None
+        self.use_profile(self.initial)
+
+    def use_profile(self, profile: Profile) -> None:
+        """Adopt carried state, and what follows from it."""
+        self.profile = profile
+        self.autocommit = profile.autocommit
+        mode = profile.value("sql_mode")
+        self.modes = SqlModes.parse(mode.strip("'")) if mode else self._default_modes
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Recompute `simple` after any change to transaction, pins or autocommit."""
+        self.simple = self.autocommit and self.shard < 0 and self.begin is None and not self.next_transaction
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.begin is not None or self.shard >= 0
+
+    def pin(self, reasons: tuple[PinReason, ...]) -> None:
+        self.pins = tuple(dict.fromkeys(self.pins + reasons))
+
+    def add_statement(self, statement: PreparedStatement) -> None:
+        if self.statements is None:
+            self.statements = {}
+        self.statements[statement.ident] = statement
+
+    def next_statement_id(self) -> int:
+        ident = self._next_statement
+        self._next_statement = ident % 0xFFFFFFFE + 1
+        return ident

@@ -1,0 +1,117 @@
+"""The few statements about the session whose words the proxy itself must understand: USE, KILL, SHOW WARNINGS, SET."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from shardproxy.sql.modes import SqlModes
+from shardproxy.sql.tokens import Token, TokenKind, tokenize
+
+_DEFAULT = SqlModes()
+
+
+def _tokens(sql: bytes, modes: SqlModes = _DEFAULT) -> list[Token]:
+    tokens = list(tokenize(sql, modes, False).tokens)
+    while tokens and tokens[-1].text == ";":
+        tokens.pop()
+    return tokens
+
+
+def parse_use(sql: bytes) -> str:
+    """The schema of a USE statement."""
+    return _tokens(sql)[1].text
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    ident: int
+    query_only: bool
+
+
+def parse_kill(sql: bytes) -> Kill | None:
+    """KILL [HARD | SOFT] [CONNECTION | QUERY] id; None for any other form (MariaDB's KILL USER, QUERY ID)."""
+    words = [token.upper or token.text for token in _tokens(sql)][1:]
+    if words and words[0] in ("HARD", "SOFT"):
+        words = words[1:]
+    query_only = bool(words) and words[0] == "QUERY"
+    if words and words[0] in ("CONNECTION", "QUERY"):
+        words = words[1:]
+    if len(words) != 1 or not words[0].isdigit():
+        return None
+    return Kill(int(words[0]), query_only)
+
+
+@dataclass(frozen=True, slots=True)
+class WarningsRequest:
+    """SHOW WARNINGS | ERRORS [LIMIT [offset,] limit], SHOW COUNT(*) WARNINGS | ERRORS."""
+
+    errors_only: bool
+    count: bool
+    offset: int = 0
+    limit: int | None = None
+
+
+_LIMIT = re.compile(r"LIMIT\s+(\d+)(?:\s*,\s*(\d+)|\s+OFFSET\s+(\d+))?\s*;?\s*$", re.IGNORECASE)
+
+
+def parse_show_warnings(sql: bytes) -> WarningsRequest:
+    """What a SHOW WARNINGS statement asks for; the planner has recognised it."""
+    tokens = _tokens(sql)
+    words = [token.upper for token in tokens]
+    found = _LIMIT.search(sql.decode("utf-8", "replace"))
+    offset, limit = 0, None
+    if found:
+        first, second, skip = found.groups()
+        offset, limit = (int(first), int(second)) if second else (int(skip or 0), int(first))
+    return WarningsRequest("ERRORS" in words, "COUNT" in words, offset, limit)
+
+
+_SCOPES = frozenset(("SESSION", "LOCAL"))
+_CHARSET = ("character_set_client", "character_set_connection", "character_set_results", "collation_connection")
+_TRANSACTION = {True: ("tx_isolation", "tx_read_only"), False: ("transaction_isolation", "transaction_read_only")}
+
+
+def assigned_variables(sql: bytes, mariadb: bool) -> tuple[str, ...]:
+    """Names (lower case) of the session variables that a SET statement assigns.
+
+    SET NAMES and SET CHARACTER SET assign the four of the connection's character set; SET SESSION TRANSACTION the
+    isolation and access mode. The planner has made sure that nothing else is assigned.
+    """
+    tokens = _tokens(sql)[1:]
+    names: list[str] = []
+    depth = 0
+    start = True
+    i = 0
+    while i < len(tokens):
+        token = tokens[i]
+        if start:
+            start = False
+            i, found = _target(tokens, i, mariadb)
+            names.extend(found)
+            continue
+        if token.text == "(":
+            depth += 1
+        elif token.text == ")":
+            depth -= 1
+        elif token.text == "," and depth == 0:
+            start = True
+        i += 1
+    return tuple(dict.fromkeys(names))
+
+
+def _target(tokens: list[Token], i: int, mariadb: bool) -> tuple[int, tuple[str, ...]]:
+    """The variable that an assignment at `i` names, and the position after the name."""
+    token = tokens[i]
+    if token.kind is TokenKind.SYSTEM_VARIABLE:
+        name = token.text[2:].split(".")[-1].strip("`").lower()
+        return i + 1, (name,)
+    if token.upper in _SCOPES and i + 1 < len(tokens):
+        if tokens[i + 1].upper == "TRANSACTION":
+            return len(tokens), _TRANSACTION[mariadb]
+        return _target(tokens, i + 1, mariadb)
+    if token.upper == "NAMES" or (token.upper == "CHARSET"):
+        return i + 1, _CHARSET
+    if token.upper == "CHARACTER" and i + 1 < len(tokens) and tokens[i + 1].upper == "SET":
+        return i + 2, _CHARSET
+    return i + 1, (token.text.lower(),)
