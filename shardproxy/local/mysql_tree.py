@@ -16,7 +16,7 @@ from pathlib import Path
 
 from shardproxy.errors import LocalError
 from shardproxy.local.folders import cache_folder, locked
-from shardproxy.local.process import find_program, missing_program
+from shardproxy.local.process import die_with_parent, find_program, missing_program
 
 PACKAGES = "mysql-server-core,mysql-client-core,mysql-router"
 NEED_ROOT = "MySQL 9 is built with debootstrap and run by chroot, which need root; run as root (or with sudo)"
@@ -77,7 +77,7 @@ def _build(tree: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     log = tree.with_name(tree.name + ".log")
     print(f"building MySQL 9.x from Debian unstable in {tree} (half a minute, log in {log})", file=sys.stderr)
-    command = [debootstrap, "--variant=minbase", f"--include={PACKAGES}", "unstable", str(partial)]
+    command = [*die_with_parent(), debootstrap, "--variant=minbase", f"--include={PACKAGES}", "unstable", str(partial)]
     with log.open("wb") as output:
         status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False).returncode
     if status != 0:

@@ -105,7 +105,7 @@ class Process:
             raise LocalError(f"{self.name}: already running as pid {self.pid}")
         program = find_program(self.command[0], self._hint)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        argv = [*_die_with_parent(), program, *self.command[1:]]
+        argv = [*die_with_parent(), program, *self.command[1:]]
         self._popen = _spawner(os.getpid()).submit(self._spawn, argv).result()
         try:
             self._wait_ready(timeout)
@@ -183,7 +183,8 @@ class Process:
         return f"{self.name}: {' '.join(self.command[:2])} … {what}; last lines of {self.log}:\n{self.log_tail()}"
 
 
-def _die_with_parent() -> list[str]:
+def die_with_parent() -> list[str]:
+    """Words before a command so that the kernel kills it when the thread that starts it ends; none without setpriv."""
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 

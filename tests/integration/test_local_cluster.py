@@ -212,7 +212,7 @@ def test_servers_die_with_a_killed_owner_and_the_next_start_removes_its_files(fl
 # As on a machine without setpriv: nothing ties the servers' lives to their owner's.
 UNBOUND = """
 from shardproxy.local import process
-process._die_with_parent = lambda: []
+process.die_with_parent = lambda: []
 """
 
 
