@@ -7,6 +7,7 @@ TLS too: with an empty cache on the server asyncmy sends the password encrypted 
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from asyncmy.cursors import DictCursor
 from shardproxy.config import Config
 from shardproxy.errors import BackendLost, BackendUnavailable, SqlError
 from shardproxy.topology.model import Server
+
+# asyncmy logs every note of a server ("database exists") as a warning, with literals of the statement in it.
+logging.getLogger("asyncmy").setLevel(logging.ERROR)
 
 _LOST = (2006, 2013, 2014, 2055)  # client-side numbers for a connection that is gone
 

@@ -60,7 +60,7 @@ def run(
         "listen.mysql": {"host": mysql_host, "port": mysql_port},
         "listen.admin": {"port": admin_port},
     }
-    overrides = {t: {k: v for k, v in keys.items() if v is not None} for t, keys in given.items()}
+    overrides = {table: {k: v for k, v in keys.items() if v is not None} for table, keys in given.items()}
     settings = load(config, os.environ, overrides)
     # Not before: `--help` and a wrong file need neither uvloop nor the rest of the proxy.
     from shardproxy.app.supervisor import run as supervise

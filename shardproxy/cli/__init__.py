@@ -1,0 +1,1 @@
+"""The commands: `shardctl` (one file a subcommand) and `shardproxy`."""
