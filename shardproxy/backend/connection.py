@@ -1,7 +1,7 @@
 """One connection to one server: sends commands, cuts the byte stream into answers, hands each to its sink.
 
 Answers come in the order of commands, so the sinks stand in a queue. Several are queued only on a shared connection
-(point reads of several clients) and only with answers of the QUERY shape.
+(point reads of several clients).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shardproxy.backend.tls import Transport
-from shardproxy.errors import BackendLost, LocalProtocolError, RemoteProtocolError
+from shardproxy.errors import BackendLost, RemoteProtocolError
 from shardproxy.protocol.mysql.constants import Com
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import parse_err
@@ -26,8 +26,10 @@ REPLY_LIMIT = 64 << 20  # an answer that we ourselves collect may not be larger
 
 
 class Sink(Protocol):
-    """Where an answer goes. `connection.scanner` tells the outcome during `response_end`."""
+    """Where an answer goes. `connection.scanner` tells the outcome during `response_end`; shape: of the answer."""
 
+    @property
+    def shape(self) -> int: ...
     def response_chunk(self, data: bytes, connection: BackendConnection) -> None: ...
     def response_end(self, data: bytes, connection: BackendConnection) -> None: ...
     def response_lost(self, error: BackendLost, connection: BackendConnection) -> None: ...
@@ -55,9 +57,10 @@ class Reply:
 class Collector:
     """A sink that keeps the whole answer and resolves a future with it."""
 
-    __slots__ = ("_chunks", "_size", "future")
+    __slots__ = ("_chunks", "_size", "future", "shape")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, shape: int) -> None:
+        self.shape = shape
         self.future: asyncio.Future[Reply] = loop.create_future()
         self._chunks: list[bytes] = []
         self._size = 0
@@ -97,6 +100,21 @@ def last_packet(data: bytes) -> bytes:
     return data[at + 4 :]
 
 
+class Dropped:
+    """A sink for an answer that nobody wants any more: its command was sent again elsewhere."""
+
+    shape = QUERY
+
+    def response_chunk(self, data: bytes, connection: BackendConnection) -> None:
+        pass
+
+    def response_end(self, data: bytes, connection: BackendConnection) -> None:
+        pass
+
+    def response_lost(self, error: BackendLost, connection: BackendConnection) -> None:
+        pass
+
+
 class BackendConnection(asyncio.Protocol):
     """A logged-in connection. `profile` is the carried state that it is in.
 
@@ -105,8 +123,8 @@ class BackendConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "closed", "idle_since", "pool", "profile", "scanner", "server_thread", "shared", "sinks", "statements",
-        "tainted", "transport",
+        "_out", "closed", "idle_since", "pool", "preparing", "profile", "retiring", "scanner", "server_thread", "shared", "sinks", "statements",
+        "tainted", "transport", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -119,9 +137,13 @@ class BackendConnection(asyncio.Protocol):
         self.scanner = ResponseScanner(deprecate_eof)
         self.sinks: deque[Sink] = deque()
         self.statements: dict[tuple[str | None, bytes], Any] = {}  # values: executor.prepared.ServerStatement
+        self.preparing: set[tuple[str | None, bytes]] = set()  # being prepared on a shared connection
+        self._out: list[bytes] = []  # commands for a shared connection, to be written at the end of this turn
         self.closed = False
         self.tainted = False
+        self.retiring = False  # to be closed once its queue is empty
         self.shared = False
+        self.turns = 0  # reads from the server: a shared connection that takes none for a while is stuck
         self.idle_since = 0.0
 
     # ── asyncio.Protocol ──
@@ -129,6 +151,7 @@ class BackendConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         sinks = self.sinks
         scanner = self.scanner
+        self.turns += 1
         pos = 0
         size = len(data)
         while sinks:
@@ -142,9 +165,11 @@ class BackendConnection(asyncio.Protocol):
                 return
             sink = sinks.popleft()
             if sinks:
-                scanner.start(QUERY)
+                scanner.start(sinks[0].shape)
             sink.response_end(data if end == size and pos == 0 else data[pos:end], self)
             if end >= size:
+                if self.retiring and not sinks:
+                    self.close()
                 return
             pos = end
         # Bytes that nobody asked for: the server says goodbye (shutdown, wait_timeout) before it closes.
@@ -162,22 +187,31 @@ class BackendConnection(asyncio.Protocol):
 
     # ── for the executor ──
 
-    def send(self, data: bytes, sink: Sink, shape: int = QUERY) -> None:
-        """Send one whole command (wire bytes); its answer goes to `sink`."""
+    def send(self, data: bytes, sink: Sink) -> None:
+        """Send one whole command (wire bytes); its answer, of the sink's shape, goes to the sink."""
         if not self.sinks:
-            self.scanner.start(shape)
-        elif shape != QUERY:
-            raise LocalProtocolError("only QUERY-shaped answers may be queued")
+            self.scanner.start(sink.shape)
         self.sinks.append(sink)
-        self.transport.write(data)
+        if not self.shared:
+            self.transport.write(data)
+            return
+        # The event loop would make one system call of each write: those of one turn of the loop go out together.
+        if not self._out:
+            self.pool.loop.call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        out = self._out
+        self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+        out.clear()
 
     async def command(self, payload: bytes, shape: int = QUERY) -> Reply:
         """Send one command (payload without header) and wait for its whole answer.
 
         Raises BackendLost. When the waiting task is cancelled the connection is closed: its answer is still under way.
         """
-        collector = Collector(asyncio.get_running_loop())
-        self.send(packet(payload, 0), collector, shape)
+        collector = Collector(asyncio.get_running_loop(), shape)
+        self.send(packet(payload, 0), collector)
         try:
             return await collector.future
         except asyncio.CancelledError:

@@ -7,15 +7,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, runtime_checkable
 
-from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.connection import BackendConnection, Dropped
 from shardproxy.errors import BackendError, BackendLost, PoolTimeout
 from shardproxy.protocol.mysql.response import IN_TRANS
 from shardproxy.session.profile import Profile, reachable
 from shardproxy.topology.model import Server
 
 Dial = Callable[["Pool", Profile], Awaitable[BackendConnection]]
+STUCK = 0.025  # seconds that a shared connection may be silent with commands waiting
+MAX_SHARED_PROFILES = 8
+DROPPED = Dropped()
+
+
+@runtime_checkable
+class Redoable(Protocol):
+    """A sink whose command can be sent again on another connection."""
+
+    def redo(self) -> None: ...
 
 
 class Pool:
@@ -37,6 +48,7 @@ class Pool:
         shared_limit: int = 0,
         shared_depth: int = 0,
     ) -> None:
+        self.loop = asyncio.get_running_loop()
         self.server = server
         self.slot = slot
         self.limit = limit
@@ -52,6 +64,7 @@ class Pool:
         self._dial = dial
         self._waiters: deque[asyncio.Future[BackendConnection | None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.TimerHandle | None = None
         self.draining = False
 
     # ── checkout ──
@@ -164,6 +177,82 @@ class Pool:
             else:
                 self.checkin(connection)
 
+    # ── sharing ──
+
+    def share(self, profile: Profile) -> BackendConnection | None:
+        """A shared connection in this profile with room in its queue, for one point read; or None. The hot path.
+
+        The first calls for a profile only ask for the connections to be made.
+        """
+        shared = self.shared.get(profile)
+        if shared is None:
+            if self.shared_limit:
+                self.shared[profile] = []
+                for _ in range(self.shared_limit):
+                    self.in_background(self._add_shared(profile))
+            return None
+        if not shared:
+            return None
+        # The first is filled half before the next is used: the deeper a queue, the more commands share a system call.
+        connection = shared[0]
+        depth = len(connection.sinks)
+        if depth >= self.shared_depth >> 1:
+            for other in shared:
+                if len(other.sinks) < depth:
+                    connection, depth = other, len(other.sinks)
+        if depth >= self.shared_depth:
+            return None
+        if self._watching is None:
+            self._watching = asyncio.get_running_loop().call_later(STUCK, self._watch, {})
+        return connection
+
+    async def _add_shared(self, profile: Profile) -> None:
+        """Make one more shared connection, if the limit leaves room for sessions that need one for themselves."""
+        if len(self.connections) + self.dialing >= self.limit // 2 or len(self.shared) > MAX_SHARED_PROFILES:
+            return
+        try:
+            connection = await self._make(profile)
+            failed = await connection.switch(profile)
+        except BackendError:
+            return
+        if failed is None and not connection.closed:
+            connection.shared = True
+            self.shared.setdefault(profile, []).append(connection)
+
+    def _watch(self, before: dict[BackendConnection, int]) -> None:
+        """Every STUCK seconds while point reads are under way: a connection that has not said a word since the last
+        time, with commands waiting, is stuck (a metadata lock, a lost packet). Those behind its first are sent again
+        elsewhere: they are reads."""
+        self._watching = None
+        after: dict[BackendConnection, int] = {}
+        for shared in list(self.shared.values()):
+            for connection in list(shared):
+                if not connection.sinks:
+                    continue
+                if before.get(connection) == connection.turns:
+                    self._unshare(connection)
+                else:
+                    after[connection] = connection.turns
+        if after:
+            self._watching = asyncio.get_running_loop().call_later(STUCK, self._watch, after)
+
+    def _unshare(self, connection: BackendConnection) -> None:
+        """Take a stuck connection out of sharing; its first command keeps it to the end, the others move."""
+        self.shared[connection.profile].remove(connection)
+        connection.retiring = True
+        waiting = list(connection.sinks)[1:]
+        for i, sink in enumerate(waiting, 1):
+            if isinstance(sink, Redoable):
+                connection.sinks[i] = DROPPED
+                sink.redo()
+        self.in_background(self._add_shared(connection.profile))
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something about a connection of this pool that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     # ── checkin ──
 
     def checkin(self, connection: BackendConnection) -> None:
@@ -193,9 +282,7 @@ class Pool:
             # differs between servers (DESIGN 13 g); a new connection is the plain way to a known state.
             connection.close()
             return
-        task = asyncio.get_running_loop().create_task(self._roll_back(connection))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.in_background(self._roll_back(connection))
 
     async def _roll_back(self, connection: BackendConnection) -> None:
         try:
@@ -216,8 +303,10 @@ class Pool:
         if stack and connection in stack:
             stack.remove(connection)
         shared = self.shared.get(connection.profile)
-        if shared and connection in shared:
+        if shared is not None and connection in shared:
             shared.remove(connection)
+            if not shared:
+                del self.shared[connection.profile]  # the next point read asks for new ones
         self._wake()
 
     def _wake(self) -> None:
@@ -253,7 +342,7 @@ class Pool:
     def close(self) -> None:
         """No more checkouts; idle connections close now, busy ones when they come back."""
         self.draining = True
-        for stack in list(self.idle.values()):
+        for stack in [*self.idle.values(), *self.shared.values()]:
             for connection in list(stack):
                 connection.close()
 

@@ -27,6 +27,7 @@ class Client(Sink, Protocol):
     held: BackendConnection | None
     source: BackendConnection | None  # whose answer is being relayed
     entry: CachedPlan | None  # plan of the statement under way
+    wire: bytes | None  # the command under way, when it is a read that could be sent again
     seq: int  # sequence id of the answer's first packet
     host: str  # the client's address
 

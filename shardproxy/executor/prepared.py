@@ -197,17 +197,42 @@ def execute_now(client: Client, wire: bytes) -> bool:
         return False
     pools = client.gateway.shards[shard]
     pool = pools.reader() if entry.read and not session.reads_primary else pools.primary
-    connection = pool.checkout_now(session.profile)
+    connection = (pool.share(session.profile) if entry.point else None) or pool.checkout_now(session.profile)
     if connection is None:
         return False
     server = connection.statements.get((statement.schema, statement.text))
-    if server is None or (not bound and server.types != types):
-        pool.checkin(connection)
+    if server is None:
+        if connection.shared:
+            _prepare_shared(connection, statement)
+        else:
+            pool.checkin(connection)
         return False
+    if bound or server.types == types:
+        ready = b"".join((wire[:5], server.ident_bytes, wire[9:]))
+    else:
+        ready = packet(rebuild_execute(wire[4:], server.ident, statement.param_count, types), 0)
     server.types = statement.types = types
     client.entry = entry
-    client.relay_from(connection, b"".join((wire[:5], server.ident_bytes, wire[9:])), shard)
+    client.wire = wire if entry.read else None
+    client.relay_from(connection, ready, shard)
     return True
+
+
+def _prepare_shared(connection: BackendConnection, statement: PreparedStatement) -> None:
+    """Let a shared connection learn the statement, for the next execution."""
+    key = (statement.schema, statement.text)
+    if connection.profile.schema == statement.schema and key not in connection.preparing:
+        connection.preparing.add(key)
+        connection.pool.in_background(_learn(connection, key))
+
+
+async def _learn(connection: BackendConnection, key: tuple[str | None, bytes]) -> None:
+    try:
+        await ensure(connection, *key)
+    except SqlError:
+        pass  # the execution itself, on a connection of its own, tells the client
+    finally:
+        connection.preparing.discard(key)
 
 
 def find(client: Client, wire: bytes) -> PreparedStatement:

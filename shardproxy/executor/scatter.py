@@ -13,6 +13,7 @@ from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionE
 from shardproxy.executor.client import Client
 from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.plan import Plan
+from shardproxy.protocol.mysql.response import QUERY
 
 BUFFER = 256 * 1024  # bytes that a shard may run ahead of its turn
 
@@ -20,6 +21,7 @@ BUFFER = 256 * 1024  # bytes that a shard may run ahead of its turn
 class Part:
     """Sink of one shard's answer: a queue of chunks with a bound."""
 
+    shape = QUERY
     __slots__ = ("_changed", "chunks", "connection", "ended", "lost", "paused", "size")
 
     def __init__(self, connection: BackendConnection) -> None:

@@ -17,13 +17,13 @@ from shardproxy.backend.tls import Transport
 from shardproxy.errors import BackendLost, ShardproxyError, SqlError
 from shardproxy.executor import diagnostics
 from shardproxy.frontend.mysql.front import Front, Rights, check_schema
-from shardproxy.frontend.mysql.pipeline import command, execute, query
+from shardproxy.frontend.mysql.pipeline import command, execute, query, redo
 from shardproxy.planner.cache import CachedPlan, Space, SpaceKey
 from shardproxy.planner.plan import PinReason, Plan, Rung, StatementKind
 from shardproxy.planner.statement import plan_statement
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import build_err, build_ok, parse_err
-from shardproxy.protocol.mysql.response import ERR, IN_TRANS, ROWS
+from shardproxy.protocol.mysql.response import ERR, IN_TRANS, QUERY, ROWS
 from shardproxy.session.profile import Profile
 from shardproxy.session.session import Session
 
@@ -34,12 +34,14 @@ WRITES = frozenset((StatementKind.INSERT, StatementKind.REPLACE, StatementKind.U
 
 
 class ClientConnection(asyncio.Protocol):
-    """Implements executor.client.Client."""
+    """Implements executor.client.Client. wire: the command under way, when it is a read that could be sent again."""
+
+    shape = QUERY
 
     __slots__ = (
         "_reading_paused", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities", "closing", "entry",
         "front", "gateway", "held", "host", "plans", "relayed", "rights", "seq", "session", "source", "started",
-        "transport",
+        "transport", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +64,7 @@ class ClientConnection(asyncio.Protocol):
         self.started = 0.0
         self.entry: CachedPlan | None = None  # plan of the statement under way
         self.host = host
+        self.wire: bytes | None = None
         self._reading_paused = False
         self._write_paused = False
         self._writable: asyncio.Future[None] | None = None
@@ -234,17 +237,23 @@ class ClientConnection(asyncio.Protocol):
         if entry is not None:
             entry.latencies.append(perf_counter() - self.started)
             self.entry = None
+        self.wire = None
         if connection is self.held:
             session.warnings = scanner.warnings
             if not session.pins and not scanner.status & IN_TRANS:
                 self._transaction_ended(connection)
                 return
-        elif outcome == ERR or (scanner.warnings and outcome >= 0):
+        elif connection.shared:
+            session.warnings = scanner.warnings
+            if outcome == ERR:
+                err = parse_err(data[4:])
+                session.conditions = [(b"Error", b"%d" % err.code, err.text.encode())]
+        elif outcome == ERR or scanner.warnings:
             self.run(self._keep_conditions(connection, data, outcome))
             return
         elif scanner.status & IN_TRANS:
             connection.pool.release(connection)
-        elif not connection.shared:
+        else:
             connection.pool.checkin(connection)
         self.busy = False
         if self.buffer is not None:
@@ -258,8 +267,17 @@ class ClientConnection(asyncio.Protocol):
         self.source = None
         if self.relayed:
             self.abort()
+        elif self.wire is not None:
+            self.redo()
         else:
             self.error(error)
+
+    def redo(self) -> None:
+        """Send the read under way again, on a connection of its own."""
+        wire, self.wire, self.source = self.wire, None, None
+        if wire is not None:
+            self.busy = True
+            redo(self, wire)
 
     def _transaction_ended(self, connection: BackendConnection) -> None:
         session = self.session
@@ -385,6 +403,7 @@ class ClientConnection(asyncio.Protocol):
         return (AUTOCOMMIT if session.autocommit else 0) | (IN_TRANS if in_transaction else 0)
 
     def finish(self) -> None:
+        self.wire = None
         if self.entry is not None:
             self.entry.latencies.append(perf_counter() - self.started)
             self.entry = None

@@ -49,8 +49,9 @@ def query(client: ClientConnection, wire: bytes) -> None:
         else:
             pools = client.gateway.shards[shard]
             pool = pools.reader() if entry.read and not session.reads_primary else pools.primary
-            connection = pool.checkout_now(session.profile)
+            connection = (pool.share(session.profile) if entry.point else None) or pool.checkout_now(session.profile)
             if connection is not None:
+                client.wire = wire if entry.read else None
                 entry.series[pool.slot] += 1
                 client.entry = entry
                 client.source = connection
@@ -58,6 +59,16 @@ def query(client: ClientConnection, wire: bytes) -> None:
                 connection.send(wire, client)
                 return
     start(client, run, entry, wire, sql, literals)
+
+
+def redo(client: ClientConnection, wire: bytes) -> None:
+    """A read whose connection was lost or stuck before a byte of its answer came: once more, the long way."""
+    if wire[4] == 0x17:
+        start(client, run_prepared, wire)
+    else:
+        sql = commands.payload_of(wire)[1:]
+        digest, literals = scan(sql, client.session.modes)
+        start(client, run, client.plan(digest, sql), wire, sql, literals)
 
 
 def execute(client: ClientConnection, wire: bytes) -> None:
