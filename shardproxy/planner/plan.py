@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
+from shardproxy.sql.bounds import KeyBounds
 from shardproxy.topology.model import Keyspace
 
 
@@ -182,6 +183,10 @@ class Plan:
                with integer keys, else −1: the hot path's short cut
     primary    a hint or the statement asks for the primary
     shard_hint shard name from a hint, or None
+    key_bounds INSERT into a sharded table: each value of the group's condition must fit (`key_bounds.problem(value)`
+               is "" then), or the statement is refused with that text: a lax sql_mode would store another value
+    nonzero    values of an AUTO_INCREMENT column: refuse a literal or parameter that is 0 or NULL ('' and '0' too)
+               unless sql_mode has NO_AUTO_VALUE_ON_ZERO, for each shard would put its own next number there
     """
 
     kind: StatementKind
@@ -206,3 +211,5 @@ class Plan:
     shard_hint: str | None = None
     tables: tuple[str, ...] = ()
     schema_change: bool = False
+    key_bounds: KeyBounds | None = None
+    nonzero: tuple[Value, ...] = ()

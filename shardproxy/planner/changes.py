@@ -1,0 +1,84 @@
+"""UPDATE and DELETE: what they change decides where they may run."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from shardproxy.planner import routes
+from shardproxy.planner.blocks import Block, Facts, Source, SourceKind, is_key, lacks_column
+from shardproxy.planner.draft import Draft, refuse
+from shardproxy.planner.groups import groups
+from shardproxy.planner.plan import Plan, Spread
+from shardproxy.planner.reference_writes import reference_write
+
+
+def change(draft: Draft, tree: exp.Update | exp.Delete, facts: Facts) -> Plan:
+    """The plan of an UPDATE or DELETE."""
+    block = facts.root
+    assert block is not None
+    targets = _updated(draft, tree, block) if isinstance(tree, exp.Update) else _deleted(tree, block)
+    kinds = {source.kind for source in targets}
+    if not kinds <= {SourceKind.SHARDED, SourceKind.SINGLE, SourceKind.REFERENCE}:
+        raise refuse(f"{draft.kind.value} of a table that is not in the configuration is not supported")
+    if SourceKind.REFERENCE in kinds:
+        return reference_write(draft, facts, targets)
+    found = groups(facts)
+    routes.check_references(facts, found)
+    why = f"{draft.kind.value} changes rows on several shards"
+    return draft.plan(
+        routes.opcode(found),
+        routes.reason(found, draft, Spread.REFUSE),
+        keyspace=routes.only_keyspace(found),
+        groups=found,
+        spread=Spread.REFUSE,
+        spread_error=f"{why}, which is not supported in one statement: restrict it by {routes.advice(found)}",
+        key_index=routes.key_index(found) if not draft.pins else -1,
+        tables=routes.tables(facts),
+    )
+
+
+def _updated(draft: Draft, tree: exp.Update, block: Block) -> list[Source]:
+    """The sources whose columns are assigned. Raises when one of them is a shard key."""
+    targets: list[Source] = []
+    for assignment in tree.expressions:
+        column = assignment.this if isinstance(assignment, exp.EQ) else None
+        if not isinstance(column, exp.Column):
+            raise refuse("an assignment of this UPDATE cannot be analysed")
+        source = _owner(draft, column, block)
+        if is_key(source, column):
+            raise refuse(
+                f"UPDATE may not assign the shard key {column.name}: the row would have to move; delete it and insert "
+                "it anew"
+            )
+        if source not in targets:
+            targets.append(source)
+    if not targets:
+        raise refuse("an assignment of this UPDATE cannot be analysed")
+    return targets
+
+
+def _owner(draft: Draft, column: exp.Column, block: Block) -> Source:
+    if column.table:
+        found = [s for s in block.sources if s.name == column.table and (not column.db or s.database == column.db)]
+    elif len(block.sources) == 1:
+        found = block.sources
+    else:
+        found = [s for s in block.sources if not lacks_column(draft, s, column.name)]
+    if len(found) != 1:
+        raise refuse(f"it is not certain which table's column '{column.name}' is: write table.{column.name}")
+    return found[0]
+
+
+def _deleted(tree: exp.Delete, block: Block) -> list[Source]:
+    named = tree.args.get("tables") or []
+    if not named:
+        if len(block.sources) != 1:
+            raise refuse("this form of DELETE is not supported")
+        return block.sources
+    targets = []
+    for table in named:
+        found = [s for s in block.sources if s.name == table.name and (not table.db or s.database == table.db)]
+        if len(found) != 1:
+            raise refuse(f"it is not certain which table '{table.name}' is in this DELETE")
+        targets.append(found[0])
+    return targets

@@ -1,0 +1,21 @@
+"""What a statement is planned against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shardproxy.sql.modes import SqlModes
+from shardproxy.topology.model import Snapshot
+from shardproxy.topology.schema import Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class PlanContext:
+    """snapshot: the map of the world; catalog: the servers' tables; schema: the session's default database;
+    modes: how its text is read; mariadb: the servers are MariaDB (else MySQL)."""
+
+    snapshot: Snapshot
+    catalog: Catalog
+    schema: str | None
+    modes: SqlModes
+    mariadb: bool

@@ -1,0 +1,87 @@
+"""A statement on its way through the passes: what is known of it so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from shardproxy.errors import UnsupportedError
+from shardproxy.planner.context import PlanContext
+from shardproxy.planner.plan import Opcode, PinReason, Plan, Rung, StatementKind, Value
+from shardproxy.sql.tokens import Token, TokenKind
+
+
+@dataclass(slots=True)
+class Draft:
+    """tokens: without comments and without the semicolons at the end; functions: names called, lower case;
+    positions: literal index → index in `tokens`."""
+
+    sql: bytes
+    context: PlanContext
+    digest_text: str
+    tokens: tuple[Token, ...] = ()
+    comments: tuple[str, ...] = ()
+    kind: StatementKind = StatementKind.OTHER
+    primary: bool = False
+    shard_hint: str | None = None
+    pins: dict[PinReason, None] = field(default_factory=dict)
+    carries_insert_id: bool = False
+    functions: frozenset[str] = frozenset()
+    words: frozenset[str] = frozenset()
+    positions: dict[int, int] = field(default_factory=dict)
+
+    def word(self, index: int) -> str:
+        """The keyword at an index of `tokens`, upper case; a sign as it is; "" for anything else and past the end."""
+        return self.tokens[index].upper if 0 <= index < len(self.tokens) else ""
+
+    def has(self, *words: str) -> bool:
+        """Whether any of the words stands anywhere as an unquoted word."""
+        return not self.words.isdisjoint(words)
+
+    def starts(self, *words: str) -> bool:
+        """Whether the statement begins with these words."""
+        return all(self.word(i) == word for i, word in enumerate(words))
+
+    def use(self, tokens: tuple[Token, ...]) -> None:
+        """Go on with these tokens."""
+        self.tokens = tokens
+        self.words = frozenset(t.upper for t in tokens if t.kind is TokenKind.WORD)
+        self.positions = {t.literal: i for i, t in enumerate(tokens) if t.literal >= 0}
+
+    def cut(self, start: int) -> Draft:
+        """The same statement without its first tokens."""
+        rest = replace(self)
+        rest.use(self.tokens[start:])
+        return rest
+
+    def plan(self, opcode: Opcode, reason: str, rung: Rung = Rung.ONE_SHARD, **more: Any) -> Plan:
+        """A plan with what the passes found out about every kind of statement."""
+        fields: dict[str, Any] = {
+            "digest_text": self.digest_text,
+            "pins": tuple(self.pins),
+            "carries_insert_id": self.carries_insert_id,
+            "primary": self.primary,
+            "shard_hint": self.shard_hint,
+        }
+        fields.update(more)
+        return Plan(self.kind, opcode, rung, reason, **fields)
+
+
+def is_name(token: Token) -> bool:
+    """An identifier, quoted or not (a keyword too: the caller knows from the place)."""
+    return token.kind in (TokenKind.WORD, TokenKind.NAME)
+
+
+def literal_value(tokens: tuple[Token, ...]) -> Value | None:
+    """The value when the tokens are one literal of the list, a minus before it at most."""
+    negative = len(tokens) == 2 and tokens[0].text == "-" and tokens[1].kind is not TokenKind.PARAM
+    if len(tokens) == 1 or negative:
+        last = tokens[-1]
+        if last.literal >= 0:
+            return Value(last.literal, negative)
+    return None
+
+
+def refuse(message: str, code: int = 9100) -> UnsupportedError:
+    """The error of a pass that finds that the statement cannot be answered exactly."""
+    return UnsupportedError(message, code)

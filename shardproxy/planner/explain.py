@@ -1,0 +1,51 @@
+"""EXPLAIN of a statement: asked of the one shard that the statement would go to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shardproxy.planner.draft import Draft, refuse
+from shardproxy.planner.insert import insert
+from shardproxy.planner.plan import Plan, Rung, Spread, StatementKind
+from shardproxy.planner.query import query
+
+_VERBS = {
+    "SELECT": StatementKind.SELECT,
+    "WITH": StatementKind.SELECT,
+    "VALUES": StatementKind.SELECT,
+    "TABLE": StatementKind.SELECT,
+    "(": StatementKind.SELECT,
+    "INSERT": StatementKind.INSERT,
+    "REPLACE": StatementKind.REPLACE,
+    "UPDATE": StatementKind.UPDATE,
+    "DELETE": StatementKind.DELETE,
+}
+_SEVERAL = "EXPLAIN asks one shard, and this statement would need several: give the key of one, or a hint shard=NAME"
+
+
+def explain(draft: Draft) -> Plan | None:
+    """The plan of EXPLAIN statement."""
+    if draft.kind is not StatementKind.EXPLAIN:
+        return None
+    start = 1
+    while draft.word(start) in ("EXTENDED", "PARTITIONS", "ANALYZE", "FORMAT", "="):
+        start += 2 if draft.word(start) == "=" else 1
+    kind = _VERBS.get(draft.word(start))
+    if kind is None or (draft.has("ANALYZE") and kind is not StatementKind.SELECT):
+        raise refuse("this form of EXPLAIN is not supported; a hint /*shardproxy: shard=NAME*/ sends it to one shard")
+    inner = replace(draft, kind=kind).cut(start)
+    plan = insert(inner) or query(inner)
+    assert plan is not None
+    several = plan.spread in (Spread.CONCAT, Spread.REFUSE)
+    return replace(
+        plan,
+        kind=StatementKind.EXPLAIN,
+        rung=Rung.ONE_SHARD,
+        reason=f"explained where it would run: {plan.reason}",
+        read=plan.read,
+        spread=Spread.REFUSE if several else Spread.ANY,
+        spread_error=_SEVERAL if several else "",
+        point=False,
+        key_index=-1,
+        fixed_time=False,
+    )

@@ -1,0 +1,116 @@
+"""From tokens to sqlglot's tree, by way of a text that holds nothing the parser could misread.
+
+The analysed text has no comments, no escapes and no sql_mode: names are in backticks, and each literal is a marker
+that tells its index in the list of literals. So a literal in the tree is known exactly, and when a marker or a name
+is missing from the tree the parser has dropped a part of the statement: it is then refused, never guessed at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from shardproxy.planner.draft import Draft, is_name, refuse
+from shardproxy.sql.functions import BUILT_IN
+from shardproxy.sql.tokens import LITERAL_KINDS, Token, TokenKind
+
+_NUMBER_BASE = 7_000_000_000_000
+_TEXT_MARK = "shp_lit_"
+_MARKS = re.compile(rf"{_TEXT_MARK}(\d+)|\b7000000(\d{{6}})\b")
+_UNKNOWN_NUMBER = "7999999999999"  # a literal that is not in the list
+_UNKNOWN_TEXT = "'shp_unlisted'"
+_MOST_LITERALS = 1_000_000
+_UNANALYSED = "this statement cannot be analysed; a hint /*shardproxy: shard=NAME*/ sends it to one shard as it is"
+
+
+def analysed_text(tokens: Sequence[Token]) -> str:
+    """The text for the parser."""
+    return " ".join(_emit(token) for token in tokens)
+
+
+def _emit(token: Token) -> str:
+    kind = token.kind
+    if kind is TokenKind.NAME:
+        return "`" + token.text.replace("`", "``") + "`"
+    if kind not in LITERAL_KINDS:
+        return token.text
+    if kind in (TokenKind.NUMBER, TokenKind.PARAM):
+        return str(_NUMBER_BASE + token.literal) if token.literal >= 0 else _UNKNOWN_NUMBER
+    return f"'{_TEXT_MARK}{token.literal}'" if token.literal >= 0 else _UNKNOWN_TEXT
+
+
+def literal_index(node: exp.Expr) -> int:
+    """Index of a literal node, −1 when it is none of the list's."""
+    if not isinstance(node, exp.Literal):
+        return -1
+    text = str(node.this)
+    if node.is_string:
+        digits = text.removeprefix(_TEXT_MARK)
+        return int(digits) if digits != text and digits.isdigit() else -1
+    if text.isdigit() and _NUMBER_BASE <= int(text) < _NUMBER_BASE + _MOST_LITERALS:
+        return int(text) - _NUMBER_BASE
+    return -1
+
+
+def parse(draft: Draft, tokens: Sequence[Token]) -> exp.Expr:
+    """The tree of the tokens, which may be a part of the statement or changed for analysis.
+
+    Raises UnsupportedError when sqlglot cannot parse them, or has dropped a literal or a name.
+    """
+    text = analysed_text(tokens)
+    try:
+        trees = sqlglot.parse(text, read="mysql")
+    except SqlglotError as error:
+        raise refuse(_not_parsed(error), 1064) from None
+    except RecursionError:
+        raise refuse("the statement is nested too deeply to be analysed") from None
+    if len(trees) != 1 or trees[0] is None or isinstance(trees[0], exp.Command):
+        raise refuse(_UNANALYSED)
+    tree = trees[0]
+    _nothing_lost(draft, tokens, tree)
+    return tree
+
+
+def _not_parsed(error: SqlglotError) -> str:
+    details = getattr(error, "errors", None)
+    what = str(details[0].get("description", "")) if details else ""
+    return (
+        f"cannot parse the statement ({what.rstrip('.') or 'syntax error'}); if it is valid, a hint "
+        "/*shardproxy: shard=NAME*/ sends it to one shard as it is"
+    )
+
+
+def _nothing_lost(draft: Draft, tokens: Sequence[Token], tree: exp.Expr) -> None:
+    """Every listed literal is in the tree once, every name of a configured table as often as in the text, and every
+    quoted name at all."""
+    found: list[int] = []
+    names: Counter[str] = Counter()
+    for node in tree.walk():
+        if isinstance(node, exp.Identifier):
+            names[node.this] += 1
+        for value in node.args.values():
+            for item in value if isinstance(value, list) else (value,):
+                if isinstance(item, str):
+                    found += [int(a or b) for a, b in _MARKS.findall(item)]
+    if sorted(found) != [t.literal for t in tokens if t.literal >= 0]:
+        raise refuse(_UNANALYSED)
+    configured = {name for keyspace in draft.context.snapshot.keyspaces.values() for name in keyspace.tables}
+    written = Counter(
+        token.text
+        for i, token in enumerate(tokens)
+        if is_name(token) and not (token.upper and token.text.lower() in BUILT_IN and _opens(tokens, i + 1))
+    )
+    for name, count in written.items():
+        if name in configured and names[name] != count:
+            raise refuse(f"{_UNANALYSED} (a part that names '{name}')")
+    if any(token.kind is TokenKind.NAME and token.text not in names for token in tokens):
+        raise refuse(_UNANALYSED)
+
+
+def _opens(tokens: Sequence[Token], index: int) -> bool:
+    return index < len(tokens) and tokens[index].upper == "("

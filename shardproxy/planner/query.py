@@ -1,0 +1,132 @@
+"""SELECT, UPDATE and DELETE: parse, gather, group, and decide what may happen when several shards come out."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from shardproxy.planner import routes
+from shardproxy.planner.blocks import Facts, SourceKind
+from shardproxy.planner.changes import change
+from shardproxy.planner.draft import Draft, refuse
+from shardproxy.planner.gather import gather
+from shardproxy.planner.groups import groups
+from shardproxy.planner.parse import parse
+from shardproxy.planner.plan import Opcode, PinReason, Plan, Rung, Spread, StatementKind
+from shardproxy.planner.point import is_point
+from shardproxy.planner.spread import obstacle
+from shardproxy.planner.system import system_read
+from shardproxy.sql.functions import LOCKS, SEQUENCES
+from shardproxy.sql.tokens import Token, TokenKind
+
+_KINDS = frozenset({StatementKind.SELECT, StatementKind.UPDATE, StatementKind.DELETE})
+_MODIFIERS = {
+    StatementKind.UPDATE: frozenset({"LOW_PRIORITY", "IGNORE"}),
+    StatementKind.DELETE: frozenset({"LOW_PRIORITY", "QUICK", "IGNORE"}),
+}
+
+
+def query(draft: Draft) -> Plan | None:
+    """The plan of a SELECT, UPDATE or DELETE."""
+    if draft.kind not in _KINDS:
+        return None
+    if draft.functions & SEQUENCES or (draft.has("NEXTVAL", "PREVIOUS") and draft.has("VALUE")):
+        raise refuse("sequences count on each shard by themselves: they are not supported")
+    if draft.kind is StatementKind.SELECT and draft.has("INTO"):
+        _into(draft)
+    tree = parse(draft, _for_analysis(draft))
+    facts = gather(draft, tree)
+    if draft.kind is StatementKind.SELECT:
+        return select(draft, tree, facts)
+    assert isinstance(tree, (exp.Update, exp.Delete))
+    return change(draft, tree, facts)
+
+
+def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
+    """The plan of a query whose facts are gathered."""
+    read = not draft.pins and not draft.functions & LOCKS and not _locks(draft)
+    system = [s for s in facts.sources if s.kind is SourceKind.SYSTEM]
+    if system:
+        return system_read(draft, facts, read)
+    found = groups(facts)
+    tables = routes.tables(facts)
+    if not found:
+        keyspace = routes.reference_home(facts)
+        if keyspace is None:
+            return draft.plan(Opcode.NONE, "no table: any shard", spread=Spread.ANY, read=read)
+        return draft.plan(
+            Opcode.REFERENCE, f"reference tables only ({', '.join(tables)}): any shard of {keyspace.name}",
+            spread=Spread.ANY, read=read, keyspace=keyspace, tables=tables,
+        )  # fmt: skip
+    routes.check_references(facts, found)
+    why = obstacle(draft, facts, found)
+    opcode = routes.opcode(found)
+    spread = Spread.REFUSE if why else Spread.CONCAT
+    certain = opcode in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED)
+    return draft.plan(
+        opcode,
+        routes.reason(found, draft, spread),
+        Rung.ONE_SHARD if certain or spread is Spread.REFUSE else Rung.MERGE,
+        read=read,
+        keyspace=routes.only_keyspace(found),
+        groups=found,
+        spread=spread,
+        spread_error=routes.several_shards(found, why) if why else "",
+        point=read and is_point(draft, tree, facts, found),
+        key_index=routes.key_index(found) if not draft.pins else -1,
+        tables=tables,
+    )
+
+
+def _for_analysis(draft: Draft) -> tuple[Token, ...]:
+    """The tokens without what the parser does not know and what does not change where rows are."""
+    tokens = draft.tokens
+    if draft.kind is StatementKind.DELETE:
+        tokens = _without_stars(_using_to_from(draft, tokens))
+    modifiers = _MODIFIERS.get(draft.kind, frozenset())
+    verb = next((i for i, t in enumerate(tokens) if t.upper == draft.kind.value), 0)
+    end = verb + 1
+    while end < len(tokens) and tokens[end].upper in modifiers:
+        end += 1
+    return tokens[: verb + 1] + tokens[end:]
+
+
+def _using_to_from(draft: Draft, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    """DELETE FROM a, b USING … is DELETE a, b FROM …"""
+    verb = next((i for i, t in enumerate(tokens) if t.upper == "DELETE"), 0)
+    begin = next((i for i in range(verb, len(tokens)) if tokens[i].upper == "FROM"), len(tokens))
+    depth = 0
+    for i in range(begin, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[i].upper, 0)
+        if tokens[i].upper in ("WHERE", "JOIN", "ON", "ORDER", "LIMIT"):
+            return tokens
+        if tokens[i].upper == "USING" and depth == 0:
+            return tokens[:begin] + tokens[begin + 1 : i] + (tokens[begin],) + tokens[i + 1 :]
+    return tokens
+
+
+def _without_stars(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    """DELETE t.* FROM … is DELETE t FROM …"""
+    kept: list[Token] = []
+    for i, token in enumerate(tokens):
+        if token.upper == "FROM":
+            return (*kept, *tokens[i:])
+        if token.upper == "." and i + 1 < len(tokens) and tokens[i + 1].text == "*":
+            continue
+        if token.text == "*" and tokens[i - 1].upper == ".":
+            continue
+        kept.append(token)
+    return tokens
+
+
+def _locks(draft: Draft) -> bool:
+    """FOR UPDATE, FOR SHARE, LOCK IN SHARE MODE; any FOR or LOCK, to be safe."""
+    return draft.has("LOCK", "UPDATE", "SHARE")
+
+
+def _into(draft: Draft) -> None:
+    """SELECT … INTO @x pins; into a file is refused."""
+    at = next(i for i in range(len(draft.tokens)) if draft.word(i) == "INTO")
+    if at + 1 < len(draft.tokens) and draft.tokens[at + 1].kind is TokenKind.USER_VARIABLE:
+        draft.pins[PinReason.USER_VARIABLE] = None
+        raise refuse("SELECT … INTO @variable is not supported: fetch the value and send it as a parameter")
+    raise refuse("SELECT … INTO writes a file on one server: not supported")

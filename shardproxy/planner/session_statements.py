@@ -1,0 +1,142 @@
+"""Statements about the session: transactions, SET, USE, KILL, SHOW WARNINGS. No table, so no shard of their own."""
+
+from __future__ import annotations
+
+from shardproxy.planner.blocks import SYSTEM_DATABASES, unknown_database
+from shardproxy.planner.draft import Draft, is_name, refuse
+from shardproxy.planner.plan import Opcode, PinReason, Plan, Spread, StatementKind
+from shardproxy.sql.tokens import Token, TokenKind
+
+
+def session_statements(draft: Draft) -> Plan | None:
+    """The plan of such a statement; its form is checked here, its values are read by the session."""
+    match draft.kind:
+        case StatementKind.BEGIN:
+            _begin(draft)
+        case StatementKind.COMMIT | StatementKind.ROLLBACK:
+            _end(draft)
+        case StatementKind.SAVEPOINT:
+            _savepoint(draft)
+        case StatementKind.SET_TRANSACTION:
+            pass
+        case StatementKind.SET:
+            _set(draft)
+        case StatementKind.USE:
+            return _use(draft)
+        case StatementKind.KILL:
+            _kill(draft)
+        case StatementKind.SHOW_WARNINGS:
+            pass
+        case StatementKind.DO:
+            if draft.shard_hint is None:
+                return _do(draft)
+            return None
+        case StatementKind.LOCK_TABLES if draft.word(0) == "UNLOCK":
+            if draft.word(1) not in ("TABLES", "TABLE") or len(draft.tokens) != 2:
+                raise refuse("only UNLOCK TABLES is supported")
+            return draft.plan(Opcode.NONE, "session: UNLOCK TABLES", spread=Spread.ANY)
+        case _:
+            return None
+    return draft.plan(Opcode.NONE, f"session: {draft.kind.value}")
+
+
+def _words(draft: Draft, start: int = 0) -> str:
+    return " ".join(t.upper or t.text for t in draft.tokens[start:])
+
+
+def _begin(draft: Draft) -> None:
+    text = _words(draft)
+    if text in ("BEGIN", "BEGIN WORK"):
+        return
+    if not draft.starts("START", "TRANSACTION"):
+        raise refuse(
+            "only BEGIN, BEGIN WORK and START TRANSACTION begin a transaction; compound blocks are not supported"
+        )
+    options = [part.strip() for part in _words(draft, 2).split(",")] if len(draft.tokens) > 2 else []
+    if any(option not in ("WITH CONSISTENT SNAPSHOT", "READ ONLY", "READ WRITE") for option in options):
+        raise refuse(f"START TRANSACTION {_words(draft, 2)} is not supported", 1064)
+    if "WITH CONSISTENT SNAPSHOT" in options:
+        raise refuse(
+            "START TRANSACTION WITH CONSISTENT SNAPSHOT is not supported: the snapshot would be of one shard only"
+        )
+
+
+def _end(draft: Draft) -> None:
+    rest = _words(draft, 1).removeprefix("WORK").strip()
+    rest = rest.removeprefix("AND NO CHAIN").strip().removeprefix("NO RELEASE").strip()
+    if rest:
+        raise refuse(f"{draft.kind.value} {rest} is not supported: begin the next transaction with BEGIN")
+
+
+def _savepoint(draft: Draft) -> None:
+    """SAVEPOINT x; RELEASE SAVEPOINT x; ROLLBACK [WORK] TO [SAVEPOINT] x."""
+    words = [t.upper for t in draft.tokens[:-1]]
+    forms = (["SAVEPOINT"], ["RELEASE", "SAVEPOINT"], ["ROLLBACK", "TO"], ["ROLLBACK", "TO", "SAVEPOINT"],
+             ["ROLLBACK", "WORK", "TO"], ["ROLLBACK", "WORK", "TO", "SAVEPOINT"])  # fmt: skip
+    if words not in forms or not is_name(draft.tokens[-1]):
+        raise refuse(f"cannot read {_words(draft)}", 1064)
+
+
+def _use(draft: Draft) -> Plan:
+    if len(draft.tokens) != 2 or not is_name(draft.tokens[1]):
+        raise refuse("USE takes the name of one database", 1064)
+    name = draft.tokens[1].text
+    keyspace = draft.context.snapshot.keyspaces.get(name)
+    if keyspace is None and name.lower() not in SYSTEM_DATABASES:
+        raise refuse(unknown_database(draft, name), 1049)
+    return draft.plan(Opcode.NONE, "session: USE", keyspace=keyspace)
+
+
+def _kill(draft: Draft) -> None:
+    target = draft.tokens[2:] if draft.word(1) in ("CONNECTION", "QUERY") else draft.tokens[1:]
+    if len(target) != 1 or target[0].kind not in (TokenKind.NUMBER, TokenKind.PARAM):
+        raise refuse("KILL takes [CONNECTION | QUERY] and the id that CONNECTION_ID() gave")
+
+
+def _do(draft: Draft) -> Plan:
+    if draft.has("SELECT", "FROM"):
+        raise refuse("DO with a subquery is not supported: use SELECT")
+    return draft.plan(Opcode.NONE, "no table: any shard", spread=Spread.ANY)
+
+
+# ── SET ──
+
+_ELSEWHERE = frozenset({"GLOBAL", "PERSIST", "PERSIST_ONLY"})
+
+
+def _set(draft: Draft) -> None:
+    """Checks each assignment. Raises for what would change more than the session; pins for user variables."""
+    if draft.has("SELECT"):
+        raise refuse("SET with a subquery is not supported: SELECT the value first")
+    first = draft.word(1)
+    if first in ("PASSWORD", "ROLE", "DEFAULT", "RESOURCE", "STATEMENT"):
+        raise refuse(f"SET {first} is not supported")
+    draft.pins.pop(PinReason.USER_VARIABLE, None)
+    for assignment in _assignments(draft.tokens[1:]):
+        _check_assignment(draft, assignment)
+
+
+def _assignments(tokens: tuple[Token, ...]) -> list[tuple[Token, ...]]:
+    """Cut at the commas that are outside parentheses."""
+    parts: list[list[Token]] = [[]]
+    depth = 0
+    for token in tokens:
+        depth += {"(": 1, ")": -1}.get(token.upper, 0)
+        if token.upper == "," and depth == 0:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return [tuple(part) for part in parts]
+
+
+def _check_assignment(draft: Draft, tokens: tuple[Token, ...]) -> None:
+    if not tokens:
+        raise refuse("cannot read this SET", 1064)
+    first = tokens[0]
+    scope = first.text[2:].partition(".")[0].upper() if first.kind is TokenKind.SYSTEM_VARIABLE else first.upper
+    if scope in _ELSEWHERE and len(tokens) > 1 and tokens[1].text not in ("=", ":="):
+        raise refuse(f"SET {scope} changes servers for everybody: not supported through the proxy")
+    if first.kind is TokenKind.SYSTEM_VARIABLE and scope in _ELSEWHERE:
+        raise refuse(f"SET {scope} changes servers for everybody: not supported through the proxy")
+    if any(token.kind is TokenKind.USER_VARIABLE for token in tokens):
+        draft.pins[PinReason.USER_VARIABLE] = None

@@ -1,0 +1,65 @@
+"""plan_statement: the passes in order. A pass returns the plan, or None for the next one; it raises to refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shardproxy.errors import SqlError
+from shardproxy.planner.calls import calls
+from shardproxy.planner.classify import classify
+from shardproxy.planner.context import PlanContext
+from shardproxy.planner.ddl import ddl
+from shardproxy.planner.draft import Draft
+from shardproxy.planner.explain import explain
+from shardproxy.planner.forward import forward
+from shardproxy.planner.hints import hints
+from shardproxy.planner.insert import insert
+from shardproxy.planner.lex import lex
+from shardproxy.planner.local_functions import local_functions
+from shardproxy.planner.plan import Opcode, Plan, Rung
+from shardproxy.planner.query import query
+from shardproxy.planner.session_statements import session_statements
+from shardproxy.planner.show import show
+from shardproxy.planner.unsupported import unsupported
+from shardproxy.sql.digest import scan
+
+Pass = Callable[[Draft], Plan | None]
+
+PASSES: tuple[Pass, ...] = (
+    lex,
+    hints,
+    classify,
+    calls,
+    session_statements,
+    forward,
+    show,
+    ddl,
+    local_functions,
+    insert,
+    query,
+    explain,
+    unsupported,
+)
+
+
+def plan_statement(sql: bytes, context: PlanContext) -> Plan:
+    """The plan of a statement. Never raises for what a user wrote: errors are plans with Rung.ERROR."""
+    digest, _ = scan(sql, context.modes)
+    draft = Draft(sql, context, digest.decode("utf-8", "replace"))
+    try:
+        for step in PASSES:
+            plan = step(draft)
+            if plan is not None:
+                return plan
+        raise AssertionError("the last pass refuses what no other has planned")
+    except SqlError as error:
+        return error_plan(draft, str(error), error.code)
+    except RecursionError:
+        return error_plan(draft, "the statement is nested too deeply to be analysed", 9100)
+
+
+def error_plan(draft: Draft, message: str, code: int) -> Plan:
+    """Rung 4: the statement gets this error, whatever its values."""
+    return Plan(
+        draft.kind, Opcode.NONE, Rung.ERROR, message, digest_text=draft.digest_text, error=message, error_code=code
+    )
