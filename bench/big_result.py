@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -181,8 +182,9 @@ def _slow_pause() -> Callable[[int], None]:
 
 
 def _show(passages: Sequence[Passage], console: Console) -> None:
-    table = Table("result", "client", title="one result through one worker")
-    for name in ("MiB", "rows", "seconds", "RSS before", "peak", "growth", "verdict"):
+    table = Table("result", "client", title="one result through one worker; memory in MiB")
+    table.box, table.pad_edge, table.collapse_padding = box.SIMPLE_HEAD, False, True
+    for name in ("MiB", "rows", "s", "RSS", "peak", "growth", "verdict"):
         table.add_column(name, justify="right")
     for p in passages:
         table.add_row(
