@@ -24,7 +24,8 @@ from shardproxy.topology.model import Server
 # asyncmy logs every note of a server ("database exists") as a warning, with literals of the statement in it.
 logging.getLogger("asyncmy").setLevel(logging.ERROR)
 
-_LOST = (2006, 2013, 2014, 2055)  # client-side numbers for a connection that is gone
+# The connection is gone: asyncmy's own numbers, and the servers' for shut down, killed and idle too long.
+_LOST = (2006, 2013, 2014, 2055, 1053, 1927, 3169, 4031)
 
 Args = Sequence[object] | Mapping[str, object]
 

@@ -217,8 +217,7 @@ tables = {{ t = {{ key = "k" }} }}
         shard.primary.rows("CREATE TABLE t (k VARCHAR(20) COLLATE utf8mb4_bin NOT NULL PRIMARY KEY)", database=database)
         mine = [k for k in keys if shards.lookup(canonical_text(k.encode())) == number]
         assert mine
-        for key in mine:
-            shard.primary.rows("INSERT INTO t VALUES (%s)", (key,), database=database)
+        shard.primary.rows(f"INSERT INTO t VALUES {', '.join(['(%s)'] * len(mine))}", tuple(mine), database=database)
     assert check_file(path, "--data") == (0, [])
     cluster.shards[0].primary.rows("INSERT INTO t SELECT CONCAT('x', k) FROM t", database=database)
     status, [finding] = check_file(path, "--data")
