@@ -183,9 +183,11 @@ def _figures_table(figures: Sequence[dict[str, Any]]) -> Table:
     table = Table(
         "mode",
         Column("clients", justify="right"),
-        "peer",
+        Column("peer", no_wrap=True),
         title="sysbench point select, medians over the rounds",
         box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
     for name in ("q/s", "p50 ms", "p95 ms", "p99 ms", "CPU µs/q"):
         table.add_column(name, justify="right")
@@ -212,6 +214,8 @@ def _ratios_table(found: Sequence[Ratio]) -> Table:
         "compared with",
         title="CPU per query, as a ratio",
         box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
     for name in ("median", "of rounds", "needed", "verdict"):
         table.add_column(name, justify="right")
