@@ -33,7 +33,7 @@ def ddl(draft: Draft) -> Plan | None:
     if what in ("TABLE", "TABLES"):
         return _table_ddl(draft, verb, at + 1)
     if what in ("DATABASE", "SCHEMA"):
-        raise refuse(f"{verb} DATABASE is not supported: add a keyspace to shardproxy.toml, its database to each server")
+        raise refuse(f"{verb} DATABASE is not supported: add a keyspace to shardproxy.toml, its database to servers")
     raise refuse(f"{verb} {what or draft.tokens[at].text if at < len(draft.tokens) else ''} is not supported: {_HINT}")
 
 

@@ -16,10 +16,12 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from shardproxy.planner.draft import Draft, is_name, refuse
-from shardproxy.sql.functions import BUILT_IN
+from shardproxy.sql.functions import AGGREGATES, BUILT_IN, RESERVED
 from shardproxy.sql.tokens import LITERAL_KINDS, Token, TokenKind
+from shardproxy.sql.words import words
 
 _NUMBER_BASE = 7_000_000_000_000
+_CALL = "shp_call"
 _TEXT_MARK = "shp_lit_"
 _MARKS = re.compile(rf"{_TEXT_MARK}(\d+)|\b7000000(\d{{6}})\b")
 _UNKNOWN_NUMBER = "7999999999999"  # a literal that is not in the list
@@ -28,9 +30,39 @@ _MOST_LITERALS = 1_000_000
 _UNANALYSED = "this statement cannot be analysed; a hint /*shardproxy: shard=NAME*/ sends it to one shard as it is"
 
 
+# Called with more than expressions between commas: the parser must see which one it is.
+_OWN_SYNTAX = AGGREGATES | words("""
+    adddate case cast char convert date_add date_sub extract get_format interval json_value mid mod position row
+    subdate substr substring timestampadd timestampdiff trim value values weight_string
+""")
+# What SELECT may begin with and what changes no row's place. DISTINCT stays.
+_SELECT_MODIFIERS = words("""
+    ALL HIGH_PRIORITY STRAIGHT_JOIN SQL_SMALL_RESULT SQL_BIG_RESULT SQL_BUFFER_RESULT SQL_CACHE SQL_NO_CACHE
+    SQL_CALC_FOUND_ROWS
+""")
+
+
 def analysed_text(tokens: Sequence[Token]) -> str:
-    """The text for the parser."""
-    return " ".join(_emit(token) for token in tokens)
+    """The text for the parser. Directions of sorting are left out, and all plain functions get one name: what a
+    statement calls is known from its tokens, and the parser cannot then rewrite or misjudge a call."""
+    pieces: list[str] = []
+    modifiers = False
+    for i, token in enumerate(tokens):
+        word = token.upper
+        modifiers = word == "SELECT" or (modifiers and (word in _SELECT_MODIFIERS or word.startswith("DISTINCT")))
+        if word in ("ASC", "DESC") or (modifiers and word in _SELECT_MODIFIERS):
+            continue
+        pieces.append(_CALL if _is_plain_call(tokens, i) else _emit(token))
+    return " ".join(pieces)
+
+
+def _is_plain_call(tokens: Sequence[Token], index: int) -> bool:
+    token = tokens[index]
+    if token.kind is not TokenKind.WORD or not token.upper or index + 1 >= len(tokens):
+        return False
+    name = token.text.lower()
+    typed = index > 0 and tokens[index - 1].upper == "AS"  # CAST(… AS TIME(6))
+    return tokens[index + 1].upper == "(" and name in BUILT_IN and name not in _OWN_SYNTAX and not typed
 
 
 def _emit(token: Token) -> str:
@@ -103,7 +135,7 @@ def _nothing_lost(draft: Draft, tokens: Sequence[Token], tree: exp.Expr) -> None
     written = Counter(
         token.text
         for i, token in enumerate(tokens)
-        if is_name(token) and not (token.upper and token.text.lower() in BUILT_IN and _opens(tokens, i + 1))
+        if is_name(token) and not (token.upper and _is_keyword(tokens, i))
     )
     for name, count in written.items():
         if name in configured and names[name] != count:
@@ -112,5 +144,8 @@ def _nothing_lost(draft: Draft, tokens: Sequence[Token], tree: exp.Expr) -> None
         raise refuse(_UNANALYSED)
 
 
-def _opens(tokens: Sequence[Token], index: int) -> bool:
-    return index < len(tokens) and tokens[index].upper == "("
+def _is_keyword(tokens: Sequence[Token], index: int) -> bool:
+    """A reserved word, or the name of a built-in function that is called here."""
+    name = tokens[index].text.lower()
+    called = index + 1 < len(tokens) and tokens[index + 1].upper == "("
+    return name in RESERVED or (called and name in BUILT_IN)
