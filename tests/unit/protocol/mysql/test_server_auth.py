@@ -217,10 +217,20 @@ def test_key_is_given_once() -> None:
     check_rejected(login, login.auth.feed(b"\x02"), "sha2")
 
 
-def test_overlong_password_costs_nothing() -> None:
-    login = Login(secure=True)
-    login.sha2("plain", b"wrong")
-    check_rejected(login, login.auth.feed(b"x" * 300 + b"\0"), "plain")
+def test_overlong_password_is_refused_even_when_right() -> None:
+    for length, accepted in ((256, True), (257, False)):
+        password = b"x" * length
+        auth = ServerAuth(
+            lambda user, password=password: Account(user, plaintext=password),  # type: ignore[misc]
+            NONCE,
+            KEY,
+            FastAuthCache(),
+            "h",
+            secure=True,
+        )
+        auth.respond(HandshakeResponse("u", sha2_token(b"other", NONCE), None, SHA2_PLUGIN, CAPS))
+        (last,) = auth.feed(password + b"\0")
+        assert isinstance(last, Accepted) == accepted
 
 
 @pytest.mark.parametrize("user", ["sha2", "ghost"])
