@@ -13,6 +13,7 @@ import pytest
 
 from shardproxy.local import LocalCluster, LocalServer, unavailable
 from shardproxy.local.flavors import FlavorName
+from tests.proxy import ProxyUnderTest, start_proxy
 
 _LEFT_OUT: dict[str, int] = {}  # reason → number of tests that were left out for it
 
@@ -99,3 +100,18 @@ def oracle(request: pytest.FixtureRequest, flavor: FlavorName) -> LocalServer:
     """One lone server of the same flavour as `cluster`."""
     found: LocalServer = request.getfixturevalue(f"{flavor}_oracle")
     return found
+
+
+@pytest.fixture(scope="session")
+def proxy_process(cluster: LocalCluster) -> Iterator[ProxyUnderTest]:
+    """A proxy with two workers in front of `cluster`; see tests/proxy.py for its tables and users."""
+    running = start_proxy(cluster, proxy={"drain_timeout": "100ms"})
+    yield running
+    running.process.stop()
+
+
+@pytest.fixture
+def proxy(proxy_process: ProxyUnderTest) -> ProxyUnderTest:
+    """The same proxy with empty tables."""
+    proxy_process.empty()
+    return proxy_process

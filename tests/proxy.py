@@ -1,0 +1,239 @@
+"""A shardproxy of the tests: the real program in front of a local cluster, with tables and users to play with."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+import shardproxy
+
+from shardproxy.local import LocalCluster, LocalServer, Process
+from shardproxy.protocol.mysql.auth import make_native_hash, make_sha2_hash
+
+SPLIT = 1000  # keys of `main` below it are on shard1, the others on shard2
+
+KEYSPACES = f"""
+[keyspaces.main]
+key_type = "int"
+map = "range"
+[[keyspaces.main.ranges]]
+from = "min"
+to = {SPLIT}
+shard = "shard1"
+[[keyspaces.main.ranges]]
+from = {SPLIT}
+to = "max"
+shard = "shard2"
+[keyspaces.main.tables]
+users = {{ key = "uid" }}
+orders = {{ key = "uid" }}
+bodies = {{ key = "uid" }}
+kinds = {{ key = "uid" }}
+people = {{ key = "id" }}
+pets = {{ key = "person_id" }}
+countries = {{ reference = true }}
+settings = {{ single = "shard2" }}
+
+[keyspaces.hashed]
+key_type = "text"
+map = "hash"
+ring = {{ shard1 = 1, shard2 = 1 }}
+tables = {{ items = {{ key = "sku" }}, notes = {{ single = "shard1" }} }}
+"""
+
+# `people` and `pets` are in the configuration and not created here: tests of DDL do that through the proxy.
+TABLES = {
+    "main": (
+        "CREATE TABLE users (uid BIGINT NOT NULL PRIMARY KEY, name VARCHAR(100) NOT NULL, "
+        "balance INT NOT NULL DEFAULT 0, UNIQUE KEY (name, uid))",
+        "CREATE TABLE orders (uid BIGINT NOT NULL, oid BIGINT NOT NULL, total DECIMAL(12,2) NOT NULL, "
+        "PRIMARY KEY (uid, oid))",
+        "CREATE TABLE bodies (uid BIGINT NOT NULL PRIMARY KEY, body LONGBLOB NOT NULL)",
+        "CREATE TABLE kinds (uid BIGINT NOT NULL PRIMARY KEY, i8 TINYINT, u8 TINYINT UNSIGNED, i16 SMALLINT, "
+        "i24 MEDIUMINT, i32 INT, u64 BIGINT UNSIGNED, f FLOAT, d DOUBLE, n DECIMAL(20,6), b BIT(12), c CHAR(7), "
+        "v VARCHAR(90), bin BINARY(6), t TEXT, bl BLOB, e ENUM('one','two','three'), s SET('a','b','c'), j JSON, "
+        "da DATE, ti TIME(3), dt DATETIME(6), y YEAR)",
+        "CREATE TABLE countries (code CHAR(2) NOT NULL PRIMARY KEY, name VARCHAR(50) NOT NULL)",
+        "CREATE TABLE settings (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40) NOT NULL UNIQUE, "
+        "value VARCHAR(200))",
+    ),
+    "hashed": (
+        "CREATE TABLE items (sku VARCHAR(40) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, "
+        "price DECIMAL(9,2) NOT NULL DEFAULT 0)",
+        "CREATE TABLE notes (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, text TEXT)",
+    ),
+}
+CREATED_BY_TESTS = ("pets", "people")
+_SINGLE = {"settings": "shard2", "notes": "shard1"}
+
+# One user for each form in which a password can be stored, and for each right.
+# `app` reads from primaries, so that tests see what they have just written; `replicas` reads from replicas.
+USERS: Mapping[str, Mapping[str, object]] = {
+    "app": {"password": "app", "reads": "primary"},
+    "replicas": {"password": "replicas"},
+    "native": {"password_hash": make_native_hash(b"native's secret")},
+    "sha2": {"password_hash": make_sha2_hash(b"sha2's secret", b"0123456789abcdefghij")},
+    "sha2hex": {"password_hash": "0x" + make_sha2_hash(b"hexed", b"ABCDEFGHIJ./01234567").encode().hex()},
+    "reader": {"password": "reader", "read_only": True},
+    "hashed_only": {"password": "hashed_only", "keyspaces": ["hashed"], "default_keyspace": "hashed"},
+}
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    """Wait until the condition holds; fail with `what` when it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.01)
+
+
+class ProxyUnderTest:
+    """A running proxy. `process` is its supervisor; `cluster` the servers behind it."""
+
+    def __init__(self, cluster: LocalCluster, process: Process, mysql_port: int, admin_port: int) -> None:
+        self.cluster = cluster
+        self.process = process
+        self.port = mysql_port
+        self.admin_port = admin_port
+
+    @property
+    def mariadb(self) -> bool:
+        return self.cluster.flavor == "mariadb"
+
+    def connect(self, **options: Any) -> Any:
+        """A new PyMySQL connection: user app, database main, autocommit on unless `options` say otherwise."""
+        settings: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "user": "app",
+            "password": "app",
+            "database": "main",
+            "autocommit": None,  # PyMySQL would say SET AUTOCOMMIT; a new session is in autocommit mode as it is
+            "connect_timeout": 10,
+            "read_timeout": 60,
+        }
+        return pymysql.connect(**{**settings, **options})
+
+    def primary(self, shard: int) -> LocalServer:
+        """The primary of shard 0 or 1."""
+        return self.cluster.shards[shard].primary
+
+    def get(self, path: str) -> bytes:
+        """What the admin port answers. Raises urllib's errors."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=10) as answer:
+            found: bytes = answer.read()
+            return found
+
+    def status(self) -> dict[str, Any]:
+        """What `shardctl status --json` shows."""
+        shown: dict[str, Any] = json.loads(self.get("/api/status"))
+        return shown
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        total = 0.0
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        for line in self.get("/metrics").decode().splitlines():
+            series, _, value = line.rpartition(" ")
+            family, _, shown = series.partition("{")
+            if family == name and all(w in shown for w in wanted):
+                total += float(value)
+        return total
+
+    def pinned(self) -> dict[str, int]:
+        """Sessions pinned now, over all workers: reason → number."""
+        found: dict[str, int] = {}
+        for worker in self.status()["workers"]:
+            for reason, count in worker["sessions_pinned"].items():
+                found[reason] = found.get(reason, 0) + count
+        return found
+
+    def clients(self) -> int:
+        """Logged-in clients over all workers."""
+        return sum(worker["clients"] for worker in self.status()["workers"])
+
+    def busy(self) -> int:
+        """Server connections that are lent to a session now, over all servers."""
+        return sum(server["pool"]["busy"] for server in self.status()["servers"])
+
+    def worker_pids(self) -> list[int]:
+        return [worker["pid"] for worker in self.status()["workers"]]
+
+    def empty(self) -> None:
+        """Empty every table on every shard, behind the proxy's back; give AUTO_INCREMENT its start back."""
+        for shard in self.cluster.shards:
+            with shard.primary.connect() as connection, connection.cursor() as cursor:
+                for database, statements in TABLES.items():
+                    for statement in statements:
+                        table = statement.split()[2]
+                        if _SINGLE.get(table, shard.name) != shard.name:
+                            continue
+                        cursor.execute(f"DELETE FROM {database}.{table}")
+                        if table in _SINGLE:
+                            cursor.execute(f"ALTER TABLE {database}.{table} AUTO_INCREMENT = 1")
+        self.cluster.wait_replicated()
+
+
+def create_tables(cluster: LocalCluster) -> None:
+    """The tables of TABLES, where they are not yet; single tables on their shard only."""
+    for shard in cluster.shards:
+        with shard.primary.connect() as connection, connection.cursor() as cursor:
+            for database, statements in TABLES.items():
+                cursor.execute(f"SHOW DATABASES LIKE '{database}'")
+                if cursor.fetchone():
+                    continue
+                cursor.execute(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
+                cursor.execute(f"USE {database}")
+                for statement in statements:
+                    if _SINGLE.get(statement.split()[2], shard.name) == shard.name:
+                        cursor.execute(statement)
+    cluster.wait_replicated()
+
+
+def start_proxy(
+    cluster: LocalCluster,
+    name: str = "proxy",
+    *,
+    proxy: Mapping[str, str | int] | None = None,
+    backend: Mapping[str, str | int] | None = None,
+    users: Mapping[str, Mapping[str, object]] = USERS,
+    listen: Mapping[str, str | int | bool] | None = None,
+) -> ProxyUnderTest:
+    """Create the tables and start a proxy with two workers; returns when it is ready. `process.stop()` ends it.
+
+    proxy, backend, listen: further entries of those tables of shardproxy.toml. Raises LocalError.
+    """
+    create_tables(cluster)
+    config = cluster.config_toml(
+        KEYSPACES,
+        proxy={"workers": 2, "log_format": "text", **(proxy or {})},
+        backend={"pool_size": 16, "health_interval": "100ms", **(backend or {})},
+        users=users,
+        listen=listen,
+        name=f"{name}.toml",
+    )
+
+    def ready() -> bool:
+        try:
+            running.get("/readyz")
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+        return True
+
+    process = cluster.program(
+        name,
+        [sys.executable, "-m", "shardproxy.cli.proxy", "run", "--config", str(config.path)],
+        ready=ready,
+        environment={"PYTHONPATH": str(Path(shardproxy.__file__).parents[1])},
+    )
+    running = ProxyUnderTest(cluster, process, config.mysql_port, config.admin_port)
+    process.start()
+    return running
