@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ssl
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from shardproxy.admin.check.findings import Finding, error, warning
 from shardproxy.config import Config
@@ -14,12 +15,7 @@ from shardproxy.errors import ConfigError
 def file_findings(config: Config) -> Iterator[Finding]:
     """All findings about files and passwords. Reads them; shows none of them."""
     yield from _certificates(config)
-    for name in config.users:
-        try:
-            config.user_secret(name)
-        except ConfigError as problem:
-            # The proxy may run in another environment than this command, but not with a missing password.
-            yield warning(f"users.{name}", str(problem), "provide it in the environment in which the proxy runs")
+    yield from _passwords(config)
     yield from _open_files(config)
 
 
@@ -46,6 +42,17 @@ def _certificates(config: Config) -> Iterator[Finding]:
             'tls = "required" without tls_ca: connections are encrypted, but any server is taken for ours',
             "name the CA of the servers' certificates",
         )
+
+
+def _passwords(config: Config) -> Iterator[Finding]:
+    sources: list[tuple[str, Callable[[], object]]] = [("backend", config.backend_password)]
+    sources += [(f"users.{name}", partial(config.user_secret, name)) for name in config.users]
+    for where, read in sources:
+        try:
+            read()
+        except ConfigError as problem:
+            # The proxy may run in another environment than this command, but not with a missing password.
+            yield warning(where, str(problem), "provide it in the environment in which the proxy runs")
 
 
 def _open_files(config: Config) -> Iterator[Finding]:

@@ -379,6 +379,16 @@ def test_check_of_files_that_the_file_names(tmp_path: Path) -> None:
     assert all(f["what"] and f["fix"] for f in data["findings"])
 
 
+def test_a_missing_backend_password_is_a_warning_about_the_file_and_unusable_for_asking_servers(lonely: str) -> None:
+    path = Path(lonely)
+    path.write_text(path.read_text().replace('password = "x"\n[users', 'password_env = "NOT_SET"\n[users'))
+    told = json.loads(run("check", "--file-only", "-c", lonely, "--json").stdout)["findings"]
+    assert [(f["severity"], f["where"]) for f in told] == [("warning", "backend")]
+    asked = run("check", "-c", lonely)
+    assert asked.exit_code == 2
+    assert "backend.password_env: found the name 'NOT_SET', but no such environment variable" in asked.stderr
+
+
 def test_check_tells_of_servers_that_do_not_answer(lonely: str) -> None:
     result = run("check", "-c", lonely)
     assert result.exit_code == 1
