@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from mypy_extensions import mypyc_attr
 
 from shardproxy.backend.tls import Transport
 from shardproxy.errors import BackendLost, RemoteProtocolError
@@ -25,17 +27,29 @@ if TYPE_CHECKING:
 REPLY_LIMIT = 64 << 20  # an answer that we ourselves collect may not be larger
 
 
-class Sink(Protocol):
-    """Where an answer goes. `connection.scanner` tells the outcome during `response_end`; shape: of the answer."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Sink:
+    """Where an answer goes; by itself, into nothing: the sink of a command that was sent again elsewhere."""
 
-    @property
-    def shape(self) -> int: ...
-    def response_chunk(self, data: bytes, connection: BackendConnection) -> None: ...
-    def response_end(self, data: bytes, connection: BackendConnection) -> None: ...
-    def response_lost(self, error: BackendLost, connection: BackendConnection) -> None: ...
+    def shape(self) -> int:
+        """Shape of the answer, for the scanner."""
+        return QUERY
+
+    def response_chunk(self, data: bytes, connection: BackendConnection) -> None:
+        """Some bytes of the answer; more follow."""
+
+    def response_end(self, data: bytes, connection: BackendConnection) -> None:
+        """The last bytes. `connection.scanner` tells the outcome, now and not later."""
+
+    def response_lost(self, error: BackendLost, connection: BackendConnection) -> None:
+        """The rest will not come."""
+
+    def redo(self) -> bool:
+        """Send the command again on another connection, if that changes nothing. False: it cannot be."""
+        return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply:
     """A whole answer that we collected ourselves. `data` are wire bytes; `error_message` is set when outcome is ERR."""
 
@@ -54,16 +68,17 @@ class Reply:
         return self.outcome == ERR
 
 
-class Collector:
+class Collector(Sink):
     """A sink that keeps the whole answer and resolves a future with it."""
 
-    __slots__ = ("_chunks", "_size", "future", "shape")
-
     def __init__(self, loop: asyncio.AbstractEventLoop, shape: int) -> None:
-        self.shape = shape
+        self._shape = shape
         self.future: asyncio.Future[Reply] = loop.create_future()
         self._chunks: list[bytes] = []
         self._size = 0
+
+    def shape(self) -> int:
+        return self._shape
 
     def response_chunk(self, data: bytes, connection: BackendConnection) -> None:
         self._chunks.append(data)
@@ -100,31 +115,16 @@ def last_packet(data: bytes) -> bytes:
     return data[at + 4 :]
 
 
-class Dropped:
-    """A sink for an answer that nobody wants any more: its command was sent again elsewhere."""
-
-    shape = QUERY
-
-    def response_chunk(self, data: bytes, connection: BackendConnection) -> None:
-        pass
-
-    def response_end(self, data: bytes, connection: BackendConnection) -> None:
-        pass
-
-    def response_lost(self, error: BackendLost, connection: BackendConnection) -> None:
-        pass
-
-
-class BackendConnection(asyncio.Protocol):
-    """A logged-in connection. `profile` is the carried state that it is in.
+class BackendConnection:
+    """A logged-in connection; an asyncio protocol by its methods, not by its base, so that it can be compiled. `profile` is the carried state that it is in.
 
     statements: (schema, text) → server statement; see executor.prepared. `tainted`: the session that used it left
     state behind that a profile does not carry, so it must be reset before anyone else gets it.
     """
 
     __slots__ = (
-        "_out", "closed", "idle_since", "pool", "preparing", "profile", "retiring", "scanner", "server_thread", "shared", "sinks", "statements",
-        "tainted", "transport", "turns",
+        "_out", "closed", "idle_since", "pool", "preparing", "profile", "retiring", "scanner", "server_thread", "shared",
+        "sinks", "statements", "tainted", "transport", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -165,7 +165,7 @@ class BackendConnection(asyncio.Protocol):
                 return
             sink = sinks.popleft()
             if sinks:
-                scanner.start(sinks[0].shape)
+                scanner.start(sinks[0].shape())
             sink.response_end(data if end == size and pos == 0 else data[pos:end], self)
             if end >= size:
                 if self.retiring and not sinks:
@@ -185,12 +185,22 @@ class BackendConnection(asyncio.Protocol):
         while self.sinks:
             self.sinks.popleft().response_lost(error, self)
 
+    def pause_writing(self) -> None:
+        """The server takes a command slowly. It is in memory as a whole already, so there is nothing to hold back."""
+
+    def resume_writing(self) -> None:
+        """See pause_writing."""
+
+    def eof_received(self) -> bool:
+        """The server closes; so do we."""
+        return False
+
     # ── for the executor ──
 
     def send(self, data: bytes, sink: Sink) -> None:
         """Send one whole command (wire bytes); its answer, of the sink's shape, goes to the sink."""
         if not self.sinks:
-            self.scanner.start(sink.shape)
+            self.scanner.start(sink.shape())
         self.sinks.append(sink)
         if not self.shared:
             self.transport.write(data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.pool import Pool
-from shardproxy.backend.tls import TlsTransport, Transport
+from shardproxy.backend.tls import TlsTransport, Transport, hand_over
 from shardproxy.errors import BackendUnavailable, ProtocolError, ShardproxyError, SqlError
 from shardproxy.protocol.mysql.client_auth import ClientAuth
 from shardproxy.protocol.mysql.constants import Cap
@@ -79,7 +79,7 @@ class _Login(asyncio.Protocol):
             if tls != "off" and auth.server_offers_tls:
                 self._send(seq + 1, auth.ssl_request())
                 assert self._settings.context is not None
-                assert isinstance(self._transport, asyncio.Transport)
+                assert not isinstance(self._transport, TlsTransport)
                 secured = TlsTransport(self._transport, self, self._settings.context, False, self._name)
                 secured.start()
                 self._transport = secured
@@ -139,7 +139,7 @@ async def dial(pool: Pool, wanted: Profile, settings: DialSettings) -> BackendCo
         raise BackendUnavailable(f"{where}: the server lacks {Cap(missing)!r}, which the client uses")
     state = settings.charsets.fresh(wanted, ident)
     connection = BackendConnection(pool, transport, auth.greeting.connection_id, state, deprecate_eof)
-    transport.set_protocol(connection)
+    hand_over(transport, connection)
     return connection
 
 

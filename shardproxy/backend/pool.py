@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from shardproxy.backend.connection import BackendConnection, Dropped
+from shardproxy.backend.connection import BackendConnection, Sink
 from shardproxy.errors import BackendError, BackendLost, PoolTimeout
 from shardproxy.protocol.mysql.response import IN_TRANS
 from shardproxy.session.profile import Profile, reachable
@@ -19,14 +19,7 @@ from shardproxy.topology.model import Server
 Dial = Callable[["Pool", Profile], Awaitable[BackendConnection]]
 STUCK = 0.025  # seconds that a shared connection may be silent with commands waiting
 MAX_SHARED_PROFILES = 8
-DROPPED = Dropped()
-
-
-@runtime_checkable
-class Redoable(Protocol):
-    """A sink whose command can be sent again on another connection."""
-
-    def redo(self) -> None: ...
+DROPPED = Sink()
 
 
 class Pool:
@@ -242,9 +235,8 @@ class Pool:
         connection.retiring = True
         waiting = list(connection.sinks)[1:]
         for i, sink in enumerate(waiting, 1):
-            if isinstance(sink, Redoable):
+            if sink.redo():
                 connection.sinks[i] = DROPPED
-                sink.redo()
         self.in_background(self._add_shared(connection.profile))
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:

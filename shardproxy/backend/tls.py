@@ -10,9 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from typing import Any
+from typing import Any, Protocol
 
 _READ = 256 * 1024
+
+
+class Above(Protocol):
+    """What a protocol must have to be told of bytes; asyncio's own base class is not asked for."""
+
+    def data_received(self, data: bytes) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
 
 
 class TlsTransport(asyncio.Protocol):
@@ -24,7 +33,7 @@ class TlsTransport(asyncio.Protocol):
     def __init__(
         self,
         below: asyncio.Transport,
-        above: asyncio.Protocol,
+        above: Above,
         context: ssl.SSLContext,
         server_side: bool,
         server_hostname: str | None = None,
@@ -125,7 +134,7 @@ class TlsTransport(asyncio.Protocol):
         if not self._below.is_closing():
             self._below.resume_reading()
 
-    def set_protocol(self, protocol: asyncio.Protocol) -> None:
+    def set_protocol(self, protocol: Any) -> None:
         self._above = protocol
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -141,3 +150,9 @@ class TlsTransport(asyncio.Protocol):
 
 
 Transport = asyncio.Transport | TlsTransport
+
+
+def hand_over(transport: Transport, protocol: Above) -> None:
+    """Give a transport to another protocol. Event loops call methods and do not ask for asyncio's base class."""
+    set_protocol: Any = transport.set_protocol
+    set_protocol(protocol)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from shardproxy.backend.connection import BackendConnection, Sink
+from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.gateway import Gateway
 from shardproxy.errors import SqlError
 from shardproxy.planner.cache import CachedPlan
@@ -13,7 +13,7 @@ from shardproxy.session.profile import Profile
 from shardproxy.session.session import Session
 
 
-class Client(Sink, Protocol):
+class Client(Protocol):
     """A logged-in client with one command under way.
 
     It is the sink of relayed answers. Exactly one of `finish`, `error`, `ok` ends a command; a relayed answer ends it

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import asyncio
 
-from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.connection import BackendConnection, Sink
 from shardproxy.backend.pool import Pool
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError
 from shardproxy.executor.client import Client
 from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.plan import Plan
-from shardproxy.protocol.mysql.response import QUERY
 
 BUFFER = 256 * 1024  # bytes that a shard may run ahead of its turn
 
 
-class Part:
+class Part(Sink):
     """Sink of one shard's answer: a queue of chunks with a bound."""
 
-    shape = QUERY
-    __slots__ = ("_changed", "chunks", "connection", "ended", "lost", "paused", "size")
 
     def __init__(self, connection: BackendConnection) -> None:
         self.connection = connection

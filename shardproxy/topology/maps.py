@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 from itertools import pairwise
 
 from shardproxy.topology.keys import BUCKETS, KeyValue, bucket_of
@@ -17,8 +17,7 @@ class UnmappedKey(LookupError):
     """No range holds the key."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRange:
+class KeyRange(NamedTuple):
     """Half-open `[start, end)` of integer keys on one shard (an index into `Snapshot.shards`)."""
 
     start: int
@@ -66,6 +65,9 @@ class RangeMap:
     def __hash__(self) -> int:
         return hash(self.ranges)
 
+    def __reduce__(self) -> tuple[type[RangeMap], tuple[tuple[KeyRange, ...]]]:
+        return RangeMap, (self.ranges,)  # compiled classes are not pickled by their slots
+
 
 class BucketMap:
     """`buckets[bucket_of(key)]` is the shard index. Produced by a ring, stored as an array."""
@@ -96,6 +98,9 @@ class BucketMap:
 
     def __hash__(self) -> int:
         return hash(self.buckets)
+
+    def __reduce__(self) -> tuple[type[BucketMap], tuple[tuple[int, ...]]]:
+        return BucketMap, (self.buckets,)
 
 
 ShardMap = RangeMap | BucketMap

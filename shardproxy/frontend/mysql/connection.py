@@ -11,32 +11,29 @@ from collections.abc import Coroutine
 from time import perf_counter
 from typing import Any
 
-from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.connection import BackendConnection, Sink
 from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.tls import Transport
 from shardproxy.errors import BackendLost, ShardproxyError, SqlError
 from shardproxy.executor import diagnostics
-from shardproxy.frontend.mysql.front import Front, Rights, check_schema
+from shardproxy.frontend.mysql.front import Front, Rights, check_rights, check_schema
 from shardproxy.frontend.mysql.pipeline import command, execute, query, redo
 from shardproxy.planner.cache import CachedPlan, Space, SpaceKey
-from shardproxy.planner.plan import PinReason, Plan, Rung, StatementKind
+from shardproxy.planner.plan import PinReason, Plan, Rung
 from shardproxy.planner.statement import plan_statement
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import build_err, build_ok, parse_err
-from shardproxy.protocol.mysql.response import ERR, IN_TRANS, QUERY, ROWS
+from shardproxy.protocol.mysql.response import ERR, IN_TRANS, ROWS
 from shardproxy.session.profile import Profile
 from shardproxy.session.session import Session
 
 READ_AHEAD = 64 * 1024  # bytes of later commands that a client may send while one is under way
 AUTOCOMMIT = 2
-WRITES = frozenset((StatementKind.INSERT, StatementKind.REPLACE, StatementKind.UPDATE, StatementKind.DELETE,
-                    StatementKind.DDL, StatementKind.CALL, StatementKind.DO, StatementKind.LOCK_TABLES))  # fmt: skip
 
 
-class ClientConnection(asyncio.Protocol):
-    """Implements executor.client.Client. wire: the command under way, when it is a read that could be sent again."""
 
-    shape = QUERY
+class ClientConnection(Sink):
+    """Implements executor.client.Client; an asyncio protocol by its methods. wire: the command under way, when it is a read that could be sent again."""
 
     __slots__ = (
         "_reading_paused", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities", "closing", "entry",
@@ -192,6 +189,10 @@ class ClientConnection(asyncio.Protocol):
         if not self.busy and self.buffer is not None:
             self._next()
 
+    def eof_received(self) -> bool:
+        """The client has said all it will say; it gets no more answers, as from a server."""
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
         front = self.front
@@ -267,17 +268,18 @@ class ClientConnection(asyncio.Protocol):
         self.source = None
         if self.relayed:
             self.abort()
-        elif self.wire is not None:
-            self.redo()
-        else:
+        elif not self.redo():
             self.error(error)
 
-    def redo(self) -> None:
+    def redo(self) -> bool:
         """Send the read under way again, on a connection of its own."""
-        wire, self.wire, self.source = self.wire, None, None
-        if wire is not None:
-            self.busy = True
-            redo(self, wire)
+        wire = self.wire
+        if wire is None:
+            return False
+        self.wire = self.source = None
+        self.busy = True
+        redo(self, wire)
+        return True
 
     def _transaction_ended(self, connection: BackendConnection) -> None:
         session = self.session
@@ -452,9 +454,7 @@ class ClientConnection(asyncio.Protocol):
         """Raise what the plan or the user's rights forbid."""
         if plan.rung is Rung.ERROR:
             raise SqlError(plan.error, plan.error_code)
-        if self.rights.read_only and (plan.kind in WRITES or (plan.kind is StatementKind.SELECT and not plan.read)):
-            user = self.session.user
-            raise SqlError(f"user '{user}' may only read (users.{user}.read_only)", 1290, "HY000")
+        check_rights(self.rights, plan, self.session.user)
 
     def adopt(self, profile: Profile) -> None:
         self.session.use_profile(profile)

@@ -15,6 +15,7 @@ from shardproxy.backend.gateway import Gateway
 from shardproxy.counters import Counters
 from shardproxy.errors import SqlError
 from shardproxy.planner.cache import PlanCache
+from shardproxy.planner.plan import Plan, StatementKind
 from shardproxy.protocol.mysql.accounts import Account, FastAuthCache
 from shardproxy.protocol.mysql.constants import Cap
 from shardproxy.protocol.mysql.rsa_exchange import RsaKey
@@ -67,6 +68,28 @@ def check_schema(front: Front, rights: Rights, schema: str | None, user: str, ho
         raise SqlError(f"Unknown database '{schema}'", 1049, "42000")
     if rights.keyspaces is not None and schema not in rights.keyspaces:
         raise SqlError(f"Access denied for user '{user}'@'{host}' to database '{schema}'", 1044, "42000")
+
+
+# What a user who may only read can say beside reads: nothing here changes rows, definitions or locks.
+_HARMLESS = frozenset((
+    StatementKind.BEGIN, StatementKind.COMMIT, StatementKind.ROLLBACK, StatementKind.SAVEPOINT, StatementKind.SET,
+    StatementKind.SET_TRANSACTION, StatementKind.USE, StatementKind.SHOW, StatementKind.SHOW_WARNINGS,
+    StatementKind.DESCRIBE, StatementKind.KILL, StatementKind.EMPTY,
+))  # fmt: skip
+
+
+def check_rights(rights: Rights, plan: Plan, user: str) -> None:
+    """Raise SqlError when the user may not run the statement.
+
+    A statement with a shard hint goes to its server as it is, under the proxy's own account: nobody has looked at what
+    it names, so a user with limits gets none of them past it.
+    """
+    if plan.shard_hint is not None and rights.keyspaces is not None:
+        raise SqlError(f"user '{user}' may not use shard hints: they reach every database", 1044, "42000")
+    if not rights.read_only or (plan.read and (plan.shard_hint is None or plan.kind is StatementKind.SELECT)):
+        return
+    if plan.shard_hint is not None or plan.kind not in _HARMLESS:
+        raise SqlError(f"user '{user}' may only read (users.{user}.read_only)", 1290, "HY000")
 
 
 class Neighbours(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from shardproxy.backend.tls import TlsTransport, Transport
+from shardproxy.backend.tls import TlsTransport, Transport, hand_over
 from shardproxy.errors import ProtocolError, RemoteProtocolError, SqlError
 from shardproxy.frontend.mysql.connection import ClientConnection
 from shardproxy.frontend.mysql.front import Front, Rights, check_schema
@@ -92,7 +92,7 @@ class ClientLogin(asyncio.Protocol):
 
     def _start_tls(self, payload: bytes) -> None:
         SslRequest.parse(payload)
-        if self._front.tls is None or not isinstance(self._transport, asyncio.Transport):
+        if self._front.tls is None or isinstance(self._transport, TlsTransport):
             raise RemoteProtocolError("TLS was not offered")
         early = self._reader.release()
         self._reader.next_seq = (self._seq + 1) & 0xFF
@@ -147,7 +147,7 @@ class ClientLogin(asyncio.Protocol):
         rest = self._reader.release()
         connection = ClientConnection(front, transport, session, rights, response.capabilities, peer_host(transport))
         front.accepted += 1
-        transport.set_protocol(connection)
+        hand_over(transport, connection)
         seq = self._seq + 1
         self._done()
         transport.write(packet(build_ok(0, 0, 2, 0), seq))
@@ -266,7 +266,7 @@ class ChangeUser(asyncio.Protocol):
         charset = request.charset if request.charset is not None else Collation.UTF8MB4_GENERAL_CI.value
         session = new_session(front, old.ident, user, rights, connection.capabilities, charset, schema)
         connection.become(session, rights)
-        connection.transport.set_protocol(connection)
+        hand_over(connection.transport, connection)
         rest = self._reader.release()
         self._send(build_ok(0, 0, 2, 0))
         connection.finish()

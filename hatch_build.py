@@ -1,0 +1,68 @@
+"""Compiles the hot path with mypyc when a wheel is built with SHARDPROXY_COMPILE=1; else the wheel is pure Python.
+
+The same source runs both ways. What is listed here is what every query passes through; it is compiled as one group, so
+that calls between its modules are direct.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+HOT_PATH = (
+    "shardproxy/protocol/mysql/response.py",
+    "shardproxy/topology/keys.py",
+    "shardproxy/topology/maps.py",
+    "shardproxy/planner/cache.py",
+    "shardproxy/backend/connection.py",
+    "shardproxy/backend/pool.py",
+    "shardproxy/backend/gateway.py",
+    "shardproxy/frontend/mysql/connection.py",
+    "shardproxy/frontend/mysql/pipeline.py",
+)
+_SETUP = """
+from setuptools import setup
+from mypyc.build import mypycify
+setup(name="shardproxy-hot-path", ext_modules=mypycify({modules!r}, opt_level="3"))
+"""
+
+
+class CustomBuildHook(BuildHookInterface[Any]):
+    """Called by hatchling for each build."""
+
+    def dependencies(self) -> list[str]:
+        """What the build needs beside hatchling."""
+        return ["mypy>=1.14", "setuptools>=70"] if _wanted() else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Put the compiled modules into the wheel, beside their sources."""
+        if self.target_name != "wheel" or version == "editable" or not _wanted():
+            return
+        root = Path(self.root)
+        build = Path(tempfile.mkdtemp(prefix="shardproxy-compile-"))
+        self._build = build
+        shutil.copytree(root / "shardproxy", build / "shardproxy", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        (build / "setup.py").write_text(_SETUP.format(modules=["--ignore-missing-imports", *HOT_PATH]))
+        subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=build, check=True)  # noqa: S603
+        for made in sorted(build.rglob("*.so")):
+            where = made.relative_to(build)
+            if where.parts[0] != "build":
+                build_data["force_include"][str(made)] = str(where)
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what was only needed for the build."""
+        if hasattr(self, "_build"):
+            shutil.rmtree(self._build, ignore_errors=True)
+
+
+def _wanted() -> bool:
+    return os.environ.get("SHARDPROXY_COMPILE") == "1"
