@@ -17,7 +17,8 @@ from shardproxy.session.profile import Profile, reachable
 from shardproxy.topology.model import Server
 
 Dial = Callable[["Pool", Profile], Awaitable[BackendConnection]]
-STUCK = 0.025  # seconds that a shared connection may be silent with commands waiting
+STUCK = 0.1  # seconds that a shared connection may be silent with commands waiting
+RETRY = 1.0  # seconds before shared connections that could not be made are asked for again
 MAX_SHARED_PROFILES = 8
 DROPPED = Sink()
 
@@ -200,17 +201,25 @@ class Pool:
         return connection
 
     async def _add_shared(self, profile: Profile) -> None:
-        """Make one more shared connection, if the limit leaves room for sessions that need one for themselves."""
-        if len(self.connections) + self.dialing >= self.limit // 2 or len(self.shared) > MAX_SHARED_PROFILES:
-            return
-        try:
-            connection = await self._make(profile)
-            failed = await connection.switch(profile)
-        except BackendError:
-            return
-        if failed is None and not connection.closed:
+        """Make one more shared connection within the limit; what cannot be now is tried again a second later."""
+        made = False
+        if len(self.shared) <= MAX_SHARED_PROFILES and self._has_room():
+            try:
+                connection = await self._make(profile)
+                failed = await connection.switch(profile)
+            except BackendError:
+                pass
+            else:
+                made = failed is None and not connection.closed
+        if made:
             connection.shared = True
             self.shared.setdefault(profile, []).append(connection)
+        elif not self.shared.get(profile):
+            self.loop.call_later(RETRY, self._ask_again, profile)
+
+    def _ask_again(self, profile: Profile) -> None:
+        if self.shared.get(profile) == []:
+            del self.shared[profile]
 
     def _watch(self, before: dict[BackendConnection, int]) -> None:
         """Every STUCK seconds while point reads are under way: a connection that has not said a word since the last
@@ -298,7 +307,7 @@ class Pool:
         if shared is not None and connection in shared:
             shared.remove(connection)
             if not shared:
-                del self.shared[connection.profile]  # the next point read asks for new ones
+                self._ask_again(connection.profile)  # the next point read asks for new ones
         self._wake()
 
     def _wake(self) -> None:
