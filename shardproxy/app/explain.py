@@ -10,11 +10,11 @@ from shardproxy.admin.show.explain import explain_json
 from shardproxy.errors import RouteError, SqlError
 from shardproxy.executor.prepared import bound_value, parameter_numbers
 from shardproxy.planner.context import PlanContext
+from shardproxy.planner.key_values import NoValue, key_value
 from shardproxy.planner.plan import Rung, StatementKind, Value
 from shardproxy.planner.statement import plan_statement
 from shardproxy.router.route import Route, route
 from shardproxy.sql.digest import scan
-from shardproxy.sql.literals import NoValue, key_value
 from shardproxy.topology.keys import KeyType, KeyValue
 
 # Answered by the proxy, or sent to whatever server the session holds.

@@ -116,6 +116,12 @@ def pool_of(config: Config) -> PoolSettings:
     )
 
 
+def greeted_version(version: str) -> str:
+    """A server's version as its greeting has it. MariaDB 10 puts 5.5.5- before its own, and drivers that know it tell
+    by this what the server can do (a driver that reads "10.11" takes it for a MySQL newer than 8)."""
+    return f"5.5.5-{version}" if version.startswith("10.") and "mariadb" in version.lower() else version
+
+
 def client_tls(cert: str, key: str) -> ssl.SSLContext | None:
     """What clients are offered; None without a certificate. Raises OSError, ssl.SSLError for unusable files."""
     if not cert:

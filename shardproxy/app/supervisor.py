@@ -27,7 +27,15 @@ from shardproxy.admin.show.status import WorkerProcess, status_json
 from shardproxy.admin.show.topology import topology_json
 from shardproxy.app.channel import Channel, Message
 from shardproxy.app.explain import explain
-from shardproxy.app.settings import WorkerSettings, accounts_of, client_tls, limits_of, pool_of, rights_of
+from shardproxy.app.settings import (
+    WorkerSettings,
+    accounts_of,
+    client_tls,
+    greeted_version,
+    limits_of,
+    pool_of,
+    rights_of,
+)
 from shardproxy.backend import health
 from shardproxy.backend.catalog import LoadedCatalog, load_catalog
 from shardproxy.backend.control import Credentials, open_control
@@ -192,7 +200,7 @@ class Supervisor:
             snapshot=self.snapshot,
             catalog=loaded.catalog,
             collations={ident: (c.charset, c.name) for ident, c in loaded.collations.items()},
-            server_version=config.proxy.server_version or loaded.server_version,
+            server_version=config.proxy.server_version or greeted_version(loaded.server_version),
             mariadb=self.mariadb,
             sql_mode=self._sql_mode,
             health=dict(self.health),

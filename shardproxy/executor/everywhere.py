@@ -94,7 +94,7 @@ async def _commit(client: Client, taken: list[BackendConnection]) -> None:
                 raise
             failed = ", ".join(c.pool.server.shard for c in order[i:])
             raise BackendError(
-                f"the write is on shards {', '.join(done)} and not on {failed} ({error}): the copies differ; repeat it, "
+                f"the write is on shards {', '.join(done)} and not on {failed} ({error}): the copies differ: repeat it "
                 "or repair with the rows of a shard that has it"
             ) from error
         done.append(connection.pool.server.shard)

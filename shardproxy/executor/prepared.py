@@ -14,6 +14,7 @@ from shardproxy.errors import BackendError, RemoteProtocolError, RouteError, Sql
 from shardproxy.executor import scatter, single
 from shardproxy.executor.client import Client
 from shardproxy.planner.cache import CachedPlan
+from shardproxy.planner.key_values import NULLVALUE, UNROUTABLE, NoValue, key_value
 from shardproxy.planner.plan import Plan, StatementKind, Value
 from shardproxy.protocol.mysql.binary import ExecuteParameters, integer_parameter, parse_execute, rebuild_execute
 from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare, StmtSendLongData
@@ -23,7 +24,6 @@ from shardproxy.protocol.mysql.response import PREPARE
 from shardproxy.router.route import ValueReader
 from shardproxy.session.profile import with_schema
 from shardproxy.session.session import PreparedStatement
-from shardproxy.sql.literals import NULLVALUE, UNROUTABLE, NoValue, key_value
 from shardproxy.topology.keys import KeyType, KeyValue, canonical_text
 
 PER_CONNECTION = 256  # server statements kept open on one connection

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from shardproxy.planner import routes
 from shardproxy.planner.blocks import find_table
+from shardproxy.planner.bounds import KeyBounds, key_bounds
 from shardproxy.planner.calls import closing
 from shardproxy.planner.draft import Draft, is_name, literal_value, refuse
 from shardproxy.planner.gather import gather
@@ -17,7 +18,6 @@ from shardproxy.planner.insert_select import key_of_select, reference_select, se
 from shardproxy.planner.parse import parse
 from shardproxy.planner.plan import Group, KeyIn, Plan, Spread, StatementKind, Value
 from shardproxy.planner.reference_writes import check_target, spread_everywhere
-from shardproxy.sql.bounds import KeyBounds, key_bounds
 from shardproxy.sql.functions import SEQUENCES
 from shardproxy.sql.tokens import Token
 from shardproxy.topology.model import Keyspace, Table, TableKind

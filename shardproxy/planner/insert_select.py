@@ -6,12 +6,12 @@ from sqlglot import exp
 
 from shardproxy.planner import routes
 from shardproxy.planner.blocks import Facts, Source, SourceKind, find_source, is_key
+from shardproxy.planner.bounds import KeyBounds
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.gather import gather
 from shardproxy.planner.groups import groups
 from shardproxy.planner.parse import literal_index, parse
 from shardproxy.planner.plan import Group, Plan, Spread, StatementKind, Value
-from shardproxy.sql.bounds import KeyBounds
 from shardproxy.sql.tokens import Token, TokenKind
 from shardproxy.topology.model import Keyspace
 from shardproxy.topology.schema import TableSchema

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
-from shardproxy.sql.bounds import KeyBounds
+from shardproxy.planner.bounds import KeyBounds
 from shardproxy.topology.model import Keyspace
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shardproxy.errors import RouteError, UnsupportedError
+from shardproxy.planner.key_values import NULLVALUE, UNROUTABLE, NoValue
 from shardproxy.planner.plan import (
     AllOf,
     AnyOf,
@@ -25,7 +26,6 @@ from shardproxy.planner.plan import (
     StatementKind,
     Value,
 )
-from shardproxy.sql.literals import NULLVALUE, UNROUTABLE, NoValue
 from shardproxy.topology.keys import KeyType, KeyValue
 from shardproxy.topology.maps import UnmappedKey
 from shardproxy.topology.model import Keyspace, Snapshot
@@ -58,6 +58,13 @@ def route(plan: Plan, read: ValueReader, snapshot: Snapshot, held: int = -1) -> 
         return Route((held if held in choices else choices[0],), replica)
     if plan.spread is Spread.ALL:
         return Route(_all_of(plan, snapshot), False)
+    for value in plan.nonzero:
+        number = read(value, KeyType.INT)
+        if not isinstance(number, int) or number == 0:
+            raise UnsupportedError(
+                "an AUTO_INCREMENT column of a sharded table needs a value other than 0 and NULL: each shard would put "
+                "its own next number there"
+            )
     shards = _meet(plan, read)
     if not shards:
         choices = _any_of(plan, snapshot)
@@ -108,7 +115,25 @@ def _group_shards(group: Group, plan: Plan, read: ValueReader) -> frozenset[int]
     if group.shard is not None:
         return frozenset((group.shard,))
     strict = plan.kind in (StatementKind.INSERT, StatementKind.REPLACE)
+    if strict:
+        read = _stored_as_given(plan, read)
     return evaluate(group.condition, group.keyspace, read, strict)
+
+
+def _stored_as_given(plan: Plan, read: ValueReader) -> ValueReader:
+    """A reader that refuses keys which a server in a lax sql_mode would store as another value."""
+    bounds = plan.key_bounds
+    if bounds is None:
+        return read
+
+    def bounded(value: Value, key_type: KeyType) -> KeyValue | NoValue:
+        key = read(value, key_type)
+        problem = "" if isinstance(key, NoValue) else bounds.problem(key)
+        if problem:
+            raise RouteError(problem, 1264, "22003")
+        return key
+
+    return bounded
 
 
 def evaluate(condition: Condition, keyspace: Keyspace, read: ValueReader, strict: bool = False) -> frozenset[int]:

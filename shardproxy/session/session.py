@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.plan import PinReason
-from shardproxy.session.profile import Profile
+from shardproxy.session.profile import Profile, with_schema
 from shardproxy.sql.modes import SqlModes
 
 
@@ -76,7 +76,7 @@ class Session:
         self.clear()
 
     def clear(self) -> None:
-        """Back to the state after the handshake (COM_RESET_CONNECTION)."""
+        """Back to the state after the handshake, but for the default database (COM_RESET_CONNECTION)."""
         self.begin: tuple[bytes, ...] | None = None  # BEGIN, SAVEPOINT … answered but not yet sent to a server
         self.next_transaction: tuple[bytes, ...] = ()  # SET TRANSACTION … for the next transaction only
         self.pins: tuple[PinReason, ...] = ()
@@ -86,7 +86,7 @@ class Session:
         self.warnings = 0
         self.conditions: list[tuple[bytes, bytes, bytes]] | None = None  # SHOW WARNINGS, when not on `held`
         self.statements = None
-        self.use_profile(self.initial)
+        self.use_profile(with_schema(self.initial, self.profile.schema))
 
     def use_profile(self, profile: Profile) -> None:
         """Adopt carried state, and what follows from it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import NamedTuple
 from itertools import pairwise
+from typing import NamedTuple
 
 from shardproxy.topology.keys import BUCKETS, KeyValue, bucket_of
 

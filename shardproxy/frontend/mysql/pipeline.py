@@ -18,7 +18,7 @@ from shardproxy.planner.plan import Plan, Spread, StatementKind
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.router.route import Route, ValueReader, route
 from shardproxy.sql.digest import SOFT, SPLIT, scan
-from shardproxy.sql.literals import key_value
+from shardproxy.planner.key_values import key_value
 
 if TYPE_CHECKING:
     from shardproxy.frontend.mysql.connection import ClientConnection
