@@ -37,7 +37,7 @@ def explain(sql: str, values: Sequence[ExplainValue], context: PlanContext) -> d
         if number < 0:
             return key_value(literals[value.index], value.negative, key_type, context.modes)
         if number >= len(values):
-            raise RouteError(f"the statement has more parameters than the {len(values)} values given: add --value")
+            raise RouteError(f"the statement has more parameters than the {len(values)} values given: add --values")
         given = values[number]
         bound = given.encode() if isinstance(given, str) else given
         return bound_value(bound, value.negative, key_type, False, False)

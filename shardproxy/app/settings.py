@@ -1,4 +1,5 @@
-"""What a worker needs to know to start, made by the supervisor from the configuration and the servers."""
+"""What a worker needs to know to start. Nothing here imports the configuration's models: workers have no use for them,
+and they take 15 MiB."""
 
 from __future__ import annotations
 
@@ -6,11 +7,8 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from shardproxy.config import Config
-from shardproxy.config.passwords import HashKind, PasswordHash
 from shardproxy.frontend.mysql.front import Limits, Rights
 from shardproxy.protocol.mysql.accounts import Account
-from shardproxy.protocol.mysql.passwords import NativeHash
 from shardproxy.router.balance import ServerHealth
 from shardproxy.topology.model import Snapshot
 from shardproxy.topology.schema import Catalog
@@ -63,63 +61,6 @@ class WorkerSettings:
     drain_timeout: float
     log_level: str
     log_format: str
-
-
-def accounts_of(config: Config) -> dict[str, Account]:
-    """Accounts by user name. Raises ConfigError when a password's variable or file is missing."""
-    accounts = {}
-    for name in config.users:
-        secret = config.user_secret(name)
-        if isinstance(secret, PasswordHash):
-            if secret.kind is HashKind.NATIVE:
-                accounts[name] = Account(name, native=NativeHash(secret.value))
-            else:
-                accounts[name] = Account.from_hash(name, secret.value.decode("latin-1"))
-        else:
-            accounts[name] = Account(name, plaintext=secret.encode())
-    return accounts
-
-
-def rights_of(config: Config) -> dict[str, Rights]:
-    """Rights by user name."""
-    return {
-        name: Rights(
-            keyspaces=frozenset(user.keyspaces) or None,
-            default_keyspace=user.default_keyspace,
-            reads_primary=user.reads == "primary",
-            read_only=user.read_only,
-            max_connections=user.max_connections,
-        )
-        for name, user in config.users.items()
-    }
-
-
-def limits_of(config: Config) -> Limits:
-    return Limits(config.proxy.max_packet, config.proxy.max_clients, LOGIN_SECONDS, config.proxy.idle_timeout)
-
-
-def pool_of(config: Config) -> PoolSettings:
-    """Raises ConfigError when the backend password's variable or file is missing."""
-    b = config.backend
-    return PoolSettings(
-        user=b.user,
-        password=config.backend_password().encode(),
-        size=b.pool_size,
-        wait=b.pool_wait,
-        connect_timeout=b.connect_timeout,
-        max_idle=b.max_idle,
-        max_lag=b.max_lag,
-        shared_connections=b.shared_connections,
-        shared_depth=b.shared_depth,
-        tls=b.tls,
-        tls_ca=str(config.resolve(b.tls_ca)) if b.tls_ca else "",
-    )
-
-
-def greeted_version(version: str) -> str:
-    """A server's version as its greeting has it. MariaDB 10 puts 5.5.5- before its own, and drivers that know it tell
-    by this what the server can do (a driver that reads "10.11" takes it for a MySQL newer than 8)."""
-    return f"5.5.5-{version}" if version.startswith("10.") and "mariadb" in version.lower() else version
 
 
 def client_tls(cert: str, key: str) -> ssl.SSLContext | None:

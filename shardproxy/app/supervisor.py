@@ -27,15 +27,8 @@ from shardproxy.admin.show.status import WorkerProcess, status_json
 from shardproxy.admin.show.topology import topology_json
 from shardproxy.app.channel import Channel, Message
 from shardproxy.app.explain import explain
-from shardproxy.app.settings import (
-    WorkerSettings,
-    accounts_of,
-    client_tls,
-    greeted_version,
-    limits_of,
-    pool_of,
-    rights_of,
-)
+from shardproxy.app.from_config import accounts_of, greeted_version, limits_of, pool_of, rights_of
+from shardproxy.app.settings import WorkerSettings, client_tls
 from shardproxy.backend import health
 from shardproxy.backend.catalog import LoadedCatalog, load_catalog
 from shardproxy.backend.control import Credentials, open_control
@@ -315,6 +308,7 @@ class Supervisor:
 
     async def status(self) -> dict[str, Any]:
         await self._fresh_reports()
+        self._count_servers()
         now = monotonic()
         processes = [
             WorkerProcess(w.slot, w.process.pid, now - w.started, resident_bytes(w.process.pid))

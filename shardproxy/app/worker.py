@@ -11,7 +11,9 @@ import signal
 import socket
 import sys
 from dataclasses import replace
+from functools import cached_property
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -26,14 +28,35 @@ from shardproxy.frontend.mysql.login import ChangeUser, ClientLogin
 from shardproxy.planner.cache import PlanCache
 from shardproxy.planner.context import PlanContext
 from shardproxy.protocol.mysql.accounts import Account, decoy_account
-from shardproxy.protocol.mysql.rsa_exchange import RsaKey
 from shardproxy.session.profile import Charsets
 from shardproxy.sql.modes import SqlModes
 from shardproxy.topology.model import Server, Snapshot
 from shardproxy.topology.schema import Catalog
 
+if TYPE_CHECKING:
+    from shardproxy.protocol.mysql.rsa_exchange import RsaKey
+
 log = logs.Log("worker")
 BACKLOG = 4096
+
+
+class LateRsaKey:
+    """The proxy's RSA key, loaded with its library (9 MiB) when the first password comes encrypted by it."""
+
+    def __init__(self, pem: bytes) -> None:
+        self._pem = pem
+
+    @cached_property
+    def _key(self) -> RsaKey:
+        from shardproxy.protocol.mysql.rsa_exchange import RsaKey
+
+        return RsaKey(self._pem)
+
+    def public_pem(self) -> bytes:
+        return self._key.public_pem()
+
+    def decrypt_password(self, ciphertext: bytes, nonce: bytes) -> bytes | None:
+        return self._key.decrypt_password(ciphertext, nonce)
 
 
 class Worker:
@@ -82,7 +105,7 @@ class Worker:
             return s.accounts.get(user) or decoy_account(user, known, s.decoy_key)
 
         return Front(
-            s.index, gateway, plans, charsets, account, s.rights.__getitem__, s.limits, RsaKey(s.rsa_pem),
+            s.index, gateway, plans, charsets, account, s.rights.__getitem__, s.limits, LateRsaKey(s.rsa_pem),
             s.server_version, modes, self, ChangeUser, client_tls(s.tls_cert, s.tls_key), s.require_tls,
         )  # fmt: skip
 

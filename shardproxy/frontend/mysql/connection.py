@@ -33,7 +33,10 @@ AUTOCOMMIT = 2
 
 
 class ClientConnection(Sink):
-    """Implements executor.client.Client; an asyncio protocol by its methods. wire: the command under way, when it is a read that could be sent again."""
+    """Implements executor.client.Client; an asyncio protocol by its methods.
+
+    wire: the command under way, when it is a read that could be sent again.
+    """
 
     __slots__ = (
         "_reading_paused", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities", "closing", "entry",

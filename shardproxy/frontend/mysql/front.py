@@ -18,7 +18,7 @@ from shardproxy.planner.cache import PlanCache
 from shardproxy.planner.plan import Plan, StatementKind
 from shardproxy.protocol.mysql.accounts import Account, FastAuthCache
 from shardproxy.protocol.mysql.constants import Cap
-from shardproxy.protocol.mysql.rsa_exchange import RsaKey
+from shardproxy.protocol.mysql.server_auth import PasswordKey
 from shardproxy.session.profile import Charsets, Profile
 from shardproxy.sql.modes import SqlModes
 
@@ -114,7 +114,7 @@ class Front:
         accounts: Callable[[str], Account],
         rights: Callable[[str], Rights],
         limits: Limits,
-        rsa: RsaKey,
+        rsa: PasswordKey,
         server_version: str,
         default_modes: SqlModes,
         neighbours: Neighbours,

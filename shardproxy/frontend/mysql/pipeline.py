@@ -14,11 +14,11 @@ from shardproxy.errors import SqlError
 from shardproxy.executor import everywhere, local_answers, prepared, scatter, session_commands, single
 from shardproxy.frontend.mysql import commands
 from shardproxy.planner.cache import CachedPlan
+from shardproxy.planner.key_values import key_value
 from shardproxy.planner.plan import Plan, Spread, StatementKind
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.router.route import Route, ValueReader, route
 from shardproxy.sql.digest import SOFT, SPLIT, scan
-from shardproxy.planner.key_values import key_value
 
 if TYPE_CHECKING:
     from shardproxy.frontend.mysql.connection import ClientConnection

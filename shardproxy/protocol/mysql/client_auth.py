@@ -20,7 +20,6 @@ from shardproxy.protocol.mysql.constants import NATIVE_PLUGIN, SHA2_PLUGIN, Cap,
 from shardproxy.protocol.mysql.handshake import AuthMoreData, AuthSwitch, Greeting, HandshakeResponse, SslRequest
 from shardproxy.protocol.mysql.packets import EOF_HEADER, ERR_HEADER, OK_HEADER, Ok, parse_err, parse_ok
 from shardproxy.protocol.mysql.passwords import native_token, sha2_token
-from shardproxy.protocol.mysql.rsa_exchange import encrypt_password
 
 FAST_OK = 0x03
 FULL_NEEDED = 0x04
@@ -158,6 +157,9 @@ class ClientAuth:
             self._state = _State.RESPONSE
             return []
         if self._state is _State.PUBLIC_KEY:
+            # Imported here because its library takes 9 MiB of a process, and most processes never come here.
+            from shardproxy.protocol.mysql.rsa_exchange import encrypt_password
+
             key = AuthMoreData.parse(payload).data
             self._state = _State.PASSWORD_SENT
             return [encrypt_password(self._password, self._nonce, key)]

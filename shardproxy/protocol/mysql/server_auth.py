@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from hashlib import sha256
+from typing import Protocol
 
 from shardproxy.errors import AccessError, LocalProtocolError
 from shardproxy.protocol.mysql.accounts import Account, FastAuthCache
@@ -27,7 +28,6 @@ from shardproxy.protocol.mysql.constants import NATIVE_PLUGIN, NONCE_LENGTH, SHA
 from shardproxy.protocol.mysql.handshake import AuthMoreData, AuthSwitch, HandshakeResponse
 from shardproxy.protocol.mysql.packets import build_err
 from shardproxy.protocol.mysql.passwords import MAX_PASSWORD, verify_native, verify_sha2_fast
-from shardproxy.protocol.mysql.rsa_exchange import RsaKey
 
 MAX_AUTH_PAYLOAD = 64 * 1024  # bytes of any payload of a client before it is accepted
 FAST_OK = b"\x03"
@@ -60,6 +60,13 @@ class Rejected:
 
 
 Action = Send | Accepted | Rejected
+
+
+class PasswordKey(Protocol):
+    """What is asked of the RSA key pair (`rsa_exchange.RsaKey`), which need not exist before it is asked."""
+
+    def public_pem(self) -> bytes: ...
+    def decrypt_password(self, ciphertext: bytes, nonce: bytes) -> bytes | None: ...
 
 
 class _State(Enum):
@@ -96,7 +103,7 @@ class ServerAuth:
         self,
         lookup: Callable[[str], Account],
         nonce: bytes,
-        rsa: RsaKey,
+        rsa: PasswordKey,
         cache: FastAuthCache,
         host: str,
         secure: bool = False,
