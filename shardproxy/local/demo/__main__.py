@@ -177,8 +177,10 @@ def _all_ready(admin_port: int) -> bool:
 
 def _shardctl(command: str, config: ConfigFile) -> str:
     """The shell's words for a shardctl command about this proxy."""
-    installed = Path(sys.executable).with_name("shardctl")
-    program = str(installed) if installed.exists() else "shardctl"
+    installed, here = Path(sys.executable).with_name("shardctl"), Path.cwd()
+    program = str(installed.relative_to(here) if installed.is_relative_to(here) else installed)
+    if not installed.exists():
+        program = "shardctl"
     return f"{shlex.quote(program)} {command} --config {shlex.quote(str(config.path))}"
 
 
