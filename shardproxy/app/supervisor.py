@@ -265,8 +265,8 @@ class Supervisor:
             case ("report", report):
                 self.totals.accept(worker.slot, pid, WorkerReport.from_json(report))
                 self._reported.set()
-            case ("schema_changed",):
-                self._spawn(self._reload())
+            case ("schema_changed", request):
+                self._spawn(self._reload(worker, request))
             case ("find_and_kill", request, ident, query_only, user):
                 self._pass_kill(worker, request, ident, query_only, user)
             case ("killed", request, done):
@@ -284,15 +284,17 @@ class Supervisor:
         self._kills[target.index, key] = asker
         target.channel.send("kill", key, ident, query_only, user)
 
-    async def _reload(self) -> None:
+    async def _reload(self, asker: WorkerHandle, request: int) -> None:
         """A schema change ran through the proxy: read the catalog anew and void all plans."""
         try:
             await self._load()
         except (BackendError, SqlError) as error:
             log.error("catalog_not_read", error=error, reason=str(error))
-            return
-        assert self._loaded is not None
-        self._tell_all("catalog", self._loaded.catalog)
+        else:
+            assert self._loaded is not None
+            self._tell_all("catalog", self._loaded.catalog)
+        if asker.channel is not None:
+            asker.channel.send("schema_seen", request)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

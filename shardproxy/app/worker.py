@@ -68,7 +68,8 @@ class Worker:
         self._listener = listener
         self._server: asyncio.Server | None = None
         self._kills: dict[int, asyncio.Future[bool]] = {}
-        self._next_kill = 0
+        self._reloads: dict[int, asyncio.Future[None]] = {}
+        self._requests = 0
         self._counted: dict[tuple[str, str, int], int] = {}
         self._misses = 0
         self.done = asyncio.Event()
@@ -150,6 +151,10 @@ class Worker:
                 waiting = self._kills.pop(request, None)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(done)
+            case ("schema_seen", request):
+                reload = self._reloads.pop(request, None)
+                if reload is not None and not reload.done():
+                    reload.set_result(None)
             case ("report",):
                 self.report()
             case ("drain",):
@@ -160,14 +165,18 @@ class Worker:
         plans.renew(replace(plans.context, snapshot=snapshot, catalog=catalog), len(self._slots))
 
     async def kill(self, ident: int, query_only: bool, user: str) -> bool:
-        self._next_kill += 1
+        self._requests += 1
         waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._kills[self._next_kill] = waiting
-        self._channel.send("find_and_kill", self._next_kill, ident, query_only, user)
+        self._kills[self._requests] = waiting
+        self._channel.send("find_and_kill", self._requests, ident, query_only, user)
         return await waiting
 
-    def schema_changed(self) -> None:
-        self._channel.send("schema_changed")
+    async def schema_changed(self) -> None:
+        self._requests += 1
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reloads[self._requests] = waiting
+        self._channel.send("schema_changed", self._requests)
+        await waiting
 
     # ── the end ──
 

@@ -123,8 +123,8 @@ class BackendConnection:
     """
 
     __slots__ = (
-        "_out", "closed", "idle_since", "pool", "preparing", "profile", "retiring", "scanner", "server_thread", "shared",
-        "sinks", "statements", "tainted", "transport", "turns",
+        "_out", "closed", "holder", "idle_since", "pool", "preparing", "profile", "retiring", "scanner",
+        "server_thread", "shared", "sinks", "statements", "tainted", "transport", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -141,6 +141,7 @@ class BackendConnection:
         self._out: list[bytes] = []  # commands for a shared connection, to be written at the end of this turn
         self.closed = False
         self.tainted = False
+        self.holder: Sink | None = None  # the session whose transaction or pins it keeps, told also when it is idle
         self.retiring = False  # to be closed once its queue is empty
         self.shared = False
         self.turns = 0  # reads from the server: a shared connection that takes none for a while is stuck
@@ -182,6 +183,9 @@ class BackendConnection:
             f"lost the connection to {self.pool.server.name} ({self.pool.server.host}:{self.pool.server.port})"
             + (f": {exc}" if exc else "")
         )
+        holder, self.holder = self.holder, None
+        if holder is not None and holder not in self.sinks:
+            holder.response_lost(error, self)
         while self.sinks:
             self.sinks.popleft().response_lost(error, self)
 

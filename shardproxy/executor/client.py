@@ -86,8 +86,8 @@ class Client(Protocol):
     async def kill(self, ident: int, query_only: bool) -> bool:
         """End another client's statement or connection. False: there is none with this id that is the user's."""
 
-    def schema_changed(self) -> None:
-        """A DDL statement ran."""
+    async def schema_changed(self) -> None:
+        """A DDL statement ran: returns when plans made from now on see it."""
 
     def relay_from(self, connection: BackendConnection, wire: bytes, shard: int) -> None:
         """Send wire bytes to a server and stream its answer to the client."""

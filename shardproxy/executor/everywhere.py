@@ -8,7 +8,9 @@ says which shards have the write, and `shardctl check --data` finds it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import BackendError, BackendLost, SessionError, SqlError
@@ -41,7 +43,7 @@ async def write(client: Client, plan: Plan, shards: tuple[int, ...], run: Run) -
         for connection in taken:
             connection.pool.release(connection)
         raise
-    await _commit(client, taken)
+    await _to_the_end(_commit(taken))
     first = replies[0]
     client.ok(first.affected, first.insert_id, first.warnings)
 
@@ -78,7 +80,18 @@ async def _clock(connection: BackendConnection) -> bytes:
     return value
 
 
-async def _commit(client: Client, taken: list[BackendConnection]) -> None:
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do it whole even when the client goes away in the middle: half of it is worse than all or nothing."""
+    task = asyncio.get_running_loop().create_task(work)
+    _unfinished.add(task)
+    task.add_done_callback(_unfinished.discard)
+    await asyncio.shield(task)
+
+
+_unfinished: set[asyncio.Task[None]] = set()
+
+
+async def _commit(taken: list[BackendConnection]) -> None:
     """Commit on all, the first shard last."""
     done: list[str] = []
     order = [*taken[1:], taken[0]]
@@ -109,6 +122,10 @@ async def _ok(connection: BackendConnection, text: bytes) -> None:
 
 async def ddl(client: Client, plan: Plan, shards: tuple[int, ...], sql: bytes) -> None:
     """A schema change on every shard in order; stops at the first error and says which shards have it."""
+    await _to_the_end(_change(client, shards, sql))
+
+
+async def _change(client: Client, shards: tuple[int, ...], sql: bytes) -> None:
     session = client.session
     await commit_held(client)
     if client.held is not None:
@@ -126,7 +143,7 @@ async def ddl(client: Client, plan: Plan, shards: tuple[int, ...], sql: bytes) -
                 raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
         except SqlError as error:
             if done:
-                client.schema_changed()
+                await client.schema_changed()
                 missing = ", ".join(client.gateway.snapshot.shards[s].name for s in shards[len(done) :])
                 raise BackendError(
                     f"{error} — on shard {pools.name}; shards {', '.join(done)} have the change, {missing} do not: "
@@ -137,6 +154,6 @@ async def ddl(client: Client, plan: Plan, shards: tuple[int, ...], sql: bytes) -
             raise
         warnings = max(warnings, reply.warnings)
         done.append(pools.name)
-    client.schema_changed()
+    await client.schema_changed()
     client.ok(warnings=warnings)
 

@@ -265,7 +265,15 @@ class ClientConnection(Sink):
 
     def response_lost(self, error: BackendLost, connection: BackendConnection) -> None:
         if connection is self.held:
+            # The transaction, or what the session had pinned, is gone. A client that went on would not know: its next
+            # statements would run outside the transaction. So the session ends, as it does when a server dies.
             self.forget_held()
+            if self.source is connection and not self.relayed:
+                self.count_error(error.code)
+                self.transport.write(packet(build_err(error.code, error.sqlstate, str(error)), self.seq))
+            self.source = None
+            self.close()
+            return
         if self.source is not connection:
             return
         self.source = None
@@ -286,7 +294,7 @@ class ClientConnection(Sink):
 
     def _transaction_ended(self, connection: BackendConnection) -> None:
         session = self.session
-        self.held = None
+        self.held = connection.holder = None
         session.shard = -1
         session.refresh()
         if session.warnings:
@@ -336,6 +344,7 @@ class ClientConnection(Sink):
     def hold(self, connection: BackendConnection, shard: int, pins: tuple[PinReason, ...] = ()) -> None:
         session = self.session
         self.held = connection
+        connection.holder = self
         session.shard = shard
         if pins:
             connection.tainted = True
@@ -352,6 +361,8 @@ class ClientConnection(Sink):
             connection.pool.release(connection)
 
     def forget_held(self) -> None:
+        if self.held is not None:
+            self.held.holder = None
         self.held = None
         session = self.session
         session.shard = -1
@@ -473,8 +484,8 @@ class ClientConnection(Sink):
     async def kill(self, ident: int, query_only: bool) -> bool:
         return await self.front.kill(ident, query_only, self.session.user)
 
-    def schema_changed(self) -> None:
-        self.front.neighbours.schema_changed()
+    async def schema_changed(self) -> None:
+        await self.front.neighbours.schema_changed()
 
     # ── the end ──
 

@@ -98,8 +98,8 @@ class Neighbours(Protocol):
     async def kill(self, ident: int, query_only: bool, user: str) -> bool:
         """KILL of a connection that is another worker's. False: there is no such connection."""
 
-    def schema_changed(self) -> None:
-        """A DDL statement ran: every worker must read the catalog anew."""
+    async def schema_changed(self) -> None:
+        """A DDL statement ran: every worker must have the new catalog. Returns when it is on its way to all."""
 
 
 class Front:
