@@ -48,8 +48,8 @@ FAMILIES: Mapping[str, Family] = _families(
     Family(
         "shardproxy_queries_total",
         Kind.COUNTER,
-        "Statements, by kind (SELECT, INSERT, ...), opcode of their plan, shard and role of the server; shard is "
-        "'many' for more than one and 'none' when no server was asked.",
+        "Statements sent to servers, by kind (SELECT, INSERT, ...), opcode of their plan, shard and role of the "
+        "server; a statement over several shards counts once for each.",
         ("kind", "opcode", "shard", "role"),
     ),
     Family(
@@ -59,12 +59,6 @@ FAMILIES: Mapping[str, Family] = _families(
         ("opcode",),
     ),
     Family("shardproxy_errors_total", Kind.COUNTER, "Error packets sent to clients, by MySQL number.", ("code",)),
-    Family(
-        "shardproxy_bytes_total",
-        Kind.COUNTER,
-        "Bytes by direction: client_in, client_out, server_in, server_out.",
-        ("direction",),
-    ),
     Family("shardproxy_clients", Kind.GAUGE, "Client connections open now.", ("worker",)),
     Family("shardproxy_connections_total", Kind.COUNTER, "Client connections accepted.", ()),
     Family("shardproxy_transactions_open", Kind.GAUGE, "Transactions open now.", ()),

@@ -11,6 +11,7 @@ import resource
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from time import monotonic
@@ -55,7 +56,7 @@ class WorkerHandle:
     def __init__(self, index: int, listener: socket.socket) -> None:
         self.index = index
         self.listener = listener
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.channel: Channel | None = None
         self.ready = False
         self.started = 0.0
@@ -85,6 +86,7 @@ class Supervisor:
         self._rsa = RsaKey()
         self._decoy_key = secrets.token_bytes(32)
         self._stopping = asyncio.Event()
+        self._status = 0
         self._reported: asyncio.Event = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._kills: dict[tuple[int, int], WorkerHandle] = {}
@@ -121,7 +123,7 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await runner.cleanup()
         log.info("stopped")
-        return 0
+        return self._status
 
     async def _start_workers(self) -> None:
         """Read the catalog, however long the servers take to answer; then start every worker."""
@@ -157,7 +159,7 @@ class Supervisor:
             worker.started = monotonic()
             await self._start(worker)
             assert worker.process is not None
-            status = await worker.process.wait()
+            status = await ended(worker.process)
             worker.ready = False
             self.totals.retire(worker.slot)
             if worker.channel is not None:
@@ -172,8 +174,10 @@ class Supervisor:
     async def _start(self, worker: WorkerHandle) -> None:
         ours, theirs = socket.socketpair()
         fds = (theirs.fileno(), worker.listener.fileno())
-        worker.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "shardproxy.app.worker", *map(str, fds), pass_fds=fds, start_new_session=True
+        # Popen, and not the event loop's own: it passes these two descriptors on and no others. A worker that held the
+        # other workers' listening sockets would keep them open, and clients waiting on them, while the proxy drains.
+        worker.process = subprocess.Popen(  # noqa: S603, ASYNC220 — our own module; it returns at once
+            [sys.executable, "-m", "shardproxy.app.worker", *map(str, fds)], pass_fds=fds, start_new_session=True
         )
         theirs.close()
         pid = worker.process.pid
@@ -221,14 +225,14 @@ class Supervisor:
             worker.listener.close()
             if worker.channel is not None:
                 worker.channel.send("drain")
-        living = [w.process for w in self.workers if w.process is not None and w.process.returncode is None]
+        living = [w.process for w in self.workers if w.process is not None and w.process.poll() is None]
         if not living:
             return
-        waits = [asyncio.ensure_future(process.wait()) for process in living]
+        waits = [asyncio.ensure_future(ended(process)) for process in living]
         _, late = await asyncio.wait(waits, timeout=self.config.proxy.drain_timeout + 5)
         if late:
             for process in living:
-                if process.returncode is None:
+                if process.poll() is None:
                     log.error("worker_killed", pid=process.pid)
                     with contextlib.suppress(ProcessLookupError):
                         process.kill()
@@ -304,7 +308,10 @@ class Supervisor:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
+            # Without this task the proxy would look alive and not be: end, and let whoever watches over it start anew.
             log.error("task_failed", error=task.exception())
+            self._status = 1
+            self._stopping.set()
 
     # ── AdminControl ──
 
@@ -315,7 +322,7 @@ class Supervisor:
         processes = [
             WorkerProcess(w.slot, w.process.pid, now - w.started, resident_bytes(w.process.pid))
             for w in self.workers
-            if w.process is not None and w.process.returncode is None
+            if w.process is not None and w.process.poll() is None
         ]
         limit = self.config.backend.pool_size
         return status_json(shardproxy.__version__, self.snapshot, processes, self.health, self.totals, limit)
@@ -369,6 +376,27 @@ class Supervisor:
         self.totals.accept(SLOT, os.getpid(), WorkerReport.from_json(counters.snapshot()))
 
 
+async def ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process to end; its status."""
+    if process.poll() is not None:
+        return process.returncode
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+    descriptor = os.pidfd_open(process.pid)
+
+    def readable() -> None:
+        if not over.done():
+            over.set_result(None)
+
+    loop.add_reader(descriptor, readable)
+    try:
+        await over
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    return process.wait()
+
+
 def listen(config: Config) -> list[socket.socket]:
     """One listening socket a worker, all on the same port (SO_REUSEPORT): the kernel spreads clients over them."""
     mysql = config.listen.mysql
@@ -387,7 +415,6 @@ def listen(config: Config) -> list[socket.socket]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(address)
             sock.listen(4096)
-            sock.set_inheritable(True)
     except OSError as error:
         for sock in sockets:
             sock.close()

@@ -116,10 +116,10 @@ def last_packet(data: bytes) -> bytes:
 
 
 class BackendConnection:
-    """A logged-in connection; an asyncio protocol by its methods, not by its base, so that it can be compiled. `profile` is the carried state that it is in.
+    """A logged-in connection; an asyncio protocol by its methods, not by its base, so that it can be compiled.
 
-    statements: (schema, text) → server statement; see executor.prepared. `tainted`: the session that used it left
-    state behind that a profile does not carry, so it must be reset before anyone else gets it.
+    profile: the carried state that it is in. statements: (schema, text) → server statement, see executor.prepared.
+    tainted: the session that used it left state behind that a profile does not carry, so nobody else may get it.
     """
 
     __slots__ = (

@@ -14,14 +14,17 @@ from shardproxy.topology.model import Role, Server
 Heard = Callable[[Server, ServerHealth], None]
 
 
-async def watch(server: Server, credentials: Credentials, interval: float, timeout: float, heard: Heard) -> None:
-    """Look at one server every `interval` seconds until cancelled; each look ends in `heard(server, health)`."""
+async def watch(server: Server, credentials: Credentials, interval: float, patience: float, heard: Heard) -> None:
+    """Look at one server every `interval` seconds until cancelled; each look ends in `heard(server, health)`.
+
+    patience: seconds to wait for an answer.
+    """
     connection: ControlConnection | None = None
     try:
         while True:
             try:
                 if connection is None:
-                    connection = await open_control(server, credentials, timeout)
+                    connection = await open_control(server, credentials, patience)
                 health = await look(server, connection)
             except (BackendError, SqlError) as error:
                 if connection is not None:

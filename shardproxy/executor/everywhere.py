@@ -53,6 +53,7 @@ async def _execute(client: Client, plan: Plan, taken: list[BackendConnection], r
     replies: list[Reply] = []
     stamp = await _clock(taken[0]) if plan.fixed_time else b""
     for connection in taken:
+        count(client, connection)
         if plan.fixed_time:
             await _ok(connection, b"SET timestamp=" + stamp)
         await _ok(connection, b"BEGIN")
@@ -78,6 +79,12 @@ async def _clock(connection: BackendConnection) -> bytes:
     value = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows[0][0]
     assert value is not None
     return value
+
+
+def count(client: Client, connection: BackendConnection) -> None:
+    """One more statement of the client's plan on this server."""
+    if client.entry is not None:
+        client.entry.series[connection.pool.slot] += 1
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
@@ -137,6 +144,7 @@ async def _change(client: Client, shards: tuple[int, ...], sql: bytes) -> None:
         pools = client.gateway.shards[shard]
         try:
             connection = await pools.primary.checkout(profile)
+            count(client, connection)
             reply = await connection.query(sql)
             connection.pool.checkin(connection)
             if reply.failed:

@@ -12,6 +12,11 @@ _UNSIGNED, _NOT_NULL, _BINARY = 32, 1, 128
 _TEXT = (Local.USER, Local.CURRENT_USER)
 
 
+def server_knows(plan: Plan) -> bool:
+    """Whether the connection that a pinned session keeps can answer as well, and better: its own last statement's."""
+    return all(what not in (Local.CONNECTION_ID, *_TEXT) for _, what in plan.local)
+
+
 def answer(client: Client, plan: Plan) -> None:
     """Write the one row and finish."""
     session = client.session

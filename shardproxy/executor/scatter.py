@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 
 from shardproxy.backend.connection import BackendConnection, Sink
-from shardproxy.backend.pool import Pool
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError
+from shardproxy.executor import single
 from shardproxy.executor.client import Client
 from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.plan import Plan
@@ -123,9 +123,7 @@ async def gather(client: Client, plan: Plan, shards: tuple[int, ...], replica: b
     taken: list[BackendConnection] = []
     try:
         for shard in shards:
-            pools = client.gateway.shards[shard]
-            pool: Pool = pools.reader() if replica and not session.reads_primary else pools.primary
-            taken.append(await pool.checkout(session.profile))
+            taken.append(await single.checkout(client, shard, replica))  # noqa: PERF401 — what was taken is given back
     except BaseException:
         for connection in taken:
             connection.pool.checkin(connection)

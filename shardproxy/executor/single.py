@@ -7,7 +7,7 @@ from typing import Any
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.pool import Pool
-from shardproxy.errors import BackendError, SessionError, SqlError
+from shardproxy.errors import BackendError, BackendUnavailable, SessionError, SqlError
 from shardproxy.executor.client import Client
 from shardproxy.planner.plan import Plan
 
@@ -86,8 +86,10 @@ async def take(client: Client, plan: Plan, shard: int, replica: bool) -> Backend
     alone = session.simple and not plan.pins
     connection = client.held
     if connection is None:
-        pool = choose_pool(client, shard, replica and alone)
-        connection = await (pool.checkout_new(session.profile) if plan.pins else pool.checkout(session.profile))
+        if plan.pins:
+            connection = await client.gateway.shards[shard].primary.checkout_new(session.profile)
+        else:
+            connection = await checkout(client, shard, replica and alone)
     try:
         if not alone:
             if client.held is None:
@@ -102,9 +104,23 @@ async def take(client: Client, plan: Plan, shard: int, replica: bool) -> Backend
     return connection
 
 
+async def checkout(client: Client, shard: int, replica: bool) -> BackendConnection:
+    """A connection to the shard; the primary serves a read when the replica whose turn it is cannot be reached."""
+    pool = choose_pool(client, shard, replica)
+    primary = client.gateway.shards[shard].primary
+    try:
+        return await pool.checkout(client.session.profile)
+    except BackendUnavailable:
+        if pool is primary:
+            raise
+    return await primary.checkout(client.session.profile)
+
+
 async def _open_transaction(client: Client, connection: BackendConnection) -> None:
     """Send what the session owes: SET TRANSACTION, BEGIN, savepoints, in the order in which the client said them."""
     session = client.session
+    if session.next_transaction:
+        connection.tainted = True  # a transaction that never began would leave it to the next user
     for text in (*session.next_transaction, *(session.begin or ())):
         await expect_ok(connection, text)
     session.begin = None

@@ -17,7 +17,7 @@ from shardproxy.planner.plan import Plan
 from shardproxy.protocol.mysql.constants import FieldType
 from shardproxy.protocol.mysql.resultset import parse_resultset
 from shardproxy.session.profile import CHARSET_VARIABLES, Profile, with_variables
-from shardproxy.sql.session_text import assigned_variables
+from shardproxy.sql.session_text import CARRIED, assigned_variables
 
 Work = Coroutine[Any, Any, None] | None
 REMEMBERED = 1024
@@ -36,8 +36,7 @@ def assign(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     """One SET statement. What cannot be carried (the plan has pins) pins the session."""
     session = client.session
     if plan.pins:
-        shard = single.any_shard(client)
-        return single.forward(client, plan, shard, False, wire)
+        return _pin_and_assign(client, plan, sql)
     known = client.known_profiles.get((session.profile, sql))
     if known is not None and client.held is None:
         _adopt(client, known)
@@ -46,9 +45,15 @@ def assign(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     return _assign(client, plan, sql)
 
 
+async def _pin_and_assign(client: Client, plan: Plan, sql: bytes) -> None:
+    """On the connection that the session keeps from now on; carried variables that are set with it are carried."""
+    await single.take(client, plan, single.any_shard(client), False)
+    await _assign(client, plan, sql)
+
+
 async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
     session = client.session
-    names = assigned_variables(sql, client.mariadb)
+    names = tuple(name for name in assigned_variables(sql, client.mariadb) if name in CARRIED)
     before = session.profile
     held = client.held
     connection = held
@@ -89,6 +94,8 @@ def _adopt(client: Client, wanted: Profile) -> None:
 
 async def _read_back(connection: Any, names: tuple[str, ...]) -> dict[str, str]:
     """The values of these variables on the connection, as SQL literals."""
+    if not names:
+        return {}
     wanted = [n for n in names if n not in CHARSET_VARIABLES]
     if any(n in CHARSET_VARIABLES for n in names):
         wanted += CHARSET_VARIABLES

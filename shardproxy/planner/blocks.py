@@ -50,6 +50,7 @@ class Block:
     sources: list[Source] = field(default_factory=list)
     merged: set[str] = field(default_factory=set)  # lower-case columns made one by USING or NATURAL
     right_join: bool = False
+    outer_join: bool = False  # of any side, nested ones too
 
 
 @dataclass(frozen=True, slots=True)

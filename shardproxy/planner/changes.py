@@ -19,7 +19,7 @@ def change(draft: Draft, tree: exp.Update | exp.Delete, facts: Facts) -> Plan:
     targets = _updated(draft, tree, block) if isinstance(tree, exp.Update) else _deleted(tree, block)
     kinds = {source.kind for source in targets}
     if not kinds <= {SourceKind.SHARDED, SourceKind.SINGLE, SourceKind.REFERENCE}:
-        raise refuse(f"{draft.kind.value} of a table that is not in the configuration is not supported")
+        raise refuse(f"{draft.kind.value} of a system table, a subquery or a WITH query is not supported")
     if SourceKind.REFERENCE in kinds:
         return reference_write(draft, facts, targets)
     found = groups(facts)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from shardproxy.planner.draft import Draft, is_name
+from shardproxy.planner.draft import Draft, is_name, literal_list
 from shardproxy.planner.parse import literal_index
 from shardproxy.planner.plan import AllOf, AnyOf, Anywhere, Condition, KeyBetween, KeyIn, Nowhere, Value
 from shardproxy.sql.tokens import TokenKind
@@ -155,44 +155,22 @@ def _no_row(draft: Draft) -> Condition:
 
 
 def _in(draft: Draft, node: exp.In, key: IsKey) -> Condition:
+    """key IN (…). The tree only says which list it is, by one of its literals: the list is read from the tokens."""
     items = node.args.get("expressions")
     if not key(node.this) or not items or any(node.args.get(name) for name in ("query", "unnest", "field")):
         return Anywhere()
-    values: list[Value] = []
-    spans: list[tuple[int, int]] = []
-    nulls = 0
-    for item in items:
-        if isinstance(item, exp.Null):
-            nulls += 1
-            continue
-        found = _value(draft, item)
-        if found is None:
-            return Anywhere()
-        values.append(found[0])
-        spans.append(found[1:])
-    if not values:
+    if all(isinstance(item, exp.Null) for item in items):
         return _no_row(draft)
-    for first, last in spans:
-        if draft.word(first - 1) not in ("(", ",") or draft.word(last + 1) not in (")", ","):
-            return Anywhere()
-    return KeyIn(tuple(dict.fromkeys(values))) if _in_stands_alone(draft, spans) else Anywhere()
-
-
-def _in_stands_alone(draft: Draft, spans: list[tuple[int, int]]) -> bool:
-    """column IN ( … ) as a whole term; NULLs may stand before the first literal and after the last."""
-    first = spans[0][0] - 1
+    found = next((value for item in items if (value := _value(draft, item)) is not None), None)
+    if found is None:
+        return Anywhere()
+    first = found[1] - 1
     while draft.word(first) == "," and draft.word(first - 1) == "NULL":
         first -= 2
-    last = spans[-1][1] + 1
-    while draft.word(last) == "," and draft.word(last + 1) == "NULL":
-        last += 2
-    return (
-        draft.word(first) == "("
-        and draft.word(first - 1) == "IN"
-        and _column_before(draft, first - 2)
-        and draft.word(last) == ")"
-        and _ends(draft, last + 1)
-    )
+    if draft.word(first) != "(" or draft.word(first - 1) != "IN" or not _column_before(draft, first - 2):
+        return Anywhere()
+    listed, behind = literal_list(draft.tokens, first)
+    return KeyIn(tuple(dict.fromkeys(listed))) if listed and _ends(draft, behind) else Anywhere()
 
 
 def _between(draft: Draft, node: exp.Between, key_type: KeyType) -> Condition:

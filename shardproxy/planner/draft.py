@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -80,6 +81,26 @@ def literal_value(tokens: tuple[Token, ...]) -> Value | None:
         if last.literal >= 0:
             return Value(last.literal, negative)
     return None
+
+
+def literal_list(tokens: Sequence[Token], opening: int) -> tuple[list[Value], int]:
+    """The values of `( literal, NULL, -literal … )` and the index behind it; no values when it holds anything else."""
+    values: list[Value] = []
+    at = opening + 1
+    while at + 1 < len(tokens):
+        negative = tokens[at].upper == "-"
+        token = tokens[at + negative]
+        if token.literal >= 0 and not (negative and token.kind is TokenKind.PARAM):
+            values.append(Value(token.literal, negative))
+        elif negative or token.upper != "NULL":
+            break
+        at += 1 + negative
+        if at < len(tokens) and tokens[at].upper == ")":
+            return values, at + 1
+        if at >= len(tokens) or tokens[at].upper != ",":
+            break
+        at += 1
+    return [], at
 
 
 def refuse(message: str, code: int = 9100) -> UnsupportedError:

@@ -24,6 +24,7 @@ from shardproxy.planner.plan import Anywhere
 from shardproxy.sql.words import words
 
 Ctes = frozenset[str]
+_MORE_THAN_ROWS = ("group", "having", "limit", "offset", "windows")
 
 _SELECT_ARGS = words("""
     expressions from_ joins where group having order limit offset distinct windows locks operation_modifiers
@@ -55,25 +56,31 @@ class _Walk:
 
     # ── queries ──
 
-    def query(self, node: exp.Expr, outer: Block | None, ctes: Ctes) -> None:
-        """A SELECT, a set operation, a parenthesised query, VALUES. `outer`: the block it may refer to."""
+    def query(self, node: exp.Expr, outer: Block | None, ctes: Ctes) -> Block | None:
+        """A SELECT, a set operation, a parenthesised query, VALUES. `outer`: the block it may refer to.
+
+        Gives the block of a SELECT, parenthesised or not.
+        """
         ctes = self._with(node, ctes)
         if isinstance(node, exp.Select):
-            self._select(node, outer, ctes)
-        elif isinstance(node, exp.SetOperation):
+            return self._select(node, outer, ctes)
+        if isinstance(node, exp.SetOperation):
             self.facts.set_operation = True
             self.query(node.this, outer, ctes)
             self.query(node.expression, outer, ctes)
             self._expressions([node.args.get(name) for name in ("order", "limit", "offset")], None, ctes)
         elif isinstance(node, exp.Subquery):
             self._unknown_args(node, frozenset({"this", "order", "limit", "offset", "with_", "alias", "locks"}))
-            self.query(node.this, outer, ctes)
-            self._expressions([node.args.get(name) for name in ("order", "limit", "offset")], None, ctes)
+            block = self.query(node.this, outer, ctes)
+            rest = [node.args.get(name) for name in ("order", "limit", "offset")]
+            self._expressions(rest, None, ctes)
+            return None if any(rest) else block
         elif isinstance(node, exp.Values):
             self.facts.derived = True
             self._expressions(node.expressions, outer, ctes)
         else:
             raise refuse("this form of query is not supported")
+        return None
 
     def change(self, node: exp.Update | exp.Delete) -> None:
         """UPDATE or DELETE: its table references are one block."""
@@ -101,12 +108,14 @@ class _Walk:
             raise refuse(f"a WITH query may not have the name of a table ('{(names & configured).pop()}'): rename it")
         self.facts.derived = True
         visible = ctes | names
+        root, self.facts.root = self.facts.root, Block(None)  # the outermost block is not one of these
         for cte in clause.expressions:
             self.facts.nested += 1
             self.query(cte.this, None, visible)
+        self.facts.root = root
         return visible
 
-    def _select(self, node: exp.Select, outer: Block | None, ctes: Ctes) -> None:
+    def _select(self, node: exp.Select, outer: Block | None, ctes: Ctes) -> Block:
         self._unknown_args(node, _SELECT_ARGS)
         block = self._new_block(outer)
         first = node.args.get("from_")
@@ -117,6 +126,7 @@ class _Walk:
                 self.facts.visited_tables.add(id(table))
         rest = [node.args.get(n) for n in ("distinct", "where", "group", "having", "order", "limit", "offset")]
         self._expressions([*node.expressions, *rest, *(node.args.get("windows") or [])], block, ctes)
+        return block
 
     def _new_block(self, outer: Block | None) -> Block:
         block = Block(outer)
@@ -153,6 +163,7 @@ class _Walk:
         rights = [i for i, join in enumerate(joins) if join.side.upper() == "RIGHT"]
         last_right = max(rights, default=-1)
         block.right_join = block.right_join or bool(rights)
+        block.outer_join = block.outer_join or any(join.side for join in joins)
         if rights and (len(joins) > 1 or soft):
             self._obstacle(block, "a RIGHT JOIN stands among other joins")
         start = len(block.sources)
@@ -308,7 +319,32 @@ class _Walk:
             if node is not None:
                 for inner in _queries(node):
                     self.facts.nested += 1
-                    self.query(inner, block, ctes)
+                    found = self.query(inner, block, ctes)
+                    if block is not None and found is not None:
+                        self._membership(inner, found, block)
+
+    def _membership(self, inner: exp.Expr, found: Block, block: Block) -> None:
+        """`key IN (SELECT key FROM …)`, negated or not: of the inner source only rows with the outer row's key matter.
+
+        Not with outer joins inside: a NULL-extended row gives NULL, whatever is elsewhere.
+        """
+        parent, select = inner.parent, inner.unnest()
+        if (
+            not isinstance(parent, exp.In)
+            or parent.args.get("query") is not inner
+            or not isinstance(select, exp.Select)
+        ):
+            return
+        if len(select.expressions) != 1 or any(select.args.get(name) for name in _MORE_THAN_ROWS) or found.outer_join:
+            return
+        ends = []
+        for column, place in ((select.expressions[0].unalias(), found), (parent.this, block)):
+            source = find_source(self.draft, column, place) if isinstance(column, exp.Column) else None
+            if source is None or not is_key(source, column):
+                return
+            ends.append(source)
+        if ends[0].block is found and ends[0].keyspace is ends[1].keyspace:
+            self.facts.ties.append((ends[0], ends[1]))
 
 
 @dataclass(frozen=True, slots=True)

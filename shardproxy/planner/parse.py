@@ -15,7 +15,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from shardproxy.planner.draft import Draft, is_name, refuse
+from shardproxy.planner.draft import Draft, is_name, literal_list, refuse
 from shardproxy.sql.functions import AGGREGATES, BUILT_IN, RESERVED
 from shardproxy.sql.tokens import LITERAL_KINDS, Token, TokenKind
 from shardproxy.sql.words import words
@@ -26,6 +26,10 @@ _TEXT_MARK = "shp_lit_"
 _MARKS = re.compile(rf"{_TEXT_MARK}(\d+)|\b7000000(\d{{6}})\b")
 _UNKNOWN_NUMBER = "7999999999999"  # a literal that is not in the list
 _UNKNOWN_TEXT = "'shp_unlisted'"
+_LONG_LIST = 16
+_MOST_TOKENS = 20_000
+_DEEPEST = 200
+_MOST_WAITING = 8
 _MOST_LITERALS = 1_000_000
 _UNANALYSED = "this statement cannot be analysed; a hint /*shardproxy: shard=NAME*/ sends it to one shard as it is"
 
@@ -94,6 +98,8 @@ def parse(draft: Draft, tokens: Sequence[Token]) -> exp.Expr:
 
     Raises UnsupportedError when sqlglot cannot parse them, or has dropped a literal or a name.
     """
+    tokens = _short_lists(tokens)
+    _check_size(tokens)
     text = analysed_text(tokens)
     try:
         trees = sqlglot.parse(text, read="mysql")
@@ -106,6 +112,43 @@ def parse(draft: Draft, tokens: Sequence[Token]) -> exp.Expr:
     tree = trees[0]
     _nothing_lost(draft, tokens, tree)
     return tree
+
+
+def _short_lists(tokens: Sequence[Token]) -> Sequence[Token]:
+    """IN lists of many literals with one of them: the others are read from the tokens."""
+    kept: list[Token] = []
+    start = 0
+    for i, token in enumerate(tokens):
+        if i < start or token.upper != "IN" or i + 1 >= len(tokens) or tokens[i + 1].upper != "(":
+            continue
+        values, behind = literal_list(tokens, i + 1)
+        if len(values) > _LONG_LIST:
+            kept += tokens[start : i + 2]
+            kept += [t for t in tokens[i + 2 : behind] if t.literal == values[0].index]
+            start = behind - 1
+    return [*kept, *tokens[start:]] if start else tokens
+
+
+def _check_size(tokens: Sequence[Token]) -> None:
+    """The parser is recursive native code: too deep a text ends the process. Joins whose ON comes later, or not at
+    all, make it try again and again."""
+    if len(tokens) > _MOST_TOKENS:
+        raise refuse(f"the statement is too long to be analysed ({len(tokens)} words and signs): split it")
+    depth = waiting = 0
+    for i, token in enumerate(tokens):
+        word = token.upper
+        if word in ("(", "[", "{"):
+            depth += 1
+        elif word in (")", "]", "}"):
+            depth -= 1
+        elif word in ("JOIN", "STRAIGHT_JOIN") and tokens[i - 1].upper not in ("CROSS", "NATURAL"):
+            waiting += 1
+        elif word in ("ON", "USING"):
+            waiting = max(0, waiting - 1)
+        if depth > _DEEPEST:
+            raise refuse("the statement is nested too deeply to be analysed")
+        if waiting > _MOST_WAITING:
+            raise refuse("too many joins without ON: write CROSS JOIN, or a comma")
 
 
 def _not_parsed(error: SqlglotError) -> str:
@@ -133,9 +176,7 @@ def _nothing_lost(draft: Draft, tokens: Sequence[Token], tree: exp.Expr) -> None
         raise refuse(_UNANALYSED)
     configured = {name for keyspace in draft.context.snapshot.keyspaces.values() for name in keyspace.tables}
     written = Counter(
-        token.text
-        for i, token in enumerate(tokens)
-        if is_name(token) and not (token.upper and _is_keyword(tokens, i))
+        token.text for i, token in enumerate(tokens) if is_name(token) and not (token.upper and _is_keyword(tokens, i))
     )
     for name, count in written.items():
         if name in configured and names[name] != count:

@@ -177,7 +177,8 @@ class Plan:
     pins       reasons that pin the session once the statement is sent
     carries_insert_id  the text reads LAST_INSERT_ID() among other things: the server must be told the session's value
     point      SELECT of provably at most one row by a unique key, no locks, no large columns: may share a connection
-    fixed_time reference write whose text or defaults read the clock: give every shard the same `timestamp`
+    fixed_time several shards run a text (a reference write's defaults too) that reads the clock: give every shard the
+               same `timestamp`
     local      items (label, function) when the proxy answers by itself
     key_index  literal index when the plan is exactly "key = one plain integer literal" on one group of a keyspace
                with integer keys, else −1: the hot path's short cut

@@ -11,11 +11,11 @@ from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.gather import gather
 from shardproxy.planner.groups import groups
 from shardproxy.planner.parse import parse
-from shardproxy.planner.plan import Opcode, PinReason, Plan, Rung, Spread, StatementKind
+from shardproxy.planner.plan import Opcode, Plan, Rung, Spread, StatementKind
 from shardproxy.planner.point import is_point
 from shardproxy.planner.spread import obstacle
 from shardproxy.planner.system import system_read
-from shardproxy.sql.functions import LOCKS, SEQUENCES
+from shardproxy.sql.functions import CLOCK, LOCKS, SEQUENCES
 from shardproxy.sql.tokens import Token, TokenKind
 
 _KINDS = frozenset({StatementKind.SELECT, StatementKind.UPDATE, StatementKind.DELETE})
@@ -29,10 +29,8 @@ def query(draft: Draft) -> Plan | None:
     """The plan of a SELECT, UPDATE or DELETE."""
     if draft.kind not in _KINDS:
         return None
-    if draft.functions & SEQUENCES or (draft.has("NEXTVAL", "PREVIOUS") and draft.has("VALUE")):
+    if draft.functions & SEQUENCES or _next_value(draft):
         raise refuse("sequences count on each shard by themselves: they are not supported")
-    if draft.kind is StatementKind.SELECT and draft.has("INTO"):
-        _into(draft)
     tree = parse(draft, _for_analysis(draft))
     facts = gather(draft, tree)
     if draft.kind is StatementKind.SELECT:
@@ -72,6 +70,7 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         spread=spread,
         spread_error=routes.several_shards(found, why) if why else "",
         point=read and is_point(draft, tree, facts, found),
+        fixed_time=spread is Spread.CONCAT and not certain and bool(draft.functions & CLOCK),
         key_index=routes.key_index(found) if not draft.pins else -1,
         tables=tables,
     )
@@ -80,6 +79,8 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
 def _for_analysis(draft: Draft) -> tuple[Token, ...]:
     """The tokens without what the parser does not know and what does not change where rows are."""
     tokens = draft.tokens
+    if draft.kind is StatementKind.SELECT and draft.has("INTO"):
+        return _without_into(draft)
     if draft.kind is StatementKind.DELETE:
         tokens = _without_stars(_using_to_from(draft, tokens))
     modifiers = _MODIFIERS.get(draft.kind, frozenset())
@@ -123,10 +124,22 @@ def _locks(draft: Draft) -> bool:
     return draft.has("LOCK", "UPDATE", "SHARE")
 
 
-def _into(draft: Draft) -> None:
-    """SELECT … INTO @x pins; into a file is refused."""
-    at = next(i for i in range(len(draft.tokens)) if draft.word(i) == "INTO")
-    if at + 1 < len(draft.tokens) and draft.tokens[at + 1].kind is TokenKind.USER_VARIABLE:
-        draft.pins[PinReason.USER_VARIABLE] = None
-        raise refuse("SELECT … INTO @variable is not supported: fetch the value and send it as a parameter")
+def _without_into(draft: Draft) -> tuple[Token, ...]:
+    """SELECT … INTO @x, @y without that part: the variables pin. Into a file is refused."""
+    tokens = draft.tokens
+    begin = next(i for i in range(len(tokens)) if draft.word(i) == "INTO")
+    end = begin + 1
+    while end < len(tokens) and tokens[end].kind is TokenKind.USER_VARIABLE:
+        end += 1
+        if draft.word(end) != ",":
+            return tokens[:begin] + tokens[end:]
+        end += 1
     raise refuse("SELECT … INTO writes a file on one server: not supported")
+
+
+def _next_value(draft: Draft) -> bool:
+    """NEXT VALUE FOR and PREVIOUS VALUE FOR."""
+    return draft.has("VALUE") and any(
+        draft.word(i) in ("NEXT", "PREVIOUS") and draft.word(i + 1) == "VALUE" and draft.word(i + 2) == "FOR"
+        for i in range(len(draft.tokens))
+    )

@@ -61,6 +61,8 @@ def spread_everywhere(draft: Draft, keyspace: Keyspace, tables: tuple[str, ...],
         )
     if any(t.kind in (TokenKind.USER_VARIABLE, TokenKind.SYSTEM_VARIABLE) for t in draft.tokens):
         raise refuse("a write to a reference table may not use variables: send the value instead")
+    if draft.has("RETURNING"):
+        raise refuse("a write to a reference table may not use RETURNING")
     reads_clock = bool(called & CLOCK)
     for schema in schemas:
         for column in schema.columns:

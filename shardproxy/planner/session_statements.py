@@ -5,6 +5,7 @@ from __future__ import annotations
 from shardproxy.planner.blocks import SYSTEM_DATABASES, unknown_database
 from shardproxy.planner.draft import Draft, is_name, refuse
 from shardproxy.planner.plan import Opcode, PinReason, Plan, Spread, StatementKind
+from shardproxy.sql.session_text import CARRIED, assigned_variables
 from shardproxy.sql.tokens import Token, TokenKind
 
 
@@ -101,6 +102,7 @@ def _do(draft: Draft) -> Plan:
 
 # ── SET ──
 
+_NEXT_ONLY = frozenset({"transaction_isolation", "tx_isolation", "transaction_read_only", "tx_read_only"})
 _ELSEWHERE = frozenset({"GLOBAL", "PERSIST", "PERSIST_ONLY"})
 
 
@@ -114,6 +116,9 @@ def _set(draft: Draft) -> None:
     draft.pins.pop(PinReason.USER_VARIABLE, None)
     for assignment in _assignments(draft.tokens[1:]):
         _check_assignment(draft, assignment)
+    names = assigned_variables(draft.sql, draft.context.mariadb)
+    if any(name not in CARRIED and not name.startswith("@") for name in names):
+        draft.pins[PinReason.UNKNOWN_VARIABLE] = None
 
 
 def _assignments(tokens: tuple[Token, ...]) -> list[tuple[Token, ...]]:
@@ -138,5 +143,7 @@ def _check_assignment(draft: Draft, tokens: tuple[Token, ...]) -> None:
         raise refuse(f"SET {scope} changes servers for everybody: not supported through the proxy")
     if first.kind is TokenKind.SYSTEM_VARIABLE and scope in _ELSEWHERE:
         raise refuse(f"SET {scope} changes servers for everybody: not supported through the proxy")
+    if first.kind is TokenKind.SYSTEM_VARIABLE and first.text[2:].lower() in _NEXT_ONLY:
+        raise refuse(f"SET {first.text} is for the next transaction only: write SET TRANSACTION, or @@SESSION.")
     if any(token.kind is TokenKind.USER_VARIABLE for token in tokens):
         draft.pins[PinReason.USER_VARIABLE] = None

@@ -33,7 +33,7 @@ def show(draft: Draft) -> Plan | None:
     if what in _OF_SERVERS or (what == "CHARACTER" and draft.word(at + 1) == "SET"):
         return _anywhere(draft, None)
     if what in _OF_DATABASES:
-        return _anywhere(draft, _database(draft, _after(draft, at, "FROM", "IN")))
+        return _anywhere(draft, _database(draft, _named(draft, at + 1)))
     if what in _OF_TABLES:
         return _of_table(draft, at)
     if what == "CREATE":
@@ -55,9 +55,9 @@ def _anywhere(draft: Draft, keyspace: Keyspace | None) -> Plan:
     )
 
 
-def _after(draft: Draft, start: int, *words_before: str) -> int:
-    """Index behind the first of the words; −1 when none is there."""
-    return next((i + 1 for i in range(start, len(draft.tokens)) if draft.word(i) in words_before), -1)
+def _named(draft: Draft, at: int) -> int:
+    """Index of the name that FROM or IN at `at` introduces; −1 when neither stands there."""
+    return at + 1 if draft.word(at) in ("FROM", "IN") else -1
 
 
 def _database(draft: Draft, at: int) -> Keyspace | None:
@@ -80,7 +80,7 @@ def _database(draft: Draft, at: int) -> Keyspace | None:
 
 def _of_table(draft: Draft, at: int) -> Plan:
     """SHOW COLUMNS FROM table [FROM database] and its kin."""
-    place = _after(draft, at, "FROM", "IN")
+    place = _named(draft, at + 1)
     if place < 0 or place >= len(draft.tokens) or not is_name(draft.tokens[place]):
         raise refuse("cannot read this SHOW", 1064)
     if draft.word(place + 1) in ("FROM", "IN") and place + 2 < len(draft.tokens):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shardproxy.errors import SqlError
+from shardproxy.planner.bulk import lengthen, shorten
 from shardproxy.planner.calls import calls
 from shardproxy.planner.classify import classify
 from shardproxy.planner.context import PlanContext
@@ -44,8 +45,16 @@ PASSES: tuple[Pass, ...] = (
 
 def plan_statement(sql: bytes, context: PlanContext) -> Plan:
     """The plan of a statement. Never raises for what a user wrote: errors are plans with Rung.ERROR."""
-    digest, _ = scan(sql, context.modes)
-    draft = Draft(sql, context, digest.decode("utf-8", "replace"))
+    digest, literals = scan(sql, context.modes)
+    text = digest.decode("utf-8", "replace")
+    short = shorten(sql, digest, literals)
+    if short is None:
+        return _plan(sql, context, text)
+    return lengthen(_plan(short.sql, context, text), short, text)
+
+
+def _plan(sql: bytes, context: PlanContext, digest_text: str) -> Plan:
+    draft = Draft(sql, context, digest_text)
     try:
         for step in PASSES:
             plan = step(draft)

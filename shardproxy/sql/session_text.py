@@ -67,13 +67,25 @@ def parse_show_warnings(sql: bytes) -> WarningsRequest:
     return WarningsRequest("ERRORS" in words, "COUNT" in words, offset, limit)
 
 
+# Session variables that can be brought to any connection and back to DEFAULT, and whose value changes nothing about
+# what a statement over several shards would answer. Every other variable pins the session that sets it.
+CARRIED = frozenset("""
+    autocommit sql_mode time_zone transaction_isolation tx_isolation transaction_read_only tx_read_only
+    character_set_client character_set_connection character_set_results collation_connection
+    wait_timeout interactive_timeout net_read_timeout net_write_timeout lock_wait_timeout innodb_lock_wait_timeout
+    max_execution_time max_statement_time group_concat_max_len foreign_key_checks unique_checks sql_safe_updates
+    sql_quote_show_create lc_time_names lc_messages div_precision_increment sql_notes sql_warnings innodb_strict_mode
+    join_buffer_size sort_buffer_size tmp_table_size max_heap_table_size sql_big_selects cte_max_recursion_depth
+    max_recursive_iterations optimizer_switch read_buffer_size
+""".split())  # noqa: SIM905 — a list of this length reads better so
+
 _SCOPES = frozenset(("SESSION", "LOCAL"))
 _CHARSET = ("character_set_client", "character_set_connection", "character_set_results", "collation_connection")
 _TRANSACTION = {True: ("tx_isolation", "tx_read_only"), False: ("transaction_isolation", "transaction_read_only")}
 
 
 def assigned_variables(sql: bytes, mariadb: bool) -> tuple[str, ...]:
-    """Names (lower case) of the session variables that a SET statement assigns.
+    """Names (lower case) of the variables that a SET statement assigns; user variables begin with @.
 
     SET NAMES and SET CHARACTER SET assign the four of the connection's character set; SET SESSION TRANSACTION the
     isolation and access mode. The planner has made sure that nothing else is assigned.

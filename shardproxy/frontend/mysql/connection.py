@@ -32,6 +32,14 @@ AUTOCOMMIT = 2
 
 
 
+def give_back(connection: BackendConnection) -> None:
+    """To the pool, cleansed first where its last answer or its use says that it holds something."""
+    if connection.tainted or connection.scanner.status & IN_TRANS:
+        connection.pool.release(connection)
+    else:
+        connection.pool.checkin(connection)
+
+
 class ClientConnection(Sink):
     """Implements executor.client.Client; an asyncio protocol by its methods.
 
@@ -300,7 +308,7 @@ class ClientConnection(Sink):
         if session.warnings:
             self.run(self._keep_conditions(connection, b"", ROWS))
             return
-        connection.pool.checkin(connection)
+        give_back(connection)
         self.finish()
 
     async def _keep_conditions(self, connection: BackendConnection, data: bytes, outcome: int) -> None:
@@ -316,10 +324,7 @@ class ClientConnection(Sink):
         except BaseException:
             connection.close()
             raise
-        if connection.scanner.status & IN_TRANS:
-            connection.pool.release(connection)
-        else:
-            connection.pool.checkin(connection)
+        give_back(connection)
         self.finish()
 
     # ── for the executor ──

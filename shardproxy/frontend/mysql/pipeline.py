@@ -104,6 +104,8 @@ def run(client: ClientConnection, entry: CachedPlan, wire: bytes, sql: bytes, li
     client.entry = entry
     client.check(plan)
     if plan.local:
+        if client.held is not None and client.session.pins and local_answers.server_knows(plan):
+            return single.forward(client, plan, client.session.shard, False, wire)
         local_answers.answer(client, plan)
         return None
     handler = session_commands.HANDLERS.get(plan.kind)
@@ -112,7 +114,7 @@ def run(client: ClientConnection, entry: CachedPlan, wire: bytes, sql: bytes, li
     modes = client.session.modes
     read: ValueReader = lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes)  # noqa: E731
     found = route(plan, read, client.gateway.snapshot, client.session.shard)
-    if plan.kind is StatementKind.DDL:
+    if plan.kind is StatementKind.DDL and not plan.pins:
         return everywhere.ddl(client, plan, found.shards, sql)
     if len(found.shards) == 1:
         return single.forward(client, plan, found.shards[0], found.replica, wire)
