@@ -17,6 +17,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 HOT_PATH = (
+    "shardproxy/protocol/mysql/binary.py",
     "shardproxy/protocol/mysql/response.py",
     "shardproxy/topology/keys.py",
     "shardproxy/topology/maps.py",
@@ -24,6 +25,8 @@ HOT_PATH = (
     "shardproxy/backend/connection.py",
     "shardproxy/backend/pool.py",
     "shardproxy/backend/gateway.py",
+    "shardproxy/executor/prepared.py",
+    "shardproxy/executor/single.py",
     "shardproxy/frontend/mysql/connection.py",
     "shardproxy/frontend/mysql/pipeline.py",
 )
@@ -50,7 +53,8 @@ class CustomBuildHook(BuildHookInterface[Any]):
         self._build = build
         shutil.copytree(root / "shardproxy", build / "shardproxy", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         (build / "setup.py").write_text(_SETUP.format(modules=["--ignore-missing-imports", *HOT_PATH]))
-        subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=build, check=True)  # noqa: S603
+        command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+        subprocess.run(command, cwd=build, check=True)  # noqa: S603 — our own file
         for made in sorted(build.rglob("*.so")):
             where = made.relative_to(build)
             if where.parts[0] != "build":

@@ -8,14 +8,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pymysql
 
-import shardproxy
-
 from shardproxy.local import LocalCluster, LocalServer, Process
+from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.protocol.mysql.auth import make_native_hash, make_sha2_hash
 
 SPLIT = 1000  # keys of `main` below it are on shard1, the others on shard2
@@ -232,7 +230,7 @@ def start_proxy(
         name,
         [sys.executable, "-m", "shardproxy.cli.proxy", "run", "--config", str(config.path)],
         ready=ready,
-        environment={"PYTHONPATH": str(Path(shardproxy.__file__).parents[1])},
+        environment=proxy_environment(),
     )
     running = ProxyUnderTest(cluster, process, config.mysql_port, config.admin_port)
     process.start()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardproxy.local import LocalCluster, Process
+from shardproxy.local.proxy_environment import proxy_environment
 
 USER, PASSWORD = "bench", "bench"
 
@@ -61,6 +62,6 @@ def start_proxy(
             return False
 
     command = [python, "-m", "shardproxy.cli.proxy", "run", "--config", str(config.path)]
-    process = cluster.program("shardproxy", command, ready=ready)
+    process = cluster.program("shardproxy", command, ready=ready, environment=proxy_environment())
     process.start()
     return RunningProxy(process, config.mysql_port, config.admin_port)
