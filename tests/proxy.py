@@ -204,14 +204,17 @@ def start_proxy(
     backend: Mapping[str, str | int] | None = None,
     users: Mapping[str, Mapping[str, object]] = USERS,
     listen: Mapping[str, str | int | bool] | None = None,
+    keyspaces: str | None = None,
 ) -> ProxyUnderTest:
     """Create the tables and start a proxy with two workers; returns when it is ready. `process.stop()` ends it.
 
-    proxy, backend, listen: further entries of those tables of shardproxy.toml. Raises LocalError.
+    proxy, backend, listen: further entries of those tables of shardproxy.toml. keyspaces: TOML text in place of
+    KEYSPACES; its tables are the caller's to create. Raises LocalError.
     """
-    create_tables(cluster)
+    if keyspaces is None:
+        create_tables(cluster)
     config = cluster.config_toml(
-        KEYSPACES,
+        keyspaces or KEYSPACES,
         proxy={"workers": 2, "log_format": "text", **(proxy or {})},
         backend={"pool_size": 16, "health_interval": "100ms", **(backend or {})},
         users=users,
