@@ -101,18 +101,9 @@ def reply_from(data: bytes, s: ResponseScanner) -> Reply:
     """A Reply out of the bytes of an answer and the scanner that found its end."""
     state, message = "", ""
     if s.outcome == ERR:
-        err = parse_err(last_packet(data))
+        err = parse_err(s.error)
         state, message = err.sqlstate, err.text
     return Reply(data, s.outcome, s.status, s.warnings, s.affected, s.insert_id, s.error_code, state, message)
-
-
-def last_packet(data: bytes) -> bytes:
-    """Payload of the last packet of a whole answer."""
-    pos = at = 0
-    while pos < len(data):
-        at = pos
-        pos += 4 + int.from_bytes(data[pos : pos + 3], "little")
-    return data[at + 4 :]
 
 
 class BackendConnection:

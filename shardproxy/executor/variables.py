@@ -16,20 +16,13 @@ from shardproxy.executor.client import Client
 from shardproxy.planner.plan import Plan
 from shardproxy.protocol.mysql.constants import FieldType
 from shardproxy.protocol.mysql.resultset import parse_resultset
-from shardproxy.session.profile import CHARSET_VARIABLES, Profile, with_variables
+from shardproxy.session.profile import CHARSET_VARIABLES, Profile, unreadable, with_variables
 from shardproxy.sql.session_text import CARRIED, assigned_variables
 
 Work = Coroutine[Any, Any, None] | None
 REMEMBERED = 1024
 _NUMBERS = frozenset((FieldType.TINY, FieldType.SHORT, FieldType.LONG, FieldType.INT24, FieldType.LONGLONG,
                       FieldType.NEWDECIMAL, FieldType.DECIMAL, FieldType.FLOAT, FieldType.DOUBLE))  # fmt: skip
-# Character sets of the client whose bytes this proxy can read as text: everything below 0x80 is ASCII and stands
-# for itself, also as the second byte of a character.
-_READABLE_NAMES = (
-    "utf8mb4 utf8mb3 utf8 ascii latin1 latin2 latin5 latin7 cp1250 cp1251 cp1256 cp1257 cp850 cp852 cp866 koi8r koi8u "
-    "greek hebrew geostd8 armscii8 keybcs2 macce macroman binary tis620 dec8 hp8"
-)
-READABLE = frozenset(_READABLE_NAMES.split())
 
 
 def assign(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
@@ -69,6 +62,8 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
             connection.close()  # half of the assignments may have been made
         raise
     connection.profile = wanted
+    if held is not None and unreadable(wanted):
+        await held.switch(before)
     if held is None:
         connection.pool.checkin(connection)
         known = client.known_profiles
@@ -82,13 +77,9 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
 
 
 def _adopt(client: Client, wanted: Profile) -> None:
-    charset = (wanted.value("character_set_client") or "utf8mb4").strip("'")
-    if charset not in READABLE:
-        raise SqlError(
-            f"character_set_client '{charset}' is not supported: its characters may hold bytes that look like quotes; "
-            "use utf8mb4",
-            9103,
-        )
+    problem = unreadable(wanted)
+    if problem:
+        raise SqlError(problem, 9103)
     client.adopt(wanted)
 
 

@@ -24,6 +24,18 @@ CHARSET_VARIABLES = (
 )
 UTF8MB4_GENERAL_CI = 45
 
+# Character sets of clients whose texts this proxy can read: every byte below 0x80 is ASCII and stands for itself, also
+# inside a longer character. (In gbk, sjis, big5 … a backslash or a quote may be the second half of one.)
+MULTI_BYTE = frozenset(("utf8mb4", "utf8mb3", "utf8", "ascii"))
+SINGLE_BYTE = frozenset(
+    (
+        "latin1", "latin2", "latin5", "latin7", "cp1250", "cp1251", "cp1256", "cp1257", "cp850", "cp852", "cp866",
+        "koi8r", "koi8u", "greek", "hebrew", "geostd8", "armscii8", "keybcs2", "macce", "macroman", "binary", "tis620",
+        "dec8", "hp8",
+    )
+)  # fmt: skip
+READABLE = MULTI_BYTE | SINGLE_BYTE
+
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Profile:
@@ -42,6 +54,11 @@ class Profile:
         return None
 
     @property
+    def charset(self) -> str:
+        """character_set_client."""
+        return (self.value("character_set_client") or "utf8mb4").strip("'").lower()
+
+    @property
     def autocommit(self) -> bool:
         return self.value("autocommit") in (None, "1", "ON", "'ON'")
 
@@ -57,6 +74,16 @@ def profile(capabilities: int, schema: str | None, variables: tuple[tuple[str, s
         found = Profile(*key)
         _interned[key] = found
     return found
+
+
+def unreadable(wanted: Profile) -> str:
+    """Why texts in the profile's character set cannot be read; "" when they can."""
+    if wanted.charset in READABLE:
+        return ""
+    return (
+        f"character_set_client '{wanted.charset}' is not supported: its characters may hold bytes that look like "
+        "quotes; use utf8mb4"
+    )
 
 
 def with_schema(old: Profile, schema: str | None) -> Profile:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.plan import PinReason
-from shardproxy.session.profile import Profile, with_schema
+from shardproxy.session.profile import SINGLE_BYTE, Profile, with_schema
 from shardproxy.sql.modes import SqlModes
 
 
@@ -93,7 +93,8 @@ class Session:
         self.profile = profile
         self.autocommit = profile.autocommit
         mode = profile.value("sql_mode")
-        self.modes = SqlModes.parse(mode.strip("'")) if mode else self._default_modes
+        modes = SqlModes.parse(mode.strip("'")) if mode else self._default_modes
+        self.modes = replace(modes, single_byte=True) if profile.charset in SINGLE_BYTE else modes
         self.refresh()
 
     def refresh(self) -> None:

@@ -258,10 +258,10 @@ class ClientConnection(Sink):
         elif connection.shared:
             session.warnings = scanner.warnings
             if outcome == ERR:
-                err = parse_err(data[4:])
+                err = parse_err(scanner.error)
                 session.conditions = [(b"Error", b"%d" % err.code, err.text.encode())]
         elif outcome == ERR or scanner.warnings:
-            self.run(self._keep_conditions(connection, data, outcome))
+            self.run(self._keep_conditions(connection, outcome))
             return
         elif scanner.status & IN_TRANS:
             connection.pool.release(connection)
@@ -306,18 +306,18 @@ class ClientConnection(Sink):
         session.shard = -1
         session.refresh()
         if session.warnings:
-            self.run(self._keep_conditions(connection, b"", ROWS))
+            self.run(self._keep_conditions(connection, ROWS))
             return
         give_back(connection)
         self.finish()
 
-    async def _keep_conditions(self, connection: BackendConnection, data: bytes, outcome: int) -> None:
+    async def _keep_conditions(self, connection: BackendConnection, outcome: int) -> None:
         """Read the conditions of the last statement before its connection goes to somebody else."""
         session = self.session
         session.warnings = connection.scanner.warnings
         error = None
         if outcome == ERR:
-            err = parse_err(data[4:])
+            err = parse_err(connection.scanner.error)
             error = (err.code, err.text)
         try:
             session.conditions = await diagnostics.fetch(connection, error)

@@ -18,7 +18,7 @@ from shardproxy.protocol.mysql.framing import PacketReader, packet
 from shardproxy.protocol.mysql.handshake import Greeting, HandshakeResponse, SslRequest, is_ssl_request
 from shardproxy.protocol.mysql.packets import build_err, build_ok
 from shardproxy.protocol.mysql.server_auth import MAX_AUTH_PAYLOAD, Accepted, Action, Rejected, Send, ServerAuth
-from shardproxy.session.profile import profile
+from shardproxy.session.profile import profile, unreadable
 from shardproxy.session.session import Session
 
 _NEEDED = int(Cap.PROTOCOL_41 | Cap.SECURE_CONNECTION)
@@ -139,10 +139,10 @@ class ClientLogin(asyncio.Protocol):
             rights = admit(front, user)
             schema = response.database or rights.default_keyspace or None
             check_schema(front, rights, schema, user, peer_host(self._transport))
+            session = new_session(front, self._ident, user, rights, response.capabilities, response.charset, schema)
         except SqlError as error:
             self._refuse(error)
             return
-        session = new_session(front, self._ident, user, rights, response.capabilities, response.charset, schema)
         transport = self._transport
         rest = self._reader.release()
         connection = ClientConnection(front, transport, session, rights, response.capabilities, peer_host(transport))
@@ -197,9 +197,12 @@ def admit(front: Front, user: str) -> Rights:
 def new_session(
     front: Front, ident: int, user: str, rights: Rights, capabilities: int, charset: int, schema: str | None
 ) -> Session:
-    """The session of a client just let in."""
-    variables = front.charsets.variables(charset)
-    session = Session(ident, user, profile(capabilities, schema, variables), front.default_modes)
+    """The session of a client just let in. Raises SqlError 9103 for a character set that cannot be read."""
+    state = profile(capabilities, schema, front.charsets.variables(charset))
+    problem = unreadable(state)
+    if problem:
+        raise SqlError(problem, 9103)
+    session = Session(ident, user, state, front.default_modes)
     session.reads_primary = rights.reads_primary
     return session
 
@@ -259,12 +262,12 @@ class ChangeUser(asyncio.Protocol):
             rights = admit(front, user)
             schema = request.database or rights.default_keyspace or None
             check_schema(front, rights, schema, user, connection.host)
+            charset = request.charset if request.charset is not None else Collation.UTF8MB4_GENERAL_CI.value
+            session = new_session(front, old.ident, user, rights, connection.capabilities, charset, schema)
         except SqlError as error:
             self._send(build_err(error.code, error.sqlstate, str(error)))
             connection.close()
             return
-        charset = request.charset if request.charset is not None else Collation.UTF8MB4_GENERAL_CI.value
-        session = new_session(front, old.ident, user, rights, connection.capabilities, charset, schema)
         connection.become(session, rights)
         hand_over(connection.transport, connection)
         rest = self._reader.release()

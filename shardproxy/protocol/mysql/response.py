@@ -32,12 +32,12 @@ class ResponseScanner:
     """One per server connection. `start(shape)`, then `scan(data, pos)` until it returns an end.
 
     After the end: `outcome` (OK, ROWS, ERR), `status` (server status flags; unchanged on ERR, which carries none),
-    `warnings`, and for OK `affected` and `insert_id`, for ERR `error_code`.
+    `warnings`, and for OK `affected` and `insert_id`, for ERR `error_code` and `error` (the packet's payload).
     """
 
     __slots__ = (
-        "_defs", "_resume", "_shape", "_skip", "_state", "_tail", "affected", "columns", "deprecate_eof", "error_code",
-        "insert_id", "outcome", "status", "warnings",
+        "_defs", "_resume", "_shape", "_skip", "_state", "_tail", "affected", "columns", "deprecate_eof", "error",
+        "error_code", "insert_id", "outcome", "status", "warnings",
     )  # fmt: skip
 
     def __init__(self, deprecate_eof: bool) -> None:
@@ -47,6 +47,7 @@ class ResponseScanner:
         self.affected = 0
         self.insert_id = 0
         self.error_code = 0
+        self.error = b""
         self.outcome = OK
         self.columns = 0
         self._tail = b""
@@ -218,6 +219,7 @@ class ResponseScanner:
         if first == 0xFF:
             self.outcome = ERR
             self.error_code = data[pos + 5] | data[pos + 6] << 8
+            self.error = data[pos + 4 : pos + 4 + length]
             self.warnings = 1
             return True
         if first == 0xFE and not self.deprecate_eof:
