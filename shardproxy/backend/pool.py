@@ -29,7 +29,8 @@ class Pool:
     slot: the pool's number among the worker's pools, for counting.
 
     shared: point reads of several clients are queued on one connection, `shared_depth` deep at most, on at most
-    `shared_limit` connections a profile; 0 switches that off.
+    `shared_limit` connections a profile; 0 switches that off. All shared connections together take at most half of
+    the limit: the rest is for those who need a connection to themselves.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Pool:
         self.shared: dict[Profile, list[BackendConnection]] = {}
         self.connections: set[BackendConnection] = set()
         self.dialing = 0
+        self._dialing_shared = 0
         self.waits = 0
         self.timeouts = 0
         self._dial = dial
@@ -203,7 +205,8 @@ class Pool:
     async def _add_shared(self, profile: Profile) -> None:
         """Make one more shared connection within the limit; what cannot be now is tried again a second later."""
         made = False
-        if len(self.shared) <= MAX_SHARED_PROFILES and self._has_room():
+        if self._may_share_more() and self._has_room():
+            self._dialing_shared += 1
             try:
                 connection = await self._make(profile)
                 failed = await connection.switch(profile)
@@ -211,11 +214,19 @@ class Pool:
                 pass
             else:
                 made = failed is None and not connection.closed
+            finally:
+                self._dialing_shared -= 1
         if made:
             connection.shared = True
             self.shared.setdefault(profile, []).append(connection)
         elif not self.shared.get(profile):
             self.loop.call_later(RETRY, self._ask_again, profile)
+
+    def _may_share_more(self) -> bool:
+        if len(self.shared) > MAX_SHARED_PROFILES:
+            return False
+        have = sum(len(stack) for stack in self.shared.values())
+        return have + self._dialing_shared < self.limit // 2
 
     def _ask_again(self, profile: Profile) -> None:
         if self.shared.get(profile) == []:
