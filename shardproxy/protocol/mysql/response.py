@@ -105,6 +105,9 @@ class ResponseScanner:
                 if defs > 0:
                     if after > n:
                         break
+                    if data[pos + 4] == 0xFF:
+                        self._terminal(data, pos, 0xFF, length)
+                        return after - shift
                     defs -= 1
                     if defs == 0 and self.deprecate_eof:
                         self._definitions_done()
@@ -122,7 +125,9 @@ class ResponseScanner:
                 if length < 0xFFFFFF:
                     state = self._resume
             else:
-                if after > n and length < 0xFFFFFF:
+                if length == 0xFFFFFF:
+                    raise RemoteProtocolError("an answer whose first packet goes on in a second one")
+                if after > n:
                     break
                 first = data[pos + 4]
                 verdict = self._first(data, pos, first, length)
@@ -217,6 +222,8 @@ class ResponseScanner:
     def _terminal(self, data: bytes, pos: int, first: int, length: int) -> bool:
         """Read OK, EOF or ERR at `pos`. True unless more result sets follow."""
         if first == 0xFF:
+            if length < 3:
+                raise RemoteProtocolError("an ERR packet without a code")
             self.outcome = ERR
             self.error_code = data[pos + 5] | data[pos + 6] << 8
             self.error = data[pos + 4 : pos + 4 + length]
@@ -235,6 +242,8 @@ class ResponseScanner:
             if affected >= 0xFB or insert_id >= 0xFB:
                 affected, at = _lenenc(data, pos + 5)
                 insert_id, at = _lenenc(data, at)
+            if at > pos + length:
+                raise RemoteProtocolError("an OK packet cut short")
             self.affected = affected
             self.insert_id = insert_id
             self.status = data[at] | data[at + 1] << 8
