@@ -19,7 +19,7 @@ from shardproxy.protocol.mysql.constants import Com
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import parse_err
 from shardproxy.protocol.mysql.response import ERR, QUERY, SINGLE, ResponseScanner
-from shardproxy.session.profile import Profile, transition
+from shardproxy.session.profile import Profile, StatementKey, transition
 
 if TYPE_CHECKING:
     from shardproxy.backend.pool import Pool
@@ -109,7 +109,7 @@ def reply_from(data: bytes, s: ResponseScanner) -> Reply:
 class BackendConnection:
     """A logged-in connection; an asyncio protocol by its methods, not by its base, so that it can be compiled.
 
-    profile: the carried state that it is in. statements: (schema, text) → server statement, see executor.prepared.
+    profile: the carried state that it is in. statements: key → server statement, see executor.prepared.
     tainted: the session that used it left state behind that a profile does not carry, so nobody else may get it.
     """
 
@@ -127,8 +127,8 @@ class BackendConnection:
         self.profile = profile
         self.scanner = ResponseScanner(deprecate_eof)
         self.sinks: deque[Sink] = deque()
-        self.statements: dict[tuple[str | None, bytes], Any] = {}  # values: executor.prepared.ServerStatement
-        self.preparing: set[tuple[str | None, bytes]] = set()  # being prepared on a shared connection
+        self.statements: dict[StatementKey, Any] = {}  # values: executor.prepared.ServerStatement
+        self.preparing: set[StatementKey] = set()  # being prepared on a shared connection
         self._out: list[bytes] = []  # commands for a shared connection, to be written at the end of this turn
         self.closed = False
         self.tainted = False
@@ -213,14 +213,14 @@ class BackendConnection:
     async def command(self, payload: bytes, shape: int = QUERY) -> Reply:
         """Send one command (payload without header) and wait for its whole answer.
 
-        Raises BackendLost. When the waiting task is cancelled the connection is closed: its answer is still under way.
+        Raises BackendLost. When the waiting task is cancelled, the statement is ended and the connection is closed.
         """
         collector = Collector(asyncio.get_running_loop(), shape)
         self.send(packet(payload, 0), collector)
         try:
             return await collector.future
         except asyncio.CancelledError:
-            self.close()
+            self.pool.abandon(self)
             raise
 
     async def query(self, sql: str | bytes) -> Reply:

@@ -26,6 +26,7 @@ class Client(Protocol):
     gateway: Gateway
     held: BackendConnection | None
     source: BackendConnection | None  # whose answer is being relayed
+    working: list[BackendConnection]  # other connections that the command under way runs on, for KILL
     entry: CachedPlan | None  # plan of the statement under way
     wire: bytes | None  # the command under way, when it is a read that could be sent again
     seq: int  # sequence id of the answer's first packet
@@ -62,7 +63,7 @@ class Client(Protocol):
     def error(self, error: SqlError) -> None:
         """Answer with ERR and finish."""
 
-    def ok(self, affected: int = 0, insert_id: int = 0, warnings: int = 0) -> None:
+    def ok(self, affected: int = 0, insert_id: int = 0, warnings: int = 0, info: bytes = b"") -> None:
         """Answer with OK and finish."""
 
     def hold(self, connection: BackendConnection, shard: int, pins: tuple[PinReason, ...] = ()) -> None:

@@ -15,8 +15,10 @@ from typing import Any
 from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import BackendError, BackendLost, SessionError, SqlError
 from shardproxy.executor.client import Client
+from shardproxy.executor.diagnostics import Condition, fetch
 from shardproxy.executor.session_commands import commit_held
 from shardproxy.planner.plan import Plan
+from shardproxy.protocol.mysql.packets import parse_ok
 from shardproxy.protocol.mysql.response import OK
 from shardproxy.protocol.mysql.resultset import parse_resultset
 from shardproxy.session.profile import Profile, with_variables
@@ -33,24 +35,30 @@ async def write(client: Client, plan: Plan, shards: tuple[int, ...], run: Run) -
             f"writing a reference table touches {len(shards)} shards, and the session is in a transaction, which "
             "touches one shard here: run it outside the transaction (COMMIT first, autocommit=1)"
         )
-    taken: list[BackendConnection] = []
+    taken = client.working = []
     try:
         for shard in shards:
             pool = client.gateway.shards[shard].primary
             taken.append(await pool.checkout(session.profile))
-        replies = await _execute(client, plan, taken, run)
+        replies, conditions = await _execute(client, plan, taken, run)
     except BaseException:
         for connection in taken:
             connection.pool.release(connection)
         raise
+    client.working = []
     await _to_the_end(_commit(taken))
     first = replies[0]
-    client.ok(first.affected, first.insert_id, first.warnings)
+    told = parse_ok(first.data[4 : 4 + int.from_bytes(first.data[:3], "little")], session_track=False)
+    client.ok(first.affected, first.insert_id, first.warnings, told.info)
+    session.conditions = conditions
 
 
-async def _execute(client: Client, plan: Plan, taken: list[BackendConnection], run: Run) -> list[Reply]:
-    """BEGIN and the statement on each in turn; the answers, which are all the same."""
+async def _execute(
+    client: Client, plan: Plan, taken: list[BackendConnection], run: Run
+) -> tuple[list[Reply], list[Condition] | None]:
+    """BEGIN and the statement on each in turn; the answers, which are all the same, with the first's warnings."""
     replies: list[Reply] = []
+    conditions: list[Condition] | None = None
     stamp = await _clock(taken[0]) if plan.fixed_time else b""
     for connection in taken:
         count(client, connection)
@@ -58,6 +66,8 @@ async def _execute(client: Client, plan: Plan, taken: list[BackendConnection], r
             await _ok(connection, b"SET timestamp=" + stamp)
         await _ok(connection, b"BEGIN")
         reply = await run(connection)
+        if reply.outcome == OK and reply.warnings and conditions is None:
+            conditions = await fetch(connection, None)
         if plan.fixed_time:
             await _ok(connection, b"SET timestamp=DEFAULT")
         if reply.failed:
@@ -68,7 +78,7 @@ async def _execute(client: Client, plan: Plan, taken: list[BackendConnection], r
     if len({(r.affected, r.insert_id, r.warnings) for r in replies}) > 1:
         counts = ", ".join(f"{c.pool.server.shard}: {r.affected} rows" for c, r in zip(taken, replies, strict=True))
         raise BackendError(f"the copies of the reference table differ ({counts}); nothing was written: compare them")
-    return replies
+    return replies, conditions
 
 
 async def _clock(connection: BackendConnection) -> bytes:

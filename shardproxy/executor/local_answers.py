@@ -29,7 +29,7 @@ def answer(client: Client, plan: Plan) -> None:
         Local.WARNING_COUNT: session.warnings,
         Local.ERROR_COUNT: sum(1 for c in session.conditions or () if c[0] == b"Error"),
     }
-    columns = [_column(label, what) for label, what in plan.local]
+    columns = [_column(label, what, client.mariadb) for label, what in plan.local]
     row = [str(values[what]).encode() for _, what in plan.local]
     deprecate_eof = bool(session.profile.capabilities & Cap.DEPRECATE_EOF)
     client.write(resultset(columns, [row], client.status(), 0, deprecate_eof, client.seq))
@@ -40,8 +40,12 @@ def answer(client: Client, plan: Plan) -> None:
     client.finish()
 
 
-def _column(label: str, what: Local) -> ColumnDefinition:
+def _column(label: str, what: Local, mariadb: bool) -> ColumnDefinition:
+    """As the servers describe it."""
+    name = label.encode()
     if what in _TEXT:
-        return ColumnDefinition(label.encode(), FieldType.VAR_STRING, 45, 1152, _NOT_NULL, 31)
-    unsigned = 0 if what is Local.ROW_COUNT else _UNSIGNED
-    return ColumnDefinition(label.encode(), FieldType.LONGLONG, 63, 21, _NOT_NULL | _BINARY | unsigned, 0)
+        return ColumnDefinition(name, FieldType.VAR_STRING, 45, 1536 if mariadb else 1152, 0, 39 if mariadb else 31)
+    flags = _BINARY if what is Local.ROW_COUNT else _BINARY | _UNSIGNED
+    if not label.startswith("@@"):
+        flags |= _NOT_NULL
+    return ColumnDefinition(name, FieldType.LONGLONG, 63, 21, flags, 0)

@@ -22,7 +22,7 @@ from shardproxy.protocol.mysql.constants import FieldType
 from shardproxy.protocol.mysql.framing import PacketReader, packet
 from shardproxy.protocol.mysql.response import PREPARE
 from shardproxy.router.route import ValueReader
-from shardproxy.session.profile import with_schema
+from shardproxy.session.profile import read_as, statement_key, with_schema
 from shardproxy.session.session import PreparedStatement
 from shardproxy.topology.keys import KeyType, KeyValue, canonical_text
 
@@ -61,8 +61,9 @@ async def prepare(client: Client, entry: CachedPlan, sql: bytes, literals: list[
         raise SqlError(f"Can't create more than {PER_CLIENT} prepared statements on one connection", 1461, "42000")
     positions, count = parameter_numbers(literals)
     ident = session.next_statement_id()
-    schema = session.profile.schema
-    statement = PreparedStatement(ident, sql, entry, literals, positions, count, schema, client.plan_version)
+    statement = PreparedStatement(
+        ident, sql, entry, literals, positions, count, session.profile, session.modes, client.plan_version
+    )
     if plan.kind in SESSION_KINDS:
         if count:
             raise UnsupportedError("this statement takes no parameters")
@@ -73,21 +74,22 @@ async def prepare(client: Client, entry: CachedPlan, sql: bytes, literals: list[
         return
     if plan.local:
         raise UnsupportedError("session functions alone cannot be prepared: send the SELECT as text")
-    connection = client.held
+    connection = client.held if _held_can_describe(client, plan) else None
+    held = connection is not None
     if connection is None:
         shard = _some_shard(client, plan)
         connection = await single.choose_pool(client, shard, plan.read and not plan.primary).checkout(session.profile)
     try:
-        server = await ensure(connection, session.profile.schema, sql)
+        server = await ensure(connection, statement)
         if server.params != count:
             raise UnsupportedError(
                 f"the server sees {server.params} parameters and the proxy {count}: the statement cannot be routed"
             )
     except BaseException:
-        if client.held is None:
+        if not held:
             connection.pool.checkin(connection) if not connection.sinks else connection.close()
         raise
-    if client.held is None:
+    if not held:
         connection.pool.checkin(connection)
     session.add_statement(statement)
     head = packet(PrepareOk.parse(first_packet(server.response)).build(), client.seq)
@@ -119,6 +121,14 @@ def parameter_numbers(literals: list[bytes]) -> tuple[list[int], int]:
     return numbers, count
 
 
+def _held_can_describe(client: Client, plan: Plan) -> bool:
+    """Whether the held connection's shard has the statement's tables. It may be executed elsewhere later."""
+    homes = [{group.shard} if group.shard is not None else set(group.keyspace.shards) for group in plan.groups]
+    if plan.keyspace is not None:
+        homes.append(set(plan.keyspace.shards))
+    return all(client.session.shard in home for home in homes)
+
+
 def _some_shard(client: Client, plan: Plan) -> int:
     """A shard whose servers can describe the statement."""
     if plan.shard_hint is not None:
@@ -130,20 +140,21 @@ def _some_shard(client: Client, plan: Plan) -> int:
     return plan.keyspace.shards[0] if plan.keyspace else single.any_shard(client)
 
 
-async def ensure(connection: BackendConnection, schema: str | None, sql: bytes) -> ServerStatement:
-    """The statement on this connection, prepared now if it is not yet. Raises the server's error."""
-    key = (schema, sql)
+async def ensure(connection: BackendConnection, statement: PreparedStatement) -> ServerStatement:
+    """The statement on this connection, prepared now if it is not yet, as it was meant when the client prepared it.
+
+    Raises the server's error.
+    """
+    key = statement.key
     found: ServerStatement | None = connection.statements.get(key)
     if found is not None:
         return found
     profile = connection.profile
-    if profile.schema != schema and schema is not None:
-        await _switch(connection, with_schema(profile, schema))
-    reply = await connection.command(StmtPrepare(sql).build(), PREPARE)
+    await _switch(connection, read_as(profile, statement.profile))
+    reply = await connection.command(StmtPrepare(statement.text).build(), PREPARE)
+    await _switch(connection, profile if profile.schema is not None else with_schema(profile, statement.profile.schema))
     if reply.failed:
         raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
-    if connection.profile is not profile and profile.schema is not None:
-        await _switch(connection, profile)
     ok = PrepareOk.parse(first_packet(reply.data))
     while len(connection.statements) >= PER_CONNECTION:
         oldest = next(iter(connection.statements))
@@ -200,7 +211,7 @@ def execute_now(client: Client, wire: bytes) -> bool:
     connection = (pool.share(session.profile) if entry.point else None) or pool.checkout_now(session.profile)
     if connection is None:
         return False
-    server = connection.statements.get((statement.schema, statement.text))
+    server = connection.statements.get(statement.key)
     if server is None:
         if connection.shared:
             _prepare_shared(connection, statement)
@@ -220,19 +231,19 @@ def execute_now(client: Client, wire: bytes) -> bool:
 
 def _prepare_shared(connection: BackendConnection, statement: PreparedStatement) -> None:
     """Let a shared connection learn the statement, for the next execution."""
-    key = (statement.schema, statement.text)
-    if connection.profile.schema == statement.schema and key not in connection.preparing:
+    key = statement.key
+    if statement_key(connection.profile, statement.text) == key and key not in connection.preparing:
         connection.preparing.add(key)
-        connection.pool.in_background(_learn(connection, key))
+        connection.pool.in_background(_learn(connection, statement))
 
 
-async def _learn(connection: BackendConnection, key: tuple[str | None, bytes]) -> None:
+async def _learn(connection: BackendConnection, statement: PreparedStatement) -> None:
     try:
-        await ensure(connection, *key)
+        await ensure(connection, statement)
     except SqlError:
         pass  # the execution itself, on a connection of its own, tells the client
     finally:
-        connection.preparing.discard(key)
+        connection.preparing.discard(statement.key)
 
 
 def find(client: Client, wire: bytes) -> PreparedStatement:
@@ -254,7 +265,7 @@ class Execution:
     async def wire_for(self, connection: BackendConnection) -> bytes:
         """Prepare it there if need be, send long data ahead, and give the packet to send."""
         statement, parameters = self.statement, self.parameters
-        server = await ensure(connection, statement.schema, statement.text)
+        server = await ensure(connection, statement)
         for index, value in parameters.long_data.items():
             for at in range(0, max(len(value), 1), LONG_DATA_PIECE):
                 piece = StmtSendLongData(server.ident, index, value[at : at + LONG_DATA_PIECE])
@@ -312,8 +323,8 @@ async def execute_scattered(
 
 def value_reader(client: Client, execution: Execution) -> ValueReader:
     """Literals from the text, parameters from the packet."""
-    modes = client.session.modes
     statement, parameters = execution.statement, execution.parameters
+    modes, single_byte = statement.modes, client.session.modes.single_byte
 
     def read(value: Value, key_type: KeyType) -> KeyValue | NoValue:
         number = statement.parameters[value.index]
@@ -324,7 +335,7 @@ def value_reader(client: Client, execution: Execution) -> ValueReader:
         except RemoteProtocolError as error:
             raise RouteError(f"parameter {number + 1} cannot be read: {error}") from error
         is_bytes = parameters.types[2 * number] in _BYTES_TYPES
-        return bound_value(bound, value.negative, key_type, is_bytes, modes.single_byte)
+        return bound_value(bound, value.negative, key_type, is_bytes, single_byte)
 
     return read
 

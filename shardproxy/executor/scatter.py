@@ -63,11 +63,13 @@ class Part(Sink):
         return data
 
     def finish(self) -> None:
-        """Give the connection back; one that is still sending is closed."""
-        if self.ended:
-            self.connection.pool.checkin(self.connection)
-        else:
-            self.connection.close()
+        """Give the connection back; where it is still at work, that ends."""
+        if not self.ended:
+            self.connection.pool.abandon(self.connection)
+            return
+        if self.paused:  # its end came in one piece with what was too much
+            self.connection.transport.resume_reading()
+        self.connection.pool.checkin(self.connection)
 
 
 async def scatter(client: Client, wires: list[tuple[BackendConnection, bytes]]) -> None:
@@ -80,6 +82,7 @@ async def scatter(client: Client, wires: list[tuple[BackendConnection, bytes]]) 
         part = Part(connection)
         parts.append(part)
         connection.send(wire, part)
+    client.working = [connection for connection, _ in wires]
     out = Concatenation(bool(wires[0][0].scanner.deprecate_eof))
     try:
         for part in parts:

@@ -16,7 +16,7 @@ from shardproxy.executor.client import Client
 from shardproxy.planner.plan import Plan
 from shardproxy.protocol.mysql.constants import FieldType
 from shardproxy.protocol.mysql.resultset import parse_resultset
-from shardproxy.session.profile import CHARSET_VARIABLES, Profile, unreadable, with_variables
+from shardproxy.session.profile import CHARSET_VARIABLES, Profile, charset_assignments, unreadable, with_variables
 from shardproxy.sql.session_text import CARRIED, assigned_variables
 
 Work = Coroutine[Any, Any, None] | None
@@ -57,6 +57,9 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
         if reply.failed:
             raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
         wanted = with_variables(before, await _read_back(connection, names))
+        if any(name in CHARSET_VARIABLES for name in names):
+            # So that results are described here as on every other connection with this profile.
+            await single.expect_ok(connection, f"SET {', '.join(charset_assignments(wanted))}".encode())
     except BaseException:
         if held is None:
             connection.close()  # half of the assignments may have been made

@@ -23,6 +23,9 @@ CHARSET_VARIABLES = (
     "collation_connection",
 )
 UTF8MB4_GENERAL_CI = 45
+# What a text means is settled by these when it is parsed, for a prepared statement at PREPARE.
+_READING_VARIABLES = ("sql_mode", *CHARSET_VARIABLES)
+StatementKey = tuple[bytes | str | None, ...]
 
 # Character sets of clients whose texts this proxy can read: every byte below 0x80 is ASCII and stands for itself, also
 # inside a longer character. (In gbk, sjis, big5 … a backslash or a quote may be the second half of one.)
@@ -35,6 +38,7 @@ SINGLE_BYTE = frozenset(
     )
 )  # fmt: skip
 READABLE = MULTI_BYTE | SINGLE_BYTE
+_UTF8 = MULTI_BYTE - {"ascii"}
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -57,6 +61,12 @@ class Profile:
     def charset(self) -> str:
         """character_set_client."""
         return (self.value("character_set_client") or "utf8mb4").strip("'").lower()
+
+    @property
+    def reads_utf8(self) -> bool:
+        """Texts are UTF-8, and servers take them as they are: none is converted to a character set that lacks some."""
+        connection = (self.value("character_set_connection") or "utf8mb4").strip("'").lower()
+        return self.charset in _UTF8 and connection in _UTF8
 
     @property
     def autocommit(self) -> bool:
@@ -97,6 +107,19 @@ def with_variables(old: Profile, changes: Mapping[str, str]) -> Profile:
     return profile(old.capabilities, old.schema, tuple(sorted(merged.items())))
 
 
+def statement_key(of: Profile, text: bytes) -> StatementKey:
+    """The text with all that decides its meaning under this profile: default schema, sql_mode, character sets."""
+    return (text, of.schema, *(of.value(name) for name in _READING_VARIABLES))
+
+
+def read_as(now: Profile, then: Profile) -> Profile:
+    """The profile `now`, but texts are read as under `then`."""
+    variables = {name: literal for name, literal in now.variables if name not in _READING_VARIABLES}
+    variables.update((name, literal) for name, literal in then.variables if name in _READING_VARIABLES)
+    schema = now.schema if then.schema is None else then.schema
+    return profile(now.capabilities, schema, tuple(sorted(variables.items())))
+
+
 def reachable(old: Profile, new: Profile) -> bool:
     """Whether statements can bring a connection from `old` to `new`: capabilities are for life, and a default
     database cannot be unset."""
@@ -111,7 +134,7 @@ def transition(old: Profile, new: Profile) -> tuple[str | None, str | None]:
     have, want = dict(old.variables), dict(new.variables)
     assignments = []
     if any(have.get(name) != want.get(name) for name in CHARSET_VARIABLES):
-        assignments = [f"@@SESSION.{name}={want[name]}" for name in CHARSET_VARIABLES if name in want]
+        assignments = charset_assignments(new)
     for name, literal in sorted(want.items()):
         if name not in CHARSET_VARIABLES and have.get(name) != literal:
             assignments.append(f"@@SESSION.{name}={literal}")
@@ -119,6 +142,19 @@ def transition(old: Profile, new: Profile) -> tuple[str | None, str | None]:
     assignments.extend(f"@@SESSION.{name}=DEFAULT" for name in gone)
     schema = new.schema if new.schema != old.schema else None
     return schema, "SET " + ", ".join(assignments) if assignments else None
+
+
+def charset_assignments(wanted: Profile) -> list[str]:
+    """What SET must assign for the profile's character sets.
+
+    One character set for all is set by NAMES: only that, and the handshake, give results its collation too, which
+    column definitions name.
+    """
+    client, connection, results, collation = map(wanted.value, CHARSET_VARIABLES)
+    if client == connection == results and collation is not None:
+        return [f"NAMES {client} COLLATE {collation}"]
+    values = zip(CHARSET_VARIABLES, (client, connection, results, collation), strict=True)
+    return [f"@@SESSION.{name}={literal}" for name, literal in values if literal is not None]
 
 
 class Charsets:

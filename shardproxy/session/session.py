@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.plan import PinReason
-from shardproxy.session.profile import SINGLE_BYTE, Profile, with_schema
+from shardproxy.session.profile import Profile, StatementKey, statement_key, with_schema
 from shardproxy.sql.modes import SqlModes
 
 
@@ -14,10 +14,11 @@ from shardproxy.sql.modes import SqlModes
 class PreparedStatement:
     """A client's prepared statement.
 
-    text: as sent; entry: its plan, made under plan version `version`; literals: raw literals of the text, b"?" for
-    each parameter in turn; parameters: for each literal its parameter number, else −1; types: 2 bytes a parameter as
-    last bound by the client, empty before the first execution; long_data: parameter → bytes sent ahead; local: a
-    statement about the session, which is run as text.
+    text: as sent; profile: the session's at PREPARE, which settles how the text is read for good, as do `modes`; key:
+    what server connections know it by; entry: its plan, made under plan version `version`; literals: raw literals of
+    the text, b"?" for each parameter in turn; parameters: for each literal its parameter number, else −1; types: 2
+    bytes a parameter as last bound by the client, empty before the first execution; long_data: parameter → bytes sent
+    ahead; local: a statement about the session, which is run as text.
     """
 
     ident: int
@@ -26,11 +27,16 @@ class PreparedStatement:
     literals: list[bytes]
     parameters: list[int]
     param_count: int
-    schema: str | None
+    profile: Profile
+    modes: SqlModes
     version: int
+    key: StatementKey = field(init=False)
     types: bytes = b""
     long_data: dict[int, bytearray] | None = None
     local: bool = False
+
+    def __post_init__(self) -> None:
+        self.key = statement_key(self.profile, self.text)
 
 
 class Session:
@@ -94,7 +100,7 @@ class Session:
         self.autocommit = profile.autocommit
         mode = profile.value("sql_mode")
         modes = SqlModes.parse(mode.strip("'")) if mode else self._default_modes
-        self.modes = replace(modes, single_byte=True) if profile.charset in SINGLE_BYTE else modes
+        self.modes = modes if profile.reads_utf8 else replace(modes, single_byte=True)
         self.refresh()
 
     def refresh(self) -> None:

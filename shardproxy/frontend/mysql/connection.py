@@ -25,7 +25,8 @@ from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import build_err, build_ok, parse_err
 from shardproxy.protocol.mysql.response import ERR, IN_TRANS, ROWS
 from shardproxy.session.profile import Profile
-from shardproxy.session.session import Session
+from shardproxy.session.session import PreparedStatement, Session
+from shardproxy.sql.digest import scan
 
 READ_AHEAD = 64 * 1024  # bytes of later commands that a client may send while one is under way
 AUTOCOMMIT = 2
@@ -49,7 +50,7 @@ class ClientConnection(Sink):
     __slots__ = (
         "_reading_paused", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities", "closing", "entry",
         "front", "gateway", "held", "host", "plans", "relayed", "rights", "seq", "session", "source", "started",
-        "transport", "wire",
+        "transport", "wire", "working",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +68,7 @@ class ClientConnection(Sink):
         self.closing = False
         self.held: BackendConnection | None = None
         self.source: BackendConnection | None = None  # whose answer is being relayed
+        self.working: list[BackendConnection] = []  # other connections that the command under way runs on
         self.relayed = False  # some of the answer has gone to the client
         self.seq = 1  # sequence id of the answer's first packet
         self.started = 0.0
@@ -145,9 +147,8 @@ class ClientConnection(Sink):
                 execute(self, wire)
             else:
                 command(self, wire)
-        if self._reading_paused and not self.closing and (self.buffer is None or not self.busy):
-            self._reading_paused = False
-            self.transport.resume_reading()
+        if self._reading_paused and (self.buffer is None or not self.busy):
+            self._read_on()
 
     def _take_command(self) -> bytes | None:
         """The first whole command in the buffer, as wire bytes; None while it is incomplete."""
@@ -185,10 +186,14 @@ class ClientConnection(Sink):
         self.close()
 
     def pause_writing(self) -> None:
+        """The client does not read its answers: until it does, neither its server's bytes nor its commands are read."""
         self._write_paused = True
         source = self.source
-        if source is not None and not source.shared:
+        if source is not None and not source.shared and not source.closed:
             source.transport.pause_reading()
+        if not self._reading_paused and not self.closing:
+            self._reading_paused = True
+            self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._write_paused = False
@@ -197,8 +202,18 @@ class ClientConnection(Sink):
             source.transport.resume_reading()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
-        if not self.busy and self.buffer is not None:
-            self._next()
+        if not self.busy:
+            if self.buffer is not None:
+                self._next()
+            else:
+                self._read_on()
+        elif self.buffer is None or len(self.buffer) <= READ_AHEAD:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self._reading_paused and not self._write_paused and not self.closing:
+            self._reading_paused = False
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         """The client has said all it will say; it gets no more answers, as from a server."""
@@ -214,7 +229,7 @@ class ClientConnection(Sink):
         source, self.source = self.source, None
         if source is not None and not source.shared:
             # Its answer is still under way and nobody reads it: end the statement on the server, not only our side.
-            front.abandon(source)
+            source.pool.abandon(source)
         if self.held is not None:
             self.let_go()
 
@@ -230,12 +245,16 @@ class ClientConnection(Sink):
     def response_end(self, data: bytes, connection: BackendConnection) -> None:
         if self.source is not connection:
             return  # the client has gone; a shared connection's answer is dropped
-        self.transport.write(data)
+        # First of all: a write that fills the client's buffer pauses the source, and this one goes back to its pool.
         self.source = None
+        if self._write_paused and not connection.shared:
+            connection.transport.resume_reading()
+        self.transport.write(data)
         scanner = connection.scanner
         session = self.session
         outcome = scanner.outcome
         session.conditions = None
+        session.warnings = scanner.warnings
         if outcome == ROWS:
             session.affected = -1
         elif outcome == ERR:
@@ -251,12 +270,10 @@ class ClientConnection(Sink):
             self.entry = None
         self.wire = None
         if connection is self.held:
-            session.warnings = scanner.warnings
             if not session.pins and not scanner.status & IN_TRANS:
                 self._transaction_ended(connection)
                 return
         elif connection.shared:
-            session.warnings = scanner.warnings
             if outcome == ERR:
                 err = parse_err(scanner.error)
                 session.conditions = [(b"Error", b"%d" % err.code, err.text.encode())]
@@ -407,14 +424,14 @@ class ClientConnection(Sink):
         self.transport.write(packet(build_err(error.code, error.sqlstate, text), self.seq))
         self.finish()
 
-    def ok(self, affected: int = 0, insert_id: int = 0, warnings: int = 0) -> None:
+    def ok(self, affected: int = 0, insert_id: int = 0, warnings: int = 0, info: bytes = b"") -> None:
         session = self.session
         session.affected = affected
         session.warnings = warnings
         session.conditions = None
         if insert_id:
             session.insert_id = insert_id
-        self.transport.write(packet(build_ok(affected, insert_id, self.status(), warnings), self.seq))
+        self.transport.write(packet(build_ok(affected, insert_id, self.status(), warnings, info), self.seq))
         self.finish()
 
     def status(self) -> int:
@@ -429,14 +446,14 @@ class ClientConnection(Sink):
             self.entry.latencies.append(perf_counter() - self.started)
             self.entry = None
         self.source = None
+        self.working = []
         self.relayed = False
         self.busy = False
         if self.buffer is not None:
             # Not from here: a client that pipelines thousands of commands would nest as many calls.
             asyncio.get_running_loop().call_soon(self._next)
-        elif self._reading_paused and not self.closing:
-            self._reading_paused = False
-            self.transport.resume_reading()
+        elif self._reading_paused:
+            self._read_on()
 
     def count_error(self, code: int) -> None:
         self.front.counters.add("shardproxy_errors_total", (str(code),))
@@ -465,6 +482,13 @@ class ClientConnection(Sink):
         if entry is None:
             entry = self.front.plans.plan(plan_statement, self._space(), digest, sql)
         return entry
+
+    def plan_again(self, statement: PreparedStatement) -> CachedPlan:
+        """The plan of a prepared statement after a new map or catalog, its text read as it was at PREPARE."""
+        space = (statement.profile.schema, statement.modes, self.rights.keyspaces)
+        digest = scan(statement.text, statement.modes)[0]
+        plans = self.front.plans
+        return plans.space(space).get(digest) or plans.plan(plan_statement, space, digest, statement.text)
 
     def _space(self) -> SpaceKey:
         return (self.session.profile.schema, self.session.modes, self.rights.keyspaces)

@@ -132,7 +132,7 @@ def run_prepared(client: ClientConnection, wire: bytes) -> Work:
     """One execution of a prepared statement. Raises SqlError with the client's answer."""
     statement = prepared.find(client, wire)
     if statement.version != client.plan_version:
-        statement.entry = client.plan(*_digest(client, statement.text))
+        statement.entry = client.plan_again(statement)
         statement.version = client.plan_version
     entry = client.entry = statement.entry
     plan = entry.plan
@@ -147,6 +147,3 @@ def run_prepared(client: ClientConnection, wire: bytes) -> Work:
         return everywhere.write(client, plan, found.shards, execution.run)
     return prepared.execute_scattered(client, plan, execution, found.shards, found.replica)
 
-
-def _digest(client: ClientConnection, sql: bytes) -> tuple[bytes, bytes]:
-    return scan(sql, client.session.modes)[0], sql
