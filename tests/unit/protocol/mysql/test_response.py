@@ -36,7 +36,7 @@ def check(scanner: ResponseScanner, answer: Answer) -> None:
 
 def walk(scanner: ResponseScanner, expected: Sequence[Answer], chunks: Iterable[bytes]) -> None:
     """Feed as a server connection does; every end must be where the answer's last byte is."""
-    ends = []
+    ends: list[int] = []
     for answer in expected:
         ends.append((ends[-1] if ends else 0) + len(answer.wire))
     done = base = 0
