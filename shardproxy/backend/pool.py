@@ -6,15 +6,18 @@ The pool decides; callers wait. A connection handed to a waiter is handed over o
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from shardproxy.backend.connection import BackendConnection, Sink
-from shardproxy.errors import BackendError, BackendLost, PoolTimeout
+from shardproxy.errors import BackendError, BackendLost, PoolTimeout, SqlError
 from shardproxy.protocol.mysql.response import IN_TRANS
 from shardproxy.session.profile import Profile, reachable
 from shardproxy.topology.model import Server
+
+log = logging.getLogger(__name__)
 
 Dial = Callable[["Pool", Profile], Awaitable[BackendConnection]]
 STUCK = 0.1  # seconds that a shared connection may be silent with commands waiting
@@ -329,6 +332,19 @@ class Pool:
                 return
 
     # ── upkeep ──
+
+    def abandon(self, connection: BackendConnection) -> None:
+        """Nobody waits for this connection's answer any more: close it, and end its statement on the server too."""
+        if not connection.closed:
+            thread, state = connection.server_thread, connection.profile
+            connection.close()
+            self.in_background(self._end(state, thread))
+
+    async def _end(self, profile: Profile, server_thread: int) -> None:
+        try:
+            await self.kill(profile, server_thread, False)
+        except SqlError as error:
+            log.warning("could not end a statement on its server: %s", error)
 
     async def kill(self, profile: Profile, server_thread: int, query_only: bool) -> None:
         """End a statement, or a connection, on the server. Uses a connection beyond the limit, for a moment."""

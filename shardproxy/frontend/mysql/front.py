@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.gateway import Gateway
 from shardproxy.counters import Counters
 from shardproxy.errors import SqlError
@@ -183,18 +182,12 @@ class Front:
         client = self.clients.get(ident)
         if client is None or client.session.user != user:
             return False
-        source = client.source
-        if source is not None and not source.shared:
-            self._spawn(source.pool.kill(source.profile, source.server_thread, query_only))
+        for source in (client.source, *client.working):
+            if source is not None and not source.shared and not source.closed:
+                self._spawn(source.pool.kill(source.profile, source.server_thread, query_only))
         if not query_only:
             client.close()
         return True
-
-    def abandon(self, connection: BackendConnection) -> None:
-        """Nobody waits for this connection's answer any more: end it on the server too."""
-        thread, pool, state = connection.server_thread, connection.pool, connection.profile
-        connection.close()
-        self._spawn(pool.kill(state, thread, False))
 
     def report_defect(self, error: BaseException) -> None:
         """Something that must not happen, with its trace."""
