@@ -9,7 +9,15 @@ from __future__ import annotations
 from shardproxy.errors import BackendError, RemoteProtocolError, SqlError
 from shardproxy.protocol.mysql.columns import ColumnDefinition, same_shape
 from shardproxy.protocol.mysql.framing import packet
-from shardproxy.protocol.mysql.packets import build_eof, build_err, build_ok, parse_err, read_lenenc_int
+from shardproxy.protocol.mysql.packets import (
+    build_eof,
+    build_err,
+    build_ok,
+    parse_eof,
+    parse_err,
+    parse_ok,
+    read_lenenc_int,
+)
 
 _COUNT, _DEFS, _EOF, _ROWS, _DONE = range(5)
 
@@ -32,8 +40,8 @@ class Concatenation:
 
     @property
     def mid_packet(self) -> bool:
-        """Whether the bytes handed out so far end inside a packet."""
-        return self._left > 0
+        """Whether the bytes handed out so far end inside a packet, or inside a row of several packets."""
+        return self._left > 0 or self._continued
 
     def _reset(self) -> None:
         self._state = _COUNT
@@ -46,8 +54,17 @@ class Concatenation:
     def feed(self, data: bytes) -> bytes:
         """Bytes of the current part in, bytes for the client out.
 
-        Raises BackendError when a part's columns differ, RemoteProtocolError when it is no result set.
+        Raises BackendError when a part's columns differ, RemoteProtocolError when it is no result set: nothing of
+        `data` is handed out then, and `mid_packet` and `error()` go by what was before.
         """
+        before = self._left, self._continued, self._seq
+        try:
+            return self._walk(data)
+        except (BackendError, RemoteProtocolError):
+            self._left, self._continued, self._seq = before
+            raise
+
+    def _walk(self, data: bytes) -> bytes:
         if self._tail:
             data = self._tail + data
             self._tail = b""
@@ -95,23 +112,21 @@ class Concatenation:
         self, payload: bytes, keep: list[tuple[int, int]], buffer: bytearray, pos: int, after: int
     ) -> None:
         self._state = _DONE
-        if payload[0] == 0xFF:
+        if payload[:1] == b"\xff":
             self._fail(payload)
             self._number(buffer, pos)
             keep.append((pos, after))
             return
-        at = 1
-        if self._deprecate_eof:
-            _, at = read_lenenc_int(payload, at)
-            _, at = read_lenenc_int(payload, at)
-            self.status = int.from_bytes(payload[at : at + 2], "little")
-            self.warnings += int.from_bytes(payload[at + 2 : at + 4], "little")
-        else:
-            self.warnings += int.from_bytes(payload[1:3], "little")
-            self.status = int.from_bytes(payload[3:5], "little")
+        end = parse_ok(payload, session_track=False) if self._deprecate_eof else parse_eof(payload)
+        self.status = end.status
+        self.warnings += end.warnings
 
     def _header(self, payload: bytes) -> bool:
         """A packet before the rows. True: it belongs to the answer's head."""
+        if self._state == _DONE:
+            raise RemoteProtocolError("bytes after the end of an answer")
+        if not payload:
+            raise RemoteProtocolError("an empty packet where a result set's head was due")
         if payload[0] == 0xFF:
             self._fail(payload)
             return True
@@ -133,10 +148,9 @@ class Concatenation:
                 if not self._first and self._columns != len(self._definitions):
                     raise BackendError("the shards give different numbers of columns: run `shardctl check`")
                 self._state = _ROWS if self._deprecate_eof else _EOF
-        elif self._state == _EOF:
-            self._state = _ROWS
         else:
-            raise RemoteProtocolError("bytes after the end of an answer")
+            parse_eof(payload)
+            self._state = _ROWS
         return True
 
     def _fail(self, payload: bytes) -> None:
