@@ -74,6 +74,7 @@ class Facts:
     derived: bool = False
     obstacle: str = ""
     visited_tables: set[int] = field(default_factory=set)
+    locked: list[Source] = field(default_factory=list)  # by FOR UPDATE
 
 
 SYSTEM_DATABASES = frozenset({"information_schema", "performance_schema", "mysql", "sys"})

@@ -14,6 +14,7 @@ from shardproxy.planner.plan import Opcode, Plan, Rung, StatementKind
 from shardproxy.sql.modes import SqlModes
 from shardproxy.topology.keys import KeyValue
 
+SYNTAX_ERROR = 1064
 MAX_DIGEST = 256 * 1024  # longer digests are planned each time
 MAX_BYTES = 16 << 20  # of all digests together
 
@@ -86,7 +87,8 @@ class PlanCache:
             snapshot = replace(snapshot, keyspaces=seen)
         plan = planner(sql, replace(self.context, schema=schema, modes=modes, snapshot=snapshot))
         entry = CachedPlan(plan, self.series_of(plan), self.latencies[plan.opcode])
-        if len(digest) <= MAX_DIGEST:
+        # A text that does not parse may share its digest with one that does ('x' where a number belongs): not kept.
+        if len(digest) <= MAX_DIGEST and (plan.rung is not Rung.ERROR or plan.error_code != SYNTAX_ERROR):
             self._make_room(len(digest))
             self.space(key)[digest] = entry
             self._entries += 1

@@ -10,8 +10,8 @@ from shardproxy.sql.words import words
 
 # Before a name with ( behind it, these say that the name is a table's, an index's or an alias, not a function's.
 _NAMING = words("""
-    INTO TABLE INSERT REPLACE IGNORE LOW_PRIORITY DELAYED HIGH_PRIORITY QUICK AS WITH RECURSIVE KEY INDEX
-    REFERENCES CONSTRAINT UNIQUE EXISTS WINDOW FULLTEXT SPATIAL
+    CALL PROCEDURE FUNCTION INTO TABLE INSERT REPLACE IGNORE LOW_PRIORITY DELAYED HIGH_PRIORITY QUICK AS WITH RECURSIVE
+    KEY INDEX REFERENCES CONSTRAINT UNIQUE EXISTS WINDOW FULLTEXT SPATIAL
 """)
 _CHANGES_ROWS = frozenset({StatementKind.INSERT, StatementKind.REPLACE, StatementKind.UPDATE, StatementKind.DELETE})
 UNKNOWN = "?"  # in Draft.functions: a function that is not built in

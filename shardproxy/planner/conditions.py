@@ -197,7 +197,7 @@ def _value(draft: Draft, node: exp.Expr) -> tuple[Value, int, int] | None:
     negative = isinstance(node, exp.Neg)
     index = literal_index(node.this if isinstance(node, exp.Neg) else node)
     at = draft.positions.get(index, -1)
-    if at < 0 or (negative and (draft.word(at - 1) != "-" or draft.tokens[at].kind is TokenKind.PARAM)):
+    if at < 0 or (negative and draft.word(at - 1) != "-"):
         return None
     return Value(index, negative), at - negative, at
 

@@ -75,7 +75,7 @@ def is_name(token: Token) -> bool:
 
 def literal_value(tokens: tuple[Token, ...]) -> Value | None:
     """The value when the tokens are one literal of the list, a minus before it at most."""
-    negative = len(tokens) == 2 and tokens[0].text == "-" and tokens[1].kind is not TokenKind.PARAM
+    negative = len(tokens) == 2 and tokens[0].upper == "-"
     if len(tokens) == 1 or negative:
         last = tokens[-1]
         if last.literal >= 0:
@@ -90,7 +90,7 @@ def literal_list(tokens: Sequence[Token], opening: int) -> tuple[list[Value], in
     while at + 1 < len(tokens):
         negative = tokens[at].upper == "-"
         token = tokens[at + negative]
-        if token.literal >= 0 and not (negative and token.kind is TokenKind.PARAM):
+        if token.literal >= 0:
             values.append(Value(token.literal, negative))
         elif negative or token.upper != "NULL":
             break

@@ -88,6 +88,8 @@ class _Walk:
         ctes = self._with(node, frozenset())
         block = self._new_block(None)
         targets = node.args.get("tables") or []
+        if not isinstance(node.this, exp.Expr):
+            raise refuse(f"cannot read this {self.draft.kind.value}", 1064)
         self._tables(node.this, [], block, ctes)
         for target in targets:
             self.facts.visited_tables.add(id(target))
@@ -122,11 +124,17 @@ class _Walk:
         self._tables(first.this if first is not None else None, node.args.get("joins") or [], block, ctes)
         self._where(node.args.get("where"), block)
         for lock in node.args.get("locks") or []:
-            for table in lock.expressions:
-                self.facts.visited_tables.add(id(table))
+            self._lock(lock, block)
         rest = [node.args.get(n) for n in ("distinct", "where", "group", "having", "order", "limit", "offset")]
         self._expressions([*node.expressions, *rest, *(node.args.get("windows") or [])], block, ctes)
         return block
+
+    def _lock(self, lock: exp.Expr, block: Block) -> None:
+        """FOR UPDATE [OF …]: the sources whose rows it locks."""
+        self.facts.visited_tables.update(id(table) for table in lock.expressions)
+        named = {table.name for table in lock.expressions}
+        if lock.args.get("update"):
+            self.facts.locked += [s for s in block.sources if not named or s.name in named]
 
     def _new_block(self, outer: Block | None) -> Block:
         block = Block(outer)
@@ -146,7 +154,7 @@ class _Walk:
         pending: list[_Joined] = []
         partitioned = first is not None and self._tree(first, joins, block, ctes, False, pending)
         if block is self.facts.root and not partitioned:
-            self._obstacle(block, "it reads no sharded table outside of subqueries")
+            self._obstacle(block, "a FROM without a sharded table")
         for joined in pending:
             self._join(joined, block)
             self._expressions([joined.join.args.get("on")], block, ctes)
@@ -165,7 +173,7 @@ class _Walk:
         block.right_join = block.right_join or bool(rights)
         block.outer_join = block.outer_join or any(join.side for join in joins)
         if rights and (len(joins) > 1 or soft):
-            self._obstacle(block, "a RIGHT JOIN stands among other joins")
+            self._obstacle(block, "a RIGHT JOIN among other joins")
         start = len(block.sources)
         partitioned = self._leaf(node, block, ctes, soft or last_right >= 0, pending)
         for i, join in enumerate(joins):
@@ -174,7 +182,7 @@ class _Walk:
             above = soft or i < last_right
             right = self._tree(join.this, [], block, ctes, above or side == "LEFT", pending)
             if (side == "LEFT" and right and not partitioned) or (side == "RIGHT" and partitioned and not right):
-                self._obstacle(block, f"a {side} JOIN keeps rows of a table that every shard has")
+                self._obstacle(block, f"a {side} JOIN that keeps rows of a table which every shard has")
             partitioned = partitioned or right
             pending.append(_Joined(join, side, block.sources[start:middle], block.sources[middle:], above))
         return partitioned

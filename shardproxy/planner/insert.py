@@ -222,6 +222,9 @@ def _into_sharded(draft: Draft, parts: _Insert) -> Plan:
     schema = draft.context.catalog.get(parts.keyspace.name, parts.table.name)
     if key.lower() in parts.updates:
         raise refuse(f"ON DUPLICATE KEY UPDATE may not assign the shard key {key}: the row would have to move")
+    only = routes.only_shard(parts.keyspace)
+    if only is not None and not parts.select:
+        return _one_shard(draft, parts, Group((parts.table.name,), parts.keyspace, shard=only), None, ())
     if parts.select:
         return _select_into_sharded(draft, parts, key, schema)
     columns = parts.columns

@@ -12,7 +12,7 @@ from shardproxy.planner.gather import gather
 from shardproxy.planner.groups import groups
 from shardproxy.planner.parse import literal_index, parse
 from shardproxy.planner.plan import Group, Plan, Spread, StatementKind, Value
-from shardproxy.sql.tokens import Token, TokenKind
+from shardproxy.sql.tokens import Token
 from shardproxy.topology.model import Keyspace
 from shardproxy.topology.schema import TableSchema
 
@@ -112,7 +112,7 @@ def _literal(draft: Draft, item: exp.Expr) -> Value | None:
     negative = isinstance(item, exp.Neg)
     index = literal_index(item.this if isinstance(item, exp.Neg) else item)
     at = draft.positions.get(index, -1)
-    if at < 0 or (negative and draft.tokens[at].kind is TokenKind.PARAM):
+    if at < 0 or (negative and draft.word(at - 1) != "-"):
         return None
     alone = draft.word(at - 1 - negative) in (",", "SELECT", "ALL") and draft.word(at + 1) in (",", "FROM", "AS", "")
     return Value(index, negative) if alone else None

@@ -36,7 +36,7 @@ _UNANALYSED = "this statement cannot be analysed; a hint /*shardproxy: shard=NAM
 
 # Called with more than expressions between commas: the parser must see which one it is.
 _OWN_SYNTAX = AGGREGATES | words("""
-    adddate case cast char convert date_add date_sub extract get_format interval json_value mid mod position row
+    adddate case cast char convert date_add date_sub extract get_format interval json_value match mid mod position row
     subdate substr substring timestampadd timestampdiff trim value values weight_string
 """)
 # What SELECT may begin with and what changes no row's place. DISTINCT stays.

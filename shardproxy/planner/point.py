@@ -58,6 +58,12 @@ def _all_fixed(schema: TableSchema, unique: tuple[str, ...], fixed: set[str]) ->
     )
 
 
+def _of_literals(item: exp.Expr) -> bool:
+    """A literal, or an operation on literals ('a' 'b' is one)."""
+    parts = [item] if item.is_leaf() else list(item.iter_expressions())
+    return all(literal_index(part) >= 0 for part in parts)
+
+
 def _small(schema: TableSchema, tree: exp.Select) -> bool:
     """No selected column can be large."""
     selected: list[Column | None] = []
@@ -67,6 +73,6 @@ def _small(schema: TableSchema, tree: exp.Select) -> bool:
             selected += schema.columns
         elif isinstance(inner, exp.Column):
             selected.append(schema.column(inner.name))
-        elif literal_index(inner) < 0:
+        elif not _of_literals(inner):
             return False
     return all(column is not None and column.data_type not in _LARGE for column in selected)

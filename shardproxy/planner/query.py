@@ -11,7 +11,7 @@ from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.gather import gather
 from shardproxy.planner.groups import groups
 from shardproxy.planner.parse import parse
-from shardproxy.planner.plan import Opcode, Plan, Rung, Spread, StatementKind
+from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
 from shardproxy.planner.point import is_point
 from shardproxy.planner.spread import obstacle
 from shardproxy.planner.system import system_read
@@ -49,6 +49,13 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
     tables = routes.tables(facts)
     if not found:
         keyspace = routes.reference_home(facts)
+        if keyspace is not None and facts.locked:
+            # Whoever locks rows of reference tables does so on one and the same shard.
+            found = (Group(tables, keyspace, shard=keyspace.shards[0]),)
+            return draft.plan(
+                Opcode.REFERENCE, f"reference tables only ({', '.join(tables)}): locked on the first shard",
+                keyspace=keyspace, groups=found, tables=tables,
+            )  # fmt: skip
         if keyspace is None:
             return draft.plan(Opcode.NONE, "no table: any shard", spread=Spread.ANY, read=read)
         return draft.plan(
@@ -56,6 +63,8 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
             spread=Spread.ANY, read=read, keyspace=keyspace, tables=tables,
         )  # fmt: skip
     routes.check_references(facts, found)
+    if any(source.kind is SourceKind.REFERENCE for source in facts.locked):
+        raise refuse("FOR UPDATE of rows of reference tables together with others is not supported: lock with OF table")
     why = obstacle(draft, facts, found)
     opcode = routes.opcode(found)
     spread = Spread.REFUSE if why else Spread.CONCAT
@@ -70,7 +79,7 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         spread=spread,
         spread_error=routes.several_shards(found, why) if why else "",
         point=read and is_point(draft, tree, facts, found),
-        fixed_time=spread is Spread.CONCAT and not certain and bool(draft.functions & CLOCK),
+        fixed_time=spread is Spread.CONCAT and bool(draft.functions & CLOCK),
         key_index=routes.key_index(found) if not draft.pins else -1,
         tables=tables,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from shardproxy.planner.blocks import Facts, SourceKind
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.plan import (
@@ -18,6 +20,7 @@ from shardproxy.planner.plan import (
     Value,
 )
 from shardproxy.topology.keys import KeyType
+from shardproxy.topology.maps import INT_MAX, INT_MIN, RangeMap
 from shardproxy.topology.model import Keyspace
 
 _RANK = (Opcode.UNSHARDED, Opcode.EQUAL_UNIQUE, Opcode.IN, Opcode.RANGE, Opcode.SCATTER)
@@ -65,8 +68,25 @@ def reference_home(facts: Facts) -> Keyspace | None:
     raise refuse(f"no shard is known to have the reference tables of all of these keyspaces: {names}")
 
 
+def only_shard(keyspace: Keyspace) -> int | None:
+    """The shard that every possible key is on; None when there are several, or keys without a shard."""
+    shards = set(keyspace.map.all_shards)
+    if len(shards) != 1 or len(keyspace.shards) != 1:
+        return None
+    if isinstance(keyspace.map, RangeMap):
+        ranges = keyspace.map.ranges
+        whole = ranges[0].start <= INT_MIN and ranges[-1].end > INT_MAX
+        if not whole or any(a.end != b.start for a, b in pairwise(ranges)):
+            return None
+    return shards.pop()
+
+
 def check_references(facts: Facts, groups: tuple[Group, ...]) -> None:
-    """Reference tables must be on every shard that the sharded tables may be on."""
+    """Single tables must be on one shard, reference tables on every shard that the sharded tables may be on."""
+    fixed = {group.shard: group for group in groups if group.shard is not None}
+    if len(fixed) > 1:
+        names = " and ".join(", ".join(group.tables) for group in fixed.values())
+        raise refuse(f"tables of different shards ({names}) cannot be used in one statement")
     for source in facts.sources:
         if source.kind is not SourceKind.REFERENCE or source.keyspace is None or source.table is None:
             continue

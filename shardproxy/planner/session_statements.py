@@ -90,7 +90,7 @@ def _use(draft: Draft) -> Plan:
 
 def _kill(draft: Draft) -> None:
     target = draft.tokens[2:] if draft.word(1) in ("CONNECTION", "QUERY") else draft.tokens[1:]
-    if len(target) != 1 or target[0].kind not in (TokenKind.NUMBER, TokenKind.PARAM):
+    if len(target) != 1 or target[0].literal < 0:
         raise refuse("KILL takes [CONNECTION | QUERY] and the id that CONNECTION_ID() gave")
 
 
@@ -108,11 +108,11 @@ _ELSEWHERE = frozenset({"GLOBAL", "PERSIST", "PERSIST_ONLY"})
 
 def _set(draft: Draft) -> None:
     """Checks each assignment. Raises for what would change more than the session; pins for user variables."""
-    if draft.has("SELECT"):
-        raise refuse("SET with a subquery is not supported: SELECT the value first")
     first = draft.word(1)
     if first in ("PASSWORD", "ROLE", "DEFAULT", "RESOURCE", "STATEMENT"):
         raise refuse(f"SET {first} is not supported")
+    if draft.has("SELECT"):
+        raise refuse("SET with a subquery is not supported: SELECT the value first")
     draft.pins.pop(PinReason.USER_VARIABLE, None)
     for assignment in _assignments(draft.tokens[1:]):
         _check_assignment(draft, assignment)

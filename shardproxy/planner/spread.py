@@ -61,7 +61,7 @@ def obstacle(draft: Draft, facts: Facts, groups: tuple[Group, ...]) -> str:
         return "a subquery in FROM, a WITH query or a set operation"
     if len(groups) != 1 or groups[0].shard is not None:
         names = " and ".join(", ".join(group.tables) for group in groups)
-        return f"tables whose keys are not joined ({names})"
+        return f"a statement over tables whose keys are not joined ({names})"
     if facts.obstacle:
         return facts.obstacle
     if any(s.kind in (SourceKind.SYSTEM, SourceKind.DERIVED) for s in facts.sources):

@@ -17,6 +17,7 @@ from shardproxy.planner.hints import hints
 from shardproxy.planner.insert import insert
 from shardproxy.planner.lex import lex
 from shardproxy.planner.local_functions import local_functions
+from shardproxy.planner.lock_tables import lock_tables
 from shardproxy.planner.plan import Opcode, Plan, Rung
 from shardproxy.planner.query import query
 from shardproxy.planner.session_statements import session_statements
@@ -35,6 +36,7 @@ PASSES: tuple[Pass, ...] = (
     forward,
     show,
     ddl,
+    lock_tables,
     local_functions,
     insert,
     query,

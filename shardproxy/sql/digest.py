@@ -148,11 +148,15 @@ def _literal_places(sql: bytes, parts: list[bytes], modes: SqlModes) -> list[int
     places = [i for i in range(1, len(parts), 2) if parts[i][0] not in stays]
     if places and not parts[-1] and places[-1] == len(parts) - 2 and not _closed(parts[-2], modes):
         places.pop()
+    glued: list[int] = []
     for i in places:
         before = parts[i - 1]
-        if before.endswith(_PREFIXES) and parts[i][0] == 0x27 and not _GLUED(before[-2:]):
-            parts[i - 1], parts[i] = before[:-1], before[-1:] + parts[i]
-    return places
+        if before.endswith(_PREFIXES) and parts[i][0] == 0x27:
+            if _GLUED(before[-2:]):
+                glued.append(i)  # 1.5x'41' is a number and a hex string, axx'41' a name and a string: who knows
+            else:
+                parts[i - 1], parts[i] = before[:-1], before[-1:] + parts[i]
+    return [i for i in places if i not in glued] if glued else places
 
 
 def _closed(piece: bytes, modes: SqlModes) -> bool:

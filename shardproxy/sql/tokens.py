@@ -109,8 +109,10 @@ _KINDS = {
     "sign": TokenKind.SIGN,
 }
 
-# Every supported server executes /*!NNNNN … */ up to this version; MariaDB skips 50700–99999, MySQL what it is not yet.
-_ALWAYS_EXECUTED = 50699
+# Versions in /*!NNNNN … */ that every supported server of the kind executes, and never executes. MariaDB takes
+# 50700–99999 for features that it does not have.
+_EXECUTED = {True: (range(50700), range(100_000, 101_101)), False: (range(80_001),)}
+_SKIPPED = {True: (range(50_700, 100_000),), False: (range(100_000, 1_000_000),)}
 
 
 def tokenize(sql: bytes, modes: SqlModes, mariadb: bool, limit: int = 100_000) -> TokenStream:
@@ -133,8 +135,6 @@ def tokenize(sql: bytes, modes: SqlModes, mariadb: bool, limit: int = 100_000) -
         group = match.lastgroup if match.re is pattern else "word"
         if group == "version":
             group = "code"
-        if len(tokens) >= limit:
-            return TokenStream(tuple(tokens), tuple(comments), f"it has more than {limit} words and signs; split it")
         start, at = at, match.end()
         if group == "blank":
             continue
@@ -166,6 +166,8 @@ def tokenize(sql: bytes, modes: SqlModes, mariadb: bool, limit: int = 100_000) -
         if modes.single_byte and token.kind in _NAMED and not raw.isascii():
             return TokenStream(tuple(tokens), tuple(comments), "a name outside ASCII, sent in a single-byte charset")
         tokens.append(token)
+        if len(tokens) > limit:
+            return TokenStream(tuple(tokens), tuple(comments), f"it has more than {limit} words and signs; split it")
     if inside_code:
         return TokenStream(tuple(tokens), tuple(comments), "an executable comment is never closed")
     if found_literals != len(spans):
@@ -196,9 +198,11 @@ def _executed(match: re.Match[bytes], mariadb: bool, inside: bool) -> str:
     if inside:
         return "executable comments are nested"
     version = match.group("version")
-    if version is not None and int(version) > _ALWAYS_EXECUTED:
-        return f"whether /*!{version.decode()} … */ runs depends on the server's version; write it without the comment"
-    return ""
+    if version is None or any(int(version) in versions for versions in _EXECUTED[mariadb]):
+        return ""
+    if any(int(version) in versions for versions in _SKIPPED[mariadb]):
+        return "skip"
+    return f"whether /*!{version.decode()} … */ runs depends on the server's version; write it without the comment"
 
 
 def _after_name(tokens: list[Token], start: int) -> bool:

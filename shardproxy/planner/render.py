@@ -1,0 +1,105 @@
+"""A plan as text for people: stable, one fact a line. Read by the golden plans and by `shardctl explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shardproxy.planner.plan import (
+    AllOf,
+    AnyOf,
+    Anywhere,
+    Condition,
+    Group,
+    KeyBetween,
+    KeyIn,
+    Nowhere,
+    Plan,
+    Rung,
+    Spread,
+    Value,
+)
+
+_MOST_VALUES = 8
+
+
+def render_plan(plan: Plan, shards: Sequence[str] = ()) -> str:
+    """The plan in lines without indent, the last without line feed.
+
+    shards: their names by index, for tables fixed to one; without them the index is shown.
+    """
+    if plan.rung is Rung.ERROR:
+        return f"{plan.kind.value}: error {plan.error_code}: {plan.error}"
+    lines = [f"{plan.kind.value}: {plan.opcode.value}, rung {int(plan.rung)}: {plan.reason}"]
+    lines += [_group(group, shards) for group in plan.groups]
+    lines += _spread(plan)
+    if plan.local:
+        lines.append("the proxy answers: " + ", ".join(f"{label} = {what.value}" for label, what in plan.local))
+    if plan.pins:
+        lines.append("pins: " + ", ".join(pin.value for pin in plan.pins))
+    marks = [
+        (plan.read, "a replica may answer"),
+        (plan.primary, "primary asked for"),
+        (plan.point, "point read"),
+        (plan.key_index >= 0, f"key is literal {plan.key_index}"),
+        (plan.carries_insert_id, "carries LAST_INSERT_ID()"),
+        (plan.fixed_time, "one time for all shards"),
+        (plan.schema_change, "changes the schema"),
+        (plan.shard_hint is not None, f"hinted to shard {plan.shard_hint}"),
+        (plan.key_bounds is not None, "key bounds checked"),
+        (bool(plan.nonzero), f"not 0: {_values(plan.nonzero)}"),
+    ]
+    said = [text for holds, text in marks if holds]
+    if said:
+        lines.append("; ".join(said))
+    return "\n".join(lines)
+
+
+def _group(group: Group, shards: Sequence[str]) -> str:
+    name = f"{group.keyspace.name}: {', '.join(group.tables)}"
+    if group.shard is not None:
+        return f"{name} on shard {shards[group.shard] if shards else group.shard}"
+    key = group.keyspace.tables[group.tables[0]].key
+    return f"{name} where {_condition(group.condition, str(key))}"
+
+
+def _condition(condition: Condition, key: str) -> str:
+    match condition:
+        case KeyIn((value,)):
+            return f"{key} = {_value(value)}"
+        case KeyIn(values):
+            return f"{key} IN ({_values(values)})"
+        case KeyBetween(low, high, low_open, high_open):
+            below = "" if low is None else f"{_value(low)} {'<' if low_open else '<='} "
+            above = "" if high is None else f" {'<' if high_open else '<='} {_value(high)}"
+            return f"{below}{key}{above}"
+        case AllOf(parts):
+            return "(" + " AND ".join(_condition(part, key) for part in parts) + ")"
+        case AnyOf(parts):
+            return "(" + " OR ".join(_condition(part, key) for part in parts) + ")"
+        case Nowhere():
+            return "no row can match"
+        case Anywhere():
+            return "anything"
+
+
+def _values(values: tuple[Value, ...]) -> str:
+    shown = ", ".join(_value(value) for value in values[:_MOST_VALUES])
+    return shown if len(values) <= _MOST_VALUES else f"{shown}, … {len(values)} in all"
+
+
+def _value(value: Value) -> str:
+    """Literal 0 is ?0, after a minus -?0."""
+    return f"{'-' if value.negative else ''}?{value.index}"
+
+
+def _spread(plan: Plan) -> list[str]:
+    match plan.spread:
+        case Spread.CONCAT:
+            return ["several shards: their rows one after the other"]
+        case Spread.REFUSE if plan.spread_error and any(group.shard is None for group in plan.groups):
+            return [f"several shards: error: {plan.spread_error}"]
+        case Spread.ANY if not plan.shard_hint:
+            return ["any one shard" + (f" of {plan.keyspace.name}" if plan.keyspace is not None else "")]
+        case Spread.ALL:
+            return ["every shard" + (f" of {plan.keyspace.name}" if plan.keyspace and not plan.groups else "")]
+    return []

@@ -1,0 +1,63 @@
+"""The golden plans: statements and, indented below them, their plans, as a person can review them.
+
+A file is read line by line: `#` comments, `@schema NAME|none`, `@modes SQL_MODE|none` and `@server mysql|mariadb` hold
+for what follows, any other line without indent is a statement. `UPDATE_PLANS=1 pytest tests/plans` writes the plans
+anew; the diff is then what to review. The world that they are planned in is tests/unit/planner/world.py.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shardproxy.planner.render import render_plan
+from shardproxy.planner.statement import plan_statement
+from shardproxy.sql.modes import SqlModes
+from tests.unit.planner.world import NAMES, context
+
+FILES = sorted(Path(__file__).parent.glob("*.txt"))
+
+
+def planned(text: str) -> str:
+    """The file with every plan made anew."""
+    world = context()
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("    "):
+            continue
+        lines.append(line)
+        if line.startswith("@"):
+            name, _, value = line[1:].partition(" ")
+            match name:
+                case "schema":
+                    world = replace(world, schema=None if value == "none" else value)
+                case "modes":
+                    world = replace(world, modes=SqlModes.parse("" if value == "none" else value))
+                case "server":
+                    world = replace(world, mariadb=value == "mariadb")
+                case _:
+                    raise ValueError(f"unknown directive {line}")
+        elif line and not line.startswith("#"):
+            plan = plan_statement(line.encode(), world)
+            lines += [f"    {shown}" for shown in render_plan(plan, NAMES).splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_plans_are_as_reviewed(file: Path) -> None:
+    text = file.read_text()
+    found = planned(text)
+    if os.environ.get("UPDATE_PLANS"):
+        file.write_text(found)
+    assert found == text or os.environ.get("UPDATE_PLANS")
+
+
+def test_golden_files_hold_every_statement_kind() -> None:
+    from shardproxy.planner.plan import StatementKind
+
+    text = "\n".join(file.read_text() for file in FILES)
+    missing = [kind.value for kind in StatementKind if f"    {kind.value}: " not in text]
+    assert not missing
