@@ -48,9 +48,9 @@ class ClientConnection(Sink):
     """
 
     __slots__ = (
-        "_reading_paused", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities", "closing", "entry",
-        "front", "gateway", "held", "host", "plans", "relayed", "rights", "seq", "session", "source", "started",
-        "transport", "wire", "working",
+        "_reading_paused", "_stepping", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities", "closing",
+        "entry", "front", "gateway", "held", "host", "plans", "relayed", "rights", "seq", "session", "source",
+        "started", "transport", "wire", "working",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +76,7 @@ class ClientConnection(Sink):
         self.host = host
         self.wire: bytes | None = None
         self._reading_paused = False
+        self._stepping = False  # `_next` is at work further up: a client that pipelines nests no calls
         self._write_paused = False
         self._writable: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -135,6 +136,9 @@ class ClientConnection(Sink):
 
     def _next(self) -> None:
         """Run the commands that the buffer holds whole, as long as each ends at once."""
+        if self._stepping:
+            return
+        self._stepping = True
         while not self.busy and not self._write_paused and self.buffer is not None and not self.closing:
             wire = self._take_command()
             if wire is None:
@@ -147,6 +151,7 @@ class ClientConnection(Sink):
                 execute(self, wire)
             else:
                 command(self, wire)
+        self._stepping = False
         if self._reading_paused and (self.buffer is None or not self.busy):
             self._read_on()
 
@@ -450,8 +455,7 @@ class ClientConnection(Sink):
         self.relayed = False
         self.busy = False
         if self.buffer is not None:
-            # Not from here: a client that pipelines thousands of commands would nest as many calls.
-            asyncio.get_running_loop().call_soon(self._next)
+            self._next()
         elif self._reading_paused:
             self._read_on()
 
