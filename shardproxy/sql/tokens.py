@@ -78,7 +78,7 @@ def _pattern(modes: SqlModes) -> re.Pattern[bytes]:
         | (?P<fraction> \.[0-9]++(?:[eE][+-]?[0-9]++)? )
         | (?P<system> @@(?:BACKTICK|[NAME]++)(?:\.(?:BACKTICK|[NAME]++))*+ )
         | (?P<user> @(?:BACKTICK|SINGLE|DOUBLE|[NAME.]*+) )
-        | (?P<sign> :=|<=>|<=|>=|<>|!=|\|\||&&|<<|>>|->>|->|\*/|[^'"`] )
+        | (?P<sign> :=|<=>|<=|>=|<>|!=|\|\||&&|<<|>>|->>|->|[^'"`] )
         """.replace(b"STRINGS", b"" if modes.ansi_quotes else b"| DOUBLE")
         .replace(b"NAMES", b"| DOUBLE" if modes.ansi_quotes else b"")
         .replace(b"BACKTICK", backtick)
@@ -128,6 +128,10 @@ def tokenize(sql: bytes, modes: SqlModes, mariadb: bool, limit: int = 100_000) -
     found_literals = 0
     at = 0
     while at < len(sql):
+        if inside_code and sql.startswith(b"*/", at):
+            inside_code = False
+            at += 2
+            continue
         dotted = bool(tokens) and tokens[-1].text == "." and tokens[-1].end == at
         match = (_WORD.match(sql, at) if dotted else None) or pattern.match(sql, at)
         if match is None:
@@ -153,9 +157,6 @@ def tokenize(sql: bytes, modes: SqlModes, mariadb: bool, limit: int = 100_000) -
                 inside_code = True
             continue
         raw = match.group()
-        if group == "sign" and raw == b"*/" and inside_code:
-            inside_code = False
-            continue
         if group == "sign" and sql.startswith(b"/*", start):
             return TokenStream(tuple(tokens), tuple(comments), "a comment is never closed")
         if group == "fraction" and _after_name(tokens, start):

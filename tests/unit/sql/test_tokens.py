@@ -137,3 +137,7 @@ def test_every_listed_literal_is_a_token(sql: bytes, modes: SqlModes) -> None:
     spans = {(start, end): index for start, (end, index) in literal_spans(sql, modes).items()}
     assert {(t.start, t.end): t.literal for t in stream.tokens if t.literal >= 0} == spans
     assert all(t.kind in LITERAL_KINDS for t in stream.tokens if t.literal >= 0)
+
+
+def test_a_comments_end_outside_of_a_comment_is_two_signs() -> None:
+    assert [t.text for t in tokens(b"2 */* c */ 3 */ 4")] == ["2", "*", "3", "*", "/", "4"]
