@@ -109,7 +109,7 @@ def set_transaction(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work
 
 def use(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     """USE schema."""
-    return change_schema(client, parse_use(sql))
+    return change_schema(client, parse_use(sql, client.session.modes, client.mariadb))
 
 
 def change_schema(client: Client, schema: str) -> Work:
@@ -141,7 +141,9 @@ def show_warnings(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     if client.held is not None and session.conditions is None:
         client.relay_from(client.held, wire, session.shard)
         return None
-    request = parse_show_warnings(sql)
+    request = parse_show_warnings(sql, session.modes, client.mariadb)
+    if request is None:
+        raise SqlError("SHOW WARNINGS and SHOW ERRORS take LIMIT [offset,] rows and nothing else", 1064, "42000")
     rows = [c for c in session.conditions or [] if not request.errors_only or c[0] == b"Error"]
     deprecate_eof = bool(session.profile.capabilities & Cap.DEPRECATE_EOF)
     columns, values = _warning_rows(request, rows, session.warnings)
@@ -170,7 +172,7 @@ def _warning_rows(
 
 def kill(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     """KILL [QUERY] id, of a connection of this proxy. Never passed on: a server's ids mean other clients."""
-    request = parse_kill(sql)
+    request = parse_kill(sql, client.session.modes, client.mariadb)
     if request is None:
         raise UnsupportedError("KILL needs the connection id that CONNECTION_ID() gives: KILL [CONNECTION | QUERY] id")
     return _kill(client, request)

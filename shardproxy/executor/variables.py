@@ -46,7 +46,8 @@ async def _pin_and_assign(client: Client, plan: Plan, sql: bytes) -> None:
 
 async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
     session = client.session
-    names = tuple(name for name in assigned_variables(sql, client.mariadb) if name in CARRIED)
+    assigned = assigned_variables(sql, session.modes, client.mariadb)
+    names = tuple(name for name in assigned if name in CARRIED)
     before = session.profile
     held = client.held
     connection = held

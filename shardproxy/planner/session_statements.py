@@ -116,7 +116,7 @@ def _set(draft: Draft) -> None:
     draft.pins.pop(PinReason.USER_VARIABLE, None)
     for assignment in _assignments(draft.tokens[1:]):
         _check_assignment(draft, assignment)
-    names = assigned_variables(draft.sql, draft.context.mariadb)
+    names = assigned_variables(draft.sql, draft.context.modes, draft.context.mariadb)
     if any(name not in CARRIED and not name.startswith("@") for name in names):
         draft.pins[PinReason.UNKNOWN_VARIABLE] = None
 

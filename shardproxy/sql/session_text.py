@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from shardproxy.sql.modes import SqlModes
 from shardproxy.sql.tokens import Token, TokenKind, tokenize
 
-_DEFAULT = SqlModes()
+_LONGEST = 20  # digits of 2**64 − 1
 
 
-def _tokens(sql: bytes, modes: SqlModes = _DEFAULT) -> list[Token]:
-    tokens = list(tokenize(sql, modes, False).tokens)
+def _tokens(sql: bytes, modes: SqlModes, mariadb: bool) -> list[Token]:
+    tokens = list(tokenize(sql, modes, mariadb).tokens)
     while tokens and tokens[-1].text == ";":
         tokens.pop()
     return tokens
 
 
-def parse_use(sql: bytes) -> str:
-    """The schema of a USE statement."""
-    return _tokens(sql)[1].text
+def _number(token: Token) -> int | None:
+    """The value of a plain integer, None for anything else."""
+    if token.kind is not TokenKind.NUMBER or not token.text.isdigit() or len(token.text.lstrip("0")) > _LONGEST:
+        return None
+    return int(token.text)
+
+
+def parse_use(sql: bytes, modes: SqlModes, mariadb: bool) -> str:
+    """The schema of a USE statement; the planner has checked its form."""
+    return _tokens(sql, modes, mariadb)[1].text
+
+
+def parse_savepoint(sql: bytes, modes: SqlModes, mariadb: bool = False) -> tuple[str, str]:
+    """Verb and name: SAVEPOINT x, RELEASE SAVEPOINT x, ROLLBACK [WORK] TO [SAVEPOINT] x (verb ROLLBACK)."""
+    tokens = _tokens(sql, modes, mariadb)
+    return tokens[0].upper, tokens[-1].text
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +41,16 @@ class Kill:
     query_only: bool
 
 
-def parse_kill(sql: bytes) -> Kill | None:
+def parse_kill(sql: bytes, modes: SqlModes, mariadb: bool) -> Kill | None:
     """KILL [HARD | SOFT] [CONNECTION | QUERY] id; None for any other form (MariaDB's KILL USER, QUERY ID)."""
-    words = [token.upper or token.text for token in _tokens(sql)][1:]
-    if words and words[0] in ("HARD", "SOFT"):
-        words = words[1:]
-    query_only = bool(words) and words[0] == "QUERY"
-    if words and words[0] in ("CONNECTION", "QUERY"):
-        words = words[1:]
-    if len(words) != 1 or not words[0].isdigit():
-        return None
-    return Kill(int(words[0]), query_only)
+    tokens = _tokens(sql, modes, mariadb)[1:]
+    if tokens and tokens[0].upper in ("HARD", "SOFT"):
+        tokens = tokens[1:]
+    query_only = bool(tokens) and tokens[0].upper == "QUERY"
+    if tokens and tokens[0].upper in ("CONNECTION", "QUERY"):
+        tokens = tokens[1:]
+    ident = _number(tokens[0]) if len(tokens) == 1 else None
+    return None if ident is None else Kill(ident, query_only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +63,33 @@ class WarningsRequest:
     limit: int | None = None
 
 
-_LIMIT = re.compile(r"LIMIT\s+(\d+)(?:\s*,\s*(\d+)|\s+OFFSET\s+(\d+))?\s*;?\s*$", re.IGNORECASE)
-
-
-def parse_show_warnings(sql: bytes) -> WarningsRequest:
-    """What a SHOW WARNINGS statement asks for; the planner has recognised it."""
-    tokens = _tokens(sql)
-    words = [token.upper for token in tokens]
-    found = _LIMIT.search(sql.decode("utf-8", "replace"))
-    offset, limit = 0, None
-    if found:
-        first, second, skip = found.groups()
-        offset, limit = (int(first), int(second)) if second else (int(skip or 0), int(first))
-    return WarningsRequest("ERRORS" in words, "COUNT" in words, offset, limit)
+def parse_show_warnings(sql: bytes, modes: SqlModes, mariadb: bool) -> WarningsRequest | None:
+    """What a SHOW WARNINGS statement asks for; None when it is not of one of the forms above."""
+    tokens = _tokens(sql, modes, mariadb)[1:]
+    count = [token.upper for token in tokens[:4]] == ["COUNT", "(", "*", ")"]
+    if count:
+        tokens = tokens[4:]
+    if not tokens or tokens[0].upper not in ("WARNINGS", "ERRORS"):
+        return None
+    errors_only = tokens[0].upper == "ERRORS"
+    if len(tokens) == 1:
+        return WarningsRequest(errors_only, count)
+    words = [token.upper for token in tokens[1::2]]
+    numbers = [_number(token) for token in tokens[2::2]]
+    match words, numbers:
+        case ["LIMIT"], [int(limit)] if not count:
+            return WarningsRequest(errors_only, count, 0, limit)
+        case ["LIMIT", ","], [int(offset), int(limit)] if not count:
+            return WarningsRequest(errors_only, count, offset, limit)
+        case ["LIMIT", "OFFSET"], [int(limit), int(offset)] if not count:
+            return WarningsRequest(errors_only, count, offset, limit)
+    return None
 
 
 # Session variables that can be brought to any connection and back to DEFAULT, and whose value changes nothing about
 # what a statement over several shards would answer. Every other variable pins the session that sets it.
-CARRIED = frozenset("""
+CARRIED = frozenset(
+    """
     autocommit sql_mode time_zone transaction_isolation tx_isolation transaction_read_only tx_read_only
     character_set_client character_set_connection character_set_results collation_connection
     wait_timeout interactive_timeout net_read_timeout net_write_timeout lock_wait_timeout innodb_lock_wait_timeout
@@ -77,20 +97,21 @@ CARRIED = frozenset("""
     sql_quote_show_create lc_time_names lc_messages div_precision_increment sql_notes sql_warnings innodb_strict_mode
     join_buffer_size sort_buffer_size tmp_table_size max_heap_table_size sql_big_selects cte_max_recursion_depth
     max_recursive_iterations optimizer_switch read_buffer_size
-""".split())  # noqa: SIM905 — a list of this length reads better so
+""".split()
+)  # noqa: SIM905 — a list of this length reads better so
 
 _SCOPES = frozenset(("SESSION", "LOCAL"))
 _CHARSET = ("character_set_client", "character_set_connection", "character_set_results", "collation_connection")
 _TRANSACTION = {True: ("tx_isolation", "tx_read_only"), False: ("transaction_isolation", "transaction_read_only")}
 
 
-def assigned_variables(sql: bytes, mariadb: bool) -> tuple[str, ...]:
+def assigned_variables(sql: bytes, modes: SqlModes, mariadb: bool) -> tuple[str, ...]:
     """Names (lower case) of the variables that a SET statement assigns; user variables begin with @.
 
     SET NAMES and SET CHARACTER SET assign the four of the connection's character set; SET SESSION TRANSACTION the
     isolation and access mode. The planner has made sure that nothing else is assigned.
     """
-    tokens = _tokens(sql)[1:]
+    tokens = _tokens(sql, modes, mariadb)[1:]
     names: list[str] = []
     depth = 0
     start = True
