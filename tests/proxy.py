@@ -72,16 +72,19 @@ TABLES = {
 CREATED_BY_TESTS = ("pets", "people")
 _SINGLE = {"settings": "shard2", "notes": "shard1"}
 
-# One user for each form in which a password can be stored, and for each right.
-# `app` reads from primaries, so that tests see what they have just written; `replicas` reads from replicas.
-USERS: Mapping[str, Mapping[str, object]] = {
-    "app": {"password": "app", "reads": "primary"},
-    "replicas": {"password": "replicas"},
+_STORED: Mapping[str, Mapping[str, object]] = {
+    "app": {"password": "app"},
     "native": {"password_hash": make_native_hash(b"native's secret")},
     "sha2": {"password_hash": make_sha2_hash(b"sha2's secret", b"0123456789abcdefghij")},
     "sha2hex": {"password_hash": "0x" + make_sha2_hash(b"hexed", b"ABCDEFGHIJ./01234567").encode().hex()},
     "reader": {"password": "reader", "read_only": True},
     "hashed_only": {"password": "hashed_only", "keyspaces": ["hashed"], "default_keyspace": "hashed"},
+}
+# One user for each form in which a password can be stored, and for each right. All but `replicas` read from primaries,
+# so that tests see what they have just written.
+USERS: Mapping[str, Mapping[str, object]] = {
+    **{name: {**entries, "reads": "primary"} for name, entries in _STORED.items()},
+    "replicas": {"password": "replicas"},
 }
 
 

@@ -288,6 +288,17 @@ class Pool:
         else:
             stack.append(connection)
 
+    def give_back(self, connection: BackendConnection, ended: bool = False) -> None:
+        """As checkin, cleansed first where its last answer or its use says that it holds something.
+
+        ended: COMMIT or ROLLBACK was the last that ran on it. Without autocommit nothing else says that it is clean:
+        after DESCRIBE, MySQL 9 reports no transaction and keeps a lock on the table that every ALTER waits for.
+        """
+        if connection.tainted or connection.scanner.status & IN_TRANS or not (ended or connection.profile.autocommit):
+            self.release(connection)
+        else:
+            self.checkin(connection)
+
     def release(self, connection: BackendConnection) -> None:
         """Give back a connection whatever it holds: rolled back first, or closed when that is not enough."""
         if connection.closed:

@@ -87,10 +87,10 @@ async def prepare(client: Client, entry: CachedPlan, sql: bytes, literals: list[
             )
     except BaseException:
         if not held:
-            connection.pool.checkin(connection) if not connection.sinks else connection.close()
+            connection.pool.release(connection)
         raise
     if not held:
-        connection.pool.checkin(connection)
+        connection.pool.give_back(connection)
     session.add_statement(statement)
     head = packet(PrepareOk.parse(first_packet(server.response)).build(), client.seq)
     body = server.response[len(head) :]
@@ -136,7 +136,8 @@ def _some_shard(client: Client, plan: Plan) -> int:
     for group in plan.groups:
         if group.shard is not None:
             return group.shard
-        return group.keyspace.shards[0]
+    if plan.groups:
+        return plan.groups[0].keyspace.shards[0]
     return plan.keyspace.shards[0] if plan.keyspace else single.any_shard(client)
 
 

@@ -107,7 +107,7 @@ async def _relay_field_list(client: ClientConnection, payload: bytes) -> None:
         connection.close()
         raise
     if client.held is None:
-        connection.pool.checkin(connection)
+        connection.pool.give_back(connection)
     client.write(reply.data)
     client.finish()
 

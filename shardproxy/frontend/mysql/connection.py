@@ -19,26 +19,18 @@ from shardproxy.executor import diagnostics
 from shardproxy.frontend.mysql.front import Front, Rights, check_rights, check_schema
 from shardproxy.frontend.mysql.pipeline import command, execute, query, redo
 from shardproxy.planner.cache import CachedPlan, Space, SpaceKey
-from shardproxy.planner.plan import PinReason, Plan, Rung
+from shardproxy.planner.plan import PinReason, Plan, Rung, StatementKind
 from shardproxy.planner.statement import plan_statement
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import build_err, build_ok, parse_err
-from shardproxy.protocol.mysql.response import ERR, IN_TRANS, ROWS
+from shardproxy.protocol.mysql.response import ERR, IN_TRANS, OK, ROWS
 from shardproxy.session.profile import Profile
 from shardproxy.session.session import PreparedStatement, Session
 from shardproxy.sql.digest import scan
 
 READ_AHEAD = 64 * 1024  # bytes of later commands that a client may send while one is under way
 AUTOCOMMIT = 2
-
-
-
-def give_back(connection: BackendConnection) -> None:
-    """To the pool, cleansed first where its last answer or its use says that it holds something."""
-    if connection.tainted or connection.scanner.status & IN_TRANS:
-        connection.pool.release(connection)
-    else:
-        connection.pool.checkin(connection)
+_ENDS = (StatementKind.COMMIT, StatementKind.ROLLBACK)
 
 
 class ClientConnection(Sink):
@@ -48,9 +40,9 @@ class ClientConnection(Sink):
     """
 
     __slots__ = (
-        "_reading_paused", "_stepping", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities", "closing",
-        "entry", "front", "gateway", "held", "host", "plans", "relayed", "rights", "seq", "session", "source",
-        "started", "transport", "wire", "working",
+        "_reading_paused", "_stepping", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities",
+        "closing", "entry", "front", "gateway", "held", "host", "plans", "relayed", "rights", "seq", "session",
+        "source", "started", "transport", "wire", "working",
     )  # fmt: skip
 
     def __init__(
@@ -270,13 +262,15 @@ class ClientConnection(Sink):
             if scanner.insert_id:
                 session.insert_id = scanner.insert_id
         entry = self.entry
+        ended = False
         if entry is not None:
+            ended = outcome == OK and entry.plan.kind in _ENDS
             entry.latencies.append(perf_counter() - self.started)
             self.entry = None
         self.wire = None
         if connection is self.held:
             if not session.pins and not scanner.status & IN_TRANS:
-                self._transaction_ended(connection)
+                self._transaction_ended(connection, ended)
                 return
         elif connection.shared:
             if outcome == ERR:
@@ -322,7 +316,7 @@ class ClientConnection(Sink):
         redo(self, wire)
         return True
 
-    def _transaction_ended(self, connection: BackendConnection) -> None:
+    def _transaction_ended(self, connection: BackendConnection, ended: bool) -> None:
         session = self.session
         self.held = connection.holder = None
         session.shard = -1
@@ -330,7 +324,7 @@ class ClientConnection(Sink):
         if session.warnings:
             self.run(self._keep_conditions(connection, ROWS))
             return
-        give_back(connection)
+        connection.pool.give_back(connection, ended)
         self.finish()
 
     async def _keep_conditions(self, connection: BackendConnection, outcome: int) -> None:
@@ -346,7 +340,7 @@ class ClientConnection(Sink):
         except BaseException:
             connection.close()
             raise
-        give_back(connection)
+        connection.pool.give_back(connection)
         self.finish()
 
     # ── for the executor ──
@@ -442,7 +436,11 @@ class ClientConnection(Sink):
     def status(self) -> int:
         """Server status flags for answers that the proxy makes itself."""
         session = self.session
-        in_transaction = session.begin is not None or (session.shard >= 0 and not session.pins)
+        # With autocommit off, a savepoint alone does not begin a transaction.
+        begin = session.begin
+        in_transaction = begin is not None and (session.autocommit or begin[0].lstrip()[:9].upper() != b"SAVEPOINT")
+        if self.held is not None:
+            in_transaction = in_transaction or not session.pins or bool(self.held.scanner.status & IN_TRANS)
         return (AUTOCOMMIT if session.autocommit else 0) | (IN_TRANS if in_transaction else 0)
 
     def finish(self) -> None:
