@@ -372,8 +372,9 @@ def test_required_tls(cluster: LocalCluster, certificate: Path) -> None:
 def test_tls_to_the_servers(cluster: LocalCluster) -> None:
     """MySQL 9 makes its own certificate; Debian's MariaDB has no TLS unless one is configured."""
     wanted = "required" if cluster.flavor == "mysql" else "preferred"
-    options = {"workers": 1, "drain_timeout": "100ms"}
-    running = start_proxy(cluster, "tls-to-servers", proxy=options, backend={"tls": wanted})
+    running = start_proxy(
+        cluster, "tls-to-servers", proxy={"workers": 1, "drain_timeout": "100ms"}, backend={"tls": wanted}
+    )
     try:
         with running.connect() as connection, connection.cursor() as cursor:
             cursor.execute("/*shardproxy: shard=shard2*/ SHOW SESSION STATUS LIKE 'Ssl_cipher'")
