@@ -48,13 +48,13 @@ def _table_ddl(draft: Draft, verb: str, at: int) -> Plan:
     found = _table_at(draft, at)
     keyspace, table = found
     if verb == "CREATE":
-        if draft.has("SELECT"):
+        if draft.has("SELECT") or "TABLE" in (draft.word(i) for i in range(at, len(draft.tokens))):
             raise refuse("CREATE TABLE … SELECT is not supported: create the table, then INSERT … SELECT")
         like = next((i for i in range(at, len(draft.tokens)) if draft.word(i) == "LIKE"), -1)
         if like >= 0 and draft.word(like - 1) != "NOT" and (like < at + 6):
             other = _table_at(draft, like + 1)
-            if _shards(other) != _shards(found):
-                raise refuse("CREATE TABLE … LIKE needs a table that is on the same shards")
+            if _shards(other) != _shards(found) or (table.key or "").lower() != (other[1].key or "").lower():
+                raise refuse("CREATE TABLE … LIKE needs a table that is on the same shards, with the same key")
         elif table.kind is TableKind.SHARDED and not _defines(draft, at, table.key or ""):
             raise refuse(f"the new table '{keyspace.name}.{table.name}' has no column {table.key}, its shard key")
     elif table.kind is TableKind.SHARDED:

@@ -1,4 +1,4 @@
-"""Literals out of a statement's text: what is left, the digest, is the key under which its plan is kept.
+"""Literals and comments out of a statement's text: what is left, the digest, is the key under which its plan is kept.
 
 Rules of this file:
 - It runs for every query. The fast pattern reads a text that holds nothing but words, numbers and plain
@@ -106,7 +106,7 @@ _GLUED = re.compile(rb"[NAME.@].".replace(b"NAME", NAME_BYTES), re.DOTALL).match
 
 
 def scan(sql: bytes, modes: SqlModes) -> tuple[bytes, list[bytes]]:
-    """Digest (each literal replaced by ?) and the literals as written, in order.
+    """Digest (each literal replaced by ?, each comment that is no hint by an empty one) and the literals as written.
 
     Never raises: text after a quote that is never closed stays in the digest, for the planner to refuse. A text with
     an executable comment (/*! … */) is its own digest, without literals.
@@ -121,11 +121,27 @@ def scan(sql: bytes, modes: SqlModes) -> tuple[bytes, list[bytes]]:
 def scan_hard(sql: bytes, modes: SqlModes) -> tuple[bytes, list[bytes]]:
     """`scan` of a text that the fast pattern found hard: the same answer for any text, only slower."""
     parts = _EXACT[modes.ansi_quotes, modes.no_backslash_escapes].split(sql)
+    if _has_code(sql, parts):
+        return sql, []
     literals = []
-    for i in _literal_places(sql, parts, modes):
+    for i in _literal_places(parts, modes):
         literals.append(parts[i])
         parts[i] = b"?"
+    for i in range(1, len(parts), 2):
+        if parts[i].startswith(_COMMENTS) and _says_nothing(parts[i]):
+            parts[i] = b"/**/"
     return b"".join(parts), literals
+
+
+_COMMENTS = (b"/*", b"--", b"#")
+
+
+def _says_nothing(comment: bytes) -> bool:
+    """Whether a comment is no hint, nor left open. Tools put a new trace id into each: with the text
+    in the digest no plan would be found again, and the text may be somebody's data."""
+    if comment.startswith(b"/*+"):
+        return False
+    return (not comment.startswith(b"/*") or comment.endswith(b"*/")) and b"shardproxy" not in comment.lower()
 
 
 def literal_spans(sql: bytes, modes: SqlModes) -> dict[int, tuple[int, int]]:
@@ -135,15 +151,18 @@ def literal_spans(sql: bytes, modes: SqlModes) -> dict[int, tuple[int, int]]:
         places: list[int] = list(range(1, len(parts), 2))
     else:
         parts = _EXACT[modes.ansi_quotes, modes.no_backslash_escapes].split(sql)
-        places = _literal_places(sql, parts, modes)
+        places = [] if _has_code(sql, parts) else _literal_places(parts, modes)
     starts = [0, *accumulate(map(len, parts))]
     return {starts[place]: (starts[place + 1], index) for index, place in enumerate(places)}
 
 
-def _literal_places(sql: bytes, parts: list[bytes], modes: SqlModes) -> list[int]:
+def _has_code(sql: bytes, parts: list[bytes]) -> bool:
+    """Whether there is an executable comment: code of its own, which may hold a string with */ in it."""
+    return (b"/*!" in sql or b"/*M!" in sql) and any(part.startswith((b"/*!", b"/*M!")) for part in parts[1::2])
+
+
+def _literal_places(parts: list[bytes], modes: SqlModes) -> list[int]:
     """Which entries of an exact split are literals; gives x'..', b'..', n'..' their letter back."""
-    if (b"/*!" in sql or b"/*M!" in sql) and any(part.startswith((b"/*!", b"/*M!")) for part in parts[1::2]):
-        return []  # an executable comment's content is code of its own, and may hold a string with */ in it
     stays = _STAYS[modes.ansi_quotes]
     places = [i for i in range(1, len(parts), 2) if parts[i][0] not in stays]
     if places and not parts[-1] and places[-1] == len(parts) - 2 and not _closed(parts[-2], modes):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from shardproxy.sql.modes import SqlModes
 from shardproxy.sql.tokens import Token, TokenKind, tokenize
+from shardproxy.sql.words import words
 
 _LONGEST = 20  # digits of 2**64 − 1
 
@@ -88,8 +89,7 @@ def parse_show_warnings(sql: bytes, modes: SqlModes, mariadb: bool) -> WarningsR
 
 # Session variables that can be brought to any connection and back to DEFAULT, and whose value changes nothing about
 # what a statement over several shards would answer. Every other variable pins the session that sets it.
-CARRIED = frozenset(
-    """
+CARRIED = words("""
     autocommit sql_mode time_zone transaction_isolation tx_isolation transaction_read_only tx_read_only
     character_set_client character_set_connection character_set_results collation_connection
     wait_timeout interactive_timeout net_read_timeout net_write_timeout lock_wait_timeout innodb_lock_wait_timeout
@@ -97,8 +97,7 @@ CARRIED = frozenset(
     sql_quote_show_create lc_time_names lc_messages div_precision_increment sql_notes sql_warnings innodb_strict_mode
     join_buffer_size sort_buffer_size tmp_table_size max_heap_table_size sql_big_selects cte_max_recursion_depth
     max_recursive_iterations optimizer_switch read_buffer_size
-""".split()
-)  # noqa: SIM905 — a list of this length reads better so
+""")
 
 _SCOPES = frozenset(("SESSION", "LOCAL"))
 _CHARSET = ("character_set_client", "character_set_connection", "character_set_results", "collation_connection")

@@ -37,7 +37,7 @@ def test_literals_come_out(sql: bytes, digest: bytes, literals: list[bytes]) -> 
     [
         b"SELECT t1.c2, 1abc, a$5, t.5, t.5x, `a 5 b`, `x`.5 FROM t1",
         b"SELECT @5, @a5, @a.5, @@x5, @'a 5', @`b 5`",
-        b"SELECT NULL, TRUE, a -- 5 'x'\n, b # 5\n, c /* 5 'x' */ /*+ hint(5) */",
+        b"SELECT NULL, TRUE /*+ hint(5) */ /* shardproxy: shard=a5 */ FROM t -- shardproxy: 5",
         b"SELECT 1.5x, 1..5, 5e, 0xZZ, 0X41",
         "SELECT é5, 名5".encode(),
         b"SELECT `never closed 5",
@@ -62,8 +62,8 @@ def test_sql_mode_decides_what_quotes_are() -> None:
 
 def test_a_line_comment_needs_a_blank_or_the_end() -> None:
     assert scan(b"SELECT 5--5", PLAIN) == (b"SELECT ?--?", [b"5", b"5"])
-    assert scan(b"SELECT 5-- 5", PLAIN) == (b"SELECT ?-- 5", [b"5"])
-    assert scan(b"SELECT 5--", PLAIN) == (b"SELECT ?--", [b"5"])
+    assert scan(b"SELECT 5-- 5", PLAIN) == (b"SELECT ?/**/", [b"5"])
+    assert scan(b"SELECT 5--", PLAIN) == (b"SELECT ?/**/", [b"5"])
 
 
 def test_the_pipeline_may_inline_the_fast_path() -> None:
@@ -94,8 +94,9 @@ def lexed(sql: bytes, modes: SqlModes) -> list[Piece]:
 
 
 def shape(pieces: list[Piece]) -> list[tuple[str, bytes]]:
-    """The tokens with literals' values taken out: what two texts must have in common to mean the same."""
-    return [("literal", b"") if p.kind in LITERAL_KINDS else (p.kind, p.text) for p in pieces]
+    """The tokens with literals' values and comments taken out: what two texts must have in common to mean the same."""
+    kept = [p for p in pieces if p.kind != "comment" or b"!" in p.text]
+    return [("literal", b"") if p.kind in LITERAL_KINDS else (p.kind, p.text) for p in kept]
 
 
 @given(TEXTS, MODES)
@@ -129,8 +130,24 @@ def test_fast_and_exact_agree(sql: bytes, modes: SqlModes) -> None:
     assert scan(sql, modes) == scan_hard(sql, modes)
 
 
+@pytest.mark.parametrize(
+    ("sql", "digest"),
+    [
+        (b"/* trace 5 */ SELECT a -- 5 'x'\n, b # 5\n, c /* 5 'x' */", b"/**/ SELECT a /**/\n, b /**/\n, c /**/"),
+        (b"SELECT 1/* a */2", b"SELECT ?/**/?"),
+        (b"SELECT a--", b"SELECT a/**/"),
+        (b"SELECT a /* open 5", b"SELECT a /* open 5"),
+        (b"SELECT /* a */ /*! '*/ /* 5 */' */ 5", b"SELECT /* a */ /*! '*/ /* 5 */' */ 5"),
+    ],
+)
+def test_comments_leave_the_digest(sql: bytes, digest: bytes) -> None:
+    assert scan(sql, PLAIN)[0] == digest
+
+
 @given(TEXTS, MODES)
 def test_digest_and_literals_give_the_text_back(sql: bytes, modes: SqlModes) -> None:
+    if any(p.kind in ("comment", "broken") for p in lexed(sql, modes)):
+        return
     digest, literals = scan(sql, modes)
     spans = literal_spans(sql, modes)
     assert [sql[start:end] for start, (end, _) in spans.items()] == literals
@@ -167,5 +184,5 @@ def test_texts_with_one_digest_have_one_shape(sql: bytes, modes: SqlModes, data:
 @given(st.binary(max_size=60), MODES)
 def test_any_bytes_are_scanned(sql: bytes, modes: SqlModes) -> None:
     digest, literals = scan(sql, modes)
-    assert len(digest) <= len(sql)
-    assert sum(map(len, literals)) + len(digest) - len(literals) == len(sql)
+    assert digest.count(b"?") >= len(literals)
+    assert all(literal in sql for literal in literals)
