@@ -89,10 +89,12 @@ class PlanCache:
         entry = CachedPlan(plan, self.series_of(plan), self.latencies[plan.opcode])
         # A text that does not parse may share its digest with one that does ('x' where a number belongs): not kept.
         if len(digest) <= MAX_DIGEST and (plan.rung is not Rung.ERROR or plan.error_code != SYNTAX_ERROR):
-            self._make_room(len(digest))
-            self.space(key)[digest] = entry
-            self._entries += 1
-            self._bytes += len(digest)
+            space = self.space(key)
+            if digest not in space:
+                self._make_room(len(digest))
+                self._entries += 1
+                self._bytes += len(digest)
+            space[digest] = entry
         return entry
 
     def series_of(self, plan: Plan) -> list[int]:
