@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from shardproxy.errors import SqlError, UnsupportedError
+from shardproxy.errors import SessionError, SqlError, UnsupportedError
 from shardproxy.executor import variables
 from shardproxy.executor.client import Client
 from shardproxy.executor.diagnostics import Condition
@@ -18,7 +18,15 @@ from shardproxy.protocol.mysql.columns import ColumnDefinition
 from shardproxy.protocol.mysql.constants import Cap, FieldType
 from shardproxy.protocol.mysql.text import resultset
 from shardproxy.session.profile import with_schema
-from shardproxy.sql.session_text import Kill, WarningsRequest, parse_kill, parse_show_warnings, parse_use
+from shardproxy.sql.modes import SqlModes
+from shardproxy.sql.session_text import (
+    Kill,
+    WarningsRequest,
+    parse_kill,
+    parse_savepoint,
+    parse_show_warnings,
+    parse_use,
+)
 
 Work = Coroutine[Any, Any, None] | None
 Handler = Callable[[Client, Plan, bytes, bytes], Work]
@@ -81,14 +89,34 @@ def savepoint(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     if client.held is not None:
         client.relay_from(client.held, wire, session.shard)
         return None
-    first = sql.split(None, 1)[0].upper() if sql.split() else b""
-    if first != b"SAVEPOINT":
-        raise SqlError("SAVEPOINT does not exist", 1305, "42000")
+    waiting = session.begin or ()
+    verb, name = parse_savepoint(sql, session.modes, client.mariadb)
+    if verb != "SAVEPOINT" and name.lower() not in _savepoints(waiting, session.modes):
+        raise SqlError(f"SAVEPOINT {name} does not exist", 1305, "42000")
+    if len(waiting) >= _MOST_WAITING:
+        raise SessionError(f"more than {_MOST_WAITING} savepoints before the transaction's first statement")
     if session.begin is not None or not session.autocommit:
-        session.begin = (*(session.begin or ()), sql)
+        session.begin = (*waiting, sql)
         session.refresh()
     client.ok()
     return None
+
+
+_MOST_WAITING = 1000
+
+
+def _savepoints(waiting: tuple[bytes, ...], modes: SqlModes) -> list[str]:
+    """Names of the savepoints that exist once the waiting statements have been sent, in lower case."""
+    names: list[str] = []
+    for text in waiting:
+        verb, name = parse_savepoint(text, modes)
+        name = name.lower()
+        if verb == "SAVEPOINT":
+            names = [n for n in names if n != name] + [name]
+        elif name in names:
+            at = names.index(name)
+            names = names[: at + (verb == "ROLLBACK")]
+    return names
 
 
 def set_transaction(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
@@ -98,9 +126,7 @@ def set_transaction(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work
         client.relay_from(client.held, wire, session.shard)
         return None
     if session.begin is not None:
-        raise SqlError(
-            "Transaction characteristics can't be changed while a transaction is in progress", 1568, "25001"
-        )
+        raise SqlError("Transaction characteristics can't be changed while a transaction is in progress", 1568, "25001")
     session.next_transaction = (*session.next_transaction, sql)
     session.refresh()
     client.ok()

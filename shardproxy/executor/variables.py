@@ -84,6 +84,9 @@ def _adopt(client: Client, wanted: Profile) -> None:
     problem = unreadable(wanted)
     if problem:
         raise SqlError(problem, 9103)
+    session = client.session
+    if wanted.autocommit and not session.autocommit and client.held is None:
+        session.begin = None  # switching autocommit on commits
     client.adopt(wanted)
 
 

@@ -88,7 +88,7 @@ class Session:
         self.pins: tuple[PinReason, ...] = ()
         self.shard = -1  # index of the shard that a transaction or pin holds, −1 for none
         self.insert_id = 0  # LAST_INSERT_ID()
-        self.affected = -1  # ROW_COUNT()
+        self.affected = 0  # ROW_COUNT()
         self.warnings = 0
         self.conditions: list[tuple[bytes, bytes, bytes]] | None = None  # SHOW WARNINGS, when not on `held`
         self.statements = None
