@@ -1,0 +1,146 @@
+"""What a side answered to a statement, and whether two answers agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shardproxy.protocol.mysql.columns import ColumnDefinition
+from shardproxy.protocol.mysql.constants import Cap
+from shardproxy.protocol.mysql.packets import Ok
+from shardproxy.protocol.mysql.values import Value
+from tests.differential.episodes import COUNT, ORDERED, Parameter, Step
+from tests.wire import Closed, RawClient, Refused, Result
+
+_IN_TRANSACTION, _AUTOCOMMIT = 1, 2
+# UNSIGNED, ZEROFILL, BINARY, BLOB, ENUM, SET; the others (keys, NOT NULL) depend on how a join was executed.
+_SHAPE = 0x20 | 0x40 | 0x80 | 0x10 | 0x100 | 0x800
+
+# Errors of the proxy's own that have MySQL's number for the very thing: known by how they begin.
+_OWN_MESSAGES = ("cannot parse the statement", "cannot read ", "cannot be parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One answer: an error, rows, or counts. status: server status flags, −1 unknown."""
+
+    error: int = 0
+    message: str = ""
+    columns: tuple[ColumnDefinition, ...] | None = None
+    rows: tuple[tuple[Value, ...], ...] = ()
+    affected: int = 0
+    insert_id: int = 0
+    info: bytes = b""
+    status: int = -1
+    closed: bool = False
+
+    @property
+    def refused(self) -> bool:
+        """A clear error of the proxy's own: it says that it does not answer."""
+        if 9100 <= self.error <= 9199:
+            return True
+        if self.error == 1264:
+            return " cannot hold " in self.message or " holds " in self.message
+        return self.error == 1064 and self.message.startswith(_OWN_MESSAGES)
+
+    def shown(self, most: int = 12) -> str:
+        """For people."""
+        if self.closed:
+            return "closed the connection"
+        if self.error:
+            return f"error {self.error}: {self.message}"
+        if self.columns is None:
+            return f"ok: {self.affected} affected, insert id {self.insert_id}, {self.info!r}, status {self.status:#x}"
+        names = ", ".join(_described(c) for c in self.columns)
+        head = f"{len(self.rows)} rows ({names}), status {self.status:#x}"
+        lines = [head, *(f"  {row!r}" for row in self.rows[:most])]
+        return "\n".join(lines) + ("\n  …" if len(self.rows) > most else "")
+
+
+def _described(column: ColumnDefinition) -> str:
+    name = column.name.decode("utf-8", "replace")
+    return f"{name} type {column.type} charset {column.charset} flags {column.flags:#x} length {column.length}"
+
+
+def ask(client: RawClient, step: Step) -> list[Outcome]:
+    """Run a step on a side: one outcome, two when it is executed again."""
+    try:
+        if not step.prepared:
+            return [_outcome(client.query(step.sql.encode(step.charset)))]
+        statement = client.prepare(step.sql.encode(step.charset))
+        outcomes = [_executed(client, statement, step.parameters, True)]
+        if step.again and not outcomes[0].error:
+            outcomes.append(_executed(client, statement, tuple(map(_other_key, step.parameters)), False))
+        client.close_statement(statement)
+        return outcomes
+    except Refused as refused:
+        return [_failed(refused)]
+    except (Closed, OSError) as error:
+        return [Outcome(message=str(error), closed=True)]
+
+
+def _executed(client: RawClient, statement: object, parameters: tuple[Parameter, ...], with_types: bool) -> Outcome:
+    try:
+        return _outcome(client.execute(statement, parameters, with_types=with_types))  # type: ignore[arg-type]
+    except Refused as refused:
+        return _failed(refused)
+
+
+def _other_key(parameter: Parameter) -> Parameter:
+    """The same type with a value that is on another shard."""
+    kind, unsigned, value = parameter
+    if kind == 8 and isinstance(value, int):
+        return kind, unsigned, 42 if not 0 <= value < 100 else 500
+    return parameter
+
+
+def _failed(refused: Refused) -> Outcome:
+    return Outcome(error=refused.code, message=refused.err.text)
+
+
+def _outcome(result: Result) -> Outcome:
+    end = result.end
+    assert end is not None
+    if result.columns:
+        return Outcome(columns=tuple(result.columns), rows=tuple(map(tuple, result.rows)), status=end.status)
+    assert isinstance(end, Ok)
+    return Outcome(affected=end.affected, insert_id=end.insert_id, info=end.info, status=end.status)
+
+
+def difference(step: Step, proxy: Outcome, oracle: Outcome, charsets: Mapping[int, str]) -> str:
+    """In what the proxy's answer differs from the lone server's; "" when it does not. charsets: by collation id."""
+    if proxy.closed or oracle.closed:
+        return "a connection was closed"
+    if proxy.error or oracle.error:
+        return "" if proxy.error == oracle.error else "error"
+    if (proxy.columns is None) != (oracle.columns is None):
+        return "kind of answer"
+    if (proxy.status ^ oracle.status) & (_IN_TRANSACTION | _AUTOCOMMIT):
+        return "status flags"
+    if proxy.columns is None:
+        if (proxy.affected, proxy.insert_id, proxy.info) != (oracle.affected, oracle.insert_id, oracle.info):
+            return "counts"
+        return ""
+    assert oracle.columns is not None
+    if step.label == "session":
+        # Answers of the proxy itself name no collation of the client's.
+        same = [(c.name, c.type, c.flags) for c in proxy.columns] == [(c.name, c.type, c.flags) for c in oracle.columns]
+        return "" if same and proxy.rows == oracle.rows else "rows or columns"
+    if [_seen(c, charsets) for c in proxy.columns] != [_seen(c, charsets) for c in oracle.columns]:
+        return "columns"
+    if step.compare == COUNT:
+        return "" if len(proxy.rows) == len(oracle.rows) else "number of rows"
+    if step.compare == ORDERED:
+        return "" if proxy.rows == oracle.rows else "rows or their order"
+    return "" if sorted(map(repr, proxy.rows)) == sorted(map(repr, oracle.rows)) else "rows"
+
+
+def _seen(column: ColumnDefinition, charsets: Mapping[int, str]) -> tuple[object, ...]:
+    """What a client sees of a column. Which collation the results have, beyond the character set, is not told apart:
+    after SET collation_connection alone it is not carried to other connections."""
+    charset = charsets.get(column.charset, column.charset)
+    return (column.name, column.table, column.org_name, column.schema, column.type, charset, column.flags & _SHAPE,
+            column.decimals, column.length)  # fmt: skip
+
+
+FOUND_ROWS = int(Cap.FOUND_ROWS)

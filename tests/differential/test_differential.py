@@ -1,0 +1,84 @@
+"""Both sides must agree, or the proxy must say that it does not answer.
+
+SHARDPROXY_STATEMENTS  how many statements are made for each kind of server (default 3000)
+SHARDPROXY_SEED        which ones (default 1)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shardproxy.local import LocalCluster, LocalServer
+from tests.differential import kept
+from tests.differential.episodes import Episode, episode
+from tests.differential.runs import Verdict, run
+from tests.differential.score import Score
+from tests.differential.shrink import shrink
+from tests.differential.sides import Sides
+
+STATEMENTS = int(os.environ.get("SHARDPROXY_STATEMENTS", "3000"))
+SEED = os.environ.get("SHARDPROXY_SEED", "1")
+MOST_FAILURES = 10
+
+
+@pytest.fixture(scope="module")
+def sides(cluster: LocalCluster, oracle: LocalServer) -> Iterator[Sides]:
+    made = Sides(cluster, oracle)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("path", kept.files(), ids=lambda path: path.stem)
+def test_kept_episodes(sides: Sides, path: Path) -> None:
+    wrong = _mismatch(run(sides, kept.read(path)))
+    assert wrong is None, _shown(kept.read(path), wrong)
+
+
+def test_generated_statements(sides: Sides, capsys: pytest.CaptureFixture[str]) -> None:
+    score = Score()
+    failures: dict[str, str] = {}  # kept file → what is wrong
+    number = 0
+    while score.statements < STATEMENTS and len(failures) < MOST_FAILURES:
+        number += 1
+        made = episode(f"{SEED}/{number}", sides.mariadb)
+        verdicts = run(sides, made)
+        for verdict in verdicts:
+            score.add(verdict)
+        if _mismatch(verdicts) is not None:
+            name, shown = _report(sides, made, verdicts)
+            failures[name] = shown
+            with capsys.disabled():
+                print(f"\n{name}\n{shown}", flush=True)
+    with capsys.disabled():
+        print(f"\n{sides.cluster.flavor}, seed {SEED}, {number} episodes:", *score.lines(), sep="\n", flush=True)
+    assert not failures, "\n\n".join(failures.values())
+    assert score.equal_share > 0.4, "the generator makes mostly statements that are refused"
+
+
+def _mismatch(verdicts: list[Verdict]) -> Verdict | None:
+    return next((v for v in verdicts if v.mismatch), None)
+
+
+def _report(sides: Sides, made: Episode, verdicts: list[Verdict]) -> tuple[str, str]:
+    """Shrinks a failing episode and keeps it: (file, what is wrong)."""
+    wrong = _mismatch(verdicts)
+    assert wrong is not None
+    at = next(i for i, step in enumerate(made.steps) if step is wrong.step)
+    failing = Episode(made.database, made.steps[: at + 1], made.found_rows)
+    small = shrink(failing, lambda e: (m := _mismatch(run(sides, e))) is not None and m.step is e.steps[-1])
+    again = _mismatch(run(sides, small)) or wrong
+    path = kept.write(small, f"{again.mismatch} ({sides.cluster.flavor})")
+    return path.name, _shown(small, again)
+
+
+def _shown(made: Episode, wrong: Verdict | None) -> str:
+    assert wrong is not None
+    lines = [f"USE {made.database}" + (" (client counts found rows)" if made.found_rows else "")]
+    for step in made.steps:
+        bound = f"  -- prepared with {step.parameters!r}" if step.prepared else ""
+        lines.append(f"{step.sql}{bound}" + (" [executed again]" if step.again else ""))
+    return "\n".join([*lines, f"differ in {wrong.mismatch}:", wrong.details])
