@@ -45,16 +45,23 @@ def _updated(draft: Draft, tree: exp.Update, block: Block) -> list[Source]:
         if not isinstance(column, exp.Column):
             raise refuse("an assignment of this UPDATE cannot be analysed")
         source = _owner(draft, column, block)
-        if is_key(source, column):
+        if is_key(source, column) or _key_follows(draft, source):
             raise refuse(
-                f"UPDATE may not assign the shard key {column.name}: the row would have to move; delete it and insert "
-                "it anew"
+                f"UPDATE may not change the shard key by assigning {column.name}: the row would have to move; delete "
+                "it and insert it anew"
             )
         if source not in targets:
             targets.append(source)
     if not targets:
         raise refuse("an assignment of this UPDATE cannot be analysed")
     return targets
+
+
+def _key_follows(draft: Draft, source: Source) -> bool:
+    """The key is a generated column: it may follow whatever is assigned."""
+    schema = draft.context.catalog.get(source.database, source.table.name) if source.table is not None else None
+    column = schema.column(source.table.key) if schema is not None and source.table and source.table.key else None
+    return column is not None and column.generated
 
 
 def _owner(draft: Draft, column: exp.Column, block: Block) -> Source:

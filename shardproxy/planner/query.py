@@ -35,7 +35,8 @@ def query(draft: Draft) -> Plan | None:
     facts = gather(draft, tree)
     if draft.kind is StatementKind.SELECT:
         return select(draft, tree, facts)
-    assert isinstance(tree, (exp.Update, exp.Delete))
+    if not isinstance(tree, (exp.Update, exp.Delete)):
+        raise refuse(f"this form of {draft.kind.value} is not supported")
     return change(draft, tree, facts)
 
 
