@@ -56,15 +56,15 @@ def route(plan: Plan, read: ValueReader, snapshot: Snapshot, held: int = -1) -> 
     if plan.spread is Spread.ANY:
         choices = _any_of(plan, snapshot)
         return Route((held if held in choices else choices[0],), replica)
-    if plan.spread is Spread.ALL:
-        return Route(_all_of(plan, snapshot), False)
     for value in plan.nonzero:
         number = read(value, KeyType.INT)
         if not isinstance(number, int) or number == 0:
             raise UnsupportedError(
-                "an AUTO_INCREMENT column of a sharded table needs a value other than 0 and NULL: each shard would put "
+                "an AUTO_INCREMENT column needs a value other than 0 and NULL: each shard would put "
                 "its own next number there"
             )
+    if plan.spread is Spread.ALL:
+        return Route(_all_of(plan, snapshot), False)
     shards = _meet(plan, read)
     if not shards:
         choices = _any_of(plan, snapshot)

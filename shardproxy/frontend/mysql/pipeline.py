@@ -18,7 +18,7 @@ from shardproxy.planner.key_values import key_value
 from shardproxy.planner.plan import Plan, Spread, StatementKind
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.router.route import Route, ValueReader, route
-from shardproxy.sql.digest import SOFT, SPLIT, scan
+from shardproxy.sql.digest import SOFT, SPLIT, scan, scan_hard
 
 if TYPE_CHECKING:
     from shardproxy.frontend.mysql.connection import ClientConnection
@@ -35,7 +35,7 @@ def query(client: ClientConnection, wire: bytes) -> None:
     if SOFT(literals):
         digest = b"?".join(parts[::2])
     else:
-        digest, literals = scan(sql, client.session.modes)
+        digest, literals = scan_hard(sql, client.session.modes)
     entry = client.plans.get(digest)
     if entry is None:
         entry = client.plan(digest, sql)

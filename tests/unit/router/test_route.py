@@ -245,6 +245,13 @@ def test_an_auto_increment_value_that_the_server_would_choose_is_refused(value: 
             route(inserting, reading(5, *values), SNAPSHOT)
 
 
+def test_so_it_is_in_a_reference_table() -> None:
+    everywhere = plan(kind=StatementKind.INSERT, keyspace=SHOP, spread=Spread.ALL, nonzero=(Value(0),))
+    assert route(everywhere, reading(5), SNAPSHOT).shards == SHOP.shards
+    with pytest.raises(UnsupportedError, match="AUTO_INCREMENT"):
+        route(everywhere, reading(0), SNAPSHOT)
+
+
 # ── plans ──
 
 
