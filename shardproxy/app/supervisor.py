@@ -87,7 +87,9 @@ class Supervisor:
         self._decoy_key = secrets.token_bytes(32)
         self._stopping = asyncio.Event()
         self._status = 0
-        self._reported: asyncio.Event = asyncio.Event()
+        self._reported: asyncio.Event = asyncio.Event()  # every worker asked has answered the newest request
+        self._report = 0  # number of the newest request for reports
+        self._silent: set[int] = set()  # workers that have not answered it yet
         self._tasks: set[asyncio.Task[Any]] = set()
         self._kills: dict[tuple[int, int], WorkerHandle] = {}
         self._catalog_lock = asyncio.Lock()
@@ -266,9 +268,12 @@ class Supervisor:
                 log.info("worker_ready", worker=worker.index, pid=pid)
                 if worker.channel is not None:
                     worker.channel.send("health", dict(self.health))
-            case ("report", report):
+            case ("report", report, number):
                 self.totals.accept(worker.slot, pid, WorkerReport.from_json(report))
-                self._reported.set()
+                if number == self._report:
+                    self._silent.discard(worker.index)
+                    if not self._silent:
+                        self._reported.set()
             case ("schema_changed", request):
                 self._spawn(self._reload(worker, request))
             case ("find_and_kill", request, ident, query_only, user):
@@ -356,12 +361,15 @@ class Supervisor:
 
     async def _fresh_reports(self) -> None:
         """Ask the workers for their counts as of now; a worker that does not answer at once shows its last ones."""
+        self._silent = {worker.index for worker in self.workers if worker.ready}
+        if not self._silent:
+            return
         self._reported.clear()
-        self._tell_all("report")
+        self._report += 1
+        self._tell_all("report", self._report)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REPORT_WAIT):
                 await self._reported.wait()
-                await asyncio.sleep(0.02)  # the other workers' answers are on their way
 
     def _count_servers(self) -> None:
         counters = self._counters

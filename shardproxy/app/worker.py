@@ -72,6 +72,7 @@ class Worker:
         self._requests = 0
         self._counted: dict[tuple[str, str, int], int] = {}
         self._misses = 0
+        self._pinned: dict[str, int] = {}  # as last reported
         self.done = asyncio.Event()
         self.front = self._wire()
 
@@ -155,8 +156,8 @@ class Worker:
                 reload = self._reloads.pop(request, None)
                 if reload is not None and not reload.done():
                     reload.set_result(None)
-            case ("report",):
-                self.report()
+            case ("report", number):
+                self.report(number)
             case ("drain",):
                 self.drain()
 
@@ -205,8 +206,8 @@ class Worker:
 
     # ── counting ──
 
-    def report(self) -> None:
-        """Fold what the hot path counted, and send the cumulative report."""
+    def report(self, number: int = 0) -> None:
+        """Fold what the hot path counted, and send the cumulative report. number: of the request that it answers."""
         front = self.front
         counters = front.counters
         for (kind, opcode), counts in front.plans.series.items():
@@ -227,13 +228,14 @@ class Worker:
         clients = front.clients.values()
         counters.set("shardproxy_clients", (str(self.settings.index),), len(clients))
         counters.set("shardproxy_transactions_open", (), sum(1 for c in clients if c.session.in_transaction))
-        pinned: dict[str, int] = {}
+        pinned = dict.fromkeys(self._pinned, 0)  # a reason that nobody has any more goes back to 0
         for client in clients:
             for reason in client.session.pins:
                 pinned[reason.value] = pinned.get(reason.value, 0) + 1
         for name, count in pinned.items():
             counters.set("shardproxy_pinned_sessions", (name,), count)
-        self._channel.send("report", counters.snapshot())
+        self._pinned = pinned
+        self._channel.send("report", counters.snapshot(), number)
 
     def _count_plans(self) -> None:
         plans, counters = self.front.plans, self.front.counters
@@ -257,11 +259,16 @@ class Worker:
             counters.add("shardproxy_pool_timeouts_total", (name,), self._new(f"timeouts {name}", pool.timeouts))
 
     def _new(self, name: str, total: int) -> int:
-        """How much a running total has grown since it was last asked for."""
+        """How much a running total has grown beyond the most that it has ever been.
+
+        Plan cache hits are a difference, and a run of statements that are planned and not routed makes it smaller.
+        """
         key = (name, "", -1)
-        grown = total - self._counted.get(key, 0)
+        known = self._counted.get(key, 0)
+        if total <= known:
+            return 0
         self._counted[key] = total
-        return grown
+        return total - known
 
 
 async def _main(channel_end: socket.socket, listener: socket.socket) -> None:
