@@ -83,12 +83,15 @@ class Pool:
         Raises PoolTimeout, BackendError (cannot connect; the profile's SET or schema fails on this server).
         """
         deadline = asyncio.get_running_loop().time() + self.wait
+        made = waited = False
         while True:
             connection = self.checkout_now(profile) or self._closest(profile)
             if connection is None and self._has_room():
                 connection = await self._make(profile)
+                made = True
             if connection is None:
-                connection = await self._queue(deadline)
+                connection = await self._queue(deadline, waited)
+                waited = True
                 if connection is None:
                     continue
             if connection.closed:
@@ -99,6 +102,8 @@ class Pool:
             try:
                 failed = await connection.switch(profile)
             except BackendLost:
+                if made:
+                    raise  # new connections do not live either
                 continue  # it was dead in the pool; nothing of the caller's was sent
             if failed is None:
                 return connection
@@ -123,7 +128,7 @@ class Pool:
         """An idle connection that statements can bring to the profile."""
         for have, stack in self.idle.items():
             if stack and reachable(have, profile):
-                return stack.pop()
+                return self.checkout_now(have)
         return None
 
     def _has_room(self) -> bool:
@@ -139,18 +144,23 @@ class Pool:
         self.dialing += 1
         try:
             connection = await self._dial(self, profile)
-        finally:
+        except BaseException:
             self.dialing -= 1
             self._wake()
+            raise
+        self.dialing -= 1
         self.connections.add(connection)
         return connection
 
-    async def _queue(self, deadline: float) -> BackendConnection | None:
-        """Wait for a checkin. None: room may have come up, look again."""
+    async def _queue(self, deadline: float, again: bool) -> BackendConnection | None:
+        """Wait for a checkin. None: room may have come up, look again; who then waits again keeps the first place."""
         loop = asyncio.get_running_loop()
-        self.waits += 1
         waiter: asyncio.Future[BackendConnection | None] = loop.create_future()
-        self._waiters.append(waiter)
+        if again:
+            self._waiters.appendleft(waiter)
+        else:
+            self.waits += 1
+            self._waiters.append(waiter)
         try:
             async with asyncio.timeout_at(deadline):
                 return await waiter
@@ -213,20 +223,22 @@ class Pool:
             try:
                 connection = await self._make(profile)
                 failed = await connection.switch(profile)
-            except BackendError:
-                pass
+            except SqlError as error:
+                log.warning("no shared connection to %s: %s", self.server.name, error)
             else:
                 made = failed is None and not connection.closed
             finally:
                 self._dialing_shared -= 1
-        if made:
+        if made and self.draining:
+            connection.close()
+        elif made:
             connection.shared = True
             self.shared.setdefault(profile, []).append(connection)
         elif not self.shared.get(profile):
             self.loop.call_later(RETRY, self._ask_again, profile)
 
     def _may_share_more(self) -> bool:
-        if len(self.shared) > MAX_SHARED_PROFILES:
+        if self.draining or len(self.shared) > MAX_SHARED_PROFILES:
             return False
         have = sum(len(stack) for stack in self.shared.values())
         return have + self._dialing_shared < self.limit // 2
@@ -379,11 +391,19 @@ class Pool:
                 del self.idle[profile]
 
     def close(self) -> None:
-        """No more checkouts; idle connections close now, busy ones when they come back."""
+        """No more checkouts; idle connections close now, busy ones when they come back, shared ones when all of
+        their commands are answered."""
         self.draining = True
-        for stack in [*self.idle.values(), *self.shared.values()]:
+        for stack in list(self.idle.values()):
             for connection in list(stack):
                 connection.close()
+        for stack in list(self.shared.values()):
+            for connection in list(stack):
+                if connection.sinks:
+                    stack.remove(connection)
+                    connection.retiring = True
+                else:
+                    connection.close()
 
     @property
     def idle_count(self) -> int:
