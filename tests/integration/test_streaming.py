@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from zlib import crc32
 
 import pymysql
 import pytest
@@ -65,12 +66,13 @@ def test_rows_around_the_size_of_a_full_packet(proxy: ProxyUnderTest, client: Ra
 
 
 def test_statements_around_the_size_of_a_full_packet(proxy: ProxyUnderTest, client: RawClient) -> None:
-    for payload in (FULL - 1, FULL, 17 * MIB):
-        head, tail = b"REPLACE INTO bodies (uid, body) VALUES (7, '", b"')"
-        body = b"x" * (payload - 1 - len(head) - len(tail) - 3) + b"end"
-        client.query(head + body + tail)
-        assert client.rows("SELECT body FROM bodies WHERE uid = 7") == [[body]]
-    assert proxy.primary(0).rows("SELECT LENGTH(body), RIGHT(body, 4) FROM main.bodies") == [(len(body), b"xend")]
+    proxy.primary(0).rows("INSERT INTO main.users (uid, name) VALUES (7, 'a')")
+    head, tail = b"SELECT uid, CRC32('", b"') FROM users WHERE uid = 7"
+    for payload in (FULL - 1, FULL, FULL + 1, 17 * MIB):
+        text = b"x" * (payload - 1 - len(head) - len(tail) - 3) + b"end"
+        assert client.rows(head + text + tail) == [[b"7", b"%d" % crc32(text)]]
+    assert client.query(b"INSERT INTO bodies VALUES (7, '" + text + b"')").ok.affected == 1
+    assert client.rows("SELECT body FROM bodies WHERE uid = 7") == [[text]]
 
 
 def test_large_rows_of_several_shards(proxy: ProxyUnderTest, client: RawClient) -> None:
