@@ -58,7 +58,7 @@ def replica_health(row: Mapping[str, Any]) -> ServerHealth:
     receiving = value("replica_io_running", "slave_io_running")
     applying = value("replica_sql_running", "slave_sql_running")
     if receiving != "Yes" or applying != "Yes":
-        problem = value("last_io_error", "last_sql_error") or f"receiver: {receiving}, applier: {applying}"
+        problem = value("last_io_error") or value("last_sql_error") or f"receiver: {receiving}, applier: {applying}"
         return ServerHealth(True, None, f"replication does not run ({problem})")
     behind = value("seconds_behind_source", "seconds_behind_master")
     if not behind:

@@ -46,6 +46,7 @@ class TlsTransport(asyncio.Protocol):
         self._established = False
         self._pending: list[bytes] = []
         self._closing = False
+        self._error: ssl.SSLError | None = None
         below.set_protocol(self)
 
     def start(self, early: bytes = b"") -> None:
@@ -65,7 +66,7 @@ class TlsTransport(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._above.connection_lost(exc)
+        self._above.connection_lost(exc or self._error)
 
     def pause_writing(self) -> None:
         self._above.pause_writing()
@@ -82,7 +83,7 @@ class TlsTransport(asyncio.Protocol):
                     self._tls.write(data)
                 self._pending.clear()
             self._flush()
-            while True:
+            while not self.is_closing():
                 data = self._tls.read(_READ)
                 if not data:
                     self.close()
@@ -93,7 +94,8 @@ class TlsTransport(asyncio.Protocol):
             self._flush()
         except ssl.SSLZeroReturnError:
             self.close()
-        except ssl.SSLError:
+        except ssl.SSLError as error:
+            self._error = error
             self._flush()  # the alert that says why
             self._below.close()
 
@@ -105,6 +107,8 @@ class TlsTransport(asyncio.Protocol):
     # ── the transport that the protocol above sees ──
 
     def write(self, data: bytes) -> None:
+        if self.is_closing():
+            return
         if not self._established:
             self._pending.append(data)
             return
