@@ -9,8 +9,9 @@ from typing import Any
 from shardproxy.backend.connection import BackendConnection, Sink
 from shardproxy.backend.pool import Pool
 from shardproxy.errors import BackendLost, SqlError
-from shardproxy.protocol.mysql.framing import PacketReader, packet
+from shardproxy.protocol.mysql.framing import PacketReader
 from shardproxy.protocol.mysql.packets import build_err, build_ok
+from shardproxy.protocol.mysql.text import join_packets
 from shardproxy.session.profile import Profile, profile
 from shardproxy.topology.model import Role, Server
 
@@ -20,6 +21,9 @@ PLAIN = profile(0, None, ())
 SHOP = profile(0, "shop", ())
 STRICT = profile(0, "shop", (("sql_mode", "'ANSI'"),))
 FOUND = profile(2, "shop", ())  # found rows are counted: another kind of connection for life
+
+
+Answer = bytes | list[bytes] | type[Exception] | None
 
 
 class FakeTransport:
@@ -69,13 +73,14 @@ class FakeTransport:
 class FakeServer:
     """`dial` for a Pool. Answers OK after `turns()` turns of the loop unless `answer` says otherwise.
 
-    answer: payload of a command → payload of the answer, None for never, an exception to break the connection.
+    answer: payload of a command → payload of the answer, or its payloads; None for never, an exception to break the
+    connection.
     dialed: how often; open: transports that are not closed; refuse: raised by the next dials.
     """
 
     def __init__(self, turns: Callable[[], int] = lambda: 1) -> None:
         self.turns = turns
-        self.answer: Callable[[bytes], bytes | type[Exception] | None] = lambda payload: build_ok(0, 0, AUTOCOMMIT, 0)
+        self.answer: Callable[[bytes], Answer] = lambda payload: build_ok(0, 0, AUTOCOMMIT, 0)
         self.open: set[FakeTransport] = set()
         self.dialed = 0
         self.refuse: SqlError | None = None
@@ -98,11 +103,11 @@ class FakeServer:
         if answer is not None:
             self._later(self.turns(), transport, answer)
 
-    def _later(self, turns: int, transport: FakeTransport, answer: bytes | type[Exception]) -> None:
+    def _later(self, turns: int, transport: FakeTransport, answer: Answer) -> None:
         if turns > 0:
             asyncio.get_running_loop().call_soon(self._later, turns - 1, transport, answer)
-        elif isinstance(answer, bytes):
-            transport.receive(packet(answer, 1))
+        elif isinstance(answer, bytes | list):
+            transport.receive(join_packets([answer] if isinstance(answer, bytes) else answer, 1))
         else:
             transport.close()
 

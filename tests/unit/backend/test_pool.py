@@ -24,6 +24,7 @@ from tests.unit.backend.fake_server import (
     SERVER,
     SHOP,
     STRICT,
+    Answer,
     Ears,
     FakeServer,
     refused,
@@ -381,7 +382,7 @@ async def test_release_rolls_back_before_anybody_gets_the_connection() -> None:
     ids=["err", "open", "lost", "never"],
 )
 @in_loop
-async def test_what_cannot_be_rolled_back_is_closed(answer: bytes | type[Exception] | None) -> None:
+async def test_what_cannot_be_rolled_back_is_closed(answer: Answer) -> None:
     server = FakeServer()
     server.answer = lambda payload: answer if payload == b"\x03ROLLBACK" else build_ok(0, 0, AUTOCOMMIT, 0)
     pool = made(server, limit=1, wait=0.02)
