@@ -81,7 +81,10 @@ def _set_option(client: ClientConnection, payload: bytes) -> Work:
 
 
 def _change_user(client: ClientConnection, payload: bytes) -> Work:
-    client.front.change_user(client, payload)
+    try:
+        client.front.change_user(client, payload)
+    except RemoteProtocolError as error:
+        raise SqlError("Malformed communication packet", 1835, "HY000") from error
     return None
 
 

@@ -416,7 +416,7 @@ class ClientConnection(Sink):
         session.affected = -1
         session.warnings = 1
         text = str(error)
-        session.conditions = [(b"Error", b"%d" % error.code, text.encode())]
+        session.conditions = [(b"Error", b"%d" % error.code, text.encode("utf-8", "replace"))]
         if self.relayed:
             self.abort()
             return
