@@ -100,6 +100,7 @@ def resolve_table(draft: Draft, node: exp.Table, ctes: frozenset[str], block: Bl
         system = (database or draft.context.schema or "").lower()
         return Source(alias, SourceKind.SYSTEM, block, database=system, system_table=name)
     assert keyspace is not None
+    refuse_view(draft, keyspace, table)
     return Source(alias, _KINDS[table.kind], block, table, keyspace, keyspace.name)
 
 
@@ -120,6 +121,16 @@ def find_table(draft: Draft, database: str, name: str) -> tuple[Keyspace | None,
             f"[keyspaces.{schema}.tables] in shardproxy.toml (sharded by a key, reference, or single)"
         )
     return keyspace, table
+
+
+def refuse_view(draft: Draft, keyspace: Keyspace, table: Table) -> None:
+    """Raises for a view: it may count, limit or join rows of all shards, and nobody has looked into it."""
+    schema = draft.context.catalog.get(keyspace.name, table.name)
+    if schema is not None and schema.is_view:
+        raise refuse(
+            f"'{keyspace.name}.{table.name}' is a view, and what it reads is not known here: name its tables, or send "
+            "the statement to one shard as it is with a hint /*shardproxy: shard=NAME*/"
+        )
 
 
 def unknown_database(draft: Draft, name: str) -> str:
