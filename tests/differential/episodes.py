@@ -78,7 +78,7 @@ _VARIABLES = (
     "SET group_concat_max_len = 4", "SET div_precision_increment = 8", "SET max_sort_length = 64",
     "SET sql_buffer_result = 1",
     "SET last_insert_id = 9", "SET unique_checks = 0", "SET low_priority_updates = 1", "SET default_week_format = 3",
-    "SET SESSION TRANSACTION READ ONLY", "SET TRANSACTION READ ONLY",
+    "SET SESSION TRANSACTION READ ONLY", "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SET LOCAL sql_select_limit = DEFAULT",
     "SET @@session.sql_select_limit = 2, sql_mode = ''", "SET sql_warnings = 1",
     "SET lc_time_names = 'de_DE'", "SET sql_big_selects = 1", "SET SESSION foreign_key_checks = 0",

@@ -29,7 +29,7 @@ class Verdict:
 class _Session:
     in_transaction: bool = False
     written: list[str] = field(default_factory=list)  # texts whose tables have not been compared yet
-    refused: bool = False  # the last step was
+    refused: bool = False  # the last step was, or a PREPARE failed: of its conditions only the error is kept
 
 
 def run(sides: Sides, episode: Episode) -> list[Verdict]:
@@ -61,7 +61,7 @@ def _step(sides: Sides, episode: Episode, session: _Session, step: Step, proxy, 
     if step.follows and session.refused:
         return None
     mine = ask(proxy, step)
-    session.refused = mine[0].refused
+    session.refused = mine[-1].refused or (step.prepared and bool(mine[0].error))
     if mine[0].refused:
         # A read is asked of the lone server all the same: a refusal of what is an error anyway is not counted. Not in
         # transactions, which the read might begin.

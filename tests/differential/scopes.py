@@ -64,7 +64,8 @@ class Columns:
         bare = scope.owners(name) == 1 and source in scope.sources
         if bare and self.dice.chance(0.6):
             return self._name(name)
-        if source.home and self.dice.chance(0.15):
+        # MariaDB 10.11 crashes when a merged column is named with its database in a prepared NATURAL RIGHT JOIN.
+        if source.home and name not in scope.merged and self.dice.chance(0.15):
             return f"{source.home}.{self._name(name)}"
         dot = " . " if self.dice.chance(0.02) else "."
         return quoted_name(source.name) + dot + self._name(name)

@@ -19,6 +19,7 @@ from tests.differential.runs import Verdict, run
 from tests.differential.score import Score
 from tests.differential.shrink import shrink
 from tests.differential.sides import Sides
+from tests.wire import Closed
 
 STATEMENTS = int(os.environ.get("SHARDPROXY_STATEMENTS", "3000"))
 SEED = os.environ.get("SHARDPROXY_SEED", "1")
@@ -45,7 +46,10 @@ def test_generated_statements(sides: Sides, capsys: pytest.CaptureFixture[str]) 
     while score.statements < STATEMENTS and len(failures) < MOST_FAILURES:
         number += 1
         made = episode(f"{SEED}/{number}", sides.mariadb)
-        verdicts = run(sides, made)
+        try:
+            verdicts = run(sides, made)
+        except Closed as closed:
+            pytest.fail(f"a server broke off ({closed}); did it crash?\n{_text(made)}")
         for verdict in verdicts:
             score.add(verdict)
         if _mismatch(verdicts) is not None:
@@ -77,8 +81,12 @@ def _report(sides: Sides, made: Episode, verdicts: list[Verdict]) -> tuple[str, 
 
 def _shown(made: Episode, wrong: Verdict | None) -> str:
     assert wrong is not None
+    return "\n".join([_text(made), f"differ in {wrong.mismatch}:", wrong.details])
+
+
+def _text(made: Episode) -> str:
     lines = [f"USE {made.database}" + (" (client counts found rows)" if made.found_rows else "")]
     for step in made.steps:
         bound = f"  -- prepared with {step.parameters!r}" if step.prepared else ""
         lines.append(f"{step.sql}{bound}" + (" [executed again]" if step.again else ""))
-    return "\n".join([*lines, f"differ in {wrong.mismatch}:", wrong.details])
+    return "\n".join(lines)

@@ -154,7 +154,7 @@ class Writes(Queries):
                 new = "DEFAULT"
             elif column.kind == "int" and self.dice.chance(0.1):
                 new = piece("CASE WHEN ", self.conditions.any(scope, 1), " THEN 1 ELSE 2 END", simpler=("1",))
-            changes.append(piece(name, self.dice.one((" = ", " = ", " := ")), new))
+            changes.append(piece(name, " := " if self.dice.chance(0.02) else " = ", new))
         return changes
 
     def _update_joined(self) -> tuple[str, Part]:
