@@ -126,7 +126,7 @@ def test_more_packets_than_sequence_ids(deprecate_eof: bool) -> None:
 
 
 @EACH_EOF
-@pytest.mark.parametrize("size", [MAX_PAYLOAD - 1, MAX_PAYLOAD, MAX_PAYLOAD + 40, 2 * MAX_PAYLOAD])
+@pytest.mark.parametrize("size", [MAX_PAYLOAD - 1, MAX_PAYLOAD, MAX_PAYLOAD + 40])
 def test_rows_of_several_packets(deprecate_eof: bool, size: int) -> None:
     head = len(lenenc_int(size - 5))
     rows = [lenenc_str(b"r" * (size - head))[:size], text_row([b"x", b"y"])]
@@ -135,16 +135,17 @@ def test_rows_of_several_packets(deprecate_eof: bool, size: int) -> None:
     start = len(part([], deprecate_eof)) - len(packet(end(deprecate_eof, 2, 0), 0))
     heads = [*range(start, len(data), MAX_PAYLOAD + 4), len(data)]
     cuts = sorted({0, len(data), 1 << 20, *(at + d for at in heads for d in range(-6, 8) if at + d <= len(data))})
-    want = payloads_of(part(rows * 2, deprecate_eof))
+    small = part(rows[1:], deprecate_eof)
+    want = payloads_of(part([*rows, rows[1]], deprecate_eof))
     for pieces in ([data], [data[a:b] for a, b in pairwise(cuts)]):
         out = Concatenation(deprecate_eof)
         handed = bytearray()
-        for _ in range(2):
-            for piece in pieces:
-                handed += out.feed(piece)
-                if len(handed) < len(data):
-                    assert out.mid_packet == inside_a_packet(handed)
-            out.next_part()
+        for piece in pieces:
+            handed += out.feed(piece)
+            assert out.mid_packet == inside_a_packet(handed)
+        out.next_part()
+        handed += out.feed(small)
+        out.next_part()
         assert payloads_of(bytes(handed) + out.end()) == want
 
 

@@ -126,7 +126,7 @@ def homes(condition: Condition, keys: Sequence[KeyValue], of: Keyspace, read: Va
 
 
 @given(CONDITIONS, INT_VALUES, range_maps() | st.just(HASH))
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_every_shard_with_a_matching_integer_key_is_found(
     condition: Condition, values: list[KeyValue | NoValue], shard_map: ShardMap
 ) -> None:

@@ -90,7 +90,7 @@ class ServerSession:
 
 
 @given(st.lists(profiles(), min_size=2, max_size=4))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_transitions_give_the_wanted_state(path: list[Profile]) -> None:
     now = path[0]
     server = ServerSession(now)

@@ -188,7 +188,7 @@ VALUES = st.sampled_from(
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_what_a_set_assigns(data: st.DataObject) -> None:
     words: list[str] = []
     expected: dict[str, None] = {}

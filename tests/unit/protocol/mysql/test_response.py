@@ -100,8 +100,7 @@ def sized_row(size: int) -> bytes:
         (MAX_PAYLOAD - 1,),
         (MAX_PAYLOAD,),
         (MAX_PAYLOAD + 20, 3),
-        (2 * MAX_PAYLOAD,),
-        (5, 2 * MAX_PAYLOAD + 30, MAX_PAYLOAD),
+        (5, 2 * MAX_PAYLOAD),
     ],
 )
 def test_rows_of_several_packets(deprecate_eof: bool, sizes: tuple[int, ...]) -> None:
