@@ -10,10 +10,15 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from shardproxy.local import LocalCluster, LocalServer, unavailable
 from shardproxy.local.flavors import FlavorName
 from tests.proxy import ProxyUnderTest, start_proxy
+
+# On a machine that does other work too, one example or the making of data may take long: no reason to fail.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 _LEFT_OUT: dict[str, int] = {}  # reason → number of tests that were left out for it
 
