@@ -29,6 +29,11 @@ class ShardPools:
         self._turn = turn
         return self.readers[turn]
 
+    def unread(self) -> None:
+        """The last `reader()` had no connection at hand, and the statement will ask again: the turn is not over. With
+        two replicas, two asks a statement would take all to one."""
+        self._turn -= 1
+
 
 class Gateway:
     """`shards[i]` are the pools of `snapshot.shards[i]`."""

@@ -29,6 +29,8 @@ class Client(Protocol):
     working: list[BackendConnection]  # other connections that the command under way runs on, for KILL
     entry: CachedPlan | None  # plan of the statement under way
     wire: bytes | None  # the command under way, when it is a read that could be sent again
+    redone: bytes | None  # set while a read is run again because its server was lost: on primaries
+    relayed: bool  # some of the answer has gone to the client
     seq: int  # sequence id of the answer's first packet
     host: str  # the client's address
 
@@ -56,6 +58,9 @@ class Client(Protocol):
 
     def abort(self) -> None:
         """Close the client's connection: the bytes sent cannot be completed to an answer."""
+
+    def redo(self) -> bool:
+        """Run the command of `wire` again. False when it may not be, or has been already."""
 
     def finish(self) -> None:
         """The command is done and its answer is written."""

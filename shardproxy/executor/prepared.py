@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardproxy.backend.connection import BackendConnection, Reply
-from shardproxy.errors import BackendError, RemoteProtocolError, RouteError, SqlError, UnsupportedError
+from shardproxy.errors import BackendError, BackendLost, RemoteProtocolError, RouteError, SqlError, UnsupportedError
 from shardproxy.executor import scatter, single
 from shardproxy.executor.client import Client
 from shardproxy.planner.cache import CachedPlan
@@ -211,6 +211,8 @@ def execute_now(client: Client, wire: bytes) -> bool:
     pool = pools.reader() if entry.read and not session.reads_primary else pools.primary
     connection = (pool.share(session.profile) if entry.point else None) or pool.checkout_now(session.profile)
     if connection is None:
+        if pool is not pools.primary:
+            pools.unread()
         return False
     server = connection.statements.get(statement.key)
     if server is None:
@@ -218,6 +220,8 @@ def execute_now(client: Client, wire: bytes) -> bool:
             _prepare_shared(connection, statement)
         else:
             pool.checkin(connection)
+        if pool is not pools.primary:
+            pools.unread()
         return False
     if bound or server.types == types:
         ready = b"".join((wire[:5], server.ident_bytes, wire[9:]))
@@ -301,9 +305,11 @@ async def execute_one(client: Client, plan: Plan, execution: Execution, shard: i
     connection = await single.take(client, plan, shard, replica)
     try:
         wire = await execution.wire_for(connection)
-    except BaseException:
+    except BaseException as error:
         if client.held is None:
             connection.pool.release(connection)
+            if isinstance(error, BackendLost) and client.redo():
+                return
         raise
     client.relay_from(connection, wire, shard)
 
@@ -312,14 +318,18 @@ async def execute_scattered(
     client: Client, plan: Plan, execution: Execution, shards: tuple[int, ...], replica: bool
 ) -> None:
     """A plain SELECT on several shards, prepared on each."""
-    connections = await scatter.gather(client, plan, shards, replica)
-    try:
-        wires = [(connection, await execution.wire_for(connection)) for connection in connections]
-    except BaseException:
-        for connection in connections:
-            connection.pool.release(connection)
-        raise
-    await scatter.scatter(client, wires)
+
+    async def send() -> None:
+        connections = await scatter.gather(client, plan, shards, replica)
+        try:
+            wires = [(connection, await execution.wire_for(connection)) for connection in connections]
+        except BaseException:
+            for connection in connections:
+                connection.pool.release(connection)
+            raise
+        await scatter.scatter(client, wires)
+
+    await scatter.twice(client, send)
 
 
 def value_reader(client: Client, execution: Execution) -> ValueReader:

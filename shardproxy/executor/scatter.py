@@ -6,6 +6,7 @@ Every shard starts at once; while one is being relayed the others fill a buffer 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from shardproxy.backend.connection import BackendConnection, Sink
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError
@@ -74,7 +75,7 @@ class Part(Sink):
 
 async def scatter(client: Client, wires: list[tuple[BackendConnection, bytes]]) -> None:
     """Relay the concatenated answers of `wires`, one (connection, command) a shard, connections checked out by
-    `gather` and given back here."""
+    `gather` and given back here. Raises BackendLost when nothing has gone to the client yet."""
     parts = []
     for connection, wire in wires:
         if client.entry is not None:
@@ -99,6 +100,8 @@ async def scatter(client: Client, wires: list[tuple[BackendConnection, bytes]]) 
         if not out.failed:
             client.write(out.end())
     except (SqlError, ProtocolError) as error:
+        if isinstance(error, BackendLost) and not client.relayed:
+            raise
         if out.mid_packet:
             client.abort()  # an ERR in the middle of a row would be read as part of it
             return
@@ -110,6 +113,16 @@ async def scatter(client: Client, wires: list[tuple[BackendConnection, bytes]]) 
     session.affected = -1
     session.warnings = out.warnings
     client.finish()
+
+
+async def twice(client: Client, send: Callable[[], Awaitable[None]]) -> None:
+    """Run a scatter, and once more when a server dies before a byte of its rows has gone to the client: they are
+    reads. Raises SqlError."""
+    try:
+        await send()
+    except BackendLost:
+        client.redone = b"scatter"
+        await send()
 
 
 async def gather(client: Client, plan: Plan, shards: tuple[int, ...], replica: bool) -> list[BackendConnection]:

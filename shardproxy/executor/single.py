@@ -7,7 +7,7 @@ from typing import Any
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.pool import Pool
-from shardproxy.errors import BackendError, BackendUnavailable, SessionError, SqlError
+from shardproxy.errors import BackendError, BackendLost, BackendUnavailable, SessionError, SqlError
 from shardproxy.executor.client import Client
 from shardproxy.planner.plan import Plan
 
@@ -25,18 +25,23 @@ def forward(client: Client, plan: Plan, shard: int, replica: bool, wire: bytes) 
             client.relay_from(held, wire, shard)
             return None
     elif session.simple and not plan.pins and not plan.carries_insert_id:
-        connection = choose_pool(client, shard, replica).checkout_now(session.profile)
+        pool = choose_pool(client, shard, replica)
+        connection = pool.checkout_now(session.profile)
         if connection is not None:
             client.relay_from(connection, wire, shard)
             return None
+        pools = client.gateway.shards[shard]
+        if pool is not pools.primary:
+            pools.unread()
     return _bring_and_forward(client, plan, shard, replica, wire)
 
 
 def choose_pool(client: Client, shard: int, replica: bool) -> Pool:
-    """Replicas serve reads of sessions that hold nothing; everything else goes to the primary."""
+    """Replicas serve reads of sessions that hold nothing; everything else goes to the primary. So does a read that lost
+    its replica: the pool may not have noticed yet that the other connections to it are dead, too."""
     pools = client.gateway.shards[shard]
     session = client.session
-    if replica and session.simple and not session.reads_primary:
+    if replica and session.simple and not session.reads_primary and client.redone is None:
         return pools.reader()
     return pools.primary
 
@@ -110,7 +115,7 @@ async def checkout(client: Client, shard: int, replica: bool) -> BackendConnecti
     primary = client.gateway.shards[shard].primary
     try:
         return await pool.checkout(client.session.profile)
-    except BackendUnavailable:
+    except (BackendUnavailable, BackendLost):
         if pool is primary:
             raise
     return await primary.checkout(client.session.profile)

@@ -41,8 +41,8 @@ class ClientConnection(Sink):
 
     __slots__ = (
         "_reading_paused", "_stepping", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities",
-        "closing", "entry", "front", "gateway", "held", "host", "plans", "relayed", "rights", "seq", "session",
-        "source", "started", "transport", "wire", "working",
+        "closing", "entry", "front", "gateway", "held", "host", "plans", "redone", "relayed", "rights", "seq",
+        "session", "source", "started", "transport", "wire", "working",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class ClientConnection(Sink):
         self.entry: CachedPlan | None = None  # plan of the statement under way
         self.host = host
         self.wire: bytes | None = None
+        self.redone: bytes | None = None  # the command that is being sent again: once, and to the primary
         self._reading_paused = False
         self._stepping = False  # `_next` is at work further up: a client that pipelines nests no calls
         self._write_paused = False
@@ -267,7 +268,7 @@ class ClientConnection(Sink):
             ended = outcome == OK and entry.plan.kind in _ENDS
             entry.latencies.append(perf_counter() - self.started)
             self.entry = None
-        self.wire = None
+        self.wire = self.redone = None
         if connection is self.held:
             if not session.pins and not scanner.status & IN_TRANS:
                 self._transaction_ended(connection, ended)
@@ -312,6 +313,7 @@ class ClientConnection(Sink):
         if wire is None:
             return False
         self.wire = self.source = None
+        self.redone = wire
         self.busy = True
         redo(self, wire)
         return True
@@ -444,7 +446,7 @@ class ClientConnection(Sink):
         return (AUTOCOMMIT if session.autocommit else 0) | (IN_TRANS if in_transaction else 0)
 
     def finish(self) -> None:
-        self.wire = None
+        self.wire = self.redone = None
         if self.entry is not None:
             self.entry.latencies.append(perf_counter() - self.started)
             self.entry = None

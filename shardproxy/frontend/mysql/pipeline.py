@@ -58,6 +58,8 @@ def query(client: ClientConnection, wire: bytes) -> None:
                 client.relayed = False
                 connection.send(wire, client)
                 return
+            if pool is not pools.primary:
+                pools.unread()
     start(client, run, entry, wire, sql, literals)
 
 
@@ -117,15 +119,25 @@ def run(client: ClientConnection, entry: CachedPlan, wire: bytes, sql: bytes, li
     if plan.kind is StatementKind.DDL and not plan.pins:
         return everywhere.ddl(client, plan, found.shards, sql)
     if len(found.shards) == 1:
+        _allow_redo(client, plan, wire)
         return single.forward(client, plan, found.shards[0], found.replica, wire)
     if plan.spread is Spread.ALL:
         return everywhere.write(client, plan, found.shards, lambda connection: connection.query(sql))
     return _scatter(client, plan, found, wire)
 
 
+def _allow_redo(client: ClientConnection, plan: Plan, wire: bytes) -> None:
+    """Let a read of one shard be sent again, once, should its server die before it answers."""
+    if plan.read and client.session.simple and not plan.pins and plan.shard_hint is None and wire is not client.redone:
+        client.wire = wire
+
+
 async def _scatter(client: ClientConnection, plan: Plan, found: Route, wire: bytes) -> None:
-    connections = await scatter.gather(client, plan, found.shards, found.replica)
-    await scatter.scatter(client, [(connection, wire) for connection in connections])
+    async def send() -> None:
+        connections = await scatter.gather(client, plan, found.shards, found.replica)
+        await scatter.scatter(client, [(connection, wire) for connection in connections])
+
+    await scatter.twice(client, send)
 
 
 def run_prepared(client: ClientConnection, wire: bytes) -> Work:
@@ -142,6 +154,8 @@ def run_prepared(client: ClientConnection, wire: bytes) -> Work:
     execution = prepared.open_execution(statement, commands.payload_of(wire))
     found = route(plan, prepared.value_reader(client, execution), client.gateway.snapshot, client.session.shard)
     if len(found.shards) == 1:
+        if not execution.parameters.long_data:
+            _allow_redo(client, plan, wire)
         return prepared.execute_one(client, plan, execution, found.shards[0], found.replica)
     if plan.spread is Spread.ALL:
         return everywhere.write(client, plan, found.shards, execution.run)
