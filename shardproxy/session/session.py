@@ -55,7 +55,6 @@ class Session:
         "ident",
         "initial",
         "insert_id",
-        "last_error",
         "modes",
         "next_transaction",
         "pins",
