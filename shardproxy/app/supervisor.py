@@ -164,6 +164,7 @@ class Supervisor:
             status = await ended(worker.process)
             worker.ready = False
             self.totals.retire(worker.slot)
+            self._no_kills_by(worker)
             if worker.channel is not None:
                 worker.channel.close()
             if self._stopping.is_set():
@@ -292,6 +293,14 @@ class Supervisor:
         key = request << 8 | asker.index
         self._kills[target.index, key] = asker
         target.channel.send("kill", key, ident, query_only, user)
+
+    def _no_kills_by(self, worker: WorkerHandle) -> None:
+        """A worker died: whoever waits for it to KILL a client of its is told that there is none."""
+        for target, request in list(self._kills):
+            if target == worker.index:
+                asker = self._kills.pop((target, request))
+                if asker.channel is not None:
+                    asker.channel.send("killed", request >> 8, False)
 
     async def _reload(self, asker: WorkerHandle, request: int) -> None:
         """A schema change ran through the proxy: read the catalog anew and void all plans."""
