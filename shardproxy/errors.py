@@ -47,6 +47,14 @@ class RemoteProtocolError(ProtocolError):
     """The peer sent something invalid: its connection cannot go on."""
 
 
+# SQLSTATEs of MySQL's own numbers, where they are not HY000.
+_SQLSTATES = {
+    1044: "42000", 1045: "28000", 1046: "3D000", 1047: "08S01", 1049: "42000", 1064: "42000", 1065: "42000",
+    1102: "42000", 1103: "42000", 1136: "21S01", 1146: "42S02", 1226: "42000", 1227: "42000", 1305: "42000",
+    1461: "42000", 1568: "25001",
+}  # fmt: skip
+
+
 class SqlError(ShardproxyError):
     """The answer to one statement. Attributes: `code` (MySQL error number), `sqlstate` (5 characters)."""
 
@@ -57,6 +65,7 @@ class SqlError(ShardproxyError):
         super().__init__(message)
         if code is not None:
             self.code = code
+            self.sqlstate = _SQLSTATES.get(code, self.sqlstate)
         if sqlstate is not None:
             self.sqlstate = sqlstate
 

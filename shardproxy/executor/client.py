@@ -7,6 +7,7 @@ from typing import Protocol
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.gateway import Gateway
 from shardproxy.errors import SqlError
+from shardproxy.executor.diagnostics import Condition
 from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.plan import PinReason
 from shardproxy.session.profile import Profile
@@ -68,8 +69,15 @@ class Client(Protocol):
     def error(self, error: SqlError) -> None:
         """Answer with ERR and finish."""
 
-    def ok(self, affected: int = 0, insert_id: int = 0, warnings: int = 0, info: bytes = b"") -> None:
-        """Answer with OK and finish."""
+    def ok(
+        self,
+        affected: int = 0,
+        insert_id: int = 0,
+        warnings: int = 0,
+        info: bytes = b"",
+        conditions: list[Condition] | None = None,
+    ) -> None:
+        """Answer with OK and finish. conditions: what SHOW WARNINGS shows, where there are warnings."""
 
     def hold(self, connection: BackendConnection, shard: int, pins: tuple[PinReason, ...] = ()) -> None:
         """Keep a connection from now on, as a transaction or because of pins."""

@@ -7,7 +7,7 @@ conditions goes back to the pool, they are read and kept with the session.
 from __future__ import annotations
 
 from shardproxy.backend.connection import BackendConnection
-from shardproxy.errors import BackendLost
+from shardproxy.errors import BackendError, BackendLost
 from shardproxy.protocol.mysql.resultset import parse_resultset
 
 KEPT = 64  # max_error_count of old servers; the rest is counted but not kept
@@ -30,3 +30,13 @@ async def fetch(connection: BackendConnection, error: tuple[int, str] | None) ->
         return fallback
     rows = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows
     return [(row[0] or b"", row[1] or b"", row[2] or b"") for row in rows[:KEPT]] or fallback
+
+
+async def insert_id(connection: BackendConnection) -> int:
+    """LAST_INSERT_ID() on this connection. Raises BackendError, BackendLost."""
+    reply = await connection.query(b"SELECT LAST_INSERT_ID()")
+    if reply.failed:
+        raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+    [[value]] = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows
+    assert value is not None
+    return int(value)

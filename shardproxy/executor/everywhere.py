@@ -17,7 +17,7 @@ from shardproxy.errors import BackendError, BackendLost, SessionError, SqlError
 from shardproxy.executor.client import Client
 from shardproxy.executor.diagnostics import Condition, fetch
 from shardproxy.executor.session_commands import commit_held
-from shardproxy.planner.plan import Plan
+from shardproxy.planner.plan import InsertId, Plan
 from shardproxy.protocol.mysql.packets import parse_ok
 from shardproxy.protocol.mysql.response import OK
 from shardproxy.protocol.mysql.resultset import parse_resultset
@@ -49,8 +49,9 @@ async def write(client: Client, plan: Plan, shards: tuple[int, ...], run: Run) -
     await _to_the_end(_commit(taken))
     first = replies[0]
     told = parse_ok(first.data[4 : 4 + int.from_bytes(first.data[:3], "little")], session_track=False)
-    client.ok(first.affected, first.insert_id, first.warnings, told.info)
-    session.conditions = conditions
+    if plan.insert_id is InsertId.REPORTED and first.insert_id:
+        session.insert_id = first.insert_id
+    client.ok(first.affected, first.insert_id, first.warnings, told.info, conditions)
 
 
 async def _execute(
@@ -150,12 +151,15 @@ async def _change(client: Client, shards: tuple[int, ...], sql: bytes) -> None:
     profile: Profile = session.profile if session.autocommit else with_variables(session.profile, {"autocommit": "1"})
     done: list[str] = []
     warnings = 0
+    conditions: list[Condition] | None = None
     for shard in shards:
         pools = client.gateway.shards[shard]
         try:
             connection = await pools.primary.checkout(profile)
             count(client, connection)
             reply = await connection.query(sql)
+            if reply.warnings and not reply.failed and conditions is None:
+                conditions = await fetch(connection, None)
             connection.pool.checkin(connection)
             if reply.failed:
                 raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
@@ -173,5 +177,5 @@ async def _change(client: Client, shards: tuple[int, ...], sql: bytes) -> None:
         warnings = max(warnings, reply.warnings)
         done.append(pools.name)
     await client.schema_changed()
-    client.ok(warnings=warnings)
+    client.ok(warnings=warnings, conditions=conditions)
 

@@ -35,8 +35,9 @@ def answer(client: Client, plan: Plan) -> None:
     client.write(resultset(columns, [row], client.status(), 0, deprecate_eof, client.seq))
     if all(what not in (Local.WARNING_COUNT, Local.ERROR_COUNT) for _, what in plan.local):
         session.affected = -1
-        session.warnings = 0
-        session.conditions = None
+        if not client.mariadb:  # MariaDB keeps them over statements without tables
+            session.warnings = 0
+            session.conditions = []
     client.finish()
 
 

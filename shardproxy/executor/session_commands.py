@@ -211,7 +211,11 @@ async def _kill(client: Client, request: Kill) -> None:
 
 
 def empty(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
-    raise SqlError("Query was empty", 1065, "42000")
+    """Blanks are an error to a server, comments are not."""
+    if not sql.strip(b" \t\r\n\f\v;"):
+        raise SqlError("Query was empty", 1065)
+    client.ok()
+    return None
 
 
 HANDLERS: dict[StatementKind, Handler] = {

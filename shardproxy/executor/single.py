@@ -21,10 +21,10 @@ def forward(client: Client, plan: Plan, shard: int, replica: bool, wire: bytes) 
     held = client.held
     if held is not None:
         check_shard(client, shard)
-        if not plan.pins and not plan.carries_insert_id:
+        if not plan.pins and (session.pins or not plan.needs_insert_id):
             client.relay_from(held, wire, shard)
             return None
-    elif session.simple and not plan.pins and not plan.carries_insert_id:
+    elif session.simple and not plan.pins and not plan.needs_insert_id:
         pool = choose_pool(client, shard, replica)
         connection = pool.checkout_now(session.profile)
         if connection is not None:
@@ -99,8 +99,11 @@ async def take(client: Client, plan: Plan, shard: int, replica: bool) -> Backend
         if not alone:
             if client.held is None:
                 await _open_transaction(client, connection)
+            pinned_before = bool(session.pins)
             client.hold(connection, shard, plan.pins)
-        if plan.carries_insert_id:
+            if pinned_before:
+                return connection  # it knows the session's LAST_INSERT_ID() better than we
+        if plan.needs_insert_id or (plan.pins and session.insert_id):
             await expect_ok(connection, b"SET @@SESSION.last_insert_id=%d" % session.insert_id)
     except BaseException:
         if client.held is None:

@@ -13,6 +13,7 @@ from typing import Any
 from shardproxy.errors import SqlError
 from shardproxy.executor import single
 from shardproxy.executor.client import Client
+from shardproxy.executor.diagnostics import fetch
 from shardproxy.planner.plan import Plan
 from shardproxy.protocol.mysql.constants import FieldType
 from shardproxy.protocol.mysql.resultset import parse_resultset
@@ -40,8 +41,14 @@ def assign(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
 
 async def _pin_and_assign(client: Client, plan: Plan, sql: bytes) -> None:
     """On the connection that the session keeps from now on; carried variables that are set with it are carried."""
+    free = client.session.simple
     await single.take(client, plan, single.any_shard(client), False)
-    await _assign(client, plan, sql)
+    try:
+        await _assign(client, plan, sql)
+    except SqlError:
+        if free:
+            client.let_go()  # nothing has been set that would have to be kept
+        raise
 
 
 async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
@@ -57,6 +64,7 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
         reply = await connection.query(sql)
         if reply.failed:
             raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
+        conditions = await fetch(connection, None) if reply.warnings else None
         wanted = with_variables(before, await _read_back(connection, names))
         if any(name in CHARSET_VARIABLES for name in names):
             # So that results are described here as on every other connection with this profile.
@@ -77,7 +85,7 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
     _adopt(client, wanted)
     if held is not None and not session.pins and not reply.status & 1:
         client.let_go()
-    client.ok(warnings=reply.warnings)
+    client.ok(warnings=reply.warnings, conditions=conditions)
 
 
 def _adopt(client: Client, wanted: Profile) -> None:

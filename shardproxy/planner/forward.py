@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from shardproxy.planner.draft import Draft
-from shardproxy.planner.plan import Opcode, PinReason, Plan, Spread, StatementKind
+from shardproxy.planner.plan import InsertId, Opcode, PinReason, Plan, Spread, StatementKind
 
 _PINS = {
     StatementKind.LOCK_TABLES: PinReason.LOCK_TABLES,
     StatementKind.PREPARE: PinReason.SQL_PREPARE,
     StatementKind.CALL: PinReason.PROCEDURE,
 }
+_INSERTS = frozenset({StatementKind.INSERT, StatementKind.REPLACE})
 
 
 def forward(draft: Draft) -> Plan | None:
@@ -30,4 +31,5 @@ def forward(draft: Draft) -> Plan | None:
         spread=Spread.ANY,
         read=(shows or reads) and not draft.pins,
         schema_change=draft.kind is StatementKind.DDL,
+        insert_id=InsertId.ASKED if draft.kind in _INSERTS else InsertId.REPORTED,
     )

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from shardproxy.planner import routes
-from shardproxy.planner.blocks import find_table
+from shardproxy.planner.blocks import find_table, refuse_view
 from shardproxy.planner.bounds import KeyBounds, key_bounds
 from shardproxy.planner.calls import closing
 from shardproxy.planner.draft import Draft, is_name, literal_value, refuse
 from shardproxy.planner.gather import gather
 from shardproxy.planner.insert_select import key_of_select, reference_select, select_into
 from shardproxy.planner.parse import parse
-from shardproxy.planner.plan import Group, KeyIn, Plan, Spread, StatementKind, Value
+from shardproxy.planner.plan import Group, InsertId, KeyIn, Plan, Spread, StatementKind, Value
 from shardproxy.planner.reference_writes import check_target, spread_everywhere
 from shardproxy.sql.functions import SEQUENCES
 from shardproxy.sql.tokens import Token
@@ -49,11 +49,12 @@ def insert(draft: Draft) -> Plan | None:
     parts = _take_apart(draft)
     match parts.table.kind:
         case TableKind.REFERENCE:
-            return _into_reference(draft, parts)
+            plan = _into_reference(draft, parts)
         case TableKind.SINGLE:
-            return _into_single(draft, parts)
+            plan = _into_single(draft, parts)
         case TableKind.SHARDED:
-            return _into_sharded(draft, parts)
+            plan = _into_sharded(draft, parts)
+    return replace(plan, insert_id=_insert_id(draft, parts, bool(plan.nonzero)))
 
 
 # ── taking it apart ──
@@ -69,6 +70,7 @@ def _take_apart(draft: Draft) -> _Insert:
     keyspace, table = find_table(draft, database, name)
     if keyspace is None or table is None:
         raise refuse(f"{draft.kind.value} into a system table is not supported")
+    refuse_view(draft, keyspace, table)
     parts = _Insert(keyspace, table)
     if draft.word(at) == "PARTITION":
         at = closing(draft, at + 1) + 1
@@ -185,6 +187,28 @@ def _tail(draft: Draft, at: int, parts: _Insert) -> None:
         raise refuse(
             f"a subquery inside VALUES, ON DUPLICATE KEY UPDATE or RETURNING is not supported in {draft.kind.value}"
         )
+
+
+def _insert_id(draft: Draft, parts: _Insert, nonzero: bool) -> InsertId:
+    """nonzero: every row's value of the AUTO_INCREMENT column is given, and not 0."""
+    schema = draft.context.catalog.get(parts.keyspace.name, parts.table.name)
+    if schema is None:
+        return InsertId.ASKED
+    counting = next((c.name.lower() for c in schema.columns if c.auto_increment), None)
+    if counting is None:
+        return InsertId.REPORTED  # there is one only by LAST_INSERT_ID(expr)
+    if parts.select or parts.updates or draft.has("RETURNING") or "last_insert_id" in draft.functions:
+        return InsertId.ASKED
+    if nonzero:
+        return InsertId.KEPT
+    columns = parts.columns if parts.columns is not None else [c.name.lower() for c in schema.columns]
+    if counting not in columns:
+        return InsertId.REPORTED
+    place = columns.index(counting)
+    for row in parts.rows:
+        if row and (place >= len(row) or [t.upper for t in row[place]] not in (["NULL"], ["DEFAULT"])):
+            return InsertId.ASKED
+    return InsertId.REPORTED
 
 
 # ── where it goes ──

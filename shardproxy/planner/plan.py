@@ -164,6 +164,15 @@ class Local(Enum):
     ERROR_COUNT = "error_count"
 
 
+class InsertId(Enum):
+    """How LAST_INSERT_ID() follows from the statement's OK packet, whose insert id is that of the last row too when
+    the text gave it, and then LAST_INSERT_ID() has not changed."""
+
+    REPORTED = "reported"  # an insert id other than 0 is the new LAST_INSERT_ID()
+    KEPT = "kept"  # it stays as it was
+    ASKED = "asked"  # the server must be told the session's value before, and asked afterwards
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that routing, session and executor need to know about a digest.
@@ -188,6 +197,7 @@ class Plan:
                is "" then), or the statement is refused with that text: a lax sql_mode would store another value
     nonzero    values of an AUTO_INCREMENT column: refuse a literal or parameter that is 0 or NULL ('' and '0' too)
                unless sql_mode has NO_AUTO_VALUE_ON_ZERO, for each shard would put its own next number there
+    insert_id  see InsertId
     """
 
     kind: StatementKind
@@ -214,3 +224,9 @@ class Plan:
     schema_change: bool = False
     key_bounds: KeyBounds | None = None
     nonzero: tuple[Value, ...] = ()
+    insert_id: InsertId = InsertId.REPORTED
+
+    @property
+    def needs_insert_id(self) -> bool:
+        """Whether the server must be told the session's LAST_INSERT_ID() before the statement."""
+        return self.carries_insert_id or self.insert_id is InsertId.ASKED

@@ -19,7 +19,7 @@ def session_statements(draft: Draft) -> Plan | None:
         case StatementKind.SAVEPOINT:
             _savepoint(draft)
         case StatementKind.SET_TRANSACTION:
-            pass
+            _set_transaction(draft)
         case StatementKind.SET:
             _set(draft)
         case StatementKind.USE:
@@ -60,6 +60,21 @@ def _begin(draft: Draft) -> None:
         raise refuse(
             "START TRANSACTION WITH CONSISTENT SNAPSHOT is not supported: the snapshot would be of one shard only"
         )
+
+
+_ISOLATION_LEVELS = frozenset(
+    f"ISOLATION LEVEL {level}" for level in ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+)
+_ACCESS_MODES = frozenset({"READ ONLY", "READ WRITE"})
+
+
+def _set_transaction(draft: Draft) -> None:
+    """It reaches a server only with the next transaction: a mistake must be told now."""
+    parts = [part.strip() for part in _words(draft, 2).split(",")]
+    levels = [part for part in parts if part in _ISOLATION_LEVELS]
+    modes = [part for part in parts if part in _ACCESS_MODES]
+    if len(levels) > 1 or len(modes) > 1 or len(levels) + len(modes) != len(parts):
+        raise refuse(f"cannot read SET TRANSACTION {_words(draft, 2)}", 1064)
 
 
 def _end(draft: Draft) -> None:

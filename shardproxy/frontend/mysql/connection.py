@@ -19,7 +19,7 @@ from shardproxy.executor import diagnostics
 from shardproxy.frontend.mysql.front import Front, Rights, check_rights, check_schema
 from shardproxy.frontend.mysql.pipeline import command, execute, query, redo
 from shardproxy.planner.cache import CachedPlan, Space, SpaceKey
-from shardproxy.planner.plan import PinReason, Plan, Rung, StatementKind
+from shardproxy.planner.plan import InsertId, Opcode, PinReason, Plan, Rung, StatementKind
 from shardproxy.planner.statement import plan_statement
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import build_err, build_ok, parse_err
@@ -251,8 +251,9 @@ class ClientConnection(Sink):
         scanner = connection.scanner
         session = self.session
         outcome = scanner.outcome
-        session.conditions = None
-        session.warnings = scanner.warnings
+        if not session.conditions or outcome == ERR or scanner.warnings or not self._keeps_conditions():
+            session.conditions = None
+            session.warnings = scanner.warnings
         if outcome == ROWS:
             session.affected = -1
         elif outcome == ERR:
@@ -260,25 +261,33 @@ class ClientConnection(Sink):
             self.count_error(scanner.error_code)
         else:
             session.affected = scanner.affected
-            if scanner.insert_id:
-                session.insert_id = scanner.insert_id
         entry = self.entry
-        ended = False
+        ended = asks = False
         if entry is not None:
-            ended = outcome == OK and entry.plan.kind in _ENDS
+            plan = entry.plan
+            ended = outcome == OK and plan.kind in _ENDS
+            asks = outcome != ERR and plan.insert_id is InsertId.ASKED and not session.pins
+            if scanner.insert_id and outcome == OK and plan.insert_id is InsertId.REPORTED:
+                session.insert_id = scanner.insert_id
             entry.latencies.append(perf_counter() - self.started)
             self.entry = None
         self.wire = self.redone = None
+        if asks:
+            self.run(self._settle(connection, outcome, True))
+            return
         if connection is self.held:
-            if not session.pins and not scanner.status & IN_TRANS:
-                self._transaction_ended(connection, ended)
-                return
+            if not session.pins and (outcome == ERR or not scanner.status & IN_TRANS):
+                if outcome == ERR or session.warnings:
+                    self.run(self._settle(connection, outcome, False))
+                    return
+                self._end_transaction()
+                connection.pool.give_back(connection, ended)
         elif connection.shared:
             if outcome == ERR:
                 err = parse_err(scanner.error)
                 session.conditions = [(b"Error", b"%d" % err.code, err.text.encode())]
         elif outcome == ERR or scanner.warnings:
-            self.run(self._keep_conditions(connection, outcome))
+            self.run(self._settle(connection, outcome, False))
             return
         elif scanner.status & IN_TRANS:
             connection.pool.release(connection)
@@ -318,30 +327,47 @@ class ClientConnection(Sink):
         redo(self, wire)
         return True
 
-    def _transaction_ended(self, connection: BackendConnection, ended: bool) -> None:
+    def _end_transaction(self) -> None:
+        """The held connection has no transaction any more and is nobody's."""
         session = self.session
-        self.held = connection.holder = None
+        if self.held is not None:
+            self.held.holder = None
+        self.held = None
         session.shard = -1
         session.refresh()
-        if session.warnings:
-            self.run(self._keep_conditions(connection, ROWS))
-            return
-        connection.pool.give_back(connection, ended)
-        self.finish()
 
-    async def _keep_conditions(self, connection: BackendConnection, outcome: int) -> None:
-        """Read the conditions of the last statement before its connection goes to somebody else."""
+    async def _settle(self, connection: BackendConnection, outcome: int, asks: bool) -> None:
+        """Ask for what the last statement left on its connection before that goes to somebody else: its conditions,
+        and LAST_INSERT_ID() where `asks`. The client has its answer already.
+
+        An ERR does not say whether the transaction still is (a deadlock has ended it); the answers to these do.
+        """
         session = self.session
-        session.warnings = connection.scanner.warnings
         error = None
         if outcome == ERR:
             err = parse_err(connection.scanner.error)
             error = (err.code, err.text)
         try:
-            session.conditions = await diagnostics.fetch(connection, error)
+            conditions: list[diagnostics.Condition] = []
+            if outcome == ERR or session.warnings:
+                conditions = await diagnostics.fetch(connection, error)
+            if outcome == ERR:
+                session.warnings = len(conditions)  # an ERR carries no count
+            if asks:
+                session.insert_id = await diagnostics.insert_id(connection)
+        except (ShardproxyError, OSError):
+            connection.close()
+            self.abort()  # what LAST_INSERT_ID() is now, nobody knows
+            return
         except BaseException:
             connection.close()
             raise
+        session.conditions = conditions
+        if connection is self.held:
+            if session.pins or connection.scanner.status & IN_TRANS:
+                self.finish()
+                return
+            self._end_transaction()
         connection.pool.give_back(connection)
         self.finish()
 
@@ -425,15 +451,25 @@ class ClientConnection(Sink):
         self.transport.write(packet(build_err(error.code, error.sqlstate, text), self.seq))
         self.finish()
 
-    def ok(self, affected: int = 0, insert_id: int = 0, warnings: int = 0, info: bytes = b"") -> None:
+    def ok(
+        self,
+        affected: int = 0,
+        insert_id: int = 0,
+        warnings: int = 0,
+        info: bytes = b"",
+        conditions: list[diagnostics.Condition] | None = None,
+    ) -> None:
         session = self.session
         session.affected = affected
-        session.warnings = warnings
-        session.conditions = None
-        if insert_id:
-            session.insert_id = insert_id
+        if warnings or not self._keeps_conditions():
+            session.warnings = warnings
+            session.conditions = conditions or []
         self.transport.write(packet(build_ok(affected, insert_id, self.status(), warnings, info), self.seq))
         self.finish()
+
+    def _keeps_conditions(self) -> bool:
+        """Whether the statement under way leaves SHOW WARNINGS as it was: on MariaDB one without tables does."""
+        return self.mariadb and (self.entry is None or self.entry.plan.opcode is Opcode.NONE)
 
     def status(self) -> int:
         """Server status flags for answers that the proxy makes itself."""
