@@ -48,6 +48,10 @@ class Sink:
         """Send the command again on another connection, if that changes nothing. False: it cannot be."""
         return False
 
+    def unwanted(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return False
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -114,7 +118,7 @@ class BackendConnection:
     """
 
     __slots__ = (
-        "_out", "closed", "holder", "idle_since", "pool", "preparing", "profile", "retiring", "scanner",
+        "_out", "closed", "holder", "idle_since", "killings", "pool", "preparing", "profile", "retiring", "scanner",
         "server_thread", "shared", "sinks", "statements", "tainted", "transport", "turns",
     )  # fmt: skip
 
@@ -133,6 +137,7 @@ class BackendConnection:
         self.closed = False
         self.tainted = False
         self.holder: Sink | None = None  # the session whose transaction or pins it keeps, told also when it is idle
+        self.killings = 0  # KILLs of it that are under way: until they have struck, nobody else may get it
         self.retiring = False  # to be closed once its queue is empty
         self.shared = False
         self.turns = 0  # reads from the server: a shared connection that takes none for a while is stuck

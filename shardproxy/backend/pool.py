@@ -268,10 +268,13 @@ class Pool:
         """Take a stuck connection out of sharing; its first command keeps it to the end, the others move."""
         self.shared[connection.profile].remove(connection)
         connection.retiring = True
-        waiting = list(connection.sinks)[1:]
+        connection.shared = False
+        first, *waiting = connection.sinks
         for i, sink in enumerate(waiting, 1):
             if sink.redo():
                 connection.sinks[i] = DROPPED
+        if first.unwanted():
+            self.abandon(connection)
         self.in_background(self._add_shared(connection.profile))
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
@@ -286,7 +289,9 @@ class Pool:
         """Give back a connection that is clean: no transaction, nothing left behind, its last answer whole."""
         if connection.closed:
             return
-        if self.draining:
+        if connection.retiring and connection.sinks:
+            return  # it closes after the last answer that is still due
+        if self.draining or connection.killings or connection.retiring:
             connection.close()
             return
         while self._waiters:
@@ -359,24 +364,30 @@ class Pool:
     def abandon(self, connection: BackendConnection) -> None:
         """Nobody waits for this connection's answer any more: close it, and end its statement on the server too."""
         if not connection.closed:
-            thread, state = connection.server_thread, connection.profile
             connection.close()
-            self.in_background(self._end(state, thread))
+            self.kill(connection, False)
 
-    async def _end(self, profile: Profile, server_thread: int) -> None:
+    def kill(self, connection: BackendConnection, query_only: bool) -> None:
+        """End a connection's statement, or the connection, on the server. Uses one beyond the limit, for a moment.
+
+        The statement may end before the KILL arrives. So that it hits no other client's, the connection is nobody
+        else's until then: one that comes back meanwhile is closed.
+        """
+        connection.killings += 1
+        self.in_background(self._kill(connection, query_only))
+
+    async def _kill(self, victim: BackendConnection, query_only: bool) -> None:
         try:
-            await self.kill(profile, server_thread, False)
+            connection = await self._dial(self, victim.profile)
+            try:
+                what = "QUERY " if query_only else ""
+                await connection.query(f"KILL {what}{victim.server_thread}")
+            finally:
+                connection.close()
         except SqlError as error:
             log.warning("could not end a statement on its server: %s", error)
-
-    async def kill(self, profile: Profile, server_thread: int, query_only: bool) -> None:
-        """End a statement, or a connection, on the server. Uses a connection beyond the limit, for a moment."""
-        connection = await self._dial(self, profile)
-        try:
-            what = "QUERY " if query_only else ""
-            await connection.query(f"KILL {what}{server_thread}")
         finally:
-            connection.close()
+            victim.killings -= 1
 
     def reap(self, now: float, max_idle: float) -> None:
         """Close connections idle for longer than `max_idle` seconds; called about once a second."""

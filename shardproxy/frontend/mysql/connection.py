@@ -327,6 +327,9 @@ class ClientConnection(Sink):
         redo(self, wire)
         return True
 
+    def unwanted(self) -> bool:
+        return self.closing
+
     def _end_transaction(self) -> None:
         """The held connection has no transaction any more and is nobody's."""
         session = self.session

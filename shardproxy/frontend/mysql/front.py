@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shardproxy.backend.gateway import Gateway
 from shardproxy.counters import Counters
@@ -143,7 +142,6 @@ class Front:
         self.accepted = 0
         self.profiles: dict[tuple[Profile, bytes], Profile] = {}  # SET texts seen: see executor.variables
         self.draining = False
-        self._tasks: set[asyncio.Task[None]] = set()
         self._next_ident = 0
         self._born = monotonic()
 
@@ -184,7 +182,7 @@ class Front:
             return False
         for source in (client.source, *client.working):
             if source is not None and not source.shared and not source.closed:
-                self._spawn(source.pool.kill(source.profile, source.server_thread, query_only))
+                source.pool.kill(source, query_only)
         if not query_only:
             client.close()
         return True
@@ -192,14 +190,3 @@ class Front:
     def report_defect(self, error: BaseException) -> None:
         """Something that must not happen, with its trace."""
         log.error("internal error", exc_info=error)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        async def quietly() -> None:
-            try:
-                await work
-            except SqlError as error:
-                log.warning("could not end a statement on its server: %s", error)
-
-        task = asyncio.get_running_loop().create_task(quietly())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
