@@ -321,7 +321,7 @@ NO_STATEMENTS = (
     b"USE",
     b"USE nowhere",
     b"KILL",
-    b"KILL 1",
+    b"KILL 4294967295",
     b"KILL QUERY x",
     b"BEGIN WORK NOW",
     b"COMMIT AND",
