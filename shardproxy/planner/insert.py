@@ -197,21 +197,23 @@ def _insert_id(draft: Draft, parts: _Insert, nonzero: bool) -> InsertId:
     counting = next((c.name.lower() for c in schema.columns if c.auto_increment), None)
     if counting is None:
         return InsertId.REPORTED  # there is one only by LAST_INSERT_ID(expr)
-    if parts.select or parts.updates or draft.has("RETURNING") or "last_insert_id" in draft.functions:
-        return InsertId.ASKED
-    if nonzero:
-        return InsertId.KEPT
     columns = parts.columns if parts.columns is not None else [c.name.lower() for c in schema.columns]
-    if counting not in columns:
-        return InsertId.REPORTED
-    place = columns.index(counting)
-    given = [
-        bool(row) and (place >= len(row) or [t.upper for t in row[place]] not in (["NULL"], ["DEFAULT"]))
-        for row in parts.rows
-    ]
+    given: list[bool] = []
+    if not parts.select and counting in columns:
+        place = columns.index(counting)
+        given = [
+            bool(row) and (place >= len(row) or [t.upper for t in row[place]] not in (["NULL"], ["DEFAULT"]))
+            for row in parts.rows
+        ]
     if any(given) and not all(given):
         # LAST_INSERT_ID() after a mix was seen to differ from one server's: refused until it is understood.
         raise refuse(f"rows with and without a value of {counting} in one INSERT: write two statements")
+    if draft.has("RETURNING") and not nonzero:
+        raise refuse(f"INSERT … RETURNING into a table that counts {counting} by itself: use LAST_INSERT_ID()")
+    if parts.select or parts.updates or "last_insert_id" in draft.functions:
+        return InsertId.ASKED
+    if nonzero:
+        return InsertId.KEPT
     if any(given):
         return InsertId.ASKED
     return InsertId.REPORTED
