@@ -205,9 +205,6 @@ def _insert_id(draft: Draft, parts: _Insert, nonzero: bool) -> InsertId:
             bool(row) and (place >= len(row) or [t.upper for t in row[place]] not in (["NULL"], ["DEFAULT"]))
             for row in parts.rows
         ]
-    if any(given) and not all(given):
-        # LAST_INSERT_ID() after a mix was seen to differ from one server's: refused until it is understood.
-        raise refuse(f"rows with and without a value of {counting} in one INSERT: write two statements")
     if draft.has("RETURNING") and not nonzero:
         raise refuse(f"INSERT … RETURNING into a table that counts {counting} by itself: use LAST_INSERT_ID()")
     if parts.select or parts.updates or "last_insert_id" in draft.functions:

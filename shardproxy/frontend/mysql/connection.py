@@ -266,7 +266,7 @@ class ClientConnection(Sink):
         if entry is not None:
             plan = entry.plan
             ended = outcome == OK and plan.kind in _ENDS
-            asks = outcome != ERR and plan.insert_id is InsertId.ASKED and not session.pins
+            asks = plan.insert_id is InsertId.ASKED and not session.pins  # an INSERT that fails may have counted
             if scanner.insert_id and outcome == OK and plan.insert_id is InsertId.REPORTED:
                 session.insert_id = scanner.insert_id
             entry.latencies.append(perf_counter() - self.started)
