@@ -115,6 +115,31 @@ class Conditions:
             return piece(low, " AND ", high, simpler=(low, high))
         return piece(name, self.dice.one((" < ", " > ", " <= ", " >= ", " <> ", " != ")), key())
 
+    def about_key(self, scope: Scope, source: Source, depth: int) -> Part:
+        """An expression that is about the source's key nearly everywhere."""
+        if depth <= 0 or self.dice.chance(0.35):
+            make = self.dice.weighted(((5.0, self.on_key), (2.0, self._odd_key), (2.0, self._compared)))
+            return make(scope, source)
+        left, right = self.about_key(scope, source, depth - 1), self.about_key(scope, source, depth - 1)
+        both = (left, right)
+        return self.dice.weighted((
+            (3.0, piece(left, " AND ", right, simpler=both)), (3.0, piece(left, " OR ", right, simpler=both)),
+            (1.0, piece("(", left, ") AND (", right, ")", simpler=both)), (1.0, piece(left, " XOR ", right,
+            simpler=both)),
+            (1.0, piece("(", left, " OR ", right, ")", simpler=both)), (0.7, piece("NOT ", left, " AND ", right,
+            simpler=both)),
+            (0.7, piece("NOT (", left, ") OR ", right, simpler=both)), (0.4, piece("! ", left, " OR ", right,
+            simpler=both)),
+            (0.4, piece(left, " && ", right, simpler=both)), (0.4, piece(left, " || ", right, simpler=both)),
+            (0.4, piece("(", left, ") = (", right, ")", simpler=both)), (0.4, piece(left, " = ", right, simpler=both)),
+            (0.4, piece(left, " IS TRUE AND ", right, " IS NOT FALSE", simpler=both)),
+            (0.3, piece("CASE WHEN ", left, " THEN ", right, " END", simpler=both)),
+            (0.3, piece("IF(", left, ", 1, ", right, ")", simpler=both)),
+            (0.3, piece(left, " IN (", right, ")", simpler=both)),
+            (0.3, piece(left, " BETWEEN ", right, " AND 1", simpler=both)),
+            (0.3, piece("(", left, ", 1) = (", right, ", 1)", simpler=both)),
+        ))  # fmt: skip
+
     def _odd_key(self, scope: Scope, source: Source) -> Part:
         """The key in expressions that a careless reader takes for a condition on it."""
         column = source.key or self.dice.one(source.columns).name

@@ -73,6 +73,9 @@ class Literals:
             f"'{key}.0'", f"'{key}e0'", f"'+{size}'", f"{key} COLLATE utf8mb4_bin", f"!{size}", f"~{size}", f"{key}|0",
             f"{key} DIV 1", f"'{key}' COLLATE utf8mb4_bin", f"_binary'{key}'", f"(SELECT {key})", "DEFAULT",
             f"IF(1, {key}, 0)", f"COALESCE(NULL, {key})", f"{key}.0000000000000000000001", "18446744073709551616",
+            f"{key}--5", f"{key} -- 5\n", f"{key} - 0", f"{key}/**/-0", f"{key}*1", f"{key} # x\n", f"{key}-(-1)",
+            f"{key}^0",
+            f"{key} IS NOT NULL", f"{key} LIKE '{key}'", f"{key} IN (0, 1)", f"{key} = 1", f"{key} > 0", f"{key} <=> 1",
             f"'{key}\\0'", f"'\\t{key}'", f"{key}e-1", f"1{key}abc", "''", "'abc'", f"{sign}{size}.0e0", "x''", "1=1",
         ]  # fmt: skip
         return piece(self.dice.one(forms), simpler=(str(key),))

@@ -28,11 +28,13 @@ class Bound:
 @dataclass(frozen=True, eq=False, slots=True)
 class Piece:
     """simpler: what could stand instead, simplest first. mark: "order" for an ORDER BY that leaves no ties, "limit"
-    for a LIMIT: without an order its rows are anybody's choice."""
+    for a LIMIT: without an order its rows are anybody's choice. least: −1 unless the parts are a list, with separators
+    at every second place, of which so many must stay."""
 
     parts: tuple[Part, ...]
     simpler: tuple[Part, ...] = ()
     mark: str = ""
+    least: int = -1
 
 
 def piece(*parts: Part, simpler: Sequence[Part] = (), mark: str = "") -> Piece:
@@ -50,12 +52,7 @@ def listed(parts: Sequence[Part], separator: str = ", ", least: int = 1) -> Piec
     joined: list[Part] = []
     for i, part in enumerate(parts):
         joined += [separator, part] if i else [part]
-    fewer: list[Part] = []
-    if len(parts) > least:
-        fewer = [listed([*parts[:i], *parts[i + 1 :]], separator, least) for i in range(len(parts))]
-        if len(parts) > 3:
-            fewer.insert(0, listed(parts[: max(least, len(parts) // 2)], separator, least))
-    return Piece(tuple(joined), tuple(fewer))
+    return Piece(tuple(joined), least=least)
 
 
 def render(part: Part) -> tuple[str, list[Bound]]:
@@ -94,9 +91,22 @@ def simplified(part: Part) -> Iterator[Part]:
     if isinstance(part, str):
         return
     yield from part.simpler
+    if part.least >= 0:
+        yield from _shorter(part)
     for i, inner in enumerate(part.parts):
         for other in simplified(inner):
-            yield Piece((*part.parts[:i], other, *part.parts[i + 1 :]), part.simpler, part.mark)
+            yield Piece((*part.parts[:i], other, *part.parts[i + 1 :]), part.simpler, part.mark, part.least)
+
+
+def _shorter(part: Piece) -> Iterator[Part]:
+    """Lists with half of the items, and with one less."""
+    items, separator = part.parts[::2], str(part.parts[1]) if len(part.parts) > 1 else ""
+    if len(items) > 3 and len(items) // 2 >= part.least:
+        yield listed(items[: len(items) // 2], separator, part.least)
+        yield listed(items[len(items) // 2 :], separator, part.least)
+    if len(items) > part.least:
+        for i in range(len(items)):
+            yield listed([*items[:i], *items[i + 1 :]], separator, part.least)
 
 
 def weight(part: Part) -> tuple[int, int]:

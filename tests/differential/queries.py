@@ -31,7 +31,7 @@ class Queries:
         database = self.at.database
         if self.dice.chance(0.02):
             database = {"rng": "hsh", "hsh": "rng", "txt": "rng", "bin": "txt"}[database]
-        weights = {"sharded": 5.0, "reference": 1.5, "single": 0.7, "view": 0.3}
+        weights = {"sharded": 5.0, "reference": 1.5, "single": 0.7, "view": 0.1}
         tables = [t for t in TABLES if t.database == database and (not kinds or t.kind in kinds)]
         return self.dice.weighted([(weights[t.kind] * (2 if t.name in ("users", "orders") else 1), t) for t in tables])
 
@@ -262,6 +262,73 @@ class Queries:
         close = ")" if verb == "(SELECT " else ""
         return label, piece(verb, items, source, where, having, end, lock, close)
 
+    def sharp_where(self) -> tuple[str, Part]:
+        """All rows of one sharded table for which an expression about its key holds: shows any row lost or doubled."""
+        scope = Scope()
+        text, source = self.source(scope, self.table(("sharded",)), aliases=0.2)
+        scope.sources.append(source)
+        condition = self.conditions.about_key(scope, source, 3)
+        tail = self.dice.one(("", "", "", " /*! OR 1 = 1 */", " -- x\n OR 1 = 1", " # AND 0\n", " /*!50000 AND 1 */",
+                              " /*M! OR 1 = 1 */", " /* OR 1 = 1 */"))  # fmt: skip
+        return "select sharp", piece("SELECT * FROM ", text, " WHERE ", condition, optional(tail))
+
+    def sharp_join(self) -> tuple[str, Part]:
+        """Sharded tables joined by their keys, with conditions on keys in ON and WHERE, and nothing else."""
+        scope = Scope()
+        text, source = self.source(scope, self.table(("sharded",)))
+        scope.sources.append(source)
+        parts: list[Part] = [text]
+        for _ in range(self.dice.one((1, 1, 2))):
+            text, right = self.source(scope, self.table(("sharded", "sharded", "sharded", "reference")))
+            lefts = [s for s in scope.sources if s.key] or list(scope.sources)
+            scope.sources.append(right)
+            on = self.conditions.joined(scope, self.dice.one(lefts), right)
+            if self.dice.chance(0.5):
+                about = self.dice.one([s for s in scope.sources if s.key] or [right])
+                extra = self.conditions.about_key(scope, about, 1)
+                on = piece(on, self.dice.one((" AND ", " AND ", " OR ")), extra, simpler=(on,))
+            side = self.dice.one((" LEFT JOIN ", " LEFT JOIN ", " RIGHT JOIN ", " JOIN ", " STRAIGHT_JOIN "))
+            parts.append(optional(side, text, " ON ", on))
+        terms: list[Part] = []
+        for source in self.dice.some([s for s in scope.sources if s.key] or scope.sources, 0, 2):
+            name = self.columns.write(scope, source, source.key or source.columns[0])
+            null = piece(name, self.dice.one((" IS NULL", " IS NOT NULL")))
+            terms.append(
+                null if self.dice.chance(0.3) or not source.key else self.conditions.about_key(scope, source, 1)
+            )
+        where = optional(" WHERE ", listed(terms, self.dice.one((" AND ", " OR ")))) if terms else ""
+        items = listed([f"{quoted_name(s.name)}.{s.key or s.columns[0].name}" for s in scope.sources])
+        return "select sharp join", piece("SELECT ", items, " FROM ", *parts, where)
+
+    def sharp_subquery(self) -> tuple[str, Part]:
+        """Rows of a sharded table that have, or have not, a fellow elsewhere."""
+        scope = Scope()
+        text, source = self.source(scope, self.table(("sharded",)))
+        scope.sources.append(source)
+        inner = Scope(outer=scope)
+        inner_text, other = self.source(inner, self.table(("sharded",)))
+        inner.sources.append(other)
+        terms: list[Part] = []
+        if self.dice.chance(0.7):
+            terms.append(self.conditions.joined(inner, source, other))
+        if self.dice.chance(0.5):
+            about = self.dice.one((source, other))
+            terms.append(self.conditions.about_key(inner, about, 1))
+        where = optional(" WHERE ", listed(terms, self.dice.one((" AND ", " AND ", " OR ")))) if terms else ""
+        fitting = [c for c in other.columns if c.kind == source.columns[0].kind]
+        column = (
+            other.name + "." + (other.key if self.dice.chance(0.6) else self.dice.one(fitting).name) if fitting else "1"
+        )
+        query = piece("SELECT ", column, " FROM ", inner_text, where)
+        key = self.columns.write(scope, source, source.key)
+        count = piece("(SELECT COUNT(*) FROM ", inner_text, where, ")", self.dice.one((" = 0", " > 0", " = 1")))
+        condition = self.dice.one((piece("EXISTS (", query, ")"), piece("NOT EXISTS (", query, ")"), count,
+                                   piece(key, " IN (", query, ")"), piece(key, " NOT IN (", query, ")")))  # fmt: skip
+        if self.dice.chance(0.3):
+            word = self.dice.one((" AND ", " OR "))
+            condition = piece(condition, word, self.conditions.about_key(scope, source, 1), simpler=(condition,))
+        return "select sharp subquery", piece(f"SELECT {quoted_name(source.name)}.* FROM ", text, " WHERE ", condition)
+
     def distinct(self) -> tuple[str, Part]:
         scope = Scope()
         source, terms = self.from_clause(scope, 2)
@@ -367,7 +434,8 @@ class Queries:
     def any_query(self) -> tuple[str, Part]:
         """A query of any shape."""
         make = self.dice.weighted((
-            (10.0, self.plain), (1.0, self.distinct), (2.5, self.aggregated), (1.5, self.grouped), (1.0, self.windowed),
-            (1.0, self.union), (1.3, self.derived),
+            (8.0, self.plain), (0.8, self.distinct), (2.0, self.aggregated), (1.2, self.grouped), (0.8, self.windowed),
+            (0.8, self.union), (1.0, self.derived), (3.0, self.sharp_where), (2.5, self.sharp_join),
+            (2.0, self.sharp_subquery),
         ))  # fmt: skip
         return make()

@@ -32,7 +32,7 @@ class Writes(Queries):
             body: Part = piece(" SET ", listed(pairs))
         else:
             rows = self.dice.weighted(((5.0, 1), (2.0, 2), (1.0, 3), (0.3, 6)))
-            body = self._values(table, columns, rows)
+            body = self._values(table, columns, rows) if self.dice.chance(0.97) else self._many(table, columns)
         update: Part = ""
         if label == "insert" and self.dice.chance(0.25):
             label = "insert on duplicate"
@@ -67,6 +67,15 @@ class Writes(Queries):
             rows.append(piece("(", listed(cells, least=len(cells)), ")"))
         word = self.dice.one((" VALUES ", " VALUES ", " VALUES", " VALUE ", " values "))
         return piece(listing, word, listed(rows))
+
+    def _many(self, table: Table, columns: list[Column]) -> Part:
+        """Many rows that look alike, and perhaps one that does not."""
+        cells = [self._new_value(table, c) for c in columns]
+        rows: list[Part] = [piece("(", listed(cells, least=len(cells)), ")")] * self.dice.number(17, 40)
+        if self.dice.chance(0.5):
+            other = [self._new_value(table, c) for c in columns]
+            rows[self.dice.number(0, len(rows) - 1)] = piece("(", listed(other, least=len(other)), ")")
+        return piece(f" ({', '.join(c.name for c in columns)}) VALUES ", listed(rows))
 
     def _new_value(self, table: Table, column: Column) -> Part:
         """A value to store. Keys are of few kinds, so that rows are met again."""
@@ -127,7 +136,7 @@ class Writes(Queries):
         verb = self.dice.weighted(((8.0, "UPDATE "), (1.0, "UPDATE IGNORE "), (0.2, "UPDATE LOW_PRIORITY "),
                                    (0.2, "update ")))  # fmt: skip
         changes = listed(self._assignments(scope, source))
-        where = self.where(scope, [])
+        where = self._rows_of(scope, source)
         label = "update"
         end: Part = ""
         if self.dice.chance(0.12) and source.table is not None and " " not in text:
@@ -135,6 +144,11 @@ class Writes(Queries):
             order = ", ".join(source.table.primary)
             end = optional(f" ORDER BY {order}{self.dice.one(('', ' DESC'))} LIMIT {self.dice.number(0, 2)}")
         return label, piece(verb, text, " SET ", changes, where, end)
+
+    def _rows_of(self, scope: Scope, source: Source) -> Part:
+        if source.key and self.dice.chance(0.25):
+            return piece(" WHERE ", self.conditions.about_key(scope, source, 2))
+        return self.where(scope, [])
 
     def _assignments(self, scope: Scope, source: Source) -> list[Part]:
         table = source.table
@@ -189,7 +203,7 @@ class Writes(Queries):
         scope.sources.append(source)
         verb = self.dice.weighted(((8.0, "DELETE FROM "), (0.4, "DELETE IGNORE FROM "), (0.4, "DELETE QUICK FROM "),
                                    (0.2, "delete from ")))  # fmt: skip
-        where = self.where(scope, [])
+        where = self._rows_of(scope, source)
         end: Part = ""
         label = "delete"
         if self.dice.chance(0.12) and source.table is not None and " " not in text:
