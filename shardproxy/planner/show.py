@@ -33,7 +33,7 @@ def show(draft: Draft) -> Plan | None:
     if what in _OF_SERVERS or (what == "CHARACTER" and draft.word(at + 1) == "SET"):
         return _anywhere(draft, None)
     if what in _OF_DATABASES:
-        return _anywhere(draft, _database(draft, _named(draft, at + 1)))
+        return _of_database(draft, what, _database(draft, _named(draft, at + 1)))
     if what in _OF_TABLES:
         return _of_table(draft, at)
     if what == "CREATE":
@@ -76,6 +76,20 @@ def _database(draft: Draft, at: int) -> Keyspace | None:
     if keyspace is None:
         raise refuse(unknown_database(draft, name), 1049)
     return keyspace
+
+
+def _of_database(draft: Draft, what: str, keyspace: Keyspace | None) -> Plan:
+    """SHOW TABLES and its kin: of a shard that has all of the keyspace's tables, its single ones too."""
+    singles = {t.name: t.shard for t in keyspace.tables.values() if t.shard is not None} if keyspace else {}
+    if keyspace is None or not singles:
+        return _anywhere(draft, keyspace)
+    if len(set(singles.values())) > 1:
+        raise refuse(
+            f"SHOW {what}: no shard has all tables of keyspace '{keyspace.name}', whose single tables are on several; "
+            f"{_HINT}"
+        )
+    name, shard = next(iter(singles.items()))
+    return fixed(draft, keyspace, name, shard)
 
 
 def _of_table(draft: Draft, at: int) -> Plan:
