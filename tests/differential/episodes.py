@@ -22,8 +22,8 @@ ROWS, ORDERED, COUNT = "rows", "ordered", "count"
 class Step:
     """One statement. label: its kind, for the score; compare: "rows" as a multiset, "ordered", or only their "count".
 
-    again: a prepared statement is executed a second time with other keys. follows: only sensible after a write that
-    both sides have run. tree: what the shrinker simplifies.
+    again: a prepared statement is executed a second time with other keys; long_data: its texts are sent ahead.
+    follows: only sensible after a write that both sides have run. tree: what the shrinker simplifies.
     """
 
     label: str
@@ -33,6 +33,7 @@ class Step:
     charset: str = "utf-8"
     compare: str = ROWS
     again: bool = False
+    long_data: bool = False
     follows: bool = False
     tree: Part | None = None
 
@@ -43,11 +44,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A session on a default schema; found_rows: the client counts matched rows (a capability flag)."""
+    """A session on a default schema; found_rows: the client counts matched rows, old_eof: it wants EOF packets
+    (capability flags)."""
 
     database: str
     steps: tuple[Step, ...]
     found_rows: bool = False
+    old_eof: bool = False
 
 
 def step_of(step: Step, tree: Part) -> Step:
@@ -70,6 +73,7 @@ _MODES = (
     "'PAD_CHAR_TO_FULL_LENGTH'", "'ALLOW_INVALID_DATES'",
 )  # fmt: skip
 _NAMES = ("SET NAMES latin1", "SET NAMES utf8mb4 COLLATE utf8mb4_bin", "SET NAMES utf8mb4", "SET NAMES binary",
+          "SET NAMES utf8mb3", "SET NAMES ascii",
           "SET CHARACTER SET latin1", "SET character_set_connection = latin1", "SET character_set_results = latin1",
           "SET collation_connection = 'utf8mb4_general_ci'", "SET character_set_results = NULL")  # fmt: skip
 _VARIABLES = (
@@ -91,6 +95,17 @@ _AFTER_WRITE = ("SHOW WARNINGS", "SELECT ROW_COUNT()", "SELECT LAST_INSERT_ID()"
                 "SELECT @@warning_count", "SELECT LAST_INSERT_ID(), ROW_COUNT()")  # fmt: skip
 _CONTROL = ("BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT a", "ROLLBACK TO a", "SET autocommit = 0",
             "SET autocommit = 1", "START TRANSACTION READ ONLY", "BEGIN WORK", "RELEASE SAVEPOINT a")  # fmt: skip
+_METADATA = ("SHOW TABLES", "SHOW COLUMNS FROM rng.users", "DESC rng.orders", "SHOW CREATE TABLE rng.marks",
+             "SHOW DATABASES LIKE 'r%'", "SHOW CREATE TABLE txt.items", "DESCRIBE hsh.marks", "SELECT 1",
+             "SELECT DATABASE()", "SELECT @@sql_mode, @@autocommit", "SELECT @@character_set_client", "DO 1",
+             "SELECT 1 FROM dual",
+             "SHOW FULL COLUMNS FROM txt.stock", "TABLE rng.users", "SHOW VARIABLES LIKE 'sql_mode'",
+             "SELECT 'a' = 'A'",
+             "SHOW TABLES FROM txt", "SHOW COLUMNS FROM rng.levels LIKE 'u%'", "SELECT @@collation_connection",
+             "SELECT column_name FROM information_schema.columns WHERE table_schema = 'rng' AND table_name = 'users'",
+             "SELECT NULL", "VALUES ROW(1, 2)", "VALUES (1, 2)", "SHOW SESSION VARIABLES LIKE 'time_zone'",
+             "EXPLAIN rng.users", "SHOW INDEX FROM bin.nothere", "SELECT * FROM rng.nothere",
+             "SELECT nothere FROM rng.users")  # fmt: skip
 # A literal that stands by itself in a generated text, for twins.
 _NUMBER = re.compile(r"(?<![\w.@'`\"$-])\d+(?![\w.'\"])|'\d+'")
 
@@ -111,6 +126,7 @@ class _Author:
     def __init__(self, dice: Dice, mariadb: bool) -> None:
         self.dice = dice
         database = dice.weighted(((4.0, "rng"), (3.0, "hsh"), (2.0, "txt"), (0.8, "bin")))
+        self.database = database
         self.at = Situation(dice, database, mariadb)
         self.limited = False
         self.read_only = False
@@ -122,13 +138,13 @@ class _Author:
         self.home: int | str | bytes = dice.one(self.homes)
 
     def write(self) -> Episode:
-        found_rows = self.dice.chance(0.1)
+        found_rows, old_eof = self.dice.chance(0.1), self.dice.chance(0.2)
         if self.settings:
             for _ in range(self.dice.number(1, 2)):
                 self._set()
         for _ in range(self.dice.number(6, 14)):
             self._statement()
-        return Episode(self.at.database, tuple(self.steps), found_rows)
+        return Episode(self.database, tuple(self.steps), found_rows, old_eof)
 
     def _session(self, sql: str, label: str = "session", follows: bool = False) -> None:
         self.steps.append(Step(label, sql, follows=follows))
@@ -162,6 +178,15 @@ class _Author:
         if self.transactions and self.dice.chance(0.25):
             self._control(self.dice.one(_CONTROL))
             return
+        if self.dice.chance(0.03):
+            self._session(self.dice.one(_METADATA), "metadata")
+            return
+        if self.dice.chance(0.01):
+            self._session("", "reset")
+            at = self.at
+            at.ansi_quotes = at.no_backslash = at.pipes_concat = at.latin1 = self.limited = self.read_only = False
+            at.strict = True
+            return
         if self.dice.chance(0.01):
             self.at.database = self.dice.one(("rng", "hsh"))
             self._session(f"USE {self.at.database}")
@@ -182,7 +207,8 @@ class _Author:
         label, tree = author.any_write() if write else author.any_query()
         again = self.at.prepared and self.dice.chance(0.4)
         charset = "latin1" if self.at.latin1 else "utf-8"
-        step = step_of(Step(label, "", (), self.at.prepared, charset, again=again), tree)
+        long_data = self.at.prepared and self.dice.chance(0.1)
+        step = step_of(Step(label, "", (), self.at.prepared, charset, again=again, long_data=long_data), tree)
         if self.limited and step.compare == ROWS:
             step = replace(step, compare=COUNT)
         try:

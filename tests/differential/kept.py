@@ -31,17 +31,19 @@ def read(path: Path) -> Episode:
             charset=step.get("charset", "utf-8"),
             compare=step.get("compare", "rows"),
             again=step.get("again", False),
+            long_data=step.get("long_data", False),
         )
         for step in content["steps"]
     )
-    return Episode(content["database"], steps, content.get("found_rows", False))
+    return Episode(content["database"], steps, content.get("found_rows", False), content.get("old_eof", False))
 
 
 def write(episode: Episode, why: str) -> Path:
     """Keep an episode; `why` tells people what was wrong."""
     content: dict[str, Any] = {"why": why, "database": episode.database}
-    if episode.found_rows:
-        content["found_rows"] = True
+    for flag in ("found_rows", "old_eof"):
+        if getattr(episode, flag):
+            content[flag] = True
     content["steps"] = [_written(step) for step in episode.steps]
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     name = sha256(json.dumps(content["steps"]).encode()).hexdigest()[:12]
@@ -60,8 +62,9 @@ def _written(step: Step) -> dict[str, Any]:
         content["charset"] = step.charset
     if step.compare != "rows":
         content["compare"] = step.compare
-    if step.again:
-        content["again"] = True
+    for flag in ("again", "long_data"):
+        if getattr(step, flag):
+            content[flag] = True
     return content
 
 

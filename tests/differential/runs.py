@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from tests.differential.episodes import Episode, Step
-from tests.differential.outcomes import FOUND_ROWS, Outcome, ask, difference
+from tests.differential.outcomes import Outcome, ask, difference
 from tests.differential.schema import Table
 from tests.differential.sides import Sides
 
@@ -29,20 +29,16 @@ class Verdict:
 class _Session:
     in_transaction: bool = False
     written: list[str] = field(default_factory=list)  # texts whose tables have not been compared yet
-    refused: bool = False  # the last step was, or a PREPARE failed: of its conditions only the error is kept
+    refused: bool = False  # the last step was, or failed: of its conditions the proxy may keep only the error
 
 
 def run(sides: Sides, episode: Episode) -> list[Verdict]:
     """Verdicts of the steps in order, up to the first mismatch. The tables have their base rows before and after."""
-    capabilities = FOUND_ROWS if episode.found_rows else 0
     session = _Session()
     verdicts: list[Verdict] = []
     texts = [step.sql for step in episode.steps if step.writes]
     tables = sides.mentioned(episode.database, [*texts, *(s.sql for s in episode.steps)] if texts else [])
-    with (
-        sides.client(episode.database, capabilities) as proxy,
-        sides.oracle_client(episode.database, capabilities) as oracle,
-    ):
+    with sides.client(episode) as proxy, sides.oracle_client(episode) as oracle:
         for step in episode.steps:
             verdict = _step(sides, episode, session, step, proxy, oracle)
             if verdict is not None:
@@ -61,7 +57,7 @@ def _step(sides: Sides, episode: Episode, session: _Session, step: Step, proxy, 
     if step.follows and session.refused:
         return None
     mine = ask(proxy, step)
-    session.refused = mine[-1].refused or (step.prepared and bool(mine[0].error))
+    session.refused = any(one.error for one in mine)
     if mine[0].refused:
         # A read is asked of the lone server all the same: a refusal of what is an error anyway is not counted. Not in
         # transactions, which the read might begin.
@@ -69,10 +65,10 @@ def _step(sides: Sides, episode: Episode, session: _Session, step: Step, proxy, 
         invalid = alone and ask(oracle, step)[0].error
         return Verdict(step, REFUSED, "" if invalid else mine[0].message)
     theirs = ask(oracle, replace(step, again=step.again and not mine[-1].refused))
-    for one, other in zip(mine, theirs, strict=False):
+    for i, (one, other) in enumerate(zip(mine, theirs, strict=False)):
         if one.refused:
             break
-        found = difference(step, one, other, sides.charsets)
+        found = difference(step, one, other, sides.charsets if i == 0 else None)
         if found:
             return _mismatch(step, found, one, other)
     status = theirs[-1].status

@@ -30,6 +30,7 @@ small = { key = "uid" }
 huge = { key = "uid" }
 rich = { key = "uid" }
 levels = { reference = true }
+stamps = { reference = true }
 countries = { reference = true }
 settings = { single = "shard1" }
 marks = { single = "shard2" }
@@ -46,6 +47,7 @@ small = { key = "uid" }
 huge = { key = "uid" }
 rich = { key = "uid" }
 levels = { reference = true }
+stamps = { reference = true }
 countries = { reference = true }
 settings = { single = "shard2" }
 marks = { single = "shard1" }
@@ -57,6 +59,7 @@ ring = { shard1 = 1, shard2 = 1 }
 [keyspaces.txt.tables]
 items = { key = "sku" }
 stock = { key = "sku" }
+codes = { key = "code" }
 tags = { reference = true }
 notes = { single = "shard1" }
 
@@ -79,7 +82,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """kind: sharded, reference, single, view. `counting`: its AUTO_INCREMENT column. `primary`: its primary key."""
+    """kind: sharded, reference, single, view. `counting`: its AUTO_INCREMENT column. `primary`: its primary key.
+
+    `columns` may leave out a clock that the server sets: its values are the same on all shards, not on both sides.
+    """
 
     database: str
     name: str
@@ -124,6 +130,9 @@ _COMMON = (
     Table("", "countries", "reference", (Column("code", "text"), Column("name", "text"), Column("pop", "int")),
         ("code",), "CREATE TABLE countries (code CHAR(2) COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, "
         "name VARCHAR(30) COLLATE utf8mb4_bin, pop INT)"),
+    Table("", "stamps", "reference", (Column("id", "int"), Column("v", "int")), ("id",),
+        "CREATE TABLE stamps (id INT NOT NULL PRIMARY KEY, v INT, "
+        "at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6))"),
     Table("", "settings", "single", (Column("id", "int"), _UID, Column("name", "text"), Column("value", "text")),
         ("id",), "CREATE TABLE settings (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, uid BIGINT, "
         "name VARCHAR(20) COLLATE utf8mb4_bin UNIQUE, value VARCHAR(20) COLLATE utf8mb4_bin)", counting="id"),
@@ -142,6 +151,9 @@ _TEXT = (
     Table("txt", "stock", "sharded", (Column("sku", "text"), Column("place", "text"), Column("qty", "int")),
         ("sku", "place"), "CREATE TABLE stock (sku CHAR(8) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, "
         "place VARCHAR(6) COLLATE utf8mb4_bin NOT NULL DEFAULT '', qty INT, PRIMARY KEY (sku, place))", key="sku"),
+    Table("txt", "codes", "sharded", (Column("code", "text"), Column("n", "int")), ("code",),
+        "CREATE TABLE codes (code VARCHAR(10) CHARACTER SET utf8mb4 COLLATE {no_pad} NOT NULL PRIMARY KEY, n INT)",
+        key="code"),
     Table("txt", "tags", "reference", (Column("tag", "text"), Column("sku", "text"), Column("n", "int")), ("tag",),
         "CREATE TABLE tags (tag VARCHAR(10) COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, "
         "sku VARCHAR(10) COLLATE utf8mb4_bin, n INT)"),
@@ -180,6 +192,7 @@ INT_KEYS = (
 TEXTS = (
     "a", "A", "ab", "aB", "b", "5", "05", "5.0", "5abc", "0", "-5", "1e1", "é", "e", "É", "ß", "ss", "x y", "", "Zoë",
     "zoe", "日本", "o'k", "a%b", "a_b", "a\\b", 'q"q', "NULL", "?", "abcdefgh",
+    "𝄞", "日", "a\u0301", "á",
 )  # fmt: skip
 BYTES = (
     b"a", b"A", b"ab", b"5", b"05", b"", b"\0", b"a\0", b"\0\xff", b"\xc3\xa9", b"a ", b"12345678", b"abcd", b"\\'",
@@ -217,6 +230,9 @@ def base_rows(table: Table) -> Iterator[tuple[Cell, ...]]:
         case "levels":
             for i in range(6):
                 yield i, INT_KEYS[i * 4 + 3] if i else None, ("low", "Low", "mid", None, "é", "e")[i]
+        case "stamps":
+            for i in range(4):
+                yield i, i % 2
         case "countries":
             for i, code in enumerate(("AT", "CH", "DE", "at", "FR", "IT")):
                 yield code, code.lower() * 2, None if i == 4 else i * 1000
@@ -237,7 +253,10 @@ def _other_rows(table: Table) -> Iterator[tuple[Cell, ...]]:
                 yield sku, _NAMES[i % len(_NAMES)], None if i % 6 == 2 else f"{i % 9}.{i % 4 * 25:02d}"
         case "stock":
             for i, sku in enumerate(TEXTS[::2] + TEXTS[:6]):
-                yield sku, ("N", "S", "n")[i % 3] if i % 5 else f"p{i}", None if i % 4 == 1 else i % 5
+                yield sku, ("N", "S", "n")[i % 3] if 2 * i < len(TEXTS) else f"p{i}", None if i % 4 == 1 else i % 5
+        case "codes":
+            for i, code in enumerate([*TEXTS[:20], "a ", "a  ", " a", "5 ", "\t"]):
+                yield code, i % 4
         case "tags":
             for i, tag in enumerate(("red", "Red", "blue", "", "5", "é")):
                 yield tag, TEXTS[i * 4] if i % 3 else None, i
@@ -268,4 +287,5 @@ def literal(cell: Cell) -> str:
 def load_statement(table: Table, rows: list[tuple[Cell, ...]]) -> str:
     """One INSERT of these rows."""
     values = ", ".join("(" + ", ".join(map(literal, row)) + ")" for row in rows)
-    return f"INSERT INTO {table.database}.{table.name} VALUES {values}"
+    names = ", ".join(column.name for column in table.columns)
+    return f"INSERT INTO {table.database}.{table.name} ({names}) VALUES {values}"

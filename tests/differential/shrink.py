@@ -15,7 +15,7 @@ def shrink(episode: Episode, fails: Fails, most: int = 400) -> Episode:
     """The smallest episode found with at most `most` runs. `fails` says whether an episode's last step still fails."""
     budget = _Budget(fails, most)
     episode = _fewer_steps(episode, budget)
-    if episode.found_rows and budget.fails(plain := replace(episode, found_rows=False)):
+    if budget.fails(plain := replace(episode, found_rows=False, old_eof=False)):
         episode = plain
     changed = True
     while changed and budget.left > 0:
@@ -59,8 +59,8 @@ def _simpler_step(episode: Episode, budget: _Budget) -> tuple[Episode, bool]:
             simpler = _with(episode, i, plain)
             if budget.fails(simpler):
                 return simpler, True
-        if step.again:
-            simpler = _with(episode, i, replace(step, again=False))
+        if step.again or step.long_data:
+            simpler = _with(episode, i, replace(step, again=False, long_data=False))
             if budget.fails(simpler):
                 return simpler, True
         if step.tree is None:

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalServer
+from shardproxy.protocol.mysql.constants import Cap
 from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.keys import KeyType, KeyValue, canonical_text
 from shardproxy.topology.maps import UnmappedKey
 from shardproxy.topology.model import Keyspace
+from tests.differential.episodes import Episode
 from tests.differential.schema import DATABASES, KEYSPACES, TABLES, Cell, Table, base_rows, load_statement
 from tests.proxy import start_proxy
 from tests.wire import RawClient
@@ -46,25 +48,30 @@ class Sides:
                 admin.query(f"DROP DATABASE {database}")
             admin.close()
 
-    def client(self, database: str, capabilities: int) -> RawClient:
+    def client(self, made: Episode) -> RawClient:
         """A new session on the proxy."""
-        return RawClient(self.proxy.port, "diff", "diff", database, capabilities=capabilities)
+        return self._client(self.proxy.port, "diff", "diff", made)
 
-    def oracle_client(self, database: str, capabilities: int) -> RawClient:
+    def oracle_client(self, made: Episode) -> RawClient:
         """A new session on the lone server."""
-        server = self._oracle
-        return RawClient(server.port, server.admin_user, server.admin_password, database, capabilities=capabilities)
+        return self._client(self._oracle.port, self._oracle.admin_user, self._oracle.admin_password, made)
+
+    def _client(self, port: int, user: str, password: str, made: Episode) -> RawClient:
+        capabilities = int(Cap.FOUND_ROWS) if made.found_rows else 0
+        return RawClient(port, user, password, made.database, capabilities=capabilities, deprecate_eof=not made.old_eof)
 
     # ── tables ──
 
     def _create(self) -> None:
         for name, admin in self._admin.items():
+            admin.query("SET timestamp = 1700000000")  # clocks of the base rows are alike
             for database in DATABASES:
                 admin.query(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
             for table in TABLES:
                 if not name or table.shard in ("", name):
                     admin.query(f"USE {table.database}")
-                    admin.query(table.definition)
+                    no_pad = "utf8mb4_nopad_bin" if self.mariadb else "utf8mb4_0900_bin"
+                    admin.query(table.definition.replace("{no_pad}", no_pad))
 
     def _load(self, table: Table) -> None:
         """Give a table its base rows on every server."""
@@ -107,9 +114,13 @@ class Sides:
 
     def difference(self, table: Table) -> str:
         """In what the rows of a table differ: the lone server's from those of all shards; "" when they do not."""
-        text = f"SELECT * FROM {table.database}.{table.name}"
+        text = f"SELECT {', '.join(c.name for c in table.columns)} FROM {table.database}.{table.name}"
         wanted = sorted(map(repr, self._admin[""].rows(text)))
         found: list[str] = []
+        if table.kind == "reference":
+            copies = [self._admin[name].rows(f"SELECT * FROM {table.database}.{table.name}") for name in self._shards]
+            if any(sorted(map(repr, copy)) != sorted(map(repr, copies[0])) for copy in copies):
+                return f"{table.database}.{table.name}: the copies differ: {copies}"
         for name in self._shards:
             if table.shard not in ("", name):
                 continue

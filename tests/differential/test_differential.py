@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def _report(sides: Sides, made: Episode, verdicts: list[Verdict]) -> tuple[str, 
     wrong = _mismatch(verdicts)
     assert wrong is not None
     at = next(i for i, step in enumerate(made.steps) if step is wrong.step)
-    failing = Episode(made.database, made.steps[: at + 1], made.found_rows)
+    failing = replace(made, steps=made.steps[: at + 1])
     small = shrink(failing, lambda e: (m := _mismatch(run(sides, e))) is not None and m.step is e.steps[-1])
     again = _mismatch(run(sides, small)) or wrong
     path = kept.write(small, f"{again.mismatch} ({sides.cluster.flavor})")
@@ -85,7 +86,11 @@ def _shown(made: Episode, wrong: Verdict | None) -> str:
 
 
 def _text(made: Episode) -> str:
-    lines = [f"USE {made.database}" + (" (client counts found rows)" if made.found_rows else "")]
+    lines = [
+        f"USE {made.database}"
+        + (" (client counts found rows)" if made.found_rows else "")
+        + (" (client wants EOF packets)" if made.old_eof else "")
+    ]
     for step in made.steps:
         bound = f"  -- prepared with {step.parameters!r}" if step.prepared else ""
         lines.append(f"{step.sql}{bound}" + (" [executed again]" if step.again else ""))
