@@ -171,32 +171,35 @@ class ProxyUnderTest:
     def empty(self) -> None:
         """Empty every table on every shard, behind the proxy's back; give AUTO_INCREMENT its start back."""
         for shard in self.cluster.shards:
-            with shard.primary.connect() as connection, connection.cursor() as cursor:
-                for database, statements in TABLES.items():
-                    for statement in statements:
-                        table = statement.split()[2]
-                        if _SINGLE.get(table, shard.name) != shard.name:
-                            continue
-                        cursor.execute(f"DELETE FROM {database}.{table}")
-                        if table in _SINGLE:
-                            cursor.execute(f"ALTER TABLE {database}.{table} AUTO_INCREMENT = 1")
+            empty_tables(shard.primary, shard.name)
         self.cluster.wait_replicated()
 
 
-def create_tables(cluster: LocalCluster) -> None:
-    """The tables of TABLES, where they are not yet; single tables on their shard only."""
-    for shard in cluster.shards:
-        with shard.primary.connect() as connection, connection.cursor() as cursor:
-            for database, statements in TABLES.items():
-                cursor.execute(f"SHOW DATABASES LIKE '{database}'")
-                if cursor.fetchone():
+def create_tables(server: LocalServer, shard: str = "") -> None:
+    """The tables of TABLES, where they are not yet. shard: without the single tables of other shards."""
+    with server.connect() as connection, connection.cursor() as cursor:
+        for database, statements in TABLES.items():
+            cursor.execute(f"SHOW DATABASES LIKE '{database}'")
+            if cursor.fetchone():
+                continue
+            cursor.execute(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
+            cursor.execute(f"USE {database}")
+            for statement in statements:
+                if not shard or _SINGLE.get(statement.split()[2], shard) == shard:
+                    cursor.execute(statement)
+
+
+def empty_tables(server: LocalServer, shard: str = "") -> None:
+    """Delete all rows of the tables that create_tables made; AUTO_INCREMENT starts anew."""
+    with server.connect() as connection, connection.cursor() as cursor:
+        for database, statements in TABLES.items():
+            for statement in statements:
+                table = statement.split()[2]
+                if shard and _SINGLE.get(table, shard) != shard:
                     continue
-                cursor.execute(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
-                cursor.execute(f"USE {database}")
-                for statement in statements:
-                    if _SINGLE.get(statement.split()[2], shard.name) == shard.name:
-                        cursor.execute(statement)
-    cluster.wait_replicated()
+                cursor.execute(f"DELETE FROM {database}.{table}")
+                if table in _SINGLE:
+                    cursor.execute(f"ALTER TABLE {database}.{table} AUTO_INCREMENT = 1")
 
 
 def start_proxy(
@@ -215,7 +218,9 @@ def start_proxy(
     KEYSPACES; its tables are the caller's to create. Raises LocalError.
     """
     if keyspaces is None:
-        create_tables(cluster)
+        for shard in cluster.shards:
+            create_tables(shard.primary, shard.name)
+        cluster.wait_replicated()
     config = cluster.config_toml(
         keyspaces or KEYSPACES,
         proxy={"workers": 2, "log_format": "text", **(proxy or {})},

@@ -131,8 +131,8 @@ class BackendConnection:
         self.profile = profile
         self.scanner = ResponseScanner(deprecate_eof)
         self.sinks: deque[Sink] = deque()
-        self.statements: dict[StatementKey, Any] = {}  # values: executor.prepared.ServerStatement
-        self.preparing: set[StatementKey] = set()  # being prepared on a shared connection
+        self.statements: dict[tuple[StatementKey, bytes], Any] = {}  # values: executor.prepared.ServerStatement
+        self.preparing: set[tuple[StatementKey, bytes]] = set()  # being prepared on a shared connection
         self._out: list[bytes] = []  # commands for a shared connection, to be written at the end of this turn
         self.closed = False
         self.tainted = False
@@ -209,6 +209,13 @@ class BackendConnection:
         if not self._out:
             self.pool.loop.call_soon(self._flush)
         self._out.append(data)
+
+    def say(self, data: bytes) -> None:
+        """Send one whole command that has no answer, in its turn."""
+        if self.shared and self._out:
+            self._out.append(data)
+        else:
+            self.transport.write(data)
 
     def _flush(self) -> None:
         out = self._out

@@ -11,8 +11,9 @@ from typing import Any
 
 from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import BackendError, BackendLost, RemoteProtocolError, RouteError, SqlError, UnsupportedError
-from shardproxy.executor import scatter, single
+from shardproxy.executor import local_answers, scatter, single
 from shardproxy.executor.client import Client
+from shardproxy.executor.variants import plain, variant
 from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.key_values import NULLVALUE, UNROUTABLE, NoValue, key_value
 from shardproxy.planner.plan import Plan, StatementKind, Value
@@ -29,6 +30,7 @@ from shardproxy.topology.keys import KeyType, KeyValue, canonical_text
 PER_CONNECTION = 256  # server statements kept open on one connection
 PER_CLIENT = 16_382  # MySQL's max_prepared_stmt_count, for one client
 LONG_DATA_PIECE = 1 << 20
+LARGE = 0x1000003  # bytes on the wire from which a command takes several packets
 _NO_CURSOR = b"\0"
 _BYTES_TYPES = frozenset((FieldType.TINY_BLOB, FieldType.MEDIUM_BLOB, FieldType.LONG_BLOB, FieldType.BLOB))
 
@@ -37,6 +39,8 @@ SESSION_KINDS = frozenset((
     StatementKind.BEGIN, StatementKind.COMMIT, StatementKind.ROLLBACK, StatementKind.SAVEPOINT, StatementKind.SET,
     StatementKind.SET_TRANSACTION, StatementKind.USE, StatementKind.DDL,
 ))  # fmt: skip
+# They are about the session too, and have a result or a parameter.
+UNPREPARED = frozenset((StatementKind.SHOW_WARNINGS, StatementKind.KILL))
 
 
 @dataclass(slots=True)
@@ -72,8 +76,15 @@ async def prepare(client: Client, entry: CachedPlan, sql: bytes, literals: list[
         client.write(packet(PrepareOk(ident, 0, 0).build(), client.seq))
         client.finish()
         return
+    if plan.kind is StatementKind.EMPTY:
+        raise SqlError("Query was empty", 1065)
+    if plan.kind in UNPREPARED:
+        raise UnsupportedError(f"{plan.kind.value} cannot be prepared: send it as text")
     if plan.local:
-        raise UnsupportedError("session functions alone cannot be prepared: send the SELECT as text")
+        session.add_statement(statement)
+        client.write(local_answers.describe(client, plan, ident))
+        client.finish()
+        return
     connection = client.held if _held_can_describe(client, plan) else None
     held = connection is not None
     if connection is None:
@@ -141,13 +152,17 @@ def _some_shard(client: Client, plan: Plan) -> int:
     return plan.keyspace.shards[0] if plan.keyspace else single.any_shard(client)
 
 
-async def ensure(connection: BackendConnection, statement: PreparedStatement) -> ServerStatement:
+async def ensure(connection: BackendConnection, statement: PreparedStatement, variant: bytes = b"") -> ServerStatement:
     """The statement on this connection, prepared now if it is not yet, as it was meant when the client prepared it.
 
-    Raises the server's error.
+    variant: see executor.variants; b"" for a statement that has not been executed. Raises the server's error.
     """
-    key = statement.key
+    key = (statement.key, variant)
     found: ServerStatement | None = connection.statements.get(key)
+    if found is None and variant:
+        found = connection.statements.pop((statement.key, b""), None)
+        if found is not None:
+            connection.statements[key] = found
     if found is not None:
         return found
     profile = connection.profile
@@ -160,7 +175,7 @@ async def ensure(connection: BackendConnection, statement: PreparedStatement) ->
     while len(connection.statements) >= PER_CONNECTION:
         oldest = next(iter(connection.statements))
         gone = connection.statements.pop(oldest)
-        connection.transport.write(packet(StmtClose(gone.ident).build(), 0))
+        connection.say(packet(StmtClose(gone.ident).build(), 0))
     made = ServerStatement(ok.statement_id, ok.statement_id.to_bytes(4, "little"), ok.params, reply.data)
     connection.statements[key] = made
     return made
@@ -180,7 +195,7 @@ def execute_now(client: Client, wire: bytes) -> bool:
     this time; nothing has been done."""
     session = client.session
     statements = session.statements
-    if statements is None or not session.simple or len(wire) < 14:
+    if statements is None or not session.simple or not 14 <= len(wire) < LARGE:
         return False
     statement = statements.get(int.from_bytes(wire[5:9], "little"))
     if statement is None or statement.long_data or statement.version != client.plan_version:
@@ -207,6 +222,16 @@ def execute_now(client: Client, wire: bytes) -> bool:
         shard = entry.lookup(key)
     except (LookupError, RemoteProtocolError):
         return False
+    if client.mariadb:
+        key_there = statement.plain_key
+    else:
+        if types != statement.plain_key[1]:
+            if not plain(types):
+                return False
+            statement.plain_key = (statement.key, types)
+        if any(wire[14:types_at]):
+            return False  # a NULL makes another variant
+        key_there = statement.plain_key
     pools = client.gateway.shards[shard]
     pool = pools.reader() if entry.read and not session.reads_primary else pools.primary
     connection = (pool.share(session.profile) if entry.point else None) or pool.checkout_now(session.profile)
@@ -214,10 +239,10 @@ def execute_now(client: Client, wire: bytes) -> bool:
         if pool is not pools.primary:
             pools.unread()
         return False
-    server = connection.statements.get(statement.key)
+    server = connection.statements.get(key_there)
     if server is None:
         if connection.shared:
-            _prepare_shared(connection, statement)
+            _prepare_shared(connection, statement, key_there[1])
         else:
             pool.checkin(connection)
         if pool is not pools.primary:
@@ -234,21 +259,21 @@ def execute_now(client: Client, wire: bytes) -> bool:
     return True
 
 
-def _prepare_shared(connection: BackendConnection, statement: PreparedStatement) -> None:
+def _prepare_shared(connection: BackendConnection, statement: PreparedStatement, variant: bytes) -> None:
     """Let a shared connection learn the statement, for the next execution."""
-    key = statement.key
-    if statement_key(connection.profile, statement.text) == key and key not in connection.preparing:
+    key = (statement.key, variant)
+    if statement_key(connection.profile, statement.text) == statement.key and key not in connection.preparing:
         connection.preparing.add(key)
-        connection.pool.in_background(_learn(connection, statement))
+        connection.pool.in_background(_learn(connection, statement, variant))
 
 
-async def _learn(connection: BackendConnection, statement: PreparedStatement) -> None:
+async def _learn(connection: BackendConnection, statement: PreparedStatement, variant: bytes) -> None:
     try:
-        await ensure(connection, statement)
+        await ensure(connection, statement, variant)
     except SqlError:
         pass  # the execution itself, on a connection of its own, tells the client
     finally:
-        connection.preparing.discard(statement.key)
+        connection.preparing.discard((statement.key, variant))
 
 
 def find(client: Client, wire: bytes) -> PreparedStatement:
@@ -266,15 +291,20 @@ class Execution:
 
     statement: PreparedStatement
     parameters: ExecuteParameters
+    variant: bytes = b""
+
+    async def prepare(self, connection: BackendConnection) -> ServerStatement:
+        """The statement on this connection, of the execution's variant."""
+        return await ensure(connection, self.statement, self.variant)
 
     async def wire_for(self, connection: BackendConnection) -> bytes:
         """Prepare it there if need be, send long data ahead, and give the packet to send."""
         statement, parameters = self.statement, self.parameters
-        server = await ensure(connection, statement)
+        server = await self.prepare(connection)
         for index, value in parameters.long_data.items():
             for at in range(0, max(len(value), 1), LONG_DATA_PIECE):
                 piece = StmtSendLongData(server.ident, index, value[at : at + LONG_DATA_PIECE])
-                connection.transport.write(packet(piece.build(), 0))
+                connection.say(packet(piece.build(), 0))
         # Cursors are not offered: with the flag off the server sends all rows, as it may for any statement.
         payload = parameters.payload[:5] + _NO_CURSOR + parameters.payload[6:]
         server.types = parameters.types
@@ -283,19 +313,20 @@ class Execution:
     async def run(self, connection: BackendConnection) -> Reply:
         """Execute it for an answer of our own."""
         wire = await self.wire_for(connection)
-        return await connection.command(first_packet(wire) if len(wire) < 0x1000003 else joined(wire))
+        return await connection.command(first_packet(wire) if len(wire) < LARGE else joined(wire))
 
 
-def open_execution(statement: PreparedStatement, payload: bytes) -> Execution:
+def open_execution(statement: PreparedStatement, payload: bytes, mariadb: bool) -> Execution:
     """The parameters of a COM_STMT_EXECUTE; takes the long data sent ahead. Raises SqlError for a broken packet."""
     long_data = {i: bytes(v) for i, v in (statement.long_data or {}).items()}
     statement.long_data = None
     try:
         parameters = parse_execute(payload, statement.param_count, statement.types or None, long_data)
+        kept_apart = b"" if mariadb else variant(parameters)
     except RemoteProtocolError as error:
         raise SqlError(f"Malformed communication packet: {error}", 1835, "HY000") from error
     statement.types = parameters.types
-    return Execution(statement, parameters)
+    return Execution(statement, parameters, kept_apart)
 
 
 async def execute_one(client: Client, plan: Plan, execution: Execution, shard: int, replica: bool) -> None:
@@ -322,6 +353,9 @@ async def execute_scattered(
     async def send() -> None:
         connections = await scatter.gather(client, plan, shards, replica)
         try:
+            for connection in connections:
+                await execution.prepare(connection)
+            # From the first long data on nothing may fail: the server would keep it for the next execution.
             wires = [(connection, await execution.wire_for(connection)) for connection in connections]
         except BaseException:
             for connection in connections:

@@ -172,14 +172,14 @@ def show_warnings(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
         raise SqlError("SHOW WARNINGS and SHOW ERRORS take LIMIT [offset,] rows and nothing else", 1064, "42000")
     rows = [c for c in session.conditions or [] if not request.errors_only or c[0] == b"Error"]
     deprecate_eof = bool(session.profile.capabilities & Cap.DEPRECATE_EOF)
-    columns, values = _warning_rows(request, rows, session.warnings)
+    columns, values = _warning_rows(request, rows, session.warnings, client.mariadb)
     client.write(resultset(columns, values, client.status(), 0, deprecate_eof, client.seq))
     client.finish()
     return None
 
 
 def _warning_rows(
-    request: WarningsRequest, rows: list[Condition], total: int
+    request: WarningsRequest, rows: list[Condition], total: int, mariadb: bool
 ) -> tuple[list[ColumnDefinition], list[list[bytes | None]]]:
     if request.count:
         number = len(rows) if request.errors_only else total
@@ -188,10 +188,11 @@ def _warning_rows(
     chosen = rows[request.offset :]
     if request.limit is not None:
         chosen = chosen[: request.limit]
+    decimals = 39 if mariadb else 31
     columns = [
-        ColumnDefinition(b"Level", FieldType.VAR_STRING, 45, 28, 1, 31),
-        ColumnDefinition(b"Code", FieldType.LONG, 63, 4, 161, 0),
-        ColumnDefinition(b"Message", FieldType.VAR_STRING, 45, 2048, 1, 31),
+        ColumnDefinition(b"Level", FieldType.VAR_STRING, 45, 28, 1, decimals),
+        ColumnDefinition(b"Code", FieldType.LONG, 63, 4 if mariadb else 5, 161, 0),
+        ColumnDefinition(b"Message", FieldType.VAR_STRING, 45, 2048, 1, decimals),
     ]
     return columns, [list(row) for row in chosen]
 

@@ -15,7 +15,8 @@ class PreparedStatement:
     """A client's prepared statement.
 
     text: as sent; profile: the session's at PREPARE, which settles how the text is read for good, as do `modes`; key:
-    what server connections know it by; entry: its plan, made under plan version `version`; literals: raw literals of
+    what server connections know it by; plain_key: the same with the variant of the last execution that was plain (see
+    executor.variants); entry: its plan, made under plan version `version`; literals: raw literals of
     the text, b"?" for each parameter in turn; parameters: for each literal its parameter number, else −1; types: 2
     bytes a parameter as last bound by the client, empty before the first execution; long_data: parameter → bytes sent
     ahead; local: a statement about the session, which is run as text.
@@ -31,12 +32,14 @@ class PreparedStatement:
     modes: SqlModes
     version: int
     key: StatementKey = field(init=False)
+    plain_key: tuple[StatementKey, bytes] = field(init=False)
     types: bytes = b""
     long_data: dict[int, bytearray] | None = None
     local: bool = False
 
     def __post_init__(self) -> None:
         self.key = statement_key(self.profile, self.text)
+        self.plain_key = (self.key, b"")
 
 
 class Session:

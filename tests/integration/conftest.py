@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from shardproxy.local import LocalCluster
+from shardproxy.local import LocalCluster, LocalServer
+from tests.proxy import create_tables, empty_tables
 
 
 @pytest.fixture
@@ -20,3 +21,11 @@ def database(cluster: LocalCluster) -> Iterator[str]:
     yield name
     for shard in cluster.shards:
         shard.primary.rows(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def lone(oracle: LocalServer) -> LocalServer:
+    """One server with empty tables of the same definitions: what it answers is right."""
+    create_tables(oracle)
+    empty_tables(oracle)
+    return oracle

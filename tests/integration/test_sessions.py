@@ -13,7 +13,7 @@ import pytest
 
 from shardproxy.local import LocalCluster, LocalServer
 from shardproxy.protocol.mysql.constants import Com
-from tests.proxy import SPLIT, TABLES, ProxyUnderTest, eventually, start_proxy
+from tests.proxy import SPLIT, ProxyUnderTest, eventually, start_proxy
 from tests.wire import Closed, RawClient, Refused
 
 FAR = SPLIT + 1  # a key on the second shard
@@ -36,17 +36,6 @@ def narrow_process(cluster: LocalCluster) -> Iterator[ProxyUnderTest]:
 def narrow(narrow_process: ProxyUnderTest) -> ProxyUnderTest:
     narrow_process.empty()
     return narrow_process
-
-
-@pytest.fixture
-def lone(oracle: LocalServer) -> LocalServer:
-    """One server with empty tables of the same definitions: what it answers is right."""
-    for database, statements in TABLES.items():
-        oracle.rows(f"DROP DATABASE IF EXISTS {database}")
-        oracle.rows(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
-        for statement in statements:
-            oracle.rows(statement, database=database)
-    return oracle
 
 
 def code_of(client: RawClient, sql: str) -> int:

@@ -151,7 +151,12 @@ def run_prepared(client: ClientConnection, wire: bytes) -> Work:
     client.check(plan)
     if statement.local:
         return run(client, entry, packet(b"\x03" + statement.text, 0), statement.text, statement.literals)
-    execution = prepared.open_execution(statement, commands.payload_of(wire))
+    if plan.local:
+        if client.held is not None and client.session.pins and local_answers.server_knows(plan):
+            return local_answers.ask_server(client, plan, statement.text)
+        local_answers.answer(client, plan, binary=True)
+        return None
+    execution = prepared.open_execution(statement, commands.payload_of(wire), client.mariadb)
     found = route(plan, prepared.value_reader(client, execution), client.gateway.snapshot, client.session.shard)
     if len(found.shards) == 1:
         if not execution.parameters.long_data:

@@ -152,7 +152,7 @@ class Someone:
 
 
 def reading(statement: PreparedStatement, payload: bytes, client: Any = None) -> tuple[Execution, Any]:
-    execution = open_execution(statement, payload)
+    execution = open_execution(statement, payload, True)
     someone: Any = client or Someone()
     return execution, value_reader(someone, execution)
 
@@ -200,7 +200,7 @@ def test_a_single_byte_client_reads_ascii_only() -> None:
 def test_a_broken_packet_is_an_error_of_the_statement() -> None:
     payload = build_execute(1, [(LONG, False, 5)])
     with pytest.raises(SqlError, match="Malformed") as caught:
-        open_execution(prepared(b"?"), payload[:-12])
+        open_execution(prepared(b"?"), payload[:-12], True)
     assert caught.value.code == 1835
 
 
