@@ -91,6 +91,8 @@ class ResponseScanner:
         while n - pos >= 5 or (state == _CONT and n - pos >= 4):
             length = data[pos] | data[pos + 1] << 8 | data[pos + 2] << 16
             after = pos + 4 + length
+            if length == 0 and state != _CONT:
+                raise RemoteProtocolError("an empty packet in an answer")
             if state == _ROWS:
                 first = data[pos + 4]
                 if (first == 0xFE and (length < 9 or (self.deprecate_eof and length < 0xFFFFFF))) or first == 0xFF:

@@ -220,6 +220,30 @@ def test_a_first_packet_cut_short_is_an_error_whatever_follows(payload: bytes, d
         scanner.scan(packet(payload, 1) + packet(build_ok(1, 1, 2, 0), 1), 0)
 
 
+@EACH_EOF
+@pytest.mark.parametrize("split", range(6))
+@pytest.mark.parametrize("shape", [QUERY, SINGLE, PREPARE, FIELDS])
+def test_an_empty_packet_is_no_answer_wherever_it_is_cut(shape: int, split: int, deprecate_eof: bool) -> None:
+    """Its end once came out as position 0: the byte after its header was taken for its first."""
+    scanner = ResponseScanner(deprecate_eof)
+    scanner.start(shape)
+    wire = packet(b"", 1) + packet(build_ok(1, 1, 2, 0), 1)
+    with pytest.raises(RemoteProtocolError, match="empty packet"):
+        for chunk in (wire[:split], wire[split:]):
+            assert scanner.scan(chunk, 0) == -1
+
+
+@EACH_EOF
+@pytest.mark.parametrize("rows", [False, True])
+def test_an_empty_packet_amid_definitions_or_rows_is_an_error(rows: bool, deprecate_eof: bool) -> None:
+    head = packet(b"\x01", 1) + (packet(COLUMN.build(), 2) if rows else b"")
+    head += packet(build_eof(2, 0), 3) if rows and not deprecate_eof else b""
+    scanner = ResponseScanner(deprecate_eof)
+    scanner.start(QUERY)
+    with pytest.raises(RemoteProtocolError, match="empty packet"):
+        scanner.scan(head + packet(b"", 4) + packet(b"\x011", 5), 0)
+
+
 def test_a_terminal_packet_without_an_end_is_not_kept_for_ever() -> None:
     scanner = ResponseScanner(True)
     scanner.start(QUERY)
