@@ -32,6 +32,11 @@ PER_CLIENT = 16_382  # MySQL's max_prepared_stmt_count, for one client
 LONG_DATA_PIECE = 1 << 20
 LARGE = 0x1000003  # bytes on the wire from which a command takes several packets
 _NO_CURSOR = b"\0"
+# Types of columns that servers do not read as types of parameters: MariaDB takes NULL and reads the next parameter from
+# the bytes of this one, MySQL calls the packet malformed.
+_UNREADABLE = frozenset((
+    FieldType.INT24, FieldType.YEAR, FieldType.NEWDATE, FieldType.BIT, FieldType.GEOMETRY,
+))  # fmt: skip
 _BYTES_TYPES = frozenset((FieldType.TINY_BLOB, FieldType.MEDIUM_BLOB, FieldType.LONG_BLOB, FieldType.BLOB))
 
 # Statements about the session have no result and no parameters: prepared, they are kept here and run as text.
@@ -213,6 +218,8 @@ def execute_now(client: Client, wire: bytes) -> bool:
     bound = wire[types_at]
     if bound:
         types = wire[types_at + 1 : types_at + 1 + 2 * statement.param_count]
+        if types != statement.types and not _UNREADABLE.isdisjoint(types[::2]):
+            return False
     else:
         types = statement.types
     try:
@@ -325,6 +332,13 @@ def open_execution(statement: PreparedStatement, payload: bytes, mariadb: bool) 
         kept_apart = b"" if mariadb else variant(parameters)
     except RemoteProtocolError as error:
         raise SqlError(f"Malformed communication packet: {error}", 1835, "HY000") from error
+    wrong = _UNREADABLE.intersection(parameters.types[::2])
+    if wrong:
+        raise SqlError(
+            f"Incorrect arguments to mysqld_stmt_execute: a parameter has the type {FieldType(min(wrong)).name}, which "
+            "servers do not read: bind it as LONG or LONGLONG, as DATE, or as a string",
+            1210,
+        )
     statement.types = parameters.types
     return Execution(statement, parameters, kept_apart)
 

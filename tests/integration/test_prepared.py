@@ -590,3 +590,13 @@ def test_user_variables_in_prepared_statements(client: RawClient) -> None:
 def test_what_cannot_be_prepared(client: RawClient, sql: str, code: int) -> None:
     assert code_of_prepare(client, sql) in (code, 1064)
     assert client.rows("SELECT 1") == [[b"1"]]
+
+
+@pytest.mark.parametrize("kind", [FieldType.INT24, FieldType.YEAR])
+@pytest.mark.parametrize("sql", ["SELECT uid FROM users WHERE uid = ?", "INSERT INTO users VALUES (?, 'n', 1)"])
+def test_types_that_servers_do_not_read_are_refused(client: RawClient, kind: int, sql: str) -> None:
+    """MariaDB takes NULL for them and reads the next parameter from their bytes: it would be another key than ours."""
+    statement = client.prepare(sql)
+    assert code_of_execute(client, statement, [(kind, False, 5)]) == 1210
+    client.execute(statement, [integer(5)])
+    assert code_of_execute(client, statement, [(kind, False, 5)]) == 1210

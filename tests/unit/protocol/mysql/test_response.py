@@ -228,9 +228,13 @@ def test_an_empty_packet_is_no_answer_wherever_it_is_cut(shape: int, split: int,
     scanner = ResponseScanner(deprecate_eof)
     scanner.start(shape)
     wire = packet(b"", 1) + packet(build_ok(1, 1, 2, 0), 1)
+    try:
+        ended = scanner.scan(wire[:split], 0)
+    except RemoteProtocolError:
+        return
+    assert ended == -1
     with pytest.raises(RemoteProtocolError, match="empty packet"):
-        for chunk in (wire[:split], wire[split:]):
-            assert scanner.scan(chunk, 0) == -1
+        scanner.scan(wire[split:], 0)
 
 
 @EACH_EOF
