@@ -17,7 +17,13 @@ from shardproxy.executor.variants import plain, variant
 from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.key_values import NULLVALUE, UNROUTABLE, NoValue, key_value
 from shardproxy.planner.plan import Plan, StatementKind, Value
-from shardproxy.protocol.mysql.binary import ExecuteParameters, integer_parameter, parse_execute, rebuild_execute
+from shardproxy.protocol.mysql.binary import (
+    ExecuteParameters,
+    integer_parameter,
+    parse_execute,
+    rebuild_execute,
+    select_parameters,
+)
 from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare, StmtSendLongData
 from shardproxy.protocol.mysql.constants import FieldType
 from shardproxy.protocol.mysql.framing import PacketReader, packet
@@ -316,6 +322,15 @@ class Execution:
         payload = parameters.payload[:5] + _NO_CURSOR + parameters.payload[6:]
         server.types = parameters.types
         return packet(rebuild_execute(payload, server.ident, statement.param_count, parameters.types or None), 0)
+
+    def rewritten(self, text: bytes, numbers: tuple[int, ...], mariadb: bool) -> Execution:
+        """The execution of another text made from this one. numbers: for each ? the client's parameter number."""
+        old = self.statement
+        statement = PreparedStatement(
+            0, text, old.entry, [], [], len(numbers), old.profile, old.modes, old.version
+        )  # fmt: skip
+        parameters = select_parameters(self.parameters, numbers)
+        return Execution(statement, parameters, b"" if mariadb else variant(parameters))
 
     async def run(self, connection: BackendConnection) -> Reply:
         """Execute it for an answer of our own."""

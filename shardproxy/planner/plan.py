@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from shardproxy.planner.bounds import KeyBounds
+from shardproxy.planner.merge_plan import MergePlan
+from shardproxy.planner.scratch_plan import ScratchPlan
+from shardproxy.planner.write_plan import WritePlan
 from shardproxy.topology.model import Keyspace
 
 
@@ -150,6 +153,10 @@ class Spread(Enum):
     CONCAT = "concat"  # plain SELECT of one group: the shards' rows, one after the other
     ALL = "all"  # writes to reference tables and DDL: each shard runs it
     ANY = "any"  # reads of reference tables, SHOW, SELECT without tables: one shard of choice
+    MERGE = "merge"  # SELECT: the shards' rows become one answer as Plan.merge says
+    SCRATCH = "scratch"  # SELECT: runs over scratch tables as Plan.scratch says
+    EACH = "each"  # UPDATE, DELETE: each shard changes its own rows, in one transaction
+    WRITE = "write"  # a write that is split by shard, or done in steps, as Plan.write says, in one transaction
 
 
 class Local(Enum):
@@ -198,6 +205,8 @@ class Plan:
     nonzero    values of an AUTO_INCREMENT column: refuse a literal or parameter that is 0 or NULL ('' and '0' too)
                unless sql_mode has NO_AUTO_VALUE_ON_ZERO, for each shard would put its own next number there
     insert_id  see InsertId
+    not_above  why the rung above does not serve when several shards come out, for people; "" on the first rung
+    merge, scratch, write  what Spread.MERGE, SCRATCH and WRITE do
     """
 
     kind: StatementKind
@@ -225,6 +234,10 @@ class Plan:
     key_bounds: KeyBounds | None = None
     nonzero: tuple[Value, ...] = ()
     insert_id: InsertId = InsertId.REPORTED
+    not_above: str = ""
+    merge: MergePlan | None = None
+    scratch: ScratchPlan | None = None
+    write: WritePlan | None = None
 
     @property
     def needs_insert_id(self) -> bool:

@@ -30,6 +30,8 @@ from shardproxy.topology.keys import KeyType, KeyValue
 from shardproxy.topology.maps import UnmappedKey
 from shardproxy.topology.model import Keyspace, Snapshot
 
+_TOGETHER = (Spread.CONCAT, Spread.MERGE, Spread.SCRATCH, Spread.EACH, Spread.WRITE)
+
 # How the caller reads a value of the statement at hand: literal text or bound parameter → key of the given type.
 ValueReader = Callable[[Value, KeyType], KeyValue | NoValue]
 
@@ -53,6 +55,8 @@ def route(plan: Plan, read: ValueReader, snapshot: Snapshot, held: int = -1) -> 
     replica = plan.read and not plan.primary
     if plan.shard_hint is not None:
         return Route((_hinted(plan.shard_hint, snapshot),), replica)
+    if plan.spread is Spread.SCRATCH and not plan.groups:
+        return Route(_any_of(plan, snapshot), replica)
     if plan.spread is Spread.ANY:
         choices = _any_of(plan, snapshot)
         return Route((held if held in choices else choices[0],), replica)
@@ -71,7 +75,7 @@ def route(plan: Plan, read: ValueReader, snapshot: Snapshot, held: int = -1) -> 
         return Route((held if held in choices else choices[0],), replica)
     if len(shards) == 1:
         return Route(tuple(shards), replica)
-    if plan.spread is Spread.CONCAT:
+    if plan.spread in _TOGETHER:
         return Route(tuple(sorted(shards)), replica)
     names = ", ".join(snapshot.shards[i].name for i in sorted(shards))
     raise RouteError(f"{plan.spread_error} (it would touch shards {names})")

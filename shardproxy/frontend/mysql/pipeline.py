@@ -11,7 +11,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from shardproxy.errors import SqlError
-from shardproxy.executor import everywhere, local_answers, prepared, scatter, session_commands, single
+from shardproxy.executor import everywhere, local_answers, prepared, scatter, session_commands, several, single
+from shardproxy.executor.request import prepared_request, text_request
 from shardproxy.frontend.mysql import commands
 from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.key_values import key_value
@@ -118,12 +119,14 @@ def run(client: ClientConnection, entry: CachedPlan, wire: bytes, sql: bytes, li
     found = route(plan, read, client.gateway.snapshot, client.session.shard)
     if plan.kind is StatementKind.DDL and not plan.pins:
         return everywhere.ddl(client, plan, found.shards, sql)
-    if len(found.shards) == 1:
+    if len(found.shards) == 1 and plan.spread is not Spread.SCRATCH:
         _allow_redo(client, plan, wire)
         return single.forward(client, plan, found.shards[0], found.replica, wire)
     if plan.spread is Spread.ALL:
         return everywhere.write(client, plan, found.shards, lambda connection: connection.query(sql))
-    return _scatter(client, plan, found, wire)
+    if plan.spread is Spread.CONCAT:
+        return _scatter(client, plan, found, wire)
+    return several.run(text_request(client, plan, sql, literals, read, wire), found)
 
 
 def _allow_redo(client: ClientConnection, plan: Plan, wire: bytes) -> None:
@@ -157,12 +160,15 @@ def run_prepared(client: ClientConnection, wire: bytes) -> Work:
         local_answers.answer(client, plan, binary=True)
         return None
     execution = prepared.open_execution(statement, commands.payload_of(wire), client.mariadb)
-    found = route(plan, prepared.value_reader(client, execution), client.gateway.snapshot, client.session.shard)
-    if len(found.shards) == 1:
+    read = prepared.value_reader(client, execution)
+    found = route(plan, read, client.gateway.snapshot, client.session.shard)
+    if len(found.shards) == 1 and plan.spread is not Spread.SCRATCH:
         if not execution.parameters.long_data:
             _allow_redo(client, plan, wire)
         return prepared.execute_one(client, plan, execution, found.shards[0], found.replica)
     if plan.spread is Spread.ALL:
         return everywhere.write(client, plan, found.shards, execution.run)
+    if plan.spread is not Spread.CONCAT:
+        return several.run(prepared_request(client, plan, execution, read, wire), found)
     return prepared.execute_scattered(client, plan, execution, found.shards, found.replica)
 

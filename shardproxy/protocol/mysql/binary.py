@@ -178,6 +178,47 @@ def rebuild_execute(payload: bytes, statement_id: int, param_count: int, known_t
     return b"".join((head, payload[5 : values_at - 1], b"\1", types, payload[values_at:]))
 
 
+def select_parameters(execution: ExecuteParameters, numbers: Sequence[int]) -> ExecuteParameters:
+    """An execution with these parameters of another one, in this order, a parameter as often as it is named.
+
+    Raises RemoteProtocolError when a value cannot be read.
+    """
+    starts: list[int] = []
+    at = execution.values_at
+    for index in range(execution.count):
+        starts.append(at)
+        if index not in execution.long_data and not _is_null(execution.payload, index):
+            at = skip_value(execution.payload, at, execution.types[2 * index])
+    starts.append(at)
+    nulls = 0
+    types = bytearray()
+    values: list[bytes] = []
+    long_data: dict[int, bytes] = {}
+    for place, number in enumerate(numbers):
+        types += execution.types[2 * number : 2 * number + 2]
+        if number in execution.long_data:
+            long_data[place] = execution.long_data[number]
+        elif _is_null(execution.payload, number):
+            nulls |= 1 << place
+        else:
+            values.append(execution.payload[starts[number] : starts[number + 1]])
+    head = execution.payload[:5] + b"\0\1\0\0\0"
+    count = len(numbers)
+    bitmap = nulls.to_bytes((count + 7) // 8, "little")
+    body = b"".join((bitmap, b"\1", bytes(types), *values)) if count else b""
+    return ExecuteParameters(
+        payload=head + body,
+        statement_id=execution.statement_id,
+        flags=0,
+        count=count,
+        new_types=count > 0,
+        types=bytes(types),
+        nulls_at=_HEAD,
+        values_at=_HEAD + len(bitmap) + 1 + len(types) if count else _HEAD,
+        long_data=long_data,
+    )
+
+
 def build_execute(
     statement_id: int,
     parameters: Sequence[tuple[int, bool, Value]],

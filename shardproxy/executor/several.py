@@ -1,0 +1,22 @@
+"""Statements that several shards answer or change together: which executor does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from shardproxy.errors import UnsupportedError
+from shardproxy.executor.request import Request
+from shardproxy.planner.plan import Spread
+from shardproxy.router.route import Route
+
+Work = Coroutine[Any, Any, None]
+EXECUTORS: dict[Spread, Callable[[Request, Route], Work]] = {}
+
+
+def run(request: Request, found: Route) -> Work:
+    """The rest of the command. Raises SqlError with the client's answer."""
+    executor = EXECUTORS.get(request.plan.spread)
+    if executor is None:
+        raise UnsupportedError(request.plan.spread_error or "this statement over several shards is not supported")
+    return executor(request, found)

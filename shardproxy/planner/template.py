@@ -1,0 +1,96 @@
+"""Texts made from a statement's own text, kept in plans: fixed bytes, and literals by their index.
+
+A plan serves every statement with its digest, and these differ in their literals. So a plan keeps no text but a
+*template*; rendered with the literals at hand it gives what a server gets. Pieces are cut at tokens of the original:
+nothing is ever generated from a syntax tree. Comments between tokens are left out, optimizer hints are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shardproxy.planner.draft import Draft
+from shardproxy.sql.tokens import Token
+
+Piece = bytes | int
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """text: for a server; parameters: for each ? that stands for one, the number of the client's parameter."""
+
+    text: bytes
+    parameters: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """pieces: bytes as they are, and indexes of literals of the statement."""
+
+    pieces: tuple[Piece, ...] = ()
+
+    def __add__(self, other: Template | bytes) -> Template:
+        return Template(self.pieces + (other.pieces if isinstance(other, Template) else (other,)))
+
+    def __radd__(self, other: bytes) -> Template:
+        return Template((other, *self.pieces))
+
+    def render(self, literals: Sequence[bytes], numbers: Sequence[int] = ()) -> Rewritten:
+        """The text for these literals. numbers: for each literal its parameter number, else −1 (prepared only)."""
+        out: list[bytes] = []
+        parameters: list[int] = []
+        for piece in self.pieces:
+            if isinstance(piece, bytes):
+                out.append(piece)
+                continue
+            out.append(literals[piece])
+            if numbers and numbers[piece] >= 0:
+                parameters.append(numbers[piece])
+        return Rewritten(b"".join(out), tuple(parameters))
+
+    def shown(self) -> str:
+        """For people: literals as ?index."""
+        return "".join(p.decode("utf-8", "replace") if isinstance(p, bytes) else f"?{p}" for p in self.pieces)
+
+
+def template(draft: Draft, first: int, end: int) -> Template:
+    """Tokens `first` to `end` (not included) of the draft."""
+    return of_tokens(draft.sql, draft.tokens[first:end])
+
+
+def of_tokens(sql: bytes, tokens: Sequence[Token]) -> Template:
+    """These tokens, which stand one after the other in the text; with a blank where something stood between them."""
+    pieces: list[Piece] = []
+    fixed: list[bytes] = []
+    before = -1
+    for token in tokens:
+        if before >= 0 and token.start > before:
+            fixed.append(_between(sql[before : token.start]))
+        before = token.end
+        if token.literal >= 0:
+            if fixed:
+                pieces.append(b"".join(fixed))
+                fixed = []
+            pieces.append(token.literal)
+        else:
+            fixed.append(sql[token.start : token.end])
+    if fixed:
+        pieces.append(b"".join(fixed))
+    return Template(tuple(pieces))
+
+
+def _between(gap: bytes) -> bytes:
+    start = gap.find(b"/*+")
+    end = gap.find(b"*/", start) if start >= 0 else -1
+    return b" " + gap[start : end + 2] + b" " if end >= 0 else b" "
+
+
+def joined(templates: Sequence[Template], separator: bytes) -> Template:
+    """The templates with a separator between each two."""
+    pieces: list[Piece] = []
+    for i, one in enumerate(templates):
+        if i:
+            pieces.append(separator)
+        pieces.extend(one.pieces)
+    return Template(tuple(pieces))
