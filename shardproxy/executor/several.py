@@ -6,12 +6,27 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from shardproxy.errors import UnsupportedError
+from shardproxy.executor.merge_keys import NotMergeable
+from shardproxy.executor.merged import merged
 from shardproxy.executor.request import Request
 from shardproxy.planner.plan import Spread
 from shardproxy.router.route import Route
 
 Work = Coroutine[Any, Any, None]
-EXECUTORS: dict[Spread, Callable[[Request, Route], Work]] = {}
+
+
+async def _merged(request: Request, found: Route) -> None:
+    """By a merge; on the next rung where the values or types at hand forbid it and the plan has that way too."""
+    try:
+        await merged(request, found)
+    except NotMergeable:
+        below = EXECUTORS.get(Spread.SCRATCH)
+        if request.plan.scratch is None or below is None:
+            raise
+        await below(request, found)
+
+
+EXECUTORS: dict[Spread, Callable[[Request, Route], Work]] = {Spread.MERGE: _merged}
 
 
 def run(request: Request, found: Route) -> Work:

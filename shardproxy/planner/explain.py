@@ -36,7 +36,7 @@ def explain(draft: Draft) -> Plan | None:
     inner = replace(draft, kind=kind).cut(start)
     plan = insert(inner) or query(inner)
     assert plan is not None
-    several = plan.spread in (Spread.CONCAT, Spread.REFUSE)
+    several = plan.spread in (Spread.CONCAT, Spread.MERGE, Spread.REFUSE)
     return replace(
         plan,
         kind=StatementKind.EXPLAIN,
@@ -48,4 +48,6 @@ def explain(draft: Draft) -> Plan | None:
         point=False,
         key_index=-1,
         fixed_time=False,
+        merge=None,
+        not_above="",
     )

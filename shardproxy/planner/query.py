@@ -10,6 +10,7 @@ from shardproxy.planner.changes import change
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.gather import gather
 from shardproxy.planner.groups import groups
+from shardproxy.planner.merge import merge
 from shardproxy.planner.parse import parse
 from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
 from shardproxy.planner.point import is_point
@@ -67,8 +68,11 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
     if any(source.kind is SourceKind.REFERENCE for source in facts.locked):
         raise refuse("FOR UPDATE of rows of reference tables together with others is not supported: lock with OF table")
     why = obstacle(draft, facts, found)
+    merged = merge(draft, tree, facts, found) if why else why
     opcode = routes.opcode(found)
-    spread = Spread.REFUSE if why else Spread.CONCAT
+    spread = Spread.CONCAT
+    if why:
+        spread = Spread.REFUSE if isinstance(merged, str) else Spread.MERGE
     certain = opcode in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED)
     return draft.plan(
         opcode,
@@ -78,11 +82,13 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         keyspace=routes.only_keyspace(found),
         groups=found,
         spread=spread,
-        spread_error=routes.several_shards(found, why) if why else "",
+        spread_error=routes.several_shards(found, why) if spread is Spread.REFUSE else "",
         point=read and is_point(draft, tree, facts, found),
-        fixed_time=spread is Spread.CONCAT and bool(draft.functions & CLOCK),
+        fixed_time=spread is not Spread.REFUSE and bool(draft.functions & CLOCK),
         key_index=routes.key_index(found) if not draft.pins else -1,
         tables=tables,
+        not_above=merged if isinstance(merged, str) else why,
+        merge=None if isinstance(merged, str) else merged,
     )
 
 

@@ -98,6 +98,8 @@ def _spread(plan: Plan) -> list[str]:
     match plan.spread:
         case Spread.CONCAT:
             return ["several shards: their rows one after the other"]
+        case Spread.MERGE if plan.merge is not None:
+            return [f"several shards: {plan.merge.described()}", f"not one after the other: {plan.not_above}"]
         case Spread.REFUSE if plan.spread_error and any(group.shard is None for group in plan.groups):
             return [f"several shards: error: {plan.spread_error}"]
         case Spread.ANY if not plan.shard_hint:

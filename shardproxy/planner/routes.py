@@ -162,6 +162,8 @@ def reason(groups: tuple[Group, ...], draft: Draft, spread: Spread) -> str:
         return f"one shard: {where}"
     if spread is Spread.CONCAT:
         return f"rows of the shards one after the other: {where}"
+    if spread is Spread.MERGE:
+        return f"rows of the shards merged: {where}"
     return f"one shard or an error: {where}"
 
 

@@ -1,0 +1,255 @@
+"""A SELECT on several shards whose rows become one answer: sorted streams merged, in bounded memory.
+
+Each shard is asked the statement with its sort keys as hidden columns in front (planner.merge_text); the rows go on as
+the bytes they came as, without those columns. What the plan could not know, the types and collations of the keys, the
+shards' own answers tell; where they tell of something that cannot be merged exactly, NotMergeable is raised before a
+byte has gone out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shardproxy.backend.connection import BackendConnection
+from shardproxy.errors import BackendError, BackendLost, ProtocolError, SqlError
+from shardproxy.executor.enlist import Enlistment, enlisted
+from shardproxy.executor.merge_keys import NotMergeable, key_parts, learn_blanks
+from shardproxy.executor.request import Request
+from shardproxy.executor.scatter import Part, twice
+from shardproxy.merge.keys import KeyPart
+from shardproxy.merge.ordered import NO_LIMIT, Ordered, packed, packets_of
+from shardproxy.merge.stream import ShardStream
+from shardproxy.planner.merge_plan import MergePlan, SortKey
+from shardproxy.planner.merge_text import shard_text
+from shardproxy.planner.plan import Value
+from shardproxy.planner.template import Rewritten
+from shardproxy.protocol.mysql.columns import same_shape
+from shardproxy.protocol.mysql.commands import StmtPrepare
+from shardproxy.protocol.mysql.framing import packet
+from shardproxy.protocol.mysql.packets import build_eof, build_err, build_ok, lenenc_int, parse_err
+from shardproxy.protocol.mysql.response import PREPARE
+from shardproxy.router.route import Route
+from shardproxy.topology.keys import KeyType
+
+OUT = 1024  # rows that are packed at once
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A merge plan with the values at hand."""
+
+    text: Rewritten
+    keys: tuple[SortKey, ...]
+    limit: int
+    offset: int
+
+    @property
+    def hidden(self) -> int:
+        """How many columns are ours."""
+        return sum(len(key.columns) for key in self.keys)
+
+
+async def merged(request: Request, found: Route) -> None:
+    """Answer by a merge. Raises SqlError before the answer has begun; NotMergeable when there is another way to try."""
+    plan = request.plan.merge
+    assert plan is not None
+    bound = bind(plan, request)
+
+    async def send() -> None:
+        async with enlisted(request.client, request.plan, found.shards, replica=found.replica, write=False) as taken:
+            await _Merging(request, plan, bound, taken).run()
+
+    await twice(request.client, send)
+
+
+def bind(plan: MergePlan, request: Request) -> Bound:
+    """The plan with this request's positions and LIMIT. Raises NotMergeable."""
+    keys: list[SortKey] = []
+    positions: list[int] = []
+    for term in plan.order:
+        key, position = term.key, term.item
+        if term.position is not None:
+            position = _number(request, term.position)
+            key = plan.item_keys[position - 1] if 1 <= position <= len(plan.item_keys) else None
+        if key is None:
+            raise NotMergeable("ORDER BY a position that cannot be merged over several shards")
+        keys.append(key)
+        positions.append(position)
+    limit = NO_LIMIT if plan.limit is None else _number(request, plan.limit)
+    offset = 0 if plan.offset is None else _number(request, plan.offset)
+    most = -1 if plan.limit is None else min(limit + offset, NO_LIMIT - 1)
+    return Bound(request.render(shard_text(plan, keys, positions, most)), tuple(keys), limit, offset)
+
+
+def _number(request: Request, value: Value) -> int:
+    literal = request.literals[value.index]
+    if literal.isdigit():
+        return int(literal)
+    number = request.read(value, KeyType.INT)
+    if not isinstance(number, int) or number < 0:
+        raise NotMergeable("LIMIT and positions over several shards must be plain numbers")
+    return number
+
+
+class _Merging:
+    """One attempt at it."""
+
+    def __init__(self, request: Request, plan: MergePlan, bound: Bound, taken: Enlistment) -> None:
+        self.client = request.client
+        self.request = request
+        self.plan = plan
+        self.bound = bound
+        self.taken = taken
+        self.deprecate_eof = bool(taken.connections[0].scanner.deprecate_eof)
+        self.parts = [Part(connection) for connection in taken.connections]
+        self.streams = [ShardStream(self.deprecate_eof, request.binary) for _ in self.parts]
+        self.seq = 1
+        self.began = False
+
+    async def run(self) -> None:
+        """The whole answer."""
+        await self._send()
+        try:
+            await self._heads()
+            merge = Ordered(self.streams, self.bound.limit, self.bound.offset, self.plan.distinct)
+            self._decode(await self._first_rows())
+            self._begin()
+            while not merge.done:
+                await self._feed(merge.hungry())
+                await self._write(merge.round())
+            self._end()
+        except (SqlError, ProtocolError) as error:
+            self._failed(error)
+        self.client.finish()
+
+    async def _send(self) -> None:
+        client, request = self.client, self.request
+        await learn_blanks(self.taken.connections[0], self.bound.keys, client.mariadb)
+        wires = []
+        for connection in self.taken.connections:
+            try:
+                wires.append(await request.wire_for(connection, self.bound.text))
+            except BackendError as error:
+                if isinstance(error, BackendLost):
+                    raise
+                raise await self._own_error(connection, error) from error
+        for part, wire in zip(self.parts, wires, strict=True):
+            if client.entry is not None:
+                client.entry.series[part.connection.pool.slot] += 1
+            part.connection.send(wire, part)
+
+    async def _heads(self) -> None:
+        for part, stream in zip(self.parts, self.streams, strict=True):
+            while not stream.headed and not stream.ended:
+                stream.feed(await part.take())
+            if stream.error:
+                self._release(part)
+                err = parse_err(stream.error)
+                raise await self._own_error(part.connection, BackendError(err.text, err.code, err.sqlstate))
+        first = self.streams[0].definitions
+        for stream in self.streams[1:]:
+            if len(stream.definitions) != len(first):
+                raise BackendError("the shards give different numbers of columns: run `shardctl check`")
+            for i, (ours, theirs) in enumerate(zip(first, stream.definitions, strict=True)):
+                if not same_shape(ours, theirs):
+                    shown = i + 1 - self.bound.hidden
+                    raise BackendError(
+                        f"the shards describe column {shown} of the result differently: run `shardctl check`"
+                    )
+
+    async def _own_error(self, connection: BackendConnection, error: BackendError) -> SqlError:
+        """The error that the client's own text gets: ours may name columns that are not the client's."""
+        pool = connection.pool
+        for part in self.parts:
+            self._release(part)
+        other = await pool.checkout(self.client.session.profile)
+        try:
+            reply = await other.command(StmtPrepare(self.request.sql).build(), PREPARE)
+        except BaseException:
+            pool.release(other)
+            raise
+        other.tainted = not reply.failed
+        pool.release(other) if other.tainted else pool.checkin(other)
+        return BackendError(reply.error_message, reply.error_code, reply.sqlstate) if reply.failed else error
+
+    async def _first_rows(self) -> bytes:
+        """The first row of any stream when the keys need it; b"" when there is none."""
+        if not any(len(key.columns) > 1 for key in self.bound.keys):
+            return b""
+        for part, stream in zip(self.parts, self.streams, strict=True):
+            while not (row := stream.first_row()):
+                data = await part.take()
+                if not data:
+                    break
+                stream.feed(data)
+            if row:
+                return row
+        return b""
+
+    def _decode(self, first_row: bytes) -> None:
+        for stream in self.streams:
+            parts: list[KeyPart] = key_parts(
+                self.bound.keys, self.plan.order, stream.definitions, first_row, self.client.mariadb,
+                self.request.binary, self.plan.distinct,
+            )  # fmt: skip
+            stream.decode(parts, self.bound.hidden)
+
+    def _begin(self) -> None:
+        hidden = self.bound.hidden
+        payloads = self.streams[0].payloads[hidden:]
+        head = [lenenc_int(len(payloads)), *payloads]
+        if not self.deprecate_eof:
+            head.append(build_eof(2, 0))
+        self.began = True
+        self.client.write(b"".join([packet(payload, seq) for seq, payload in enumerate(head, 1)]))
+        self.seq = len(head) + 1
+
+    async def _feed(self, hungry: Sequence[ShardStream]) -> None:
+        for stream in hungry:
+            part = self.parts[self.streams.index(stream)]
+            while not stream.ended and not stream.waiting:
+                stream.feed(await part.take())
+            if stream.ended:
+                self._release(part)
+            if stream.error:
+                err = parse_err(stream.error)
+                raise BackendError(err.text, err.code, err.sqlstate)
+
+    async def _write(self, rows: list[bytes]) -> None:
+        for start in range(0, len(rows), OUT):
+            some = rows[start : start + OUT]
+            self.client.write(packed(some, self.seq))
+            self.seq = (self.seq + packets_of(some)) & 0xFF
+            await self.client.drained()
+
+    def _end(self) -> None:
+        warnings = min(sum(stream.warnings for stream in self.streams), 0xFFFF)
+        session = self.client.session
+        session.affected = -1
+        session.warnings = warnings
+        status = self.streams[0].status
+        self._release_all()
+        if self.deprecate_eof:
+            self.client.write(packet(build_ok(0, 0, status, warnings, header=0xFE), self.seq))
+        else:
+            self.client.write(packet(build_eof(status, warnings), self.seq))
+
+    def _failed(self, error: SqlError | ProtocolError) -> None:
+        """Before the answer has begun the error is the caller's; after, it ends the answer."""
+        self._release_all()
+        told = error if isinstance(error, SqlError) else BackendError(str(error))
+        if not self.began:
+            raise told
+        self.client.session.affected = -1
+        self.client.write(packet(build_err(told.code, told.sqlstate, str(told)), self.seq))
+
+    def _release_all(self) -> None:
+        for part in self.parts:
+            self._release(part)
+
+    def _release(self, part: Part) -> None:
+        if part.ended and part.paused:  # its end came in one piece with what was too much
+            part.paused = False
+            part.connection.transport.resume_reading()
+        self.taken.release(part.connection, part.ended)

@@ -1,0 +1,196 @@
+"""Rung 2: may the proxy merge the shards' rows into the answer, and how?
+
+Each row of the joined FROM and WHERE is on exactly one shard (`spread.obstacle` holds for the rest of the statement).
+Each shard is asked the statement itself, with sort keys put before the select list; see merge_plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlglot import exp
+
+from shardproxy.planner.blocks import Block, Facts
+from shardproxy.planner.draft import Draft
+from shardproxy.planner.merge_plan import MergePlan, OrderTerm, SortKey
+from shardproxy.planner.plan import Group
+from shardproxy.planner.select_parts import Item, Parts, Span, Term, as_written, bare_column, cut
+from shardproxy.planner.sort_keys import certain_key, natural_join, owner, sort_key, star_text
+from shardproxy.planner.spread import obstacle
+from shardproxy.planner.template import Template, of_tokens
+from shardproxy.sql.functions import AGGREGATES
+
+_MERGED = frozenset({"GROUP", "HAVING", "DISTINCT", "DISTINCTROW", "ORDER", "LIMIT", "OFFSET"})
+
+
+def merge(draft: Draft, tree: exp.Expr, facts: Facts, groups: tuple[Group, ...]) -> MergePlan | str:
+    """The plan of a SELECT over several shards; or, for people, why they cannot be merged."""
+    rest = replace(draft)
+    rest.words = draft.words - _MERGED
+    rest.functions = draft.functions - AGGREGATES
+    why = obstacle(rest, facts, groups)
+    if why:
+        return why
+    if b"/*!" in draft.sql or b"/*M!" in draft.sql:
+        return "an executable comment"
+    parts = cut(draft, tree)
+    if isinstance(parts, str):
+        return parts
+    assert facts.root is not None
+    return _Merge(draft, tree, parts, facts.root).plan()
+
+
+class _Merge:
+    def __init__(self, draft: Draft, tree: exp.Expr, parts: Parts, root: Block) -> None:
+        self.draft = draft
+        self.tree = tree
+        self.parts = parts
+        self.root = root
+
+    def plan(self) -> MergePlan | str:
+        parts = self.parts
+        aggregated = self._aggregated()
+        if aggregated and not self._disjoint(parts.group):
+            return "GROUP BY or aggregates of rows on several shards"
+        terms = self._order()
+        if isinstance(terms, str):
+            return terms
+        items = self._items(bool(terms))
+        if isinstance(items, str):
+            return items
+        distinct = parts.distinct and not self._distinct_by_key()
+        if distinct:
+            covered = self._cover(terms)
+            if isinstance(covered, str):
+                return covered
+            terms = covered
+        draft = self.draft
+        return MergePlan(
+            of_tokens(draft.sql, draft.tokens[: parts.head_end]) + self._gap(),
+            items,
+            as_written(draft, parts.items_end, parts.body_end),
+            terms,
+            tuple(self._item_key(item) for item in parts.items) if any(t.position for t in terms) else (),
+            distinct,
+            parts.limit,
+            parts.offset,
+        )
+
+    def _gap(self) -> bytes:
+        """Between SELECT and the first item: an optimizer hint."""
+        tokens, sql = self.draft.tokens, self.draft.sql
+        between = sql[tokens[self.parts.head_end - 1].end : tokens[self.parts.head_end].start]
+        start = between.find(b"/*+")
+        end = between.find(b"*/", start)
+        return b" " + between[start : end + 2] + b" " if start >= 0 and end >= 0 else b" "
+
+    # ── rows or groups ──
+
+    def _aggregated(self) -> bool:
+        return bool(self.parts.group) or self.parts.having is not None or bool(self.draft.functions & AGGREGATES)
+
+    def _disjoint(self, group: list[Term]) -> bool:
+        """Whether no group has rows on two shards: its terms include the shard key."""
+        return any(certain_key(self.draft, span, self.root) for span in map(self._grouped_by, group) if span)
+
+    def _grouped_by(self, term: Term) -> Span | None:
+        """What a term of GROUP BY means: a column of FROM before an alias. None when that is not certain."""
+        if term.position is not None:
+            return None
+        name = bare_column(self.draft.tokens[term.span.first : term.span.end])
+        aliased = [i for i in self.parts.items if i.alias is not None and i.alias.lower() == name.lower()]
+        if not aliased or owner(self.draft, term.span, self.root) is not None:
+            return term.span
+        return None
+
+    def _distinct_by_key(self) -> bool:
+        return any(certain_key(self.draft, item.span, self.root) for item in self.parts.items)
+
+    # ── the select list ──
+
+    def _items(self, keyed: bool) -> Template | str:
+        """The select list as it is; with hidden columns before it, a lone star must name its tables."""
+        parts, draft = self.parts, self.draft
+        whole = as_written(draft, parts.head_end, parts.items_end)
+        first = parts.items[0]
+        if not keyed or not first.star or first.span.end - first.span.first > 1:
+            return whole
+        names = star_text(self.root)
+        if names is None or natural_join(self.tree):
+            return "* of joined columns"
+        rest = as_written(draft, first.span.end, parts.items_end) if first.span.end < parts.items_end else Template()
+        return names + rest
+
+    def _item_key(self, item: Item) -> SortKey | None:
+        if item.star:
+            return None
+        key = sort_key(self.draft, item.span, self.root)
+        return key if isinstance(key, SortKey) else None
+
+    # ── ORDER BY ──
+
+    def _order(self) -> tuple[OrderTerm, ...] | str:
+        terms: list[OrderTerm] = []
+        for term in self.parts.order:
+            text = as_written(self.draft, term.span.first, term.span.end)
+            if term.position is not None:
+                if any(item.star for item in self.parts.items):
+                    return "ORDER BY a position with *"
+                terms.append(OrderTerm(text, None, term.descending, term.position))
+                continue
+            meant = self._meant(term)
+            if isinstance(meant, str):
+                return meant
+            key = sort_key(self.draft, meant, self.root)
+            if isinstance(key, str):
+                return key
+            terms.append(OrderTerm(text, key, term.descending))
+        return tuple(terms)
+
+    def _meant(self, term: Term) -> Span | str:
+        """The expression that a term of ORDER BY orders by: that of a select item when it names one."""
+        draft, items = self.draft, self.parts.items
+        tokens = draft.tokens[term.span.first : term.span.end]
+        name = bare_column(tokens)
+        if name and len(tokens) == 1:
+            named = [item for item in items if item.name == name.lower()]
+            if not named:
+                return term.span
+            if any(item.star for item in items) and any(item.alias is not None for item in named):
+                return "ORDER BY an alias beside *"
+            texts = {self._text(item.span) for item in named}
+            return named[0].span if len(texts) == 1 else "ORDER BY a name of several select items"
+        aliases = {item.alias.lower() for item in items if item.alias is not None and item.alias.lower() != item.column}
+        if not name and any(t.text.lower() in aliases for t in tokens if t.upper or t.kind.value == "name"):
+            return "ORDER BY an expression of an alias"
+        return term.span
+
+    def _text(self, span: Span) -> tuple[str, ...]:
+        return tuple(t.text for t in self.draft.tokens[span.first : span.end])
+
+    # ── DISTINCT ──
+
+    def _cover(self, terms: tuple[OrderTerm, ...]) -> tuple[OrderTerm, ...] | str:
+        """The terms, all of select items, and after them the items that they do not order by."""
+        items = self.parts.items
+        if any(item.star for item in items):
+            return "DISTINCT *"
+        if any(term.position is not None for term in terms):
+            return "DISTINCT and ORDER BY a position"
+        ordered: set[tuple[str, ...]] = set()
+        for term in self.parts.order:
+            meant = self._meant(term)
+            assert isinstance(meant, Span)
+            ordered.add(self._text(meant))
+        if not ordered <= {self._text(item.span) for item in items}:
+            return "DISTINCT and ORDER BY something else"
+        more = list(terms)
+        for number, item in enumerate(items, 1):
+            if self._text(item.span) in ordered:
+                continue
+            key = sort_key(self.draft, item.span, self.root)
+            if isinstance(key, str):
+                return key
+            more.append(OrderTerm(Template(), key, False, item=number))
+            ordered.add(self._text(item.span))
+        return tuple(more)

@@ -1,0 +1,271 @@
+"""Merged answers of two shards beside one lone server that holds all rows: values, order, column definitions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from shardproxy.local import LocalCluster, LocalServer
+from shardproxy.protocol.mysql.columns import ColumnDefinition
+from tests.proxy import start_proxy
+from tests.wire import RawClient, Refused, Result
+
+KEYSPACES = """
+[keyspaces.merging]
+key_type = "int"
+map = "range"
+[[keyspaces.merging.ranges]]
+from = "min"
+to = 500
+shard = "shard1"
+[[keyspaces.merging.ranges]]
+from = 500
+to = "max"
+shard = "shard2"
+[keyspaces.merging.tables]
+things = { key = "id" }
+entries = { key = "id" }
+void = { key = "id" }
+"""
+NO_PAD = {"mariadb": "utf8mb4_unicode_nopad_ci", "mysql": "utf8mb4_0900_ai_ci"}
+COLUMNS = """
+id BIGINT NOT NULL PRIMARY KEY, i8 TINYINT, u8 TINYINT UNSIGNED, i32 INT, u64 BIGINT UNSIGNED, z INT(6) ZEROFILL,
+f FLOAT, d DOUBLE, n DECIMAL(20,6), n9 DECIMAL(14,5), b BIT(12), g VARCHAR(40) COLLATE utf8mb4_general_ci,
+un VARCHAR(40) COLLATE utf8mb4_unicode_ci, np VARCHAR(40) COLLATE {no_pad}, bi VARCHAR(40) COLLATE utf8mb4_bin,
+la VARCHAR(40) CHARACTER SET latin1, c CHAR(7), tx TEXT, bin BINARY(6), vb VARBINARY(9), e ENUM('zz','one','aa'),
+s SET('c','a','b'), j JSON, da DATE, ti TIME(3), dt DATETIME(6), ts TIMESTAMP(3) NULL, y YEAR, few INT
+"""
+TEXTS = ["a", "A", "a ", "ä", "b", "B", "", " ", "a\t", "a\tb", "ab", "Zoë", "zoe", "ß", "ss", "é",
+         "a" * 30, "a" * 30 + "b", "a" * 24, "a" * 24 + "\tx", "a" * 23 + " x", "日本", "\U0001f600", "x\x00y", "0", "10", "9", "-1"]  # fmt: skip
+
+
+def _quoted(text: str) -> str:
+    return "_utf8mb4 0x" + text.encode().hex() if text else "''"
+
+
+def _row(dice: random.Random, ident: int) -> str:
+    def number(low: int, high: int) -> str:
+        return str(dice.choice((low, high, 0, 1, dice.randint(low, high))))
+
+    def latin(text: str) -> str:
+        return _quoted(text if text.encode("latin1", "ignore").decode("latin1") == text else "l")
+
+    def text() -> str:
+        return dice.choice(TEXTS)
+
+    values = [
+        number(-128, 127), number(0, 255), number(-(2**31), 2**31 - 1), number(0, 2**64 - 1), number(0, 999999),
+        repr(dice.choice((0.0, -1.5, 3.1415926, 1e30, -2.5e-20, dice.uniform(-9, 9)))),
+        repr(dice.choice((0.0, -0.0, -1.5, 1e300, 5e-320, dice.uniform(-9, 9), dice.uniform(-1e9, 1e9)))),
+        dice.choice(("0", "-0.000001", "0.5", "99999999999999.999999", "-99999999999999.999999",
+                     f"{dice.randint(-99, 99)}.25")),
+        dice.choice(("0", "0.00001", "-0.00001", "3.33333", f"{dice.randint(-9999, 9999)}.12345")),
+        f"b'{dice.randint(0, 4095):b}'", _quoted(text()), _quoted(text()), _quoted(text()), _quoted(text()),
+        latin(text()),
+        _quoted(text()[:7]), _quoted(text()), _quoted(text()[:1]), _quoted(text()[:2]),
+        dice.choice(("'zz'", "'one'", "'aa'")), dice.choice(("''", "'c'", "'a,b'", "'c,b'", "'c,a,b'")),
+        dice.choice(("'1'", "'[2]'", "'{}'")),
+        dice.choice(("'2024-02-29'", "'1000-01-01'", "'9999-12-31'", "'2020-05-05'")),
+        dice.choice(("'-838:59:58.999'", "'-00:00:00.001'", "'00:00:00'",
+                     "'99:00:01'", "'838:00:00.5'", "'-12:00:00'")),
+        dice.choice(("'2024-01-01 00:00:00.000001'", "'1999-12-31 23:59:59'", "'2024-01-01'")),
+        dice.choice(("'2024-01-01 00:00:00.001'", "'2010-10-31 02:30:00'", "'2010-10-31 03:30:00'")),
+        dice.choice(("1901", "2155", "0")), str(dice.randint(0, 5)),
+    ]  # fmt: skip
+    return f"({ident}, {', '.join('NULL' if dice.random() < 0.12 else value for value in values)})"
+
+
+class Both:
+    """The proxy and the lone server, each with the same rows."""
+
+    def __init__(self, cluster: LocalCluster, oracle: LocalServer) -> None:
+        self.flavor = cluster.flavor
+        self.servers = [cluster.shards[0].primary, cluster.shards[1].primary, oracle]
+        dice = random.Random(5)
+        things = [(i, _row(dice, i)) for i in (*range(150), *range(500, 650))]
+        entries = [
+            (i % 7 * 101, f"({i}, {i % 7 * 101}, {dice.randint(0, 9)}, {dice.randint(-50, 50)})") for i in range(200)
+        ]
+        for number, server in enumerate(self.servers):
+            server.rows("DROP DATABASE IF EXISTS merging")
+            server.rows("CREATE DATABASE merging CHARACTER SET utf8mb4")
+            columns = COLUMNS.replace("{no_pad}", NO_PAD[self.flavor])
+            server.rows(f"CREATE TABLE merging.things ({columns})")
+            server.rows(f"CREATE TABLE merging.void ({columns})")
+            server.rows(
+                "CREATE TABLE merging.entries (line INT NOT NULL, id BIGINT NOT NULL, kind INT, amount INT, KEY (id))"
+            )
+            for table, rows in (("things", things), ("entries", entries)):
+                mine = [row for key, row in rows if number == 2 or (key >= 500) == (number == 1)]
+                server.rows(f"INSERT INTO merging.{table} VALUES {', '.join(mine)}")
+        cluster.wait_replicated()
+        self.proxy = start_proxy(
+            cluster,
+            "merging",
+            users={"app": {"password": "app", "reads": "primary"}},
+            keyspaces=KEYSPACES,
+            proxy={"workers": 1},
+        )
+        self.oracle = oracle
+
+    def client(self, deprecate_eof: bool = True) -> RawClient:
+        return RawClient(self.proxy.port, database="merging", deprecate_eof=deprecate_eof)
+
+    def lone(self, deprecate_eof: bool = True) -> RawClient:
+        server = self.oracle
+        return RawClient(
+            server.port, server.admin_user, server.admin_password, "merging", deprecate_eof=deprecate_eof
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self.proxy.process.stop()
+        for server in self.servers:
+            if server.running:
+                server.rows("DROP DATABASE merging")
+
+
+@pytest.fixture(scope="module")
+def both(cluster: LocalCluster, oracle: LocalServer) -> Iterator[Both]:
+    made = Both(cluster, oracle)
+    yield made
+    made.close()
+
+
+def _shape(column: ColumnDefinition) -> tuple[object, ...]:
+    return (
+        column.name,
+        column.type,
+        column.charset,
+        column.length,
+        column.decimals,
+        column.flags & 0x9FE1,
+        column.org_table,
+    )
+
+
+def _answers(client: RawClient, sql: str, binary: bool, parameters: tuple[int, ...] = ()) -> Result:
+    if not binary:
+        return client.query(sql)
+    prepared = client.prepare(sql)
+    return client.execute(prepared, [(8, False, value) for value in parameters])
+
+
+def _same(both: Both, sql: str, ordered: bool = True) -> None:
+    for binary in (False, True):
+        for eof in (True, False):
+            with both.client(eof) as client, both.lone(eof) as lone:
+                ours, theirs = _answers(client, sql, binary), _answers(lone, sql, binary)
+            assert [_shape(c) for c in ours.columns] == [_shape(c) for c in theirs.columns], sql
+            if ordered:
+                assert ours.rows == theirs.rows, sql
+            else:
+                assert sorted(ours.rows, key=repr) == sorted(theirs.rows, key=repr), sql
+
+
+SORTED_BY = [
+    "i8", "u8", "i32", "u64", "z", "f", "d", "n", "n9", "b", "g", "un", "np", "bi", "la", "c", "tx", "bin", "vb", "e",
+    "s", "da", "ti", "dt", "ts", "y",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("direction", ["", " DESC"])
+def test_order_by_each_type(both: Both, direction: str) -> None:
+    for column in SORTED_BY:
+        _same(both, f"SELECT id, {column} FROM things ORDER BY {column}{direction}, id")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM things ORDER BY few, g DESC, id LIMIT 20",
+        "SELECT id FROM things ORDER BY few DESC, un, d DESC, id LIMIT 7, 40",
+        "SELECT id, UPPER(g)  AS  up, i8 + i32 FROM things ORDER BY up, 3 DESC, id",
+        "SELECT id, CONCAT(un, 'x') FROM things ORDER BY CONCAT(un, 'x'), id",
+        "SELECT id, CONCAT(np, '') FROM things ORDER BY CONCAT(np, ''), id DESC",
+        "SELECT id FROM things ORDER BY n * 2 - 1, i8 IS NULL, id",
+        "SELECT id FROM things ORDER BY d / 3, id",
+        "SELECT id FROM things ORDER BY IFNULL(da, dt), id",
+        "SELECT id FROM things ORDER BY COALESCE(vb, bin), id",
+        "SELECT id, la FROM things ORDER BY la COLLATE latin1_german1_ci, id",
+        "SELECT t.*, l.amount FROM things t JOIN entries l ON t.id = l.id ORDER BY l.amount, l.line",
+        "SELECT l.amount, t.g FROM entries l LEFT JOIN things t ON t.id = l.id WHERE l.kind > 2 ORDER BY t.g, l.line",
+        "SELECT g AS id, id AS g FROM things ORDER BY g",
+        "SELECT id FROM things ORDER BY id LIMIT 0",
+        "SELECT id FROM things ORDER BY id LIMIT 3 OFFSET 1000",
+        "SELECT id FROM things ORDER BY id DESC LIMIT 18446744073709551615 OFFSET 290",
+        "SELECT * FROM void ORDER BY g, CONCAT(g, un)",
+        "SELECT a.id, b.line FROM things a, entries b WHERE a.id = b.id ORDER BY b.line",
+        "SELECT *, few + 1 FROM things ORDER BY few + 1, id LIMIT 30",
+        "SELECT id, COUNT(*), AVG(amount) FROM entries GROUP BY id HAVING COUNT(*) > 3 ORDER BY SUM(amount) DESC, id",
+        "SELECT id, GROUP_CONCAT(amount ORDER BY line) FROM entries GROUP BY id ORDER BY COUNT(DISTINCT kind), id",
+        "SELECT DISTINCT few FROM things ORDER BY few DESC",
+        "SELECT DISTINCT few, e FROM things ORDER BY e, few DESC LIMIT 2, 9",
+        "SELECT DISTINCT kind FROM entries ORDER BY kind",
+    ],
+)
+def test_ordered_answers_are_those_of_one_server(both: Both, sql: str) -> None:
+    _same(both, sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT DISTINCT few, i8 FROM things", "SELECT DISTINCT n, da FROM things", "SELECT DISTINCT id, few FROM things"],
+)
+def test_distinct_rows(both: Both, sql: str) -> None:
+    _same(both, sql, ordered=False)
+
+
+@pytest.mark.parametrize("column", ["g", "un", "np", "bi", "la", "c"])
+def test_distinct_texts_are_as_many_as_on_one_server(both: Both, column: str) -> None:
+    """Which of several equal ones is shown, one server does not say either."""
+    with both.client() as client, both.lone() as lone:
+        sql = f"SELECT DISTINCT {column} FROM things ORDER BY {column}"
+        ours, theirs = client.rows(sql), lone.rows(sql)
+        assert len(ours) == len(theirs)
+        for [mine], [other] in zip(ours, theirs, strict=True):
+            if mine is None or other is None:
+                assert mine == other
+                continue
+            assert isinstance(mine, bytes)
+            assert isinstance(other, bytes)
+            both_there = " AND ".join(f"{column} = {_quoted(text.decode())}" for text in (mine, other))
+            [[count]] = lone.rows(f"SELECT COUNT(*) FROM things WHERE {both_there}")
+            assert count != b"0", (mine, other)
+
+
+def test_limit_without_order_gives_that_many_rows(both: Both) -> None:
+    with both.client() as client:
+        rows = client.rows("SELECT id, g FROM things LIMIT 170")
+        assert len(rows) == 170 and len({row[0] for row in rows}) == 170
+        assert len(client.rows("SELECT id FROM things LIMIT 290, 100")) == 10
+
+
+def test_prepared_limits_and_values(both: Both) -> None:
+    with both.client() as client, both.lone() as lone:
+        sql = "SELECT id, few + ? FROM things WHERE few > ? ORDER BY few + ?, id LIMIT ? OFFSET ?"
+        for parameters in ((1, 2, 1, 10, 3), (5, 0, -1, 100, 0)):
+            assert _answers(client, sql, True, parameters).rows == _answers(lone, sql, True, parameters).rows
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT id FROM things ORDER BY nowhere",
+        "SELECT nowhere FROM things ORDER BY id",
+        "SELECT id FROM things ORDER BY 9",
+        "SELECT DISTINCT few FROM things ORDER BY nowhere(few)",
+        "SELECT t.id, l.id FROM things t JOIN entries l ON t.id = l.id ORDER BY UPPER(id)",
+        "SELECT g FROM entries GROUP BY id, kind ORDER BY amount",
+    ],
+)
+def test_errors_are_those_of_the_clients_own_text(both: Both, sql: str) -> None:
+    with both.client() as client, both.lone() as lone:
+        with pytest.raises(Refused) as theirs:
+            lone.query(sql)
+        with pytest.raises(Refused) as ours:
+            client.query(sql)
+        assert ours.value.code in (theirs.value.code, 9100, 9101), (ours.value, theirs.value)
+        assert "shp_" not in str(ours.value)
+        assert client.rows("SELECT 1") == [[b"1"]]
