@@ -37,8 +37,10 @@ un VARCHAR(40) COLLATE utf8mb4_unicode_ci, np VARCHAR(40) COLLATE {no_pad}, bi V
 la VARCHAR(40) CHARACTER SET latin1, c CHAR(7), tx TEXT, bin BINARY(6), vb VARBINARY(9), e ENUM('zz','one','aa'),
 s SET('c','a','b'), j JSON, da DATE, ti TIME(3), dt DATETIME(6), ts TIMESTAMP(3) NULL, y YEAR, few INT
 """
-TEXTS = ["a", "A", "a ", "ä", "b", "B", "", " ", "a\t", "a\tb", "ab", "Zoë", "zoe", "ß", "ss", "é",
-         "a" * 30, "a" * 30 + "b", "a" * 24, "a" * 24 + "\tx", "a" * 23 + " x", "日本", "\U0001f600", "x\x00y", "0", "10", "9", "-1"]  # fmt: skip
+TEXTS = [
+    "a", "A", "a ", "ä", "b", "B", "", " ", "a\t", "a\tb", "ab", "Zoë", "zoe", "ß", "ss", "é", "a" * 30, "a" * 30 + "b",
+    "a" * 24, "a" * 24 + "\tx", "a" * 23 + " x", "日本", "\U0001f600", "x\x00y", "0", "10", "9", "-1",
+]  # fmt: skip
 
 
 def _quoted(text: str) -> str:
