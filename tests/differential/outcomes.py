@@ -122,11 +122,13 @@ def _outcome(result: Result) -> Outcome:
     return Outcome(affected=end.affected, insert_id=end.insert_id, info=end.info, status=end.status)
 
 
-def difference(step: Step, proxy: Outcome, oracle: Outcome, charsets: Mapping[int, str] | None) -> str:
+def difference(
+    step: Step, proxy: Outcome, oracle: Outcome, charsets: Mapping[int, str] | None, uncounted: bool = False
+) -> str:
     """In what the proxy's answer differs from the lone server's; "" when it does not.
 
     charsets: by collation id; None when columns are not looked at beyond name and type: MySQL describes those of a
-    second execution otherwise than those of a first.
+    second execution otherwise than those of a first. uncounted: AUTO_INCREMENT values of the two sides differ.
     """
     if proxy.closed or oracle.closed:
         return "a connection was closed"
@@ -143,7 +145,8 @@ def difference(step: Step, proxy: Outcome, oracle: Outcome, charsets: Mapping[in
         if step.label in ("update", "delete"):
             # A comparison that warns does so for each row that is looked at: how many those are is the server's choice.
             mine, theirs = (_SOME_WARNINGS.sub(b"Warnings: some", info) for info in (mine, theirs))
-        if (proxy.affected, proxy.insert_id, mine) != (oracle.affected, oracle.insert_id, theirs):
+        ids = (bool(one.insert_id) if uncounted else one.insert_id for one in (proxy, oracle))
+        if (proxy.affected, next(ids), mine) != (oracle.affected, next(ids), theirs):
             return "counts"
         return ""
     assert oracle.columns is not None

@@ -18,9 +18,11 @@ key_type = "int"
 map = "range"
 ranges = [
     { from = "min", to = 0, shard = "shard1" },
-    { from = 0, to = 100, shard = "shard2" },
+    { from = 0, to = 5, shard = "shard2" },
+    { from = 5, to = 100, shard = "shard3" },
     { from = 100, to = 1000, shard = "shard1" },
-    { from = 2000, to = "max", shard = "shard2" },
+    { from = 2000, to = 5000, shard = "shard2" },
+    { from = 5000, to = "max", shard = "shard3" },
 ]
 [keyspaces.rng.tables]
 users = { key = "uid" }
@@ -38,7 +40,7 @@ marks = { single = "shard2" }
 [keyspaces.hsh]
 key_type = "int"
 map = "hash"
-ring = { shard1 = 1, shard2 = 1 }
+ring = { shard1 = 1, shard2 = 1, shard3 = 1 }
 [keyspaces.hsh.tables]
 users = { key = "uid" }
 orders = { key = "uid" }
@@ -50,12 +52,12 @@ levels = { reference = true }
 stamps = { reference = true }
 countries = { reference = true }
 settings = { single = "shard2" }
-marks = { single = "shard1" }
+marks = { single = "shard3" }
 
 [keyspaces.txt]
 key_type = "text"
 map = "hash"
-ring = { shard1 = 1, shard2 = 1 }
+ring = { shard1 = 1, shard2 = 1, shard3 = 1 }
 [keyspaces.txt.tables]
 items = { key = "sku" }
 stock = { key = "sku" }
@@ -66,7 +68,7 @@ notes = { single = "shard1" }
 [keyspaces.bin]
 key_type = "binary"
 map = "hash"
-ring = { shard1 = 1, shard2 = 1 }
+ring = { shard1 = 1, shard2 = 1, shard3 = 1 }
 tables = { blobs = { key = "bid" }, fixed = { key = "bid" } }
 """
 
@@ -142,7 +144,7 @@ _COMMON = (
         "CREATE VIEW rich AS SELECT uid, name, grp FROM users WHERE score > 5", key="uid"),
 )  # fmt: skip
 _SINGLE_ON = {("rng", "settings"): "shard1", ("rng", "marks"): "shard2", ("hsh", "settings"): "shard2",
-              ("hsh", "marks"): "shard1", ("txt", "notes"): "shard1"}  # fmt: skip
+              ("hsh", "marks"): "shard3", ("txt", "notes"): "shard1"}  # fmt: skip
 _TEXT = (
     Table("txt", "items", "sharded", (
         Column("sku", "text"), Column("title", "text", exact=False), Column("price", "dec"),
@@ -181,6 +183,7 @@ TABLES: tuple[Table, ...] = (
     *_TEXT,
     *_BINARY,
 )
+COUNTING = tuple(table for table in TABLES if table.counting)
 DATABASES = ("rng", "hsh", "txt", "bin")
 
 # ── rows ──
