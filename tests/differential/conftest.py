@@ -1,4 +1,4 @@
-"""Servers of the differential tests: three shards, so that answers are merged from more than two, and one lone server."""
+"""Servers of the differential tests: three shards, so that answers come from more than two, and one lone server."""
 
 from __future__ import annotations
 

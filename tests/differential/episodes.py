@@ -23,7 +23,8 @@ class Step:
     """One statement. label: its kind, for the score; compare: "rows" as a multiset, "ordered", or only their "count".
 
     again: a prepared statement is executed a second time with other keys; long_data: its texts are sent ahead.
-    follows: only sensible after a write that both sides have run. tree: what the shrinker simplifies.
+    follows: only sensible after a write that both sides have run. loose: "float" when numbers are compared with 9
+    digits, "json" when arrays have no order. tree: what the shrinker simplifies.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Step:
     again: bool = False
     long_data: bool = False
     follows: bool = False
+    loose: tuple[str, ...] = ()
     tree: Part | None = None
 
     @property
@@ -58,12 +60,13 @@ def step_of(step: Step, tree: Part) -> Step:
     sql, bound = render(tree)
     found = marks(tree)
     compare = COUNT if step.compare == COUNT else ROWS
-    if "order" in found:
-        compare = ORDERED
-    elif "limit" in found:
+    if "count" in found or ("limit" in found and "order" not in found):
         compare = COUNT
+    elif "order" in found:
+        compare = ORDERED
+    loose = tuple(sorted(found & {"float", "json"}))
     parameters = tuple((b.kind, b.unsigned, b.value) for b in bound)
-    return replace(step, sql=sql, parameters=parameters, compare=compare, tree=tree)
+    return replace(step, sql=sql, parameters=parameters, compare=compare, loose=loose, tree=tree)
 
 
 _MODES = (
@@ -132,8 +135,9 @@ class _Author:
         self.read_only = False
         self.steps: list[Step] = []
         self.homes = _homes(database)
-        # A session in a transaction can name one key at most places: most sessions stay outside.
-        self.transactions = dice.chance(0.15)
+        self.transactions = dice.chance(0.2)
+        # Whether statements name many keys. Some transactions stay with one, so that they stay on one shard.
+        self.wide = not self.transactions or dice.chance(0.6)
         self.settings = dice.chance(0.35)
         self.home: int | str | bytes = dice.one(self.homes)
 
@@ -197,11 +201,11 @@ class _Author:
         if reads and self.dice.chance(0.1):
             self._twin(self.dice.one(reads))
             return
-        if not self.transactions and self.dice.chance(0.5):
+        if self.wide and self.dice.chance(0.5):
             self.home = self.dice.one(self.homes)
         self.at.home = self.home
         self.at.prepared = self.dice.chance(0.3)
-        pinning = 1.0 if self.transactions else self.dice.one((0.9, 0.9, 0.5, 0.0))
+        pinning = self.dice.one((0.9, 0.4, 0.1, 0.0)) if self.wide else 1.0
         author = Writes(self.at, pinning)
         write = self.dice.chance(0.32)
         label, tree = author.any_write() if write else author.any_query()
@@ -216,6 +220,8 @@ class _Author:
         except UnicodeEncodeError:
             return
         self.steps.append(step)
+        if label == "select found rows":
+            self._session("SELECT FOUND_ROWS()", follows=True)
         if write and self.dice.chance(0.12):
             self._session(self.dice.one(_AFTER_WRITE), follows=True)
 

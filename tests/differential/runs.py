@@ -88,7 +88,7 @@ def _step(
     oracle: RawClient,
     judge: _Judge,
 ) -> Verdict | None:
-    if step.follows and session.refused or session.counted and _depends_on_counted(step):
+    if (step.follows and session.refused) or (session.counted and _depends_on_counted(step)):
         return None
     if step.writes or step.label == "transaction":
         session.asked.append(step.sql)

@@ -1,4 +1,4 @@
-"""The score of a run: how many statements were equal, refused or wrong, by feature and rung, and why they were refused."""
+"""The score of a run: how many statements were equal, refused or wrong, by feature and rung; why they were refused."""
 
 from __future__ import annotations
 

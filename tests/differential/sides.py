@@ -102,7 +102,7 @@ class Sides:
         for table in tables:
             rows = list(base_rows(table))
             for name in self._admin:
-                if name and table.shard not in ("", name) or table.kind == "view":
+                if (name and table.shard not in ("", name)) or table.kind == "view":
                     continue
                 mine = rows if not name else [row for row in rows if self._home(table, row) in ("", name)]
                 texts[name] += [f"DELETE FROM {table.database}.{table.name}", load_statement(table, mine)]
