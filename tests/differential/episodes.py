@@ -81,7 +81,7 @@ _NAMES = ("SET NAMES latin1", "SET NAMES utf8mb4 COLLATE utf8mb4_bin", "SET NAME
           "SET collation_connection = 'utf8mb4_general_ci'", "SET character_set_results = NULL")  # fmt: skip
 _VARIABLES = (
     "SET sql_select_limit = 3", "SET sql_auto_is_null = 1", "SET timestamp = 1700000000", "SET time_zone = '+05:00'",
-    "SET auto_increment_increment = 5", "SET insert_id = 77", "SET sql_safe_updates = 1",
+    "SET auto_increment_increment = 5", "SET insert_id = 77",
     "SET group_concat_max_len = 4", "SET div_precision_increment = 8", "SET max_sort_length = 64",
     "SET sql_buffer_result = 1",
     "SET last_insert_id = 9", "SET unique_checks = 0", "SET low_priority_updates = 1", "SET default_week_format = 3",
@@ -90,8 +90,9 @@ _VARIABLES = (
     "SET @@session.sql_select_limit = 2, sql_mode = ''", "SET sql_warnings = 1",
     "SET lc_time_names = 'de_DE'", "SET sql_big_selects = 1", "SET SESSION foreign_key_checks = 0",
 )  # fmt: skip
+# Not sql_safe_updates: whether a key serves is the optimizer's opinion.
 _CARRIED = (
-    "SET sql_notes = 0", "SET time_zone = '+05:00'", "SET sql_safe_updates = 1",
+    "SET sql_notes = 0", "SET time_zone = '+05:00'",
             "SET div_precision_increment = 8", "SET group_concat_max_len = 4", "SET SESSION foreign_key_checks = 0",
             "SET SESSION TRANSACTION READ ONLY")  # fmt: skip
 _AFTER_WRITE = ("SHOW WARNINGS", "SELECT ROW_COUNT()", "SELECT LAST_INSERT_ID()", "SHOW COUNT(*) WARNINGS",
@@ -109,6 +110,9 @@ _METADATA = ("SHOW TABLES", "SHOW COLUMNS FROM rng.users", "DESC rng.orders", "S
              "SELECT NULL", "VALUES ROW(1, 2)", "VALUES (1, 2)", "SHOW SESSION VARIABLES LIKE 'time_zone'",
              "EXPLAIN rng.users", "SHOW INDEX FROM bin.nothere", "SELECT * FROM rng.nothere",
              "SELECT nothere FROM rng.users")  # fmt: skip
+# Features whose numbers are values, not positions, limits or depths.
+_WITH_TWINS = ("select", "select join", "select subquery", "select sharp", "select sharp join",
+               "select sharp subquery", "select lock")  # fmt: skip
 # A literal that stands by itself in a generated text, for twins.
 _NUMBER = re.compile(r"(?<![\w.@'`\"$-])\d+(?![\w.'\"])|'\d+'")
 
@@ -197,7 +201,7 @@ class _Author:
             self.homes = _homes(self.at.database)
             self.home = self.dice.one(self.homes)
             return
-        reads = [s for s in self.steps if s.label.startswith("select") and not s.parameters]
+        reads = [s for s in self.steps if s.label in _WITH_TWINS and not s.parameters]
         if reads and self.dice.chance(0.1):
             self._twin(self.dice.one(reads))
             return

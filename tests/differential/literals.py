@@ -180,7 +180,7 @@ class Literals:
 
     def _fitting(self, column: Column) -> tuple[str, FieldType, Value]:
         match column.kind:
-            case "int":
+            case "int" | "uint":
                 number = self.dice.one((0, 1, 2, 3, 4, 5, 7, 42, -1))
                 return str(number), FieldType.LONGLONG, number
             case "dec":

@@ -255,7 +255,7 @@ class Nested(Windows):
                 piece("(", query, ")"), piece("(", query, ") AS v"),
                 piece("EXISTS (", self.subquery(Scope(outer=scope), ""), ")"),
                 piece(self.columns.write(scope, source, source.table.primary[0]), " IN (",
-                      self.subquery(Scope(outer=scope), source.columns[0].kind), ")"),
+                      self.subquery(Scope(outer=scope), source.table.column(source.table.primary[0]).kind), ")"),
                 piece("COALESCE((", query, "), 'none')", simpler=(query,)),
             )))  # fmt: skip
         order = ", ".join(f"{source.name}.{name}" for name in source.table.primary)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shardproxy.protocol.mysql.constants import FieldType
-from tests.differential.conditions import Conditions
+from tests.differential.conditions import CONSTANTS, Conditions
 from tests.differential.dice import Situation
 from tests.differential.literals import Literals
 from tests.differential.pieces import Part, Piece, listed, optional, piece
@@ -231,7 +231,7 @@ class Queries:
         text, source = self.source(scope)
         scope.sources.append(source)
         column = self._column_of(source, kind)
-        name = "1" if column is None else self.columns.write(scope, source, column)
+        name = CONSTANTS.get(kind, "1") if column is None else self.columns.write(scope, source, column)
         if single:
             if column is not None and column.exact and self.dice.chance(0.5):
                 name = f"{self.dice.one(('MIN', 'MAX'))}({name})"

@@ -32,10 +32,7 @@ class Sides:
         self._servers = {shard.name: shard.primary for shard in cluster.shards} | {"": oracle}
         self._admin = {name: _admin(server) for name, server in self._servers.items()}
         self._create()
-        self.proxy = start_proxy(cluster, "differential", users=USER, keyspaces=KEYSPACES, proxy={"workers": 1})
-        snapshot = build_snapshot(load(cluster.folder / "differential.toml", {}))
-        self._keyspaces = snapshot.keyspaces
-        self._shards = [shard.name for shard in snapshot.shards]
+        self._start()
         self._oracle = oracle
         collations = self._admin[""].rows("SELECT id, character_set_name FROM information_schema.collations")
         self.charsets = {int(ident): str(charset) for ident, charset in collations if isinstance(ident, bytes)}
@@ -47,8 +44,18 @@ class Sides:
             rows = self._admin[""].rows(f"SELECT {columns} FROM {table.database}.{table.name}")
             self._base[table] = sorted(map(repr, rows))
 
+    def _start(self) -> None:
+        """Start the proxy. Clients find it by `port`, `user` and `password`."""
+        proxy = start_proxy(self.cluster, "differential", users=USER, keyspaces=KEYSPACES, proxy={"workers": 1})
+        snapshot = build_snapshot(load(self.cluster.folder / "differential.toml", {}))
+        self._keyspaces = snapshot.keyspaces
+        self._shards = [shard.name for shard in snapshot.shards]
+        self.admin_port = proxy.admin_port
+        self._stop = proxy.process.stop
+        self._account = proxy.port, "diff", "diff"
+
     def close(self) -> None:
-        self.proxy.process.stop()
+        self._stop()
         for name, admin in self._admin.items():
             # The servers may have ended before: fixtures that follow the kind of server go together.
             for database in DATABASES if self._servers[name].running else ():
@@ -57,7 +64,7 @@ class Sides:
 
     def client(self, made: Episode) -> RawClient:
         """A new session on the proxy."""
-        return self._client(self.proxy.port, "diff", "diff", made)
+        return self._client(*self._account, made)
 
     def oracle_client(self, made: Episode) -> RawClient:
         """A new session on the lone server."""
@@ -77,7 +84,7 @@ class Sides:
             made = texts[name] = ["SET timestamp = 1700000000"]  # clocks of the base rows are alike
             made += [f"CREATE DATABASE {database} CHARACTER SET utf8mb4" for database in DATABASES]
             for table in TABLES:
-                if not name or table.shard in ("", name):
+                if self._holds(name, table):
                     definition = table.definition.replace("{no_pad}", no_pad).replace("{blind}", blind)
                     made += [f"USE {table.database}", definition]
         self._everywhere(texts)
@@ -102,7 +109,7 @@ class Sides:
         for table in tables:
             rows = list(base_rows(table))
             for name in self._admin:
-                if (name and table.shard not in ("", name)) or table.kind == "view":
+                if not self._holds(name, table) or table.kind == "view":
                     continue
                 mine = rows if not name else [row for row in rows if self._home(table, row) in ("", name)]
                 texts[name] += [f"DELETE FROM {table.database}.{table.name}", load_statement(table, mine)]
@@ -112,6 +119,10 @@ class Sides:
             if made:
                 made[:] = ["BEGIN", *made, "COMMIT"]
         self._everywhere(texts)
+
+    def _holds(self, name: str, table: Table) -> bool:
+        """Whether a server, "" for the lone one, has the table."""
+        return not name or table.shard in ("", name)
 
     def _home(self, table: Table, row: tuple[Cell, ...]) -> str:
         """The shard of a row; "" for all."""
@@ -145,7 +156,7 @@ class Sides:
             left_out = table.counting if uncounted and table.kind == "sharded" else ""
             columns[table] = [c.name for c in table.columns if c.name != left_out]
             for name in self._admin:
-                if not name or table.shard in ("", name):
+                if self._holds(name, table):
                     listing = ", ".join(columns[table])
                     # All columns of reference tables: clocks of the copies must be alike too.
                     more = ", t.*" if name and table.kind == "reference" else ""
@@ -153,7 +164,7 @@ class Sides:
         answers = {name: iter(results) for name, results in self._everywhere(texts).items()}
         wrong, changed = "", []
         for table in tables:
-            found = {name: next(answers[name]).rows for name in self._admin if not name or table.shard in ("", name)}
+            found = {name: next(answers[name]).rows for name in self._admin if self._holds(name, table)}
             wanted = found.pop("")
             if sorted(map(repr, wanted)) != self._base.get(table):
                 changed.append(table)

@@ -49,7 +49,7 @@ class Summaries(Queries):
     def _extreme(self, scope: Scope, source: Source) -> Part | None:
         # Not of an unsigned key: MariaDB gives 0 for MIN(uid) … WHERE uid = -5 when there is a row with 0.
         columns = [c for c in source.columns if c.exact and (source.table is None or source.table.name != "huge")]
-        columns = [c for c in columns if c.kind != "json"]
+        columns = [c for c in columns if c.kind not in ("json", "bit")]
         if not columns:
             return None
         one = self.columns.write(scope, source, self.dice.one(columns))
@@ -121,7 +121,7 @@ class Summaries(Queries):
 
     def _named(self, part: Part) -> Part:
         if self.dice.chance(0.3):
-            return piece(part, f" AS {self.dice.one(('v', 'n', 'total', '`a b`'))}", simpler=(part,))
+            return piece(part, f" AS {self.dice.one(('a1', 'of_all', '`a b`'))}", simpler=(part,))
         return part
 
     def _having(self, scope: Scope) -> Part:
@@ -129,7 +129,8 @@ class Summaries(Queries):
         forms: tuple[Part, ...] = (
             "COUNT(*) > 1", "COUNT(*) > 1", piece(aggregate, " > 3"), piece(aggregate, " IS NOT NULL"), "0",
             piece("COUNT(*) > (", self.subquery(Scope(outer=Scope()), "one int"), ")"),
-            piece(aggregate, " IN (", self.subquery(Scope(outer=Scope()), "int"), ")"), "COUNT(*) BETWEEN 1 AND 3",
+            "COUNT(*) NOT IN (2, 3)" if self.at.mariadb  # which finds nothing in such subqueries at times
+            else piece(aggregate, " IN (", self.subquery(Scope(outer=Scope()), "int"), ")"), "COUNT(*) BETWEEN 1 AND 3",
             piece("EXISTS (", self.subquery(Scope(outer=Scope()), ""), ")"),
         )  # fmt: skip
         return self.dice.one(forms)
@@ -174,8 +175,8 @@ class Summaries(Queries):
             if source.key and self.dice.chance(0.25):
                 column = next(c for c in source.columns if c.name == source.key)
             name = self.columns.write(scope, source, column)
-            if column.kind == "json":
-                shown.append(f"JSON_LENGTH({name})")
+            if column.kind in ("json", "bit"):
+                shown.append(f"JSON_LENGTH({name})" if column.kind == "json" else f"{name} + 0")
             elif self.dice.chance(0.3):
                 shown.append(self._expression(column, name))
             elif column.exact:
