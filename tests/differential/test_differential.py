@@ -28,7 +28,7 @@ MOST_FAILURES = 10
 @pytest.mark.parametrize("path", kept.files(), ids=lambda path: path.stem)
 def test_kept_episodes(sides: Sides, path: Path) -> None:
     wrong = _mismatch(run(sides, kept.read(path)))
-    assert wrong is None, _shown(kept.read(path), wrong)
+    assert wrong is None, shown(kept.read(path), wrong)
 
 
 def test_generated_statements(sides: Sides, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,10 +68,11 @@ def _report(sides: Sides, made: Episode, verdicts: list[Verdict]) -> tuple[str, 
     small = shrink(failing, lambda e: (m := _mismatch(run(sides, e))) is not None and m.step is e.steps[-1])
     again = _mismatch(run(sides, small)) or wrong
     path = kept.write(small, f"{again.mismatch} ({sides.cluster.flavor})")
-    return path.name, _shown(small, again)
+    return path.name, shown(small, again)
 
 
-def _shown(made: Episode, wrong: Verdict | None) -> str:
+def shown(made: Episode, wrong: Verdict | None) -> str:
+    """An episode and what is wrong with it."""
     assert wrong is not None
     return "\n".join([_text(made), f"differ in {wrong.mismatch}:", wrong.details])
 
