@@ -33,7 +33,8 @@ _FOREIGN = re.compile(
 _FLEETING = re.compile(
     r"now\s*\(|sysdate|current_time|curtime|curdate|current_date|utc_|rand\s*\(|uuid|connection_id|version|localtime|"
     r"unix_timestamp\s*\(\s*\)|^\s*explain|last_insert_id|@@|user\s*\(|benchmark|sleep|processlist|"
-    r"show (global |session )?(variables|status)|show (engine|table status|index|create|full|databases|tables|character|collation|charset)",
+    r"show (global |session )?(variables|status)|"
+    r"show (engine|table status|index|create|full|databases|tables|character|collation|charset)",
     re.IGNORECASE,
 )  # fmt: skip
 _LIMIT = re.compile(r"\blimit\b", re.IGNORECASE)

@@ -58,7 +58,7 @@ class Score:
         asked = self.rungs.total()
         if asked:
             shares = (f"{name} {count / asked:.1%}" for name, count in sorted(self.rungs.items()))
-            lines.append(f"equal answers by rung (of {asked} asked): " + ", ".join(shares))
+            lines.append(f"equal answers by rung, of {asked} that were explained: " + ", ".join(shares))
         lines.append("")
         for reason, count in self.reasons.most_common(most):
             lines.append(f"{count:6}  {reason}")

@@ -14,6 +14,7 @@ import pytest
 
 from tests.differential import kept
 from tests.differential.episodes import Episode, episode
+from tests.differential.rungs import Rungs
 from tests.differential.runs import Verdict, run
 from tests.differential.score import MOST_REFUSED, Score
 from tests.differential.shrink import shrink
@@ -34,12 +35,13 @@ def test_kept_episodes(sides: Sides, path: Path) -> None:
 def test_generated_statements(sides: Sides, capsys: pytest.CaptureFixture[str]) -> None:
     score = Score()
     failures: dict[str, str] = {}  # kept file → what is wrong
+    rungs = Rungs(sides.admin_port)
     number = 0
     while score.statements < STATEMENTS and len(failures) < MOST_FAILURES:
         number += 1
         made = episode(f"{SEED}/{number}", sides.mariadb)
         try:
-            verdicts = run(sides, made)
+            verdicts = run(sides, made, rungs.of)
         except Closed as closed:
             pytest.fail(f"a server broke off ({closed}); did it crash?\n{_text(made)}")
         for verdict in verdicts:
@@ -49,6 +51,7 @@ def test_generated_statements(sides: Sides, capsys: pytest.CaptureFixture[str]) 
             failures[name] = shown
             with capsys.disabled():
                 print(f"\n{name}\n{shown}", flush=True)
+    rungs.close()
     with capsys.disabled():
         print(f"\n{sides.cluster.flavor}, seed {SEED}, {number} episodes:", *score.lines(), sep="\n", flush=True)
     assert not failures, "\n\n".join(failures.values())
