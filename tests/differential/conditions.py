@@ -10,6 +10,8 @@ from tests.differential.pieces import Part, listed, piece
 from tests.differential.schema import Column
 from tests.differential.scopes import Columns, Scope, Source, of_kind
 
+# A value of each kind of column that subqueries are compared with.
+CONSTANTS = {"int": "1", "dec": "1.5", "text": "'a'", "date": "'1953-04-15'", "bytes": "x'61'"}
 Subquery = Callable[[Scope, str], Part]
 
 
@@ -171,7 +173,8 @@ class Conditions:
 
     def joined(self, scope: Scope, left: Source, right: Source) -> Part:
         """What joins two sources: their keys mostly."""
-        if left.key and right.key and self.dice.chance(0.8):
+        kinds = [next(c.kind for c in s.columns if c.name == s.key) for s in (left, right) if s.key]
+        if len(kinds) == 2 and kinds[0].removeprefix("u") == kinds[1].removeprefix("u") and self.dice.chance(0.8):
             names = [self.columns.write(scope, left, left.key), self.columns.write(scope, right, right.key)]
             if self.dice.chance(0.5):
                 names.reverse()
@@ -240,12 +243,13 @@ class Conditions:
         return self.literals.value(column)
 
     def _with_subquery(self, scope: Scope, source: Source) -> Part:
-        column = self.dice.one(source.columns)
-        if source.key and self.dice.chance(0.5):
-            column = next(c for c in source.columns if c.name == source.key)
+        columns = [c for c in source.columns if c.kind in CONSTANTS]
+        form = self.dice.number(0, 5) if columns else 0
+        column = self.dice.one(columns or source.columns)
+        if source.key and self.dice.chance(0.5) and columns:
+            column = next((c for c in columns if c.name == source.key), column)
         name = self.columns.write(scope, source, column)
         inner = Scope(outer=scope)
-        form = self.dice.number(0, 5)
         if form <= 1:
             return piece(self.dice.one(("EXISTS (", "NOT EXISTS (")), self.subquery(inner, ""), ")")
         if form <= 3:

@@ -23,7 +23,8 @@ class Step:
     """One statement. label: its kind, for the score; compare: "rows" as a multiset, "ordered", or only their "count".
 
     again: a prepared statement is executed a second time with other keys; long_data: its texts are sent ahead.
-    follows: only sensible after a write that both sides have run. tree: what the shrinker simplifies.
+    follows: only sensible after a write that both sides have run. loose: "float" when numbers are compared with 9
+    digits, "json" when arrays have no order. tree: what the shrinker simplifies.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Step:
     again: bool = False
     long_data: bool = False
     follows: bool = False
+    loose: tuple[str, ...] = ()
     tree: Part | None = None
 
     @property
@@ -58,12 +60,13 @@ def step_of(step: Step, tree: Part) -> Step:
     sql, bound = render(tree)
     found = marks(tree)
     compare = COUNT if step.compare == COUNT else ROWS
-    if "order" in found:
-        compare = ORDERED
-    elif "limit" in found:
+    if "count" in found or ("limit" in found and "order" not in found):
         compare = COUNT
+    elif "order" in found:
+        compare = ORDERED
+    loose = tuple(sorted(found & {"float", "json"}))
     parameters = tuple((b.kind, b.unsigned, b.value) for b in bound)
-    return replace(step, sql=sql, parameters=parameters, compare=compare, tree=tree)
+    return replace(step, sql=sql, parameters=parameters, compare=compare, loose=loose, tree=tree)
 
 
 _MODES = (
@@ -78,7 +81,7 @@ _NAMES = ("SET NAMES latin1", "SET NAMES utf8mb4 COLLATE utf8mb4_bin", "SET NAME
           "SET collation_connection = 'utf8mb4_general_ci'", "SET character_set_results = NULL")  # fmt: skip
 _VARIABLES = (
     "SET sql_select_limit = 3", "SET sql_auto_is_null = 1", "SET timestamp = 1700000000", "SET time_zone = '+05:00'",
-    "SET auto_increment_increment = 5", "SET insert_id = 77", "SET sql_safe_updates = 1",
+    "SET auto_increment_increment = 5", "SET insert_id = 77",
     "SET group_concat_max_len = 4", "SET div_precision_increment = 8", "SET max_sort_length = 64",
     "SET sql_buffer_result = 1",
     "SET last_insert_id = 9", "SET unique_checks = 0", "SET low_priority_updates = 1", "SET default_week_format = 3",
@@ -87,8 +90,9 @@ _VARIABLES = (
     "SET @@session.sql_select_limit = 2, sql_mode = ''", "SET sql_warnings = 1",
     "SET lc_time_names = 'de_DE'", "SET sql_big_selects = 1", "SET SESSION foreign_key_checks = 0",
 )  # fmt: skip
+# Not sql_safe_updates: whether a key serves is the optimizer's opinion.
 _CARRIED = (
-    "SET sql_notes = 0", "SET time_zone = '+05:00'", "SET sql_safe_updates = 1",
+    "SET sql_notes = 0", "SET time_zone = '+05:00'",
             "SET div_precision_increment = 8", "SET group_concat_max_len = 4", "SET SESSION foreign_key_checks = 0",
             "SET SESSION TRANSACTION READ ONLY")  # fmt: skip
 _AFTER_WRITE = ("SHOW WARNINGS", "SELECT ROW_COUNT()", "SELECT LAST_INSERT_ID()", "SHOW COUNT(*) WARNINGS",
@@ -106,6 +110,9 @@ _METADATA = ("SHOW TABLES", "SHOW COLUMNS FROM rng.users", "DESC rng.orders", "S
              "SELECT NULL", "VALUES ROW(1, 2)", "VALUES (1, 2)", "SHOW SESSION VARIABLES LIKE 'time_zone'",
              "EXPLAIN rng.users", "SHOW INDEX FROM bin.nothere", "SELECT * FROM rng.nothere",
              "SELECT nothere FROM rng.users")  # fmt: skip
+# Features whose numbers are values, not positions, limits or depths.
+_WITH_TWINS = ("select", "select join", "select subquery", "select sharp", "select sharp join",
+               "select sharp subquery", "select lock")  # fmt: skip
 # A literal that stands by itself in a generated text, for twins.
 _NUMBER = re.compile(r"(?<![\w.@'`\"$-])\d+(?![\w.'\"])|'\d+'")
 
@@ -132,8 +139,9 @@ class _Author:
         self.read_only = False
         self.steps: list[Step] = []
         self.homes = _homes(database)
-        # A session in a transaction can name one key at most places: most sessions stay outside.
-        self.transactions = dice.chance(0.15)
+        self.transactions = dice.chance(0.2)
+        # Whether statements name many keys. Some transactions stay with one, so that they stay on one shard.
+        self.wide = not self.transactions or dice.chance(0.6)
         self.settings = dice.chance(0.35)
         self.home: int | str | bytes = dice.one(self.homes)
 
@@ -193,15 +201,15 @@ class _Author:
             self.homes = _homes(self.at.database)
             self.home = self.dice.one(self.homes)
             return
-        reads = [s for s in self.steps if s.label.startswith("select") and not s.parameters]
+        reads = [s for s in self.steps if s.label in _WITH_TWINS and not s.parameters]
         if reads and self.dice.chance(0.1):
             self._twin(self.dice.one(reads))
             return
-        if not self.transactions and self.dice.chance(0.5):
+        if self.wide and self.dice.chance(0.5):
             self.home = self.dice.one(self.homes)
         self.at.home = self.home
         self.at.prepared = self.dice.chance(0.3)
-        pinning = 1.0 if self.transactions else self.dice.one((0.9, 0.9, 0.5, 0.0))
+        pinning = self.dice.one((0.9, 0.4, 0.1, 0.0)) if self.wide else 1.0
         author = Writes(self.at, pinning)
         write = self.dice.chance(0.32)
         label, tree = author.any_write() if write else author.any_query()
@@ -216,6 +224,8 @@ class _Author:
         except UnicodeEncodeError:
             return
         self.steps.append(step)
+        if label == "select found rows":
+            self._session("SELECT FOUND_ROWS()", follows=True)
         if write and self.dice.chance(0.12):
             self._session(self.dice.one(_AFTER_WRITE), follows=True)
 

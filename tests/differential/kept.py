@@ -32,6 +32,7 @@ def read(path: Path) -> Episode:
             compare=step.get("compare", "rows"),
             again=step.get("again", False),
             long_data=step.get("long_data", False),
+            loose=tuple(step.get("loose", ())),
         )
         for step in content["steps"]
     )
@@ -62,6 +63,8 @@ def _written(step: Step) -> dict[str, Any]:
         content["charset"] = step.charset
     if step.compare != "rows":
         content["compare"] = step.compare
+    if step.loose:
+        content["loose"] = list(step.loose)
     for flag in ("again", "long_data"):
         if getattr(step, flag):
             content[flag] = True

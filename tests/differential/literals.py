@@ -8,10 +8,16 @@ from shardproxy.protocol.mysql.constants import FieldType
 from shardproxy.protocol.mysql.values import DateTime, Time, Value
 from tests.differential.dice import Situation
 from tests.differential.pieces import Bound, Part, piece
-from tests.differential.schema import BYTES, INT_KEYS, TEXTS, Column
+from tests.differential.schema import BYTES, DOCS, INT_KEYS, TEXTS, Column
 
 _DATES = ("1950-01-15", "1953-04-15", "1960-02-15", "2024-01-05", "0000-00-00")
 _TIMES = ("2024-01-01 10:00:00.000", "2024-01-05 10:00:00.400", "2024-01-09")
+_OF_KIND = {
+    "clock": ("00:00:30.00", "10:02:30.20", "-05:01:30.10", "25:05:30.50"),
+    "enum": ("red", "green", "Blue", "RED"),
+    "set": ("", "x", "x,c", "b,c", "c,b"),
+    "json": DOCS,
+}
 _STRINGS = (FieldType.VAR_STRING, FieldType.STRING, FieldType.VARCHAR, FieldType.BLOB, FieldType.LONG_BLOB)
 
 
@@ -174,7 +180,7 @@ class Literals:
 
     def _fitting(self, column: Column) -> tuple[str, FieldType, Value]:
         match column.kind:
-            case "int":
+            case "int" | "uint":
                 number = self.dice.one((0, 1, 2, 3, 4, 5, 7, 42, -1))
                 return str(number), FieldType.LONGLONG, number
             case "dec":
@@ -186,6 +192,18 @@ class Literals:
             case "time":
                 time = self.dice.one(_TIMES)
                 return f"'{time}'", FieldType.VAR_STRING, time.encode()
+            case "float":
+                number_text = self.dice.one(("0.5", "-0.75", "1e0", "2", "1.25", "0"))
+                return number_text, FieldType.DOUBLE, float(number_text)
+            case "year":
+                year = self.dice.one((1990, 1993, 1998, 2024))
+                return str(year), FieldType.LONGLONG, year
+            case "bit":
+                bits = self.dice.one((0, 5, 10, 63))
+                return self.dice.one((str(bits), f"b'{bits:b}'")), FieldType.LONGLONG, bits
+            case "clock" | "enum" | "set" | "json":
+                text = self.dice.one(_OF_KIND[column.kind])
+                return self.quoted(text), FieldType.VAR_STRING, text.encode()
             case "bytes":
                 raw = self.dice.one(BYTES)
                 return f"x'{raw.hex()}'", FieldType.BLOB, raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +16,17 @@ from tests.wire import Closed, Prepared, RawClient, Refused, Result
 
 _IN_TRANSACTION, _AUTOCOMMIT = 1, 2
 READ_ONLY = 1792  # Cannot execute statement in a READ ONLY transaction
+_NOTHING = b"Rows matched: 0  Changed: 0  Warnings: 0"
 _SOME_WARNINGS = re.compile(rb"Warnings: [1-9][0-9]*")
 # UNSIGNED, ZEROFILL, BLOB, ENUM, SET; the others (keys, NOT NULL, BINARY) depend on how a join was executed.
 _SHAPE = 0x20 | 0x40 | 0x10 | 0x100 | 0x800
+
+_UNSIGNED = 0x20
+# Features whose columns are described alike however the statement is executed.
+_PLAIN = ("select", "select join", "select order", "select lock", "select sharp", "select sharp join", "metadata")
+
+_FAMILIES = {3: "integer", 8: "integer", 13: "integer", **dict.fromkeys((249, 250, 251, 252, 253, 254), "text")}
+_WITH_DECIMALS = (7, 11, 12, 246)  # TIMESTAMP, TIME, DATETIME, DECIMAL
 
 # Errors of the proxy's own that have MySQL's number for the very thing: known by how they begin.
 _OWN_MESSAGES = ("cannot parse the statement", "cannot read ", "cannot be parsed")
@@ -122,11 +131,13 @@ def _outcome(result: Result) -> Outcome:
     return Outcome(affected=end.affected, insert_id=end.insert_id, info=end.info, status=end.status)
 
 
-def difference(step: Step, proxy: Outcome, oracle: Outcome, charsets: Mapping[int, str] | None) -> str:
+def difference(
+    step: Step, proxy: Outcome, oracle: Outcome, charsets: Mapping[int, str] | None, uncounted: bool = False
+) -> str:
     """In what the proxy's answer differs from the lone server's; "" when it does not.
 
     charsets: by collation id; None when columns are not looked at beyond name and type: MySQL describes those of a
-    second execution otherwise than those of a first.
+    second execution otherwise than those of a first. uncounted: AUTO_INCREMENT values of the two sides differ.
     """
     if proxy.closed or oracle.closed:
         return "a connection was closed"
@@ -140,27 +151,75 @@ def difference(step: Step, proxy: Outcome, oracle: Outcome, charsets: Mapping[in
         return "status flags"
     if proxy.columns is None:
         mine, theirs = (one.info for one in (proxy, oracle))
-        if step.label in ("update", "delete"):
+        if step.label.startswith("update"):
+            # Of conditions that cannot hold MariaDB says nothing.
+            mine, theirs = (info or _NOTHING for info in (mine, theirs))
+        if step.label.startswith(("update", "delete")) or "select" in step.label:
             # A comparison that warns does so for each row that is looked at: how many those are is the server's choice.
             mine, theirs = (_SOME_WARNINGS.sub(b"Warnings: some", info) for info in (mine, theirs))
-        if (proxy.affected, proxy.insert_id, mine) != (oracle.affected, oracle.insert_id, theirs):
+        ids = (bool(one.insert_id) if uncounted else one.insert_id for one in (proxy, oracle))
+        if (proxy.affected, next(ids), mine) != (oracle.affected, next(ids), theirs):
             return "counts"
         return ""
     assert oracle.columns is not None
     if step.label == "session" or charsets is None:
         # Answers of the proxy itself name no collation of the client's.
-        same = [(c.name, c.type) for c in proxy.columns] == [(c.name, c.type) for c in oracle.columns]
+        same = [_named(c) for c in proxy.columns] == [_named(c) for c in oracle.columns]
         if step.label == "session":
             return "" if same and proxy.rows == oracle.rows else "rows or columns"
         if not same:
             return "columns"
-    elif [_seen(c, charsets) for c in proxy.columns] != [_seen(c, charsets) for c in oracle.columns]:
-        return "columns"
+    else:
+        # A column of a view is the view's or the table's, as the server likes.
+        seen = _seen if step.label in _PLAIN and "rich" not in step.sql.lower() else _described_as
+        if len(proxy.columns) != len(oracle.columns):
+            return "number of columns"
+        for mine_column, their_column in zip(proxy.columns, oracle.columns, strict=True):
+            # An expression may have become a column of a temporary table.
+            described = seen if mine_column.org_name and their_column.org_name else _described_as
+            if described(mine_column, charsets) != described(their_column, charsets):
+                return f"columns: {described(mine_column, charsets)} instead of {described(their_column, charsets)}"
     if step.compare == COUNT:
         return "" if len(proxy.rows) == len(oracle.rows) else "number of rows"
+    mine_rows, their_rows = (_comparable(step, one) for one in (proxy, oracle))
     if step.compare == ORDERED:
-        return "" if proxy.rows == oracle.rows else "rows or their order"
-    return "" if sorted(map(repr, proxy.rows)) == sorted(map(repr, oracle.rows)) else "rows"
+        return "" if mine_rows == their_rows else "rows or their order"
+    return "" if sorted(mine_rows) == sorted(their_rows) else "rows"
+
+
+def _comparable(step: Step, answer: Outcome) -> list[str]:
+    """Rows as texts that are the same when the rows count as the same."""
+    if not step.loose:
+        return list(map(repr, answer.rows))
+    assert answer.columns is not None
+    floats = [column.type in (4, 5) for column in answer.columns]
+    return [repr([_loose(step, *cell) for cell in zip(row, floats, strict=True)]) for row in answer.rows]
+
+
+def _loose(step: Step, cell: Value, is_float: bool) -> object:
+    if "float" in step.loose and is_float and isinstance(cell, (bytes, float)):
+        return f"{float(cell):.9g}"
+    if "json" in step.loose and isinstance(cell, bytes) and cell[:1] == b"[":
+        try:
+            found = json.loads(cell)
+        except ValueError:  # of binary strings MariaDB makes what is no JSON
+            return sorted(cell)
+        return sorted(map(repr, found)) if isinstance(found, list) else cell
+    return cell
+
+
+def _named(column: ColumnDefinition) -> tuple[bytes, str]:
+    return column.name.lower(), _FAMILIES.get(column.type, str(column.type))
+
+
+def _described_as(column: ColumnDefinition, charsets: Mapping[int, str]) -> tuple[object, ...]:
+    """What every way to execute a statement tells of a column. From where it comes, how long it is, and whether an
+    integer is INT or BIGINT and a text CHAR, VARCHAR or TEXT, follow from the server's choice to merge a derived table
+    or to make a temporary one."""
+    kind = _FAMILIES.get(column.type, str(column.type))
+    charset = charsets.get(column.charset, column.charset) if kind == "text" else ""
+    decimals = column.decimals if column.type in _WITH_DECIMALS else 0
+    return column.name.lower(), kind, charset, column.flags & _UNSIGNED, decimals
 
 
 def _seen(column: ColumnDefinition, charsets: Mapping[int, str]) -> tuple[object, ...]:

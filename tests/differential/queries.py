@@ -1,13 +1,14 @@
-"""SELECT statements of every shape."""
+"""Plain SELECT statements: sources, joins, conditions, select lists, order and limit."""
 
 from __future__ import annotations
 
-from tests.differential.conditions import Conditions
+from shardproxy.protocol.mysql.constants import FieldType
+from tests.differential.conditions import CONSTANTS, Conditions
 from tests.differential.dice import Situation
 from tests.differential.literals import Literals
 from tests.differential.pieces import Part, Piece, listed, optional, piece
 from tests.differential.schema import TABLES, Column, Table
-from tests.differential.scopes import Columns, Scope, Source, of_kind, quoted_name
+from tests.differential.scopes import Columns, Scope, Source, quoted_name
 
 _ALIASES = ("a", "b", "c", "t1", "u", "o", "x_y")
 
@@ -29,7 +30,7 @@ class Queries:
     def table(self, kinds: tuple[str, ...] = ()) -> Table:
         """A table of the default schema mostly; of these kinds when given."""
         database = self.at.database
-        if self.dice.chance(0.02):
+        if self.dice.chance(0.03):
             database = {"rng": "hsh", "hsh": "rng", "txt": "rng", "bin": "txt"}[database]
         weights = {"sharded": 5.0, "reference": 1.5, "single": 0.7, "view": 0.1}
         tables = [t for t in TABLES if t.database == database and (not kinds or t.kind in kinds)]
@@ -58,7 +59,7 @@ class Queries:
         """(FROM …, conditions that belong to its joins but stand in WHERE). Fills the scope's sources."""
         text, source = self.source(scope)
         scope.sources.append(source)
-        count = self.dice.weighted(((6.0, 1), (3.0, 2), (1.0, 3)))
+        count = self.dice.weighted(((5.0, 1), (3.5, 2), (1.2, 3), (0.3, 4)))
         parts: list[Part] = [text]
         where: list[Part] = []
         comma = self.dice.chance(0.2)
@@ -159,30 +160,16 @@ class Queries:
         if column.kind == "text":
             forms += [f"UPPER({name})", f"CONCAT({name}, '!')", f"{name} LIKE 'a%'", f"{name} || 'x'", f"CRC32({name})",
                       f"WEIGHT_STRING({name})", f"LEFT({name}, 2)"]  # fmt: skip
+        if column.kind in ("enum", "set", "bit", "year"):
+            forms += [f"{name} + 0", f"CONCAT({name})", f"{name} = 2", f"GREATEST({name}, 'c')"]
+        if column.kind == "json":
+            forms += [f"JSON_EXTRACT({name}, '$.a')", f"JSON_LENGTH({name})", f"JSON_UNQUOTE({name})"]
+        if column.kind in ("clock", "time"):
+            forms += [f"HOUR({name})", f"TIME_FORMAT({name}, '%H:%i')", f"CAST({name} AS DATE) IS NULL"]
         if column.kind in ("date", "time"):
             forms += [f"YEAR({name})", f"{name} + INTERVAL 1 DAY"]
         if self.dice.chance(0.12):
             return piece("(", self.subquery(Scope(outer=scope), f"one {column.kind}"), ")", simpler=(name,))
-        return self.dice.one(forms)
-
-    def aggregate(self, scope: Scope) -> Part:
-        """An aggregate whose answer does not depend on the order of rows or on which of equal texts is met first."""
-        source = self.dice.one(scope.sources)
-        numbers = of_kind(source, ("int", "dec"))
-        # Not an unsigned key: MariaDB gives 0 for MIN(uid) … WHERE uid = -5 when there is a row with 0.
-        exact = [c for c in source.columns if c.exact and (source.table is None or source.table.name != "huge")]
-        forms = ["COUNT(*)", "COUNT(*)"]
-        name = self.columns.write(scope, source, self.dice.one(source.columns))
-        forms.append(f"COUNT({name})")
-        if exact:
-            one = self.columns.write(scope, source, self.dice.one(exact))
-            forms += [f"MIN({one})", f"MAX({one})", f"COUNT(DISTINCT {one})"]
-        if numbers:
-            one = self.columns.write(scope, source, self.dice.one(numbers))
-            forms += [f"SUM({one})", f"SUM(DISTINCT {one})", f"BIT_XOR({one})", f"AVG({one})", f"SUM({one} > 3)"]
-        order = scope.ordered_by(self.dice)
-        if order and exact:
-            forms.append(f"GROUP_CONCAT({name} ORDER BY {', '.join(order)} SEPARATOR '|')")
         return self.dice.one(forms)
 
     # ── whole queries ──
@@ -192,19 +179,47 @@ class Queries:
         total = scope.ordered_by(self.dice)
         if total is None:
             return ""
-        if self.dice.chance(0.6):
-            source = self.dice.one(scope.sources)
-            first = f"{quoted_name(source.name)}.{self.dice.one(source.columns).name}"
-            total = [first + self.dice.one((" DESC", "", " ASC")), *total]
+        for _ in range(self.dice.weighted(((3.0, 0), (5.0, 1), (2.0, 2)))):
+            total.insert(0, self._order(scope))
+        if self.dice.chance(0.15):
+            total = [one if " " in one else f"{one} DESC" for one in total]
         order: Part = optional(" ORDER BY ", ", ".join(total), mark="order")
-        amount = self.dice.one((" LIMIT 1", " LIMIT 2", " LIMIT 3 OFFSET 1", " LIMIT 1, 2", " LIMIT 0", " LIMIT 100"))
         if not self.dice.chance(limit):
             return order
-        if self.at.prepared and self.dice.chance(0.5):
-            amount = " LIMIT 2"
+        amount = self.limit()
         if self.dice.chance(0.08):
             return optional(amount, mark="limit")
         return piece(order, optional(amount, mark="limit"), simpler=("",))
+
+    def limit(self) -> Part:
+        """LIMIT with literals or parameters."""
+        rows, offset = self.dice.one((0, 1, 2, 3, 5, 100)), self.dice.one((0, 1, 2, 7, 40))
+        if self.at.prepared and self.dice.chance(0.5):
+            first = self.literals.bind(FieldType.LONGLONG, rows, str(rows))
+            second = self.literals.bind(FieldType.LONGLONG, offset, str(offset))
+            return self.dice.one((piece(" LIMIT ", first), piece(" LIMIT ", first, " OFFSET ", second)))
+        return self.dice.one((f" LIMIT {rows}", f" LIMIT {rows}", f" LIMIT {rows} OFFSET {offset}",
+                              f" LIMIT {offset}, {rows}", " LIMIT 18446744073709551615 OFFSET 2"))  # fmt: skip
+
+    def _order(self, scope: Scope) -> str:
+        """One expression to order by."""
+        source = self.dice.one(scope.sources)
+        column = self.dice.one(source.columns)
+        name = f"{quoted_name(source.name)}.{column.name}"
+        end = self.dice.one((" DESC", "", " ASC", ""))
+        if self.dice.chance(0.75):
+            return name + end
+        forms = [f"{name} IS NULL", f"LENGTH({name})", f"COALESCE({name}, 'b')", f"{name} IN (5, 'Ann')"]
+        if column.kind in ("int", "dec", "float"):
+            forms += [f"{name} % 3", f"ABS({name} % 100)", f"FLOOR({name} / 10)"]
+        if column.kind == "text":
+            forms += [f"LOWER({name})", f"LEFT({name}, 1)", f"CONVERT({name} USING utf8mb4) COLLATE utf8mb4_bin",
+                      f"BINARY {name}", f"FIELD({name}, 'a', 'Ann', '5')"]  # fmt: skip
+        if column.kind in ("date", "time"):
+            forms += [f"MONTH({name})", f"DATE_FORMAT({name}, '%d')"]
+        if column.kind in ("enum", "set"):
+            forms += [f"{name} + 0", f"CONCAT({name})"]
+        return self.dice.one(forms) + end
 
     def subquery(self, scope: Scope, wanted: str) -> Piece:
         """A query for use in an expression of `scope.outer`. wanted: a column kind, "one KIND" for a single row, ""
@@ -216,7 +231,7 @@ class Queries:
         text, source = self.source(scope)
         scope.sources.append(source)
         column = self._column_of(source, kind)
-        name = "1" if column is None else self.columns.write(scope, source, column)
+        name = CONSTANTS.get(kind, "1") if column is None else self.columns.write(scope, source, column)
         if single:
             if column is not None and column.exact and self.dice.chance(0.5):
                 name = f"{self.dice.one(('MIN', 'MAX'))}({name})"
@@ -260,7 +275,7 @@ class Queries:
         verb = self.dice.weighted(((9.0, "SELECT "), (0.4, "SELECT ALL "), (0.4, "SELECT SQL_NO_CACHE "),
                                    (0.3, "select\n"), (0.3, "/* uid = 1 */ SELECT "), (0.2, "(SELECT "), (0.2,
                                    "SELECT HIGH_PRIORITY "),
-                                   (0.2, "SELECT STRAIGHT_JOIN "), (0.05, "SELECT SQL_CALC_FOUND_ROWS ")))  # fmt: skip
+                                   (0.2, "SELECT STRAIGHT_JOIN ")))  # fmt: skip
         close = ")" if verb == "(SELECT " else ""
         return label, piece(verb, items, source, where, having, end, lock, close)
 
@@ -330,114 +345,3 @@ class Queries:
             word = self.dice.one((" AND ", " OR "))
             condition = piece(condition, word, self.conditions.about_key(scope, source, 1), simpler=(condition,))
         return "select sharp subquery", piece(f"SELECT {quoted_name(source.name)}.* FROM ", text, " WHERE ", condition)
-
-    def distinct(self) -> tuple[str, Part]:
-        scope = Scope()
-        source, terms = self.from_clause(scope, 2)
-        exact = [(s, c) for s in scope.sources for c in s.columns if c.exact]
-        names = [self.columns.write(scope, s, c) for s, c in self.dice.some(exact, 1, 3)]
-        where = self.where(scope, terms)
-        return "select distinct", piece(self.dice.one(("SELECT DISTINCT ", "SELECT DISTINCTROW ")), ", ".join(names),
-                                        source, where)  # fmt: skip
-
-    def aggregated(self) -> tuple[str, Part]:
-        """Aggregates over everything."""
-        scope = Scope()
-        source, terms = self.from_clause(scope, 2)
-        items = listed([self.aggregate(scope) for _ in range(self.dice.number(1, 3))])
-        where = self.where(scope, terms)
-        having = optional(" HAVING COUNT(*) > 1") if self.dice.chance(0.15) else ""
-        return "select aggregate", piece("SELECT ", items, source, where, having)
-
-    def grouped(self) -> tuple[str, Part]:
-        """GROUP BY of exact columns."""
-        scope = Scope()
-        source, terms = self.from_clause(scope, 2)
-        exact = [(s, c) for s in scope.sources for c in s.columns if c.exact]
-        names = [self.columns.write(scope, s, c) for s, c in self.dice.some(exact, 1, 2)]
-        if self.dice.chance(0.5):
-            keyed = [s for s in scope.sources if s.key]
-            if keyed:
-                names[0] = self.columns.write(scope, keyed[0], keyed[0].key)
-        group = ", ".join(dict.fromkeys(names))
-        where = self.where(scope, terms)
-        items = listed([group, *(self.aggregate(scope) for _ in range(self.dice.number(1, 2)))])
-        having = ""
-        if self.dice.chance(0.3):
-            having = self.dice.one((" HAVING COUNT(*) > 1", " HAVING n > 0", f" HAVING {names[0]} = 5", " HAVING 0"))
-        end: Part = optional(f" ORDER BY {group}", mark="order") if self.dice.chance(0.3) else ""
-        rollup = optional(" WITH ROLLUP") if self.dice.chance(0.05) and not end else ""
-        return "select group", piece(
-            "SELECT ", items, source, where, " GROUP BY ", group, rollup, optional(having), end
-        )
-
-    def windowed(self) -> tuple[str, Part]:
-        scope = Scope()
-        source, terms = self.from_clause(scope, 2)
-        order = ", ".join(scope.ordered_by(self.dice) or ["1"])
-        exact = [(s, c) for s in scope.sources for c in s.columns if c.exact]
-        by = self.columns.write(scope, *self.dice.one(exact))
-        number = [(s, c) for s in scope.sources for c in of_kind(s, ("int", "dec"))]
-        value = self.columns.write(scope, *self.dice.one(number)) if number else "1"
-        whole = f"(PARTITION BY {by} ORDER BY {order})"
-        over = self.dice.one((f"(ORDER BY {order})", whole, f"(PARTITION BY {by})", "()"))
-        call = self.dice.one(("COUNT(*)", f"SUM({value})")) if "ORDER" not in over else self.dice.one((
-            "ROW_NUMBER()", "RANK()", f"LAG({value})", f"SUM({value})", f"FIRST_VALUE({value})", "NTILE(2)",
-        ))  # fmt: skip
-        where = self.where(scope, terms)
-        items = listed([self.scalar(scope, 0), f"{call} OVER {over} AS w"])
-        return "select window", piece("SELECT ", items, source, where)
-
-    def union(self) -> tuple[str, Part]:
-        """A set operation over queries with one exact column each."""
-        kind = self.dice.one(("int", "int", "text"))
-        sides: list[Part] = [self._single_column(kind) for _ in range(self.dice.number(2, 3))]
-        word = self.dice.one((" UNION ", " UNION ALL ", " UNION DISTINCT ", " EXCEPT ", " INTERSECT "))
-        if self.dice.chance(0.25):
-            sides = [piece("(", side, ")") for side in sides]
-        end: Part = optional(self.dice.one((" ORDER BY 1", " ORDER BY 1 DESC"))) if self.dice.chance(0.3) else ""
-        return "select union", piece(listed(sides, word, 1), end)
-
-    def _single_column(self, kind: str) -> Part:
-        scope = Scope()
-        source, terms = self.from_clause(scope, 2)
-        fitting = [(s, c) for s in scope.sources for c in s.columns if c.kind == kind and c.exact]
-        item = self.columns.write(scope, *self.dice.one(fitting)) if fitting else self.dice.one(("1", "NULL", "'a'"))
-        return piece("SELECT ", item, source, self.where(scope, terms))
-
-    def derived(self) -> tuple[str, Part]:
-        """A subquery in FROM or a common table expression, alone or joined to a table."""
-        scope = Scope()
-        inner = Scope()
-        text, table_source = self.source(inner, self.table(("sharded", "reference")))
-        inner.sources.append(table_source)
-        body = piece("SELECT * FROM ", text, self.where(inner, []))
-        source = Source("d", table_source.columns, None)
-        form = self.dice.number(0, 2)
-        scope.sources.append(source)
-        joined: Part = ""
-        if self.dice.chance(0.4):
-            right_text, right = self.source(scope)
-            scope.sources.append(right)
-            condition: Part = "1 = 1"
-            if right.key and table_source.key:
-                condition = f"d.{table_source.key} = {right.name}.{right.key}"
-            joined = optional(self.dice.one((" JOIN ", " LEFT JOIN ")), right_text, " ON ", condition)
-        where = self.where(scope, []) if len(scope.sources) > 1 else optional(" WHERE ", self.conditions.any(scope, 1))
-        items = self.items(scope) if self.dice.chance(0.7) else "COUNT(*)"
-        if form == 0:
-            return "select derived", piece("SELECT ", items, " FROM (", body, ") AS d", joined, where)
-        name = "d"
-        if form == 1 and self.dice.chance(0.2):
-            return "select cte", piece("WITH d AS (", body, ") SELECT ", items, f" FROM {name}", joined, where,
-                                       optional(" UNION ALL SELECT ", items, f" FROM {name}"))  # fmt: skip
-        return "select cte", piece("WITH d AS (", body, ") SELECT ", items, f" FROM {name}", joined, where)
-
-    def any_query(self) -> tuple[str, Part]:
-        """A query of any shape."""
-        make = self.dice.weighted((
-            (8.0, self.plain), (0.8, self.distinct), (2.0, self.aggregated), (1.2, self.grouped), (0.8, self.windowed),
-            (0.8, self.union), (1.0, self.derived), (3.0, self.sharp_where), (2.5, self.sharp_join),
-            (2.0, self.sharp_subquery),
-        ))  # fmt: skip
-        return make()

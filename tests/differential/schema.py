@@ -18,9 +18,11 @@ key_type = "int"
 map = "range"
 ranges = [
     { from = "min", to = 0, shard = "shard1" },
-    { from = 0, to = 100, shard = "shard2" },
+    { from = 0, to = 5, shard = "shard2" },
+    { from = 5, to = 100, shard = "shard3" },
     { from = 100, to = 1000, shard = "shard1" },
-    { from = 2000, to = "max", shard = "shard2" },
+    { from = 2000, to = 5000, shard = "shard2" },
+    { from = 5000, to = "max", shard = "shard3" },
 ]
 [keyspaces.rng.tables]
 users = { key = "uid" }
@@ -29,6 +31,8 @@ audit = { key = "aid" }
 small = { key = "uid" }
 huge = { key = "uid" }
 rich = { key = "uid" }
+facts = { key = "uid" }
+dims = { reference = true }
 levels = { reference = true }
 stamps = { reference = true }
 countries = { reference = true }
@@ -38,7 +42,7 @@ marks = { single = "shard2" }
 [keyspaces.hsh]
 key_type = "int"
 map = "hash"
-ring = { shard1 = 1, shard2 = 1 }
+ring = { shard1 = 1, shard2 = 1, shard3 = 1 }
 [keyspaces.hsh.tables]
 users = { key = "uid" }
 orders = { key = "uid" }
@@ -46,16 +50,18 @@ audit = { key = "aid" }
 small = { key = "uid" }
 huge = { key = "uid" }
 rich = { key = "uid" }
+facts = { key = "uid" }
+dims = { reference = true }
 levels = { reference = true }
 stamps = { reference = true }
 countries = { reference = true }
 settings = { single = "shard2" }
-marks = { single = "shard1" }
+marks = { single = "shard3" }
 
 [keyspaces.txt]
 key_type = "text"
 map = "hash"
-ring = { shard1 = 1, shard2 = 1 }
+ring = { shard1 = 1, shard2 = 1, shard3 = 1 }
 [keyspaces.txt.tables]
 items = { key = "sku" }
 stock = { key = "sku" }
@@ -66,14 +72,15 @@ notes = { single = "shard1" }
 [keyspaces.bin]
 key_type = "binary"
 map = "hash"
-ring = { shard1 = 1, shard2 = 1 }
+ring = { shard1 = 1, shard2 = 1, shard3 = 1 }
 tables = { blobs = { key = "bid" }, fixed = { key = "bid" } }
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """kind: int, dec, text, bytes, date or time; exact: equal values are the same bytes (no case-blind collation)."""
+    """kind: int, uint (whose comparison with int goes wrong in servers), dec, float, text, bytes, date, time, clock
+    (TIME), year, enum, set, bit or json; exact: equal values are the same bytes (no case-blind collation)."""
 
     name: str
     kind: str
@@ -121,7 +128,7 @@ _COMMON = (
     Table("", "small", "sharded", (_UID, Column("v", "int"), Column("name", "text", exact=False)), ("uid",),
         "CREATE TABLE small (uid SMALLINT NOT NULL PRIMARY KEY, v INT NOT NULL DEFAULT 7, "
         "name VARCHAR(8) COLLATE utf8mb4_unicode_ci)", key="uid"),
-    Table("", "huge", "sharded", (_UID, Column("seq", "int"), Column("v", "int")), ("uid", "seq"),
+    Table("", "huge", "sharded", (Column("uid", "uint"), Column("seq", "int"), Column("v", "int")), ("uid", "seq"),
         "CREATE TABLE huge (uid BIGINT UNSIGNED NOT NULL, seq INT NOT NULL AUTO_INCREMENT, v TINYINT, "
         "PRIMARY KEY (uid, seq), KEY (seq))", key="uid", counting="seq"),
     Table("", "levels", "reference", (Column("level", "int"), _UID, Column("label", "text", exact=False)), ("level",),
@@ -130,6 +137,23 @@ _COMMON = (
     Table("", "countries", "reference", (Column("code", "text"), Column("name", "text"), Column("pop", "int")),
         ("code",), "CREATE TABLE countries (code CHAR(2) COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, "
         "name VARCHAR(30) COLLATE utf8mb4_bin, pop INT)"),
+    Table("", "facts", "sharded", (
+        _UID, Column("n", "int"), Column("dbl", "float"), Column("flt", "float"), Column("colour", "enum"),
+        Column("marks", "set"), Column("bits", "bit"), Column("doc", "json"), Column("clock", "clock"),
+        Column("yr", "year"), Column("ubig", "uint"), Column("big", "dec"), Column("ci", "text", exact=False),
+        Column("l1", "text", exact=False), Column("vb", "bytes"), Column("seen", "time"),
+    ), ("uid", "n"), """CREATE TABLE facts (uid BIGINT NOT NULL, n INT NOT NULL, dbl DOUBLE, flt FLOAT,
+        colour ENUM('red','green','Blue'), marks SET('x','b','c'), bits BIT(6), doc JSON, clock TIME(2), yr YEAR,
+        ubig BIGINT UNSIGNED, big DECIMAL(20,6), ci VARCHAR(16) COLLATE {blind},
+        l1 VARCHAR(12) CHARACTER SET latin1 COLLATE latin1_swedish_ci, vb VARBINARY(8), seen TIMESTAMP(3) NULL,
+        PRIMARY KEY (uid, n), KEY (big), KEY (ci))
+    """, key="uid"),
+    Table("", "dims", "reference", (
+        Column("id", "int"), _UID, Column("dbl", "float"), Column("colour", "enum"), Column("big", "dec"),
+        Column("ci", "text", exact=False),
+    ), ("id",), """CREATE TABLE dims (id INT NOT NULL PRIMARY KEY, uid BIGINT, dbl DOUBLE,
+        colour ENUM('red','green','Blue'), big DECIMAL(20,6), ci VARCHAR(16) COLLATE {blind})
+    """),
     Table("", "stamps", "reference", (Column("id", "int"), Column("v", "int")), ("id",),
         "CREATE TABLE stamps (id INT NOT NULL PRIMARY KEY, v INT, "
         "at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6))"),
@@ -142,7 +166,7 @@ _COMMON = (
         "CREATE VIEW rich AS SELECT uid, name, grp FROM users WHERE score > 5", key="uid"),
 )  # fmt: skip
 _SINGLE_ON = {("rng", "settings"): "shard1", ("rng", "marks"): "shard2", ("hsh", "settings"): "shard2",
-              ("hsh", "marks"): "shard1", ("txt", "notes"): "shard1"}  # fmt: skip
+              ("hsh", "marks"): "shard3", ("txt", "notes"): "shard1"}  # fmt: skip
 _TEXT = (
     Table("txt", "items", "sharded", (
         Column("sku", "text"), Column("title", "text", exact=False), Column("price", "dec"),
@@ -181,6 +205,7 @@ TABLES: tuple[Table, ...] = (
     *_TEXT,
     *_BINARY,
 )
+COUNTING = tuple(table for table in TABLES if table.counting)
 DATABASES = ("rng", "hsh", "txt", "bin")
 
 # ── rows ──
@@ -197,6 +222,8 @@ TEXTS = (
 BYTES = (
     b"a", b"A", b"ab", b"5", b"05", b"", b"\0", b"a\0", b"\0\xff", b"\xc3\xa9", b"a ", b"12345678", b"abcd", b"\\'",
 )  # fmt: skip
+COLOURS = ("red", "Blue", None, "green")
+DOCS = ("{}", '{"a": 1}', "[1, 2]", '"text"', '{"a": 1, "b": [null, true]}', "17", "null", "[]")
 _NAMES = ("Ann", "ann", "Bob", "bob ", "Zoë", "Zoe", None, "5", "05", "", "o'k", "x%y")
 
 
@@ -227,6 +254,8 @@ def base_rows(table: Table) -> Iterator[tuple[Cell, ...]]:
             unsigned = [k for k in INT_KEYS if k >= 0]
             for i, uid in enumerate([*unsigned[::2], 2**63, 2**64 - 1, 2**64 - 2]):
                 yield uid, i + 1, None if i % 4 == 2 else i % 3
+        case "facts" | "dims":
+            yield from _typed_rows(table.name)
         case "levels":
             for i in range(6):
                 yield i, INT_KEYS[i * 4 + 3] if i else None, ("low", "Low", "mid", None, "é", "e")[i]
@@ -244,6 +273,26 @@ def base_rows(table: Table) -> Iterator[tuple[Cell, ...]]:
                 yield uid, f"{i}.50"
         case _:
             yield from _other_rows(table)
+
+
+def _typed_rows(name: str) -> Iterator[tuple[Cell, ...]]:
+    """Rows of the tables with a column of nearly every type."""
+    if name == "dims":
+        for i in range(7):
+            text = ("Ann", "ann", "é", None, "zoë", "x", "5")[i]
+            yield i, INT_KEYS[i * 3 + 5] if i != 4 else None, f"{i / 4}", COLOURS[i % 4], f"{i - 2}.5", text
+        return
+    for i, uid in enumerate((*INT_KEYS[2:26], *INT_KEYS[5:19])):
+        yield (
+            uid, i % 3 if i < 24 else 10 + i, None if i % 9 == 4 else f"{(i * 7 % 11 - 3) / 4}",
+            None if i % 8 == 2 else f"{i % 5 * 0.5 - 1}", COLOURS[i % 4], (None, "", "x", "x,c", "b,c")[i % 5],
+            None if i % 6 == 1 else i * 5 % 64, None if i % 7 == 5 else DOCS[i % len(DOCS)],
+            None if i % 6 == 3 else f"{'-' if i % 4 == 1 else ''}{i * 5 % 90:02d}:{i:02d}:30.{i % 10}0",
+            None if i % 5 == 3 else 1990 + i % 9, None if i % 8 == 6 else (2**64 - 1 - i if i % 3 else i * 1000),
+            None if i % 7 == 2 else f"{(i * 31 % 17 - 6) * 1234567}.{i % 4 * 125:06d}",
+            None if i % 9 == 7 else TEXTS[i * 5 % len(TEXTS)], _NAMES[i % 3], None if i % 5 == 1 else BYTES[i % 7],
+            None if i % 6 == 2 else f"2024-0{1 + i % 8}-11 12:{i:02d}:00.{i % 10}00",
+        )  # fmt: skip
 
 
 def _other_rows(table: Table) -> Iterator[tuple[Cell, ...]]:

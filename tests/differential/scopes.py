@@ -12,13 +12,13 @@ from tests.differential.schema import Column, Table
 @dataclass(eq=False, slots=True)
 class Source:
     """One use of a table or derived table. name: by which the block knows it; key: its shard key's column, "" for none;
-    home: database.table when it has no alias of its own; nullable: it may be NULL-extended."""
+    home: database.table when it has no alias of its own; unique: columns that tell a derived table's rows apart."""
 
     name: str
     columns: tuple[Column, ...]
     table: Table | None = None
     home: str = ""
-    nullable: bool = False
+    unique: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -40,9 +40,10 @@ class Scope:
         """Columns that leave no ties between rows; None when some source has no known key."""
         columns = []
         for source in self.sources:
-            if source.table is None:
+            unique = source.unique if source.table is None else source.table.primary
+            if not unique:
                 return None
-            columns += [f"{quoted_name(source.name)}.{name}" for name in source.table.primary]
+            columns += [f"{quoted_name(source.name)}.{name}" for name in unique]
         return columns or None
 
 

@@ -1,13 +1,14 @@
-"""The two sides: one lone server, and a proxy over two shards, with the same rows."""
+"""The two sides: one lone server, and a proxy over three shards, with the same rows."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalServer
-from shardproxy.protocol.mysql.constants import Cap
+from shardproxy.protocol.mysql.constants import Cap, Com
+from shardproxy.protocol.mysql.values import Value
 from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.keys import KeyType, KeyValue, canonical_text
 from shardproxy.topology.maps import UnmappedKey
@@ -15,9 +16,10 @@ from shardproxy.topology.model import Keyspace
 from tests.differential.episodes import Episode
 from tests.differential.schema import DATABASES, KEYSPACES, TABLES, Cell, Table, base_rows, load_statement
 from tests.proxy import start_proxy
-from tests.wire import RawClient
+from tests.wire import RawClient, Result
 
 USER = {"diff": {"password": "diff", "reads": "primary"}}
+_MORE_RESULTS = 8
 _NAMES = re.compile(r"\b(" + "|".join(sorted({t.name for t in TABLES if t.kind != "view"})) + r")\b", re.IGNORECASE)
 
 
@@ -30,18 +32,30 @@ class Sides:
         self._servers = {shard.name: shard.primary for shard in cluster.shards} | {"": oracle}
         self._admin = {name: _admin(server) for name, server in self._servers.items()}
         self._create()
-        self.proxy = start_proxy(cluster, "differential", users=USER, keyspaces=KEYSPACES, proxy={"workers": 1})
-        snapshot = build_snapshot(load(cluster.folder / "differential.toml", {}))
-        self._keyspaces = snapshot.keyspaces
-        self._shards = [shard.name for shard in snapshot.shards]
+        self._start()
         self._oracle = oracle
         collations = self._admin[""].rows("SELECT id, character_set_name FROM information_schema.collations")
         self.charsets = {int(ident): str(charset) for ident, charset in collations if isinstance(ident, bytes)}
-        for table in TABLES:
-            self._load(table)
+        self._base: dict[Table, list[str]] = {}
+        tables = [table for table in TABLES if table.kind != "view"]
+        self.reload(tables)
+        for table in tables:
+            columns = ", ".join(c.name for c in table.columns)
+            rows = self._admin[""].rows(f"SELECT {columns} FROM {table.database}.{table.name}")
+            self._base[table] = sorted(map(repr, rows))
+
+    def _start(self) -> None:
+        """Start the proxy. Clients find it by `port`, `user` and `password`."""
+        proxy = start_proxy(self.cluster, "differential", users=USER, keyspaces=KEYSPACES, proxy={"workers": 1})
+        snapshot = build_snapshot(load(self.cluster.folder / "differential.toml", {}))
+        self._keyspaces = snapshot.keyspaces
+        self._shards = [shard.name for shard in snapshot.shards]
+        self.admin_port = proxy.admin_port
+        self._stop = proxy.process.stop
+        self._account = proxy.port, "diff", "diff"
 
     def close(self) -> None:
-        self.proxy.process.stop()
+        self._stop()
         for name, admin in self._admin.items():
             # The servers may have ended before: fixtures that follow the kind of server go together.
             for database in DATABASES if self._servers[name].running else ():
@@ -50,7 +64,7 @@ class Sides:
 
     def client(self, made: Episode) -> RawClient:
         """A new session on the proxy."""
-        return self._client(self.proxy.port, "diff", "diff", made)
+        return self._client(*self._account, made)
 
     def oracle_client(self, made: Episode) -> RawClient:
         """A new session on the lone server."""
@@ -63,30 +77,52 @@ class Sides:
     # ── tables ──
 
     def _create(self) -> None:
-        for name, admin in self._admin.items():
-            admin.query("SET timestamp = 1700000000")  # clocks of the base rows are alike
-            for database in DATABASES:
-                admin.query(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
+        no_pad = "utf8mb4_nopad_bin" if self.mariadb else "utf8mb4_0900_bin"
+        blind = "utf8mb4_uca1400_ai_ci" if self.mariadb else "utf8mb4_0900_ai_ci"
+        texts: dict[str, list[str]] = {}
+        for name in self._admin:
+            made = texts[name] = ["SET timestamp = 1700000000"]  # clocks of the base rows are alike
+            made += [f"CREATE DATABASE {database} CHARACTER SET utf8mb4" for database in DATABASES]
             for table in TABLES:
-                if not name or table.shard in ("", name):
-                    admin.query(f"USE {table.database}")
-                    no_pad = "utf8mb4_nopad_bin" if self.mariadb else "utf8mb4_0900_bin"
-                    admin.query(table.definition.replace("{no_pad}", no_pad))
+                if self._holds(name, table):
+                    definition = table.definition.replace("{no_pad}", no_pad).replace("{blind}", blind)
+                    made += [f"USE {table.database}", definition]
+        self._everywhere(texts)
 
-    def _load(self, table: Table) -> None:
-        """Give a table its base rows on every server."""
-        if table.kind == "view":
-            return
-        rows = list(base_rows(table))
-        for name, admin in self._admin.items():
-            if name and table.shard not in ("", name):
-                continue
-            mine = rows if not name else [row for row in rows if self._home(table, row) in ("", name)]
-            admin.query(f"DELETE FROM {table.database}.{table.name}")
-            if mine:
-                admin.query(load_statement(table, mine))
-            if table.counting:
-                admin.query(f"ALTER TABLE {table.database}.{table.name} AUTO_INCREMENT = 50")
+    def _everywhere(self, texts: Mapping[str, Sequence[str]]) -> dict[str, list[Result]]:
+        """Statements for each server, in one round trip that all servers work on at once."""
+        asked = {name: [text for text in texts[name] if text] for name in texts}
+        names = [name for name in asked if asked[name]]
+        for name in names:
+            self._admin[name].send(bytes((Com.QUERY,)) + ";".join(asked[name]).encode())
+        found = {}
+        for name in names:
+            results = [self._admin[name].result()]
+            while results[-1].status & _MORE_RESULTS:
+                results.append(self._admin[name].result())
+            found[name] = results
+        return found
+
+    def reload(self, tables: Iterable[Table]) -> None:
+        """Give the tables their base rows."""
+        texts: dict[str, list[str]] = {name: [] for name in self._admin}
+        for table in tables:
+            rows = list(base_rows(table))
+            for name in self._admin:
+                if not self._holds(name, table) or table.kind == "view":
+                    continue
+                mine = rows if not name else [row for row in rows if self._home(table, row) in ("", name)]
+                texts[name] += [f"DELETE FROM {table.database}.{table.name}", load_statement(table, mine)]
+                if table.counting:
+                    texts[name].append(f"ALTER TABLE {table.database}.{table.name} AUTO_INCREMENT = 50")
+        for made in texts.values():
+            if made:
+                made[:] = ["BEGIN", *made, "COMMIT"]
+        self._everywhere(texts)
+
+    def _holds(self, name: str, table: Table) -> bool:
+        """Whether a server, "" for the lone one, has the table."""
+        return not name or table.shard in ("", name)
 
     def _home(self, table: Table, row: tuple[Cell, ...]) -> str:
         """The shard of a row; "" for all."""
@@ -107,39 +143,57 @@ class Sides:
                 databases.add(name)
         return [t for t in TABLES if t.kind != "view" and t.name in names and t.database in databases]
 
-    def reload(self, tables: Iterable[Table]) -> None:
-        """Give the tables their base rows back."""
-        for table in tables:
-            self._load(table)
+    def differences(self, tables: Sequence[Table], uncounted: bool = False) -> tuple[str, list[Table]]:
+        """(in what rows differ: the lone server's from those of all shards, "" when they do not; tables that have other
+        rows than their base rows).
 
-    def difference(self, table: Table) -> str:
-        """In what the rows of a table differ: the lone server's from those of all shards; "" when they do not."""
-        text = f"SELECT {', '.join(c.name for c in table.columns)} FROM {table.database}.{table.name}"
-        wanted = sorted(map(repr, self._admin[""].rows(text)))
-        found: list[str] = []
+        uncounted: values that AUTO_INCREMENT columns of sharded tables got are not compared, for the shards' numbers
+        are others than one server's.
+        """
+        texts: dict[str, list[str]] = {name: [] for name in self._admin}
+        columns: dict[Table, list[str]] = {}
+        for table in tables:
+            left_out = table.counting if uncounted and table.kind == "sharded" else ""
+            columns[table] = [c.name for c in table.columns if c.name != left_out]
+            for name in self._admin:
+                if self._holds(name, table):
+                    listing = ", ".join(columns[table])
+                    # All columns of reference tables: clocks of the copies must be alike too.
+                    more = ", t.*" if name and table.kind == "reference" else ""
+                    texts[name].append(f"SELECT {listing}{more} FROM {table.database}.{table.name} t")
+        answers = {name: iter(results) for name, results in self._everywhere(texts).items()}
+        wrong, changed = "", []
+        for table in tables:
+            found = {name: next(answers[name]).rows for name in self._admin if self._holds(name, table)}
+            wanted = found.pop("")
+            if sorted(map(repr, wanted)) != self._base.get(table):
+                changed.append(table)
+            wrong = wrong or self._wrong(table, columns[table], wanted, found)
+        return wrong, changed
+
+    def _wrong(
+        self, table: Table, columns: list[str], lone: list[list[Value]], shards: dict[str, list[list[Value]]]
+    ) -> str:
+        """In what the rows of a table differ; "" when they do not."""
+        wanted = sorted(map(repr, lone))
+        where = f"{table.database}.{table.name}"
         if table.kind == "reference":
-            copies = [self._admin[name].rows(f"SELECT * FROM {table.database}.{table.name}") for name in self._shards]
-            if any(sorted(map(repr, copy)) != sorted(map(repr, copies[0])) for copy in copies):
-                return f"{table.database}.{table.name}: the copies differ: {copies}"
-        for name in self._shards:
-            if table.shard not in ("", name):
-                continue
-            rows = self._admin[name].rows(text)
-            if table.kind == "reference":
-                if sorted(map(repr, rows)) != wanted:
-                    return f"{table.database}.{table.name} on {name}: " + _difference(wanted, sorted(map(repr, rows)))
-                continue
-            found += map(repr, rows)
-            if table.kind == "sharded":
-                strayed = [row for row in rows if self._strays(table, row, name)]
-                if strayed:
-                    return f"{table.database}.{table.name}: row {strayed[0]!r} is on {name}, where nobody looks for it"
-        if table.kind != "reference" and sorted(found) != wanted:
-            return f"{table.database}.{table.name}: " + _difference(wanted, sorted(found))
+            copies = [sorted(map(repr, rows)) for rows in shards.values()]
+            if any(copy != copies[0] for copy in copies):
+                return f"{where}: the copies differ: {copies}"
+            shards = {name: [row[: len(columns)] for row in rows] for name, rows in shards.items()}
+            found = sorted(map(repr, next(iter(shards.values()))))
+        else:
+            found = sorted(repr(row) for rows in shards.values() for row in rows)
+        if found != wanted:
+            return f"{where}: " + _difference(wanted, found)
+        for name, rows in shards.items() if table.kind == "sharded" else ():
+            strayed = [row for row in rows if self._strays(table, row[columns.index(table.key)], name)]
+            if strayed:
+                return f"{where}: row {strayed[0]!r} is on {name}, where nobody looks for it"
         return ""
 
-    def _strays(self, table: Table, row: Sequence[object], name: str) -> bool:
-        cell = row[[c.name for c in table.columns].index(table.key)]
+    def _strays(self, table: Table, cell: Value, name: str) -> bool:
         assert isinstance(cell, bytes)
         keyspace = self._keyspaces[table.database]
         try:
@@ -150,7 +204,8 @@ class Sides:
 
 
 def _admin(server: LocalServer) -> RawClient:
-    return RawClient(server.port, server.admin_user, server.admin_password, None)
+    multi = int(Cap.MULTI_STATEMENTS | Cap.MULTI_RESULTS)
+    return RawClient(server.port, server.admin_user, server.admin_password, None, capabilities=multi)
 
 
 def _key(keyspace: Keyspace, cell: int | str | bytes) -> KeyValue:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from tests.differential.pieces import Part, listed, optional, piece
-from tests.differential.queries import Queries
+from tests.differential.reads import Reads
 from tests.differential.schema import Column, Table
 from tests.differential.scopes import Scope, Source
 
 _WRITTEN = ("sharded", "reference", "single")
 
 
-class Writes(Queries):
+class Writes(Reads):
     """Statements that change rows."""
 
     # ── INSERT ──
@@ -24,7 +24,7 @@ class Writes(Queries):
         ))  # fmt: skip
         label = "replace" if verb.startswith("REPLACE") else "insert ignore" if "IGNORE" in verb else "insert"
         name = self._name(table)
-        if self.dice.chance(0.14):
+        if self.dice.chance(0.2):
             return f"{label} select", piece(verb, name, self._from_select(table, label))
         columns = self._columns(table)
         if self.dice.chance(0.12):
@@ -37,7 +37,11 @@ class Writes(Queries):
         if label == "insert" and self.dice.chance(0.25):
             label = "insert on duplicate"
             update = self._on_duplicate(table)
-        returning = optional(" RETURNING *") if self.at.mariadb and self.dice.chance(0.04) and not update else ""
+        returning = (
+            optional(" RETURNING *")
+            if self.at.mariadb and table.name != "stamps" and self.dice.chance(0.04) and not update
+            else ""
+        )
         return label, piece(verb, name, body, update, returning)
 
     def _name(self, table: Table) -> str:
@@ -80,7 +84,7 @@ class Writes(Queries):
     def _new_value(self, table: Table, column: Column) -> Part:
         """A value to store. Keys are of few kinds, so that rows are met again."""
         if column.name == table.key:
-            key = self.literals.key(near_home=self.dice.chance(0.8))
+            key = self.literals.key(near_home=self.dice.chance(0.8 if self.dice.chance(self.pinning) else 0.1))
             return self.literals.of_key(key, 0.12)
         if column.name == table.counting:
             number = str(self.dice.number(1, 40))
@@ -109,7 +113,7 @@ class Writes(Queries):
     def _from_select(self, table: Table, label: str) -> Part:
         """(columns) SELECT …, the key taken from a table with the same key or given."""
         scope = Scope()
-        source, terms = self.from_clause(scope, 2)
+        source, terms = self._sources(scope)
         columns = self._columns(table)
         items: list[Part] = []
         for column in columns:
@@ -121,15 +125,25 @@ class Writes(Queries):
                 items.append(self.columns.write(scope, *self.dice.one(fitting)))
             else:
                 items.append(self._new_value(table, column))
-        order = scope.ordered_by(self.dice)
+        order = scope.ordered_by(self.dice) or [str(i + 1) for i in range(len(items))]
         return piece(f" ({', '.join(c.name for c in columns)}) SELECT ", listed(items, least=len(items)), source,
                      self.where(scope, terms), f" ORDER BY {', '.join(order)}" if order else "")  # fmt: skip
+
+    def _sources(self, scope: Scope) -> tuple[Part, list[Part]]:
+        """(FROM …, join conditions for WHERE): tables, or a query in their place."""
+        if not self.dice.chance(0.2):
+            return self.from_clause(scope, 2)
+        body, columns, unique = self.block()
+        scope.sources.append(Source("d", columns, None, unique=unique))
+        return piece(" FROM (", body, ") AS d"), []
 
     # ── UPDATE ──
 
     def update(self) -> tuple[str, Part]:
         if self.dice.chance(0.22):
             return self._update_joined()
+        if self.dice.chance(0.1):
+            return self.move()
         scope = Scope()
         text, source = self.source(scope, self.table(_WRITTEN), aliases=0.25)
         scope.sources.append(source)
@@ -144,6 +158,29 @@ class Writes(Queries):
             order = ", ".join(source.table.primary)
             end = optional(f" ORDER BY {order}{self.dice.one(('', ' DESC'))} LIMIT {self.dice.number(0, 2)}")
         return label, piece(verb, text, " SET ", changes, where, end)
+
+    def move(self) -> tuple[str, Part]:
+        """Gives a row, or a few, another shard key. No row takes another's place: the order of moves would show."""
+        table = self.table(("sharded",))
+        scope = Scope()
+        text, source = self.source(scope, table, aliases=0.1)
+        scope.sources.append(source)
+        name = f"{source.name}.{table.key}"
+        new: Part = self.literals.of_key(self.literals.key(near_home=False), 0.1)
+        if isinstance(self.at.home, int) and self.dice.chance(0.4):
+            new = f"{name} + {self.dice.one((10000, 77777))}"
+            where = optional(f" WHERE {name} BETWEEN {self.dice.one((-6, 0, 3))} AND {self.dice.one((3, 9, 500))}")
+            return "update key", piece("UPDATE ", text, f" SET {table.key} = ", new, where)
+        others = [c for c in table.columns if c.name != table.key and c.name not in table.primary]
+        more: Part = ""
+        if others and self.dice.chance(0.4):
+            column = self.dice.one(others)
+            more = optional(f", {column.name} = ", self.literals.value(column, storing=True))
+        where = piece(" WHERE ", self.conditions.pinned(scope, source, 0.05))
+        if len(table.primary) > 1 and self.dice.chance(0.5):
+            order = ", ".join(table.primary)
+            where = piece(where, optional(f" ORDER BY {order} LIMIT 1") if " " not in text else "")
+        return "update key", piece("UPDATE ", text, f" SET {table.key} = ", new, more, where)
 
     def _rows_of(self, scope: Scope, source: Source) -> Part:
         if source.key and self.dice.chance(0.25):
@@ -164,6 +201,13 @@ class Writes(Queries):
                 new = self.literals.of_key(self.literals.key(), 0.2)
             elif column.kind in ("int", "dec") and column.name != "uid" and self.dice.chance(0.3):
                 new = f"{name} + 1"
+            elif column.kind in ("int", "dec") and column.name != "uid" and self.dice.chance(0.12):
+                inner = Scope(outer=scope)
+                inner_text, other = self.source(inner, self.table(tuple(k for k in ("sharded", "reference"))))
+                if other.table is not table:
+                    inner.sources.append(other)
+                    on = self.conditions.joined(inner, source, other)
+                    new = piece("(SELECT COUNT(*) FROM ", inner_text, " WHERE ", on, ")", simpler=("1",))
             elif self.dice.chance(0.08):
                 new = "DEFAULT"
             elif column.kind == "int" and self.dice.chance(0.1):
@@ -228,5 +272,5 @@ class Writes(Queries):
 
     def any_write(self) -> tuple[str, Part]:
         """A write of any shape."""
-        make = self.dice.weighted(((4.0, self.insert), (3.5, self.update), (2.0, self.delete)))
+        make = self.dice.weighted(((4.5, self.insert), (3.5, self.update), (2.0, self.delete)))
         return make()
