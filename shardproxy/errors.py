@@ -10,6 +10,7 @@
     │   ├── UnsupportedError     rung 4 of the ladder: cannot be answered exactly
     │   ├── RouteError           the values at hand lead to no shard, or to too many
     │   ├── SessionError         the session's state forbids it (pinned, other shard's transaction)
+    │   ├── TransactionError     a transaction over several shards cannot go on, or its outcome is not known
     │   └── AccessError          rejected authentication or privilege; terminal for a handshake
     └── BackendError             a server behind us
         ├── PoolTimeout          no connection became free in time; names the pool
@@ -86,6 +87,12 @@ class SessionError(SqlError):
     """The session's state (a pin, an open transaction) does not allow the statement."""
 
     code = 9102
+
+
+class TransactionError(SqlError):
+    """A transaction over several shards cannot be had here, or it was lost; the message says what became of it."""
+
+    code = 9120
 
 
 class AccessError(SqlError):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pymysql
 
+from shardproxy.admin.migrations import migrate, migrations_folder, read_migrations
+from shardproxy.backend.control import Credentials
+from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalServer, Process
 from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.protocol.mysql.auth import make_native_hash, make_sha2_hash
+from shardproxy.topology.build import build_snapshot
 
 SPLIT = 1000  # keys of `main` below it are on shard1, the others on shard2
 
@@ -202,6 +208,15 @@ def empty_tables(server: LocalServer, shard: str = "") -> None:
                     cursor.execute(f"ALTER TABLE {database}.{table} AUTO_INCREMENT = 1")
 
 
+def make_bookkeeping(config: Path) -> None:
+    """What `shardctl migrate` does."""
+    settings = load(config, proxy_environment())
+    snapshot, credentials = build_snapshot(settings), Credentials.of(settings)
+    files = read_migrations(migrations_folder())
+    for report in asyncio.run(migrate(snapshot, credentials, 30, files)):
+        assert report.error is None, report.error
+
+
 def start_proxy(
     cluster: LocalCluster,
     name: str = "proxy",
@@ -229,6 +244,8 @@ def start_proxy(
         listen=listen,
         name=f"{name}.toml",
     )
+
+    make_bookkeeping(config.path)
 
     def ready() -> bool:
         try:

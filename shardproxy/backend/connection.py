@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -239,6 +240,20 @@ class BackendConnection:
         """COM_QUERY with text; the reply may be an ERR."""
         text = sql.encode() if isinstance(sql, str) else sql
         return await self.command(bytes([Com.QUERY]) + text)
+
+    async def queries(self, texts: Sequence[bytes]) -> list[Reply]:
+        """Several COM_QUERY in one write, and all their answers. Raises BackendLost, as `command` does."""
+        loop = asyncio.get_running_loop()
+        collectors = [Collector(loop, QUERY) for _ in texts]
+        if not self.sinks:
+            self.scanner.start(QUERY)
+        self.sinks.extend(collectors)
+        self.transport.write(b"".join([packet(b"\x03" + text, 0) for text in texts]))
+        try:
+            return list(await asyncio.gather(*[collector.future for collector in collectors]))
+        except asyncio.CancelledError:
+            self.pool.abandon(self)
+            raise
 
     async def switch(self, wanted: Profile) -> Reply | None:
         """Bring the connection to a profile. None when it is there; else the server's ERR reply, and the connection

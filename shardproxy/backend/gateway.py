@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from secrets import token_hex
 
 from shardproxy.backend.pool import Pool
 from shardproxy.router.balance import ServerHealth, readers
@@ -36,15 +37,26 @@ class ShardPools:
 
 
 class Gateway:
-    """`shards[i]` are the pools of `snapshot.shards[i]`."""
+    """`shards[i]` are the pools of `snapshot.shards[i]`.
 
-    def __init__(self, snapshot: Snapshot, make_pool: Callable[[Server], Pool], max_lag: float) -> None:
+    coordinator: this worker's identity in transactions over several shards, never used by another run; transactions:
+    how many of those it has begun; verified: names of primaries that are known to be fit for them; ended: by deciding
+    shard, ids of transactions whose decision rows may go.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, make_pool: Callable[[Server], Pool], max_lag: float, coordinator: str = ""
+    ) -> None:
         self.snapshot = snapshot
         self._max_lag = max_lag
         self.pools: dict[str, Pool] = {}
         self.shards: list[ShardPools] = []
         self._make_pool = make_pool
         self._health: dict[str, ServerHealth] = {}
+        self.coordinator = coordinator or token_hex(6)
+        self.transactions = 0
+        self.verified: set[str] = set()
+        self.ended: dict[int, list[str]] = {}
         self.adopt(snapshot)
 
     def adopt(self, snapshot: Snapshot) -> None:

@@ -376,6 +376,16 @@ class Pool:
         connection.killings += 1
         self.in_background(self._kill(connection, query_only))
 
+    async def end_statement(self, connection: BackendConnection) -> None:
+        """KILL QUERY of what runs on a connection; returns when the server has been told."""
+        connection.killings += 1
+        await self._kill(connection, True)
+
+    async def beyond(self, profile: Profile) -> BackendConnection:
+        """A connection beyond the limit and outside the pool, for something short that must not wait: the caller
+        closes it. Raises BackendError."""
+        return await self._dial(self, profile)
+
     async def _kill(self, victim: BackendConnection, query_only: bool) -> None:
         try:
             connection = await self._dial(self, victim.profile)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.gateway import Gateway
@@ -12,6 +12,9 @@ from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.plan import PinReason
 from shardproxy.session.profile import Profile
 from shardproxy.session.session import Session
+
+if TYPE_CHECKING:
+    from shardproxy.executor.transaction import Transaction
 
 
 class Client(Protocol):
@@ -27,6 +30,7 @@ class Client(Protocol):
     gateway: Gateway
     held: BackendConnection | None
     source: BackendConnection | None  # whose answer is being relayed
+    spanning: Transaction | None  # the transaction that `held` is in, once it is on several shards
     working: list[BackendConnection]  # other connections that the command under way runs on, for KILL
     entry: CachedPlan | None  # plan of the statement under way
     wire: bytes | None  # the command under way, when it is a read that could be sent again

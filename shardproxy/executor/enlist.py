@@ -4,25 +4,36 @@
         …run the statement on enlistment.connections, each answer taken whole or its connection `release`d…
 
 Leaving the block without an error settles it: outside a transaction a write is committed on all shards, and the
-connections go back. An error (or the client's end) undoes what the statement did, on all shards.
+connections go back. An error (or the client's end) undoes what the statement did, on all shards. So a statement ends
+its answer (`client.ok`, `client.finish`) after the block, for before that it may still fail.
+
+Inside a transaction the shards join it, and a write sets a savepoint on each first: when it fails anywhere, it is undone
+everywhere and the transaction goes on, unless a server has rolled back the whole (a deadlock): then it is rolled back
+on all shards, as one server does.
 
 Shards are asked in order, as by every other statement, so that two of them never wait for each other in a ring.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from shardproxy.backend.connection import BackendConnection
-from shardproxy.errors import SessionError
-from shardproxy.executor import single
+from shardproxy.errors import BackendLost, SqlError
+from shardproxy.executor import commit, single, transaction
 from shardproxy.executor.client import Client
+from shardproxy.executor.transaction import ROLLED_BACK, Transaction, all_ok, check_bookkeeping, quiet, to_the_end
 from shardproxy.planner.plan import Plan
+from shardproxy.protocol.mysql.response import ERR, IN_TRANS
+
+_SAVEPOINT = b"SAVEPOINT `_shardproxy_statement`"
+_UNDO = b"ROLLBACK TO SAVEPOINT `_shardproxy_statement`"
 
 
 class Enlistment:
-    """connections: one a shard, in the order of `shards`."""
+    """connections: one a shard, in the order of `shards`. This one is for a read that is in no transaction."""
 
     def __init__(self, shards: Sequence[int], connections: list[BackendConnection]) -> None:
         self.shards = tuple(shards)
@@ -38,16 +49,78 @@ class Enlistment:
             else:
                 connection.pool.abandon(connection)
 
-    def settle(self) -> None:
-        """All answers are whole."""
+    async def settle(self) -> None:
+        """All answers are whole. Raises SqlError."""
         for connection in list(self._open):
             self.release(connection, True)
 
-    def undo(self) -> None:
+    async def undo(self, error: BaseException) -> None:
         """Something went wrong: nothing is known of answers that are under way."""
         for connection in list(self._open):
             self._open.discard(connection)
             connection.pool.release(connection)
+
+
+class _Joined(Enlistment):
+    """In the session's transaction, on `held` or on its branches. write: there is a savepoint to go back to."""
+
+    def __init__(
+        self, client: Client, shards: Sequence[int], connections: list[BackendConnection], write: bool
+    ) -> None:
+        super().__init__(shards, connections)
+        self._client = client
+        self._write = write
+
+    def release(self, connection: BackendConnection, ended: bool) -> None:
+        """It stays with the transaction; an answer that is not wanted is thrown away when the block ends."""
+        if ended:
+            self._open.discard(connection)
+
+    async def settle(self) -> None:
+        for connection in self._open:
+            await quiet(connection)
+        answers = [connection.scanner for connection in self.connections]
+        if any(answer.outcome == ERR and answer.error_code in ROLLED_BACK for answer in answers):
+            await transaction.roll_back_all(self._client)
+
+    async def undo(self, error: BaseException) -> None:
+        client = self._client
+        if client.held is None or isinstance(error, asyncio.CancelledError):
+            return  # the session has let go of all: they are rolled back
+        code = error.code if isinstance(error, SqlError) else 0
+        try:
+            for connection in self.connections:
+                await quiet(connection)
+            if code not in ROLLED_BACK and self._write:
+                replies = await asyncio.gather(*(connection.query(_UNDO) for connection in self.connections))
+                if any(reply.failed for reply in replies):  # it has gone with the whole transaction
+                    code = 1213
+            elif code not in ROLLED_BACK and not client.held.scanner.status & IN_TRANS:
+                code = 1213
+        except BackendLost:
+            code = 1213
+        if code in ROLLED_BACK and client.held is not None:
+            await transaction.roll_back_all(client)
+
+
+class _Alone(Enlistment):
+    """A write outside transactions: one of its own, committed when the block ends."""
+
+    def __init__(self, shards: Sequence[int], connections: list[BackendConnection], own: Transaction) -> None:
+        super().__init__(shards, connections)
+        self._own = own
+
+    def release(self, connection: BackendConnection, ended: bool) -> None:
+        if ended:
+            self._open.discard(connection)
+
+    async def settle(self) -> None:
+        for connection in self._open:
+            await quiet(connection)
+        await to_the_end(commit.commit(self._own))
+
+    async def undo(self, error: BaseException) -> None:
+        await to_the_end(commit.roll_back(self._own))
 
 
 @asynccontextmanager
@@ -55,14 +128,32 @@ async def enlisted(
     client: Client, plan: Plan, shards: Sequence[int], *, replica: bool, write: bool
 ) -> AsyncIterator[Enlistment]:
     """See the module. Raises SqlError, also the servers' own."""
-    session = client.session
-    if not session.simple or write:
-        raise SessionError(
-            f"the statement needs {len(shards)} shards ({plan.reason}), and the session is in a transaction, which "
-            "touches one shard here: run it outside the transaction (COMMIT first, autocommit=1), or give the shard key"
-        )
+    if not client.session.simple:
+        enlistment: Enlistment = await _join(client, plan, shards, write)
+    elif write:
+        enlistment = await _begin(client, shards)
+    else:
+        enlistment = Enlistment(shards, await _check_out(client, shards, replica))
+    client.working = enlistment.connections
+    try:
+        if plan.needs_insert_id:
+            text = b"SET @@SESSION.last_insert_id=%d" % client.session.insert_id
+            await asyncio.gather(*(single.expect_ok(connection, text) for connection in enlistment.connections))
+        yield enlistment
+        client.working = []
+    except BaseException as error:
+        client.working = []
+        await enlistment.undo(error)
+        raise
+    try:
+        await enlistment.settle()
+    except commit.OutcomeUnknown:
+        client.abort()
+        raise
+
+
+async def _check_out(client: Client, shards: Sequence[int], replica: bool) -> list[BackendConnection]:
     taken: list[BackendConnection] = []
-    enlistment = Enlistment(shards, taken)
     try:
         for shard in shards:
             taken.append(await single.checkout(client, shard, replica))  # noqa: PERF401 — what was taken is given back
@@ -70,11 +161,37 @@ async def enlisted(
         for connection in taken:
             connection.pool.checkin(connection)
         raise
-    enlistment = Enlistment(shards, taken)
-    client.working = taken
+    return taken
+
+
+async def _join(client: Client, plan: Plan, shards: Sequence[int], write: bool) -> _Joined:
+    transaction.check_plan(plan)
+    taken = []
+    for shard in shards:
+        transaction.check_pins(client, shard)
+        taken.append(await single.take(client, plan, shard, False))
+    if write:
+        if client.spanning is not None:
+            client.spanning.writes(shards)
+        await asyncio.gather(*(all_ok(connection, (_SAVEPOINT,)) for connection in taken))
+    return _Joined(client, shards, taken, write)
+
+
+async def _begin(client: Client, shards: Sequence[int]) -> _Alone:
+    """A transaction of the statement's own, on connections that are taken in order and begun at once."""
+    profile = client.session.profile
+    if len(shards) > 1:
+        for shard in shards:
+            await check_bookkeeping(client.gateway, shard, profile)
+    taken = await _check_out(client, shards, False)
+    own = Transaction(client.gateway, taken[0], shards[0])
+    begin = [all_ok(taken[0], (b"START TRANSACTION",))]
+    begin += [own.begin(shard, connection, (), ()) for shard, connection in zip(shards[1:], taken[1:], strict=True)]
     try:
-        yield enlistment
+        await asyncio.gather(*begin)
     except BaseException:
-        enlistment.undo()
+        for connection in taken:
+            connection.close()
         raise
-    enlistment.settle()
+    own.writes(shards)
+    return _Alone(shards, taken, own)

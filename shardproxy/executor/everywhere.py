@@ -1,22 +1,21 @@
 """Statements that every shard of a keyspace runs: writes to reference tables, and DDL.
 
-A reference write takes one transaction a shard: all execute, all answers are compared, then all commit. Shards go in
-order, one after the other: the first shard's row locks put concurrent writers in one order for all, and it commits
-last. Until the atomic commit over shards is built, a crash between two commits leaves copies that differ; the error
-says which shards have the write, and `shardctl check --data` finds it.
+A reference write runs on all shards in one transaction, the session's or its own: all execute, all answers are
+compared, and then it is committed on all or on none. Shards go in order, one after the other: the first shard's row
+locks put concurrent writers in one order for all.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from shardproxy.backend.connection import BackendConnection, Reply
-from shardproxy.errors import BackendError, BackendLost, SessionError, SqlError
+from shardproxy.errors import BackendError, SessionError, SqlError
 from shardproxy.executor.client import Client
 from shardproxy.executor.diagnostics import Condition, fetch
+from shardproxy.executor.enlist import enlisted
 from shardproxy.executor.session_commands import commit_held
+from shardproxy.executor.transaction import to_the_end
 from shardproxy.planner.plan import InsertId, Plan
 from shardproxy.protocol.mysql.packets import parse_ok
 from shardproxy.protocol.mysql.response import OK
@@ -27,37 +26,22 @@ Run = Callable[[BackendConnection], Awaitable[Reply]]
 
 
 async def write(client: Client, plan: Plan, shards: tuple[int, ...], run: Run) -> None:
-    """One write on all copies of a reference table, with the answer of one. Raises SqlError, all copies unchanged
-    unless the message says otherwise."""
-    session = client.session
-    if not session.simple:
-        raise SessionError(
-            f"writing a reference table touches {len(shards)} shards, and the session is in a transaction, which "
-            "touches one shard here: run it outside the transaction (COMMIT first, autocommit=1)"
-        )
-    taken = client.working = []
-    try:
-        for shard in shards:
-            pool = client.gateway.shards[shard].primary
-            taken.append(await pool.checkout(session.profile))
-        replies, conditions = await _execute(client, plan, taken, run)
-    except BaseException:
-        for connection in taken:
-            connection.pool.release(connection)
-        raise
-    client.working = []
-    await _to_the_end(_commit(taken))
+    """One write on all copies of a reference table, with the answer of one. Raises SqlError, all copies unchanged."""
+    async with enlisted(client, plan, shards, replica=False, write=True) as enlistment:
+        replies, conditions = await _execute(client, plan, enlistment.connections, run)
+        for connection in enlistment.connections:
+            enlistment.release(connection, True)
     first = replies[0]
     told = parse_ok(first.data[4 : 4 + int.from_bytes(first.data[:3], "little")], session_track=False)
     if plan.insert_id is InsertId.REPORTED and first.insert_id:
-        session.insert_id = first.insert_id
+        client.session.insert_id = first.insert_id
     client.ok(first.affected, first.insert_id, first.warnings, told.info, conditions)
 
 
 async def _execute(
     client: Client, plan: Plan, taken: list[BackendConnection], run: Run
 ) -> tuple[list[Reply], list[Condition] | None]:
-    """BEGIN and the statement on each in turn; the answers, which are all the same, with the first's warnings."""
+    """The statement on each in turn; the answers, which are all the same, with the first's warnings."""
     replies: list[Reply] = []
     conditions: list[Condition] | None = None
     stamp = await _clock(taken[0]) if plan.fixed_time else b""
@@ -65,7 +49,6 @@ async def _execute(
         count(client, connection)
         if plan.fixed_time:
             await _ok(connection, b"SET timestamp=" + stamp)
-        await _ok(connection, b"BEGIN")
         reply = await run(connection)
         if reply.outcome == OK and reply.warnings and conditions is None:
             conditions = await fetch(connection, None)
@@ -98,40 +81,6 @@ def count(client: Client, connection: BackendConnection) -> None:
         client.entry.series[connection.pool.slot] += 1
 
 
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do it whole even when the client goes away in the middle: half of it is worse than all or nothing."""
-    task = asyncio.get_running_loop().create_task(work)
-    _unfinished.add(task)
-    task.add_done_callback(_unfinished.discard)
-    await asyncio.shield(task)
-
-
-_unfinished: set[asyncio.Task[None]] = set()
-
-
-async def _commit(taken: list[BackendConnection]) -> None:
-    """Commit on all, the first shard last."""
-    done: list[str] = []
-    order = [*taken[1:], taken[0]]
-    for i, connection in enumerate(order):
-        try:
-            reply = await connection.query(b"COMMIT")
-            if reply.failed:
-                raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
-        except (BackendError, BackendLost) as error:
-            for rest in order[i:]:
-                rest.pool.release(rest)
-            if not done:
-                raise
-            failed = ", ".join(c.pool.server.shard for c in order[i:])
-            raise BackendError(
-                f"the write is on shards {', '.join(done)} and not on {failed} ({error}): the copies differ: repeat it "
-                "or repair with the rows of a shard that has it"
-            ) from error
-        done.append(connection.pool.server.shard)
-        connection.pool.checkin(connection)
-
-
 async def _ok(connection: BackendConnection, text: bytes) -> None:
     reply = await connection.query(text)
     if reply.failed:
@@ -140,7 +89,7 @@ async def _ok(connection: BackendConnection, text: bytes) -> None:
 
 async def ddl(client: Client, plan: Plan, shards: tuple[int, ...], sql: bytes) -> None:
     """A schema change on every shard in order; stops at the first error and says which shards have it."""
-    await _to_the_end(_change(client, shards, sql))
+    await to_the_end(_change(client, shards, sql))
 
 
 async def _change(client: Client, shards: tuple[int, ...], sql: bytes) -> None:

@@ -360,8 +360,6 @@ def open_execution(statement: PreparedStatement, payload: bytes, mariadb: bool) 
 
 async def execute_one(client: Client, plan: Plan, execution: Execution, shard: int, replica: bool) -> None:
     """Rung 1 for a prepared statement."""
-    if client.held is not None:
-        single.check_shard(client, shard)
     connection = await single.take(client, plan, shard, replica)
     try:
         wire = await execution.wire_for(connection)
@@ -380,17 +378,8 @@ async def execute_scattered(
     """A plain SELECT on several shards, prepared on each."""
 
     async def send() -> None:
-        connections = await scatter.gather(client, plan, shards, replica)
-        try:
-            for connection in connections:
-                await execution.prepare(connection)
-            # From the first long data on nothing may fail: the server would keep it for the next execution.
-            wires = [(connection, await execution.wire_for(connection)) for connection in connections]
-        except BaseException:
-            for connection in connections:
-                connection.pool.release(connection)
-            raise
-        await scatter.scatter(client, wires)
+        # From the first long data on nothing may fail: the server would keep it for the next execution.
+        await scatter.scatter(client, plan, shards, replica, execution.wire_for, execution.prepare)
 
     await scatter.twice(client, send)
 

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from shardproxy.backend.connection import BackendConnection, Sink
-from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError
-from shardproxy.executor import single
+from shardproxy.errors import BackendError, BackendLost, ProtocolError, SqlError
 from shardproxy.executor.client import Client
+from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.plan import Plan
 
@@ -63,19 +63,43 @@ class Part(Sink):
             self.connection.transport.resume_reading()
         return data
 
-    def finish(self) -> None:
+    def finish(self, enlistment: Enlistment) -> None:
         """Give the connection back; where it is still at work, that ends."""
-        if not self.ended:
-            self.connection.pool.abandon(self.connection)
-            return
-        if self.paused:  # its end came in one piece with what was too much
+        if self.ended and self.paused:  # its end came in one piece with what was too much
             self.connection.transport.resume_reading()
-        self.connection.pool.checkin(self.connection)
+        enlistment.release(self.connection, self.ended)
 
 
-async def scatter(client: Client, wires: list[tuple[BackendConnection, bytes]]) -> None:
-    """Relay the concatenated answers of `wires`, one (connection, command) a shard, connections checked out by
-    `gather` and given back here. Raises BackendLost when nothing has gone to the client yet."""
+Wire = Callable[[BackendConnection], Awaitable[bytes]]
+Ready = Callable[[BackendConnection], Awaitable[object]]
+
+
+async def scatter(
+    client: Client, plan: Plan, shards: tuple[int, ...], replica: bool, wire_for: Wire, ready: Ready | None = None
+) -> None:
+    """Relay the concatenated answers of these shards. wire_for: the command for a connection; ready: what must have
+    been done on all of them before the first is asked for.
+
+    Raises SqlError: BackendLost only when nothing has gone to the client yet.
+    """
+    async with enlisted(client, plan, shards, replica=replica, write=False) as enlistment:
+        if ready is not None:
+            for connection in enlistment.connections:
+                await ready(connection)
+        wires = [(connection, await wire_for(connection)) for connection in enlistment.connections]
+        out = await _relay(client, enlistment, wires)
+    session = client.session
+    session.affected = -1
+    if out is None:
+        return
+    session.warnings = out.warnings
+    client.finish()
+
+
+async def _relay(
+    client: Client, enlistment: Enlistment, wires: list[tuple[BackendConnection, bytes]]
+) -> Concatenation | None:
+    """None: the client has been cut off in the middle of a row."""
     parts = []
     for connection, wire in wires:
         if client.entry is not None:
@@ -83,7 +107,6 @@ async def scatter(client: Client, wires: list[tuple[BackendConnection, bytes]]) 
         part = Part(connection)
         parts.append(part)
         connection.send(wire, part)
-    client.working = [connection for connection, _ in wires]
     out = Concatenation(bool(wires[0][0].scanner.deprecate_eof))
     try:
         for part in parts:
@@ -104,46 +127,22 @@ async def scatter(client: Client, wires: list[tuple[BackendConnection, bytes]]) 
             raise
         if out.mid_packet:
             client.abort()  # an ERR in the middle of a row would be read as part of it
-            return
+            return None
         client.write(out.error(error if isinstance(error, SqlError) else BackendError(str(error))))
     finally:
         for part in parts:
-            part.finish()
-    session = client.session
-    session.affected = -1
-    session.warnings = out.warnings
-    client.finish()
+            part.finish(enlistment)
+    return out
 
 
 async def twice(client: Client, send: Callable[[], Awaitable[None]]) -> None:
     """Run a scatter, and once more when a server dies before a byte of its rows has gone to the client: they are
-    reads. Raises SqlError."""
+    reads. In a transaction only once: it is gone with the server. Raises SqlError."""
+    again = client.session.simple
     try:
         await send()
     except BackendLost:
+        if not again:
+            raise
         client.redone = b"scatter"
         await send()
-
-
-async def gather(client: Client, plan: Plan, shards: tuple[int, ...], replica: bool) -> list[BackendConnection]:
-    """One connection a shard, in the session's state. Raises SqlError, having given all back.
-
-    Shards are asked in order, as every other scatter does, so that two of them never wait for each other in a ring.
-    """
-    session = client.session
-    if not session.simple:
-        raise SessionError(
-            f"the statement needs {len(shards)} shards ({plan.reason}), and the session is in a transaction, which "
-            "touches one shard here: run it outside the transaction (COMMIT first, autocommit=1), or give the shard key"
-        )
-    taken: list[BackendConnection] = []
-    try:
-        for shard in shards:
-            taken.append(await single.checkout(client, shard, replica))  # noqa: PERF401 — what was taken is given back
-    except BaseException:
-        for connection in taken:
-            connection.pool.checkin(connection)
-        raise
-    return taken
-
-

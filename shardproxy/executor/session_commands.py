@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from shardproxy.errors import SessionError, SqlError, UnsupportedError
-from shardproxy.executor import variables
+from shardproxy.executor import transaction, variables
 from shardproxy.executor.client import Client
 from shardproxy.executor.diagnostics import Condition
 from shardproxy.planner.plan import Plan, StatementKind
@@ -18,14 +18,15 @@ from shardproxy.protocol.mysql.columns import ColumnDefinition
 from shardproxy.protocol.mysql.constants import Cap, FieldType
 from shardproxy.protocol.mysql.text import resultset
 from shardproxy.session.profile import with_schema
-from shardproxy.sql.modes import SqlModes
 from shardproxy.sql.session_text import (
     Kill,
     WarningsRequest,
+    access_mode,
     parse_kill,
     parse_savepoint,
     parse_show_warnings,
     parse_use,
+    savepoints_after,
 )
 
 Work = Coroutine[Any, Any, None] | None
@@ -36,6 +37,8 @@ def begin(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     """BEGIN, START TRANSACTION: an open transaction is committed first, as a server does."""
     session = client.session
     if client.held is not None and session.pins:
+        session.opened = access_mode(sql, session.modes)
+        session.savepoints = ()
         client.relay_from(client.held, wire, session.shard)
         return None
     if client.held is not None:
@@ -62,6 +65,9 @@ async def commit_held(client: Client) -> None:
     session.refresh()
     if held is None:
         return
+    if client.spanning is not None:
+        await transaction.commit_all(client)
+        return
     reply = await held.query(b"COMMIT")
     if reply.failed:
         client.let_go()
@@ -73,6 +79,8 @@ async def commit_held(client: Client) -> None:
 def end(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     """COMMIT, ROLLBACK."""
     session = client.session
+    if client.spanning is not None:
+        return _end_all(client, plan.kind is StatementKind.COMMIT)
     if client.held is not None:
         client.relay_from(client.held, wire, session.shard)
         return None
@@ -83,15 +91,32 @@ def end(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     return None
 
 
+async def _end_all(client: Client, commit: bool) -> None:
+    if commit:
+        await transaction.commit_all(client)
+    else:
+        await transaction.roll_back_all(client)
+    client.ok()
+
+
+async def _savepoint_all(client: Client, sql: bytes) -> None:
+    assert client.spanning is not None
+    await transaction.savepoint_all(client.spanning, sql)
+    client.ok()
+
+
 def savepoint(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     """SAVEPOINT, RELEASE SAVEPOINT, ROLLBACK TO. Before the first statement they wait with BEGIN."""
     session = client.session
     if client.held is not None:
+        session.savepoints = savepoints_after(session.savepoints, (sql,), session.modes)
+        if client.spanning is not None:
+            return _savepoint_all(client, sql)
         client.relay_from(client.held, wire, session.shard)
         return None
     waiting = session.begin or ()
     verb, name = parse_savepoint(sql, session.modes, client.mariadb)
-    if verb != "SAVEPOINT" and name.lower() not in _savepoints(waiting, session.modes):
+    if verb != "SAVEPOINT" and name.lower() not in savepoints_after((), waiting, session.modes):
         raise SqlError(f"SAVEPOINT {name} does not exist", 1305, "42000")
     if len(waiting) >= _MOST_WAITING:
         raise SessionError(f"more than {_MOST_WAITING} savepoints before the transaction's first statement")
@@ -103,20 +128,6 @@ def savepoint(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
 
 
 _MOST_WAITING = 1000
-
-
-def _savepoints(waiting: tuple[bytes, ...], modes: SqlModes) -> list[str]:
-    """Names of the savepoints that exist once the waiting statements have been sent, in lower case."""
-    names: list[str] = []
-    for text in waiting:
-        verb, name = parse_savepoint(text, modes)
-        name = name.lower()
-        if verb == "SAVEPOINT":
-            names = [n for n in names if n != name] + [name]
-        elif name in names:
-            at = names.index(name)
-            names = names[: at + (verb == "ROLLBACK")]
-    return names
 
 
 def set_transaction(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
@@ -158,6 +169,7 @@ async def _switch_held(client: Client, wanted: Any) -> None:
         client.forget_held()
         raise SqlError(failed.error_message, failed.error_code, failed.sqlstate)
     client.adopt(wanted)
+    await transaction.switch_all(client, wanted)
     client.ok()
 
 
@@ -165,7 +177,8 @@ def show_warnings(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     """SHOW WARNINGS | ERRORS | COUNT(*) …, from the held connection or from what was kept."""
     session = client.session
     if client.held is not None and session.conditions is None:
-        client.relay_from(client.held, wire, session.shard)
+        last = client.held if client.spanning is None else client.spanning.last
+        client.relay_from(last, wire, session.shard)
         return None
     request = parse_show_warnings(sql, session.modes, client.mariadb)
     if request is None:

@@ -7,21 +7,24 @@ from typing import Any
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.pool import Pool
-from shardproxy.errors import BackendError, BackendLost, BackendUnavailable, SessionError, SqlError
+from shardproxy.errors import BackendError, BackendLost, BackendUnavailable, SqlError
+from shardproxy.executor import transaction
 from shardproxy.executor.client import Client
 from shardproxy.planner.plan import Plan
+from shardproxy.sql.session_text import access_mode, savepoints_after
 
 
 def forward(client: Client, plan: Plan, shard: int, replica: bool, wire: bytes) -> Coroutine[Any, Any, None] | None:
     """Relay one command to one shard. Done at once when a connection is at hand, else by the returned coroutine.
 
-    Raises SessionError when the session holds a connection to another shard.
+    Raises SessionError when the session's transaction on several shards cannot hold the statement.
     """
     session = client.session
     held = client.held
     if held is not None:
-        check_shard(client, shard)
-        if not plan.pins and (session.pins or not plan.needs_insert_id):
+        if session.shard == shard and not plan.pins and (session.pins or not plan.needs_insert_id):
+            if client.spanning is not None:
+                transaction.check_plan(plan)
             client.relay_from(held, wire, shard)
             return None
     elif session.simple and not plan.pins and not plan.needs_insert_id:
@@ -55,24 +58,6 @@ def any_shard(client: Client) -> int:
     return keyspace.shards[0] if keyspace else 0
 
 
-def check_shard(client: Client, shard: int) -> None:
-    """Raise SessionError unless the held connection is on this shard."""
-    session = client.session
-    if session.shard == shard:
-        return
-    shards = client.gateway.snapshot.shards
-    have, want = shards[session.shard].name, shards[shard].name
-    if session.pins:
-        why = ", ".join(reason.value for reason in session.pins)
-        raise SessionError(
-            f"the session is pinned to shard {have} ({why}); this statement needs shard {want}: use another connection"
-        )
-    raise SessionError(
-        f"the transaction is on shard {have} and this statement needs shard {want}: a transaction touches one shard; "
-        "COMMIT first"
-    )
-
-
 async def _bring_and_forward(client: Client, plan: Plan, shard: int, replica: bool, wire: bytes) -> None:
     try:
         connection = await take(client, plan, shard, replica)
@@ -90,6 +75,13 @@ async def take(client: Client, plan: Plan, shard: int, replica: bool) -> Backend
     session = client.session
     alone = session.simple and not plan.pins
     connection = client.held
+    if client.spanning is not None:
+        transaction.check_plan(plan)
+    if connection is not None and session.shard != shard:
+        connection = await transaction.join(client, plan, shard)
+        if plan.needs_insert_id:
+            await expect_ok(connection, b"SET @@SESSION.last_insert_id=%d" % session.insert_id)
+        return connection
     if connection is None:
         if plan.pins:
             connection = await client.gateway.shards[shard].primary.checkout_new(session.profile)
@@ -124,13 +116,22 @@ async def checkout(client: Client, shard: int, replica: bool) -> BackendConnecti
     return await primary.checkout(client.session.profile)
 
 
+_PLAIN_BEGIN = len("START TRANSACTION")  # a longer text has options, or is a SAVEPOINT
+
+
 async def _open_transaction(client: Client, connection: BackendConnection) -> None:
     """Send what the session owes: SET TRANSACTION, BEGIN, savepoints, in the order in which the client said them."""
     session = client.session
     if session.next_transaction:
         connection.tainted = True  # a transaction that never began would leave it to the next user
-    for text in (*session.next_transaction, *(session.begin or ())):
+    begin = session.begin or ()
+    for text in (*session.next_transaction, *begin):
         await expect_ok(connection, text)
+    session.opened = session.next_transaction
+    session.savepoints = ()
+    if begin and (len(begin) > 1 or len(begin[0]) > _PLAIN_BEGIN):
+        session.opened += access_mode(begin[0], session.modes)
+        session.savepoints = savepoints_after((), begin, session.modes)
     session.begin = None
     session.next_transaction = ()
 

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from shardproxy.errors import SqlError
-from shardproxy.executor import single
+from shardproxy.executor import single, transaction
 from shardproxy.executor.client import Client
 from shardproxy.executor.diagnostics import fetch
 from shardproxy.planner.plan import Plan
@@ -56,7 +56,7 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
     assigned = assigned_variables(sql, session.modes, client.mariadb)
     names = tuple(name for name in assigned if name in CARRIED)
     before = session.profile
-    held = client.held
+    held = client.held if client.spanning is None else None
     connection = held
     if connection is None:
         connection = await client.gateway.shards[single.any_shard(client)].primary.checkout(before)
@@ -82,10 +82,27 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
         if len(known) >= REMEMBERED:
             known.clear()
         known[before, sql] = wanted
+    if client.spanning is not None:
+        await _bring_all(client, wanted)
     _adopt(client, wanted)
     if held is not None and not session.pins and not reply.status & 1:
         client.let_go()
     client.ok(warnings=reply.warnings, conditions=conditions)
+
+
+async def _bring_all(client: Client, wanted: Profile) -> None:
+    """Bring a transaction on several shards to what SET has made elsewhere; switching autocommit on commits it."""
+    if wanted.autocommit and not client.session.autocommit:
+        await transaction.commit_all(client)
+        return
+    held = client.held
+    if unreadable(wanted) or held is None:
+        return
+    failed = await held.switch(wanted)
+    if failed is not None:
+        await transaction.roll_back_all(client)
+        raise SqlError(failed.error_message, failed.error_code, failed.sqlstate)
+    await transaction.switch_all(client, wanted)
 
 
 def _adopt(client: Client, wanted: Profile) -> None:

@@ -60,9 +60,11 @@ class Session:
         "insert_id",
         "modes",
         "next_transaction",
+        "opened",
         "pins",
         "profile",
         "reads_primary",
+        "savepoints",
         "shard",
         "simple",
         "statements",
@@ -87,6 +89,8 @@ class Session:
         """Back to the state after the handshake, but for the default database (COM_RESET_CONNECTION)."""
         self.begin: tuple[bytes, ...] | None = None  # BEGIN, SAVEPOINT … answered but not yet sent to a server
         self.next_transaction: tuple[bytes, ...] = ()  # SET TRANSACTION … for the next transaction only
+        self.opened: tuple[bytes, ...] = ()  # SET TRANSACTION … that the transaction on `shard` began with
+        self.savepoints: tuple[str, ...] = ()  # of that transaction
         self.pins: tuple[PinReason, ...] = ()
         self.shard = -1  # index of the shard that a transaction or pin holds, −1 for none
         self.insert_id = 0  # LAST_INSERT_ID()

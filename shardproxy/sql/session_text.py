@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shardproxy.sql.modes import SqlModes
@@ -34,6 +35,29 @@ def parse_savepoint(sql: bytes, modes: SqlModes, mariadb: bool = False) -> tuple
     """Verb and name: SAVEPOINT x, RELEASE SAVEPOINT x, ROLLBACK [WORK] TO [SAVEPOINT] x (verb ROLLBACK)."""
     tokens = _tokens(sql, modes, mariadb)
     return tokens[0].upper, tokens[-1].text
+
+
+def savepoints_after(names: tuple[str, ...], texts: Iterable[bytes], modes: SqlModes) -> tuple[str, ...]:
+    """Names (lower case) of the savepoints that exist once these statements have run, of those that existed before;
+    statements other than about savepoints change nothing."""
+    for text in texts:
+        verb, name = parse_savepoint(text, modes)
+        name = name.lower()
+        if verb == "SAVEPOINT":
+            names = (*(n for n in names if n != name), name)
+        elif name in names:
+            at = names.index(name)
+            names = names[: at + (verb == "ROLLBACK")]
+    return names
+
+
+def access_mode(begin: bytes, modes: SqlModes) -> tuple[bytes, ...]:
+    """The SET TRANSACTION that does for an XA branch what the options of this BEGIN or START TRANSACTION do."""
+    words = [token.upper for token in _tokens(begin, modes, False)]
+    for mode in ("ONLY", "WRITE"):
+        if mode in words:
+            return (b"SET TRANSACTION READ " + mode.encode(),)
+    return ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.tls import Transport
 from shardproxy.errors import BackendLost, ShardproxyError, SqlError
 from shardproxy.executor import diagnostics
+from shardproxy.executor.transaction import ROLLED_BACK, Transaction, roll_back_all
 from shardproxy.frontend.mysql.front import Front, Rights, check_rights, check_schema
 from shardproxy.frontend.mysql.pipeline import command, execute, query, redo
 from shardproxy.planner.cache import CachedPlan, Space, SpaceKey
@@ -42,7 +43,7 @@ class ClientConnection(Sink):
     __slots__ = (
         "_reading_paused", "_stepping", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities",
         "closing", "entry", "front", "gateway", "held", "host", "plans", "redone", "relayed", "rights", "seq",
-        "session", "source", "started", "transport", "wire", "working",
+        "session", "source", "spanning", "started", "transport", "wire", "working",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +60,7 @@ class ClientConnection(Sink):
         self.busy = False
         self.closing = False
         self.held: BackendConnection | None = None
+        self.spanning: Transaction | None = None  # what `held` is in, once it is on several shards
         self.source: BackendConnection | None = None  # whose answer is being relayed
         self.working: list[BackendConnection] = []  # other connections that the command under way runs on
         self.relayed = False  # some of the answer has gone to the client
@@ -276,12 +278,19 @@ class ClientConnection(Sink):
             self.run(self._settle(connection, outcome, True))
             return
         if connection is self.held:
+            if self.spanning is not None:
+                self.spanning.last = connection
             if not session.pins and (outcome == ERR or not scanner.status & IN_TRANS):
-                if outcome == ERR or session.warnings:
+                if outcome == ERR or session.warnings or self.spanning is not None:
                     self.run(self._settle(connection, outcome, False))
                     return
                 self._end_transaction()
                 connection.pool.give_back(connection, ended)
+        elif self.spanning is not None:
+            self.spanning.last = connection
+            if outcome == ERR:
+                self.run(self._settle(connection, outcome, False))
+                return
         elif connection.shared:
             if outcome == ERR:
                 err = parse_err(scanner.error)
@@ -298,11 +307,15 @@ class ClientConnection(Sink):
             self._next()
 
     def response_lost(self, error: BackendLost, connection: BackendConnection) -> None:
-        if connection is self.held:
+        if connection is self.held or (self.spanning is not None and self.spanning.has(connection)):
             # The transaction, or what the session had pinned, is gone. A client that went on would not know: its next
             # statements would run outside the transaction. So the session ends, as it does when a server dies.
-            self.forget_held()
-            if self.source is connection and not self.relayed:
+            told = self.source is connection or (self.busy and self.source is None)
+            if connection is self.held:
+                self.forget_held()
+            else:
+                self.let_go()
+            if told and not self.relayed:
                 self.count_error(error.code)
                 self.transport.write(packet(build_err(error.code, error.sqlstate, str(error)), self.seq))
             self.source = None
@@ -366,6 +379,12 @@ class ClientConnection(Sink):
             connection.close()
             raise
         session.conditions = conditions
+        if self.spanning is not None:
+            lost = connection is self.held and not connection.scanner.status & IN_TRANS
+            if lost or (error is not None and error[0] in ROLLED_BACK):
+                await roll_back_all(self)
+            self.finish()
+            return
         if connection is self.held:
             if session.pins or connection.scanner.status & IN_TRANS:
                 self.finish()
@@ -413,6 +432,9 @@ class ClientConnection(Sink):
             connection.pool.release(connection)
 
     def forget_held(self) -> None:
+        spanning, self.spanning = self.spanning, None
+        if spanning is not None:
+            spanning.drop()
         if self.held is not None:
             self.held.holder = None
         self.held = None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import SqlError
 from shardproxy.executor import everywhere, local_answers, prepared, scatter, session_commands, several, single
 from shardproxy.executor.request import prepared_request, text_request
@@ -136,9 +137,11 @@ def _allow_redo(client: ClientConnection, plan: Plan, wire: bytes) -> None:
 
 
 async def _scatter(client: ClientConnection, plan: Plan, found: Route, wire: bytes) -> None:
+    async def as_sent(connection: BackendConnection) -> bytes:
+        return wire
+
     async def send() -> None:
-        connections = await scatter.gather(client, plan, found.shards, found.replica)
-        await scatter.scatter(client, [(connection, wire) for connection in connections])
+        await scatter.scatter(client, plan, found.shards, found.replica, as_sent)
 
     await scatter.twice(client, send)
 
