@@ -46,7 +46,7 @@ at_step: Callable[[Transaction, int], Awaitable[None]] | None = None
 class OutcomeUnknown(TransactionError):
     """D did not answer in time: nobody may claim anything."""
 
-    code = 9122
+    code = 9121
 
 
 class Drain(Sink):

@@ -7,9 +7,9 @@ Leaving the block without an error settles it: outside a transaction a write is 
 connections go back. An error (or the client's end) undoes what the statement did, on all shards. So a statement ends
 its answer (`client.ok`, `client.finish`) after the block, for before that it may still fail.
 
-Inside a transaction the shards join it, and a write sets a savepoint on each first: when it fails anywhere, it is undone
-everywhere and the transaction goes on, unless a server has rolled back the whole (a deadlock): then it is rolled back
-on all shards, as one server does.
+Inside a transaction the shards join it, and a write sets a savepoint on each first: when it fails anywhere, it is
+undone everywhere and the transaction goes on, unless a server has rolled back the whole (a deadlock): then it is rolled
+back on all shards, as one server does.
 
 Shards are asked in order, as by every other statement, so that two of them never wait for each other in a ring.
 """

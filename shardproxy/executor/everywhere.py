@@ -127,4 +127,3 @@ async def _change(client: Client, shards: tuple[int, ...], sql: bytes) -> None:
         done.append(pools.name)
     await client.schema_changed()
     client.ok(warnings=warnings, conditions=conditions)
-

@@ -426,5 +426,3 @@ def bound_value(bound: object, negative: bool, key_type: KeyType, blob: bool, si
     except UnicodeDecodeError:
         return UNROUTABLE
     return canonical_text(bound)
-
-

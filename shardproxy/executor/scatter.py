@@ -21,7 +21,6 @@ BUFFER = 256 * 1024  # bytes that a shard may run ahead of its turn
 class Part(Sink):
     """Sink of one shard's answer: a queue of chunks with a bound."""
 
-
     def __init__(self, connection: BackendConnection) -> None:
         self.connection = connection
         self.chunks: list[bytes] = []

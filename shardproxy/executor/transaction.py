@@ -179,8 +179,8 @@ async def check_bookkeeping(gateway: Gateway, shard: int, profile: Profile) -> N
     if failed is not None:
         raise TransactionError(
             f"a transaction over several shards needs the schema _shardproxy on shard {pool.server.shard}: run "
-            "`shardctl migrate`, and GRANT backend.user SELECT, INSERT, DELETE ON _shardproxy.*, and on MySQL XA_RECOVER_ADMIN "
-            f"ON *.*; the server says: {failed.error_message} ({failed.error_code})"
+            "`shardctl migrate`, and GRANT backend.user SELECT, INSERT, DELETE ON _shardproxy.*, and on MySQL "
+            f"XA_RECOVER_ADMIN ON *.*; the server says: {failed.error_message} ({failed.error_code})"
         )
     gateway.verified.add(pool.server.name)
 
@@ -201,7 +201,7 @@ def take_over(client: Client) -> Transaction:
 
 async def commit_all(client: Client) -> None:
     """COMMIT of the session's transaction on all its shards. Raises SqlError; then the transaction is rolled back, or
-    (9122) nobody knows, and the client's connection is closed."""
+    (9121) nobody knows, and the client's connection is closed."""
     transaction = take_over(client)
     try:
         await to_the_end(commit.commit(transaction))

@@ -174,4 +174,3 @@ def run_prepared(client: ClientConnection, wire: bytes) -> Work:
     if plan.spread is not Spread.CONCAT:
         return several.run(prepared_request(client, plan, execution, read, wire), found)
     return prepared.execute_scattered(client, plan, execution, found.shards, found.replica)
-

@@ -7,8 +7,10 @@ behind. The first signal raises `Ended`; from then on signals are ignored, for w
 from __future__ import annotations
 
 import argparse
+import asyncio
 import http.client
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -20,12 +22,16 @@ from types import FrameType
 
 import pymysql
 
+from shardproxy.admin import migrations
+from shardproxy.backend.control import Credentials
+from shardproxy.config import load as load_config
 from shardproxy.errors import LocalError, ShardproxyError
 from shardproxy.local.cluster import ConfigFile, LocalCluster
 from shardproxy.local.demo.sample import BORDER, KEYSPACE, KEYSPACE_TOML, load, total_rows
 from shardproxy.local.demo.screen import Screen
 from shardproxy.local.demo.tour import PASSWORD, USER, Visitor, show_explain, stops, walk
 from shardproxy.local.process import Process
+from shardproxy.topology.build import build_snapshot
 
 WORKERS = 2
 DRAIN = 3  # seconds that the demo's clients get at its end
@@ -98,6 +104,8 @@ class Demo:
             proxy={"workers": WORKERS, "drain_timeout": f"{DRAIN}s", "log_format": "text"},
             users={USER: {"password": PASSWORD, "default_keyspace": KEYSPACE}},
         )
+        with screen.work("create the schema _shardproxy (shardctl migrate)"):
+            _migrate(config)
         with screen.work(f"start the proxy with {WORKERS} workers") as say:
             self._start_proxy(config)
             say(f"MySQL protocol on {config.mysql_port}, admin HTTP on {config.admin_port}")
@@ -173,6 +181,15 @@ def _all_ready(admin_port: int) -> bool:
     finally:
         connection.close()
     return all(s["up"] and (s["role"] == "primary" or s["lag_s"] is not None) for s in status["servers"])
+
+
+def _migrate(config: ConfigFile) -> None:
+    settings = load_config(config.path, os.environ)
+    files = migrations.read_migrations(migrations.migrations_folder())
+    reports = asyncio.run(migrations.migrate(build_snapshot(settings), Credentials.of(settings), 30, files))
+    failed = next((report.error for report in reports if report.error is not None), None)
+    if failed is not None:
+        raise LocalError(failed)
 
 
 def _shardctl(command: str, config: ConfigFile) -> str:

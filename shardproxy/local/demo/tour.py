@@ -156,13 +156,13 @@ def stops(cluster: LocalCluster) -> tuple[Stop, ...]:
                 both, "replica", uids(7, 70_000),
             ),
         )),
-        Stop("Transaction: on one shard", (
+        Stop("Transaction: on all shards or on none", (
             Step("BEGIN", (), "", affects(0), note="Reaches a server with the first statement that names a shard."),
             Step("SELECT name FROM users WHERE uid = 42 FOR UPDATE", (first,), "primary", lambda o: len(o.rows) == 1),
             Step("INSERT INTO orders VALUES (42, 9, 12.50, '2026-11-22')", (first,), "primary", affects(1)),
             Step(
-                "UPDATE users SET country = 'FR' WHERE uid = 75001", (second,), "primary", fails(9102),
-                note="The other shard: refused, and the transaction lives on.",
+                "UPDATE users SET country = 'FR' WHERE uid = 75001", (second,), "primary", affects(1),
+                note="The other shard joins. COMMIT is atomic over both.",
             ),
             Step("COMMIT", (), "", affects(0)),
         )),

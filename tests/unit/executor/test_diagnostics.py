@@ -72,6 +72,7 @@ class Asking:
         self.session.conditions = conditions
         self.session.warnings = warnings
         self.held: Any = None
+        self.spanning: Any = None
         self.mariadb = False
         self.seq = 1
         self.written = b""
