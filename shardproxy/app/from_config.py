@@ -58,6 +58,7 @@ def pool_of(config: Config) -> PoolSettings:
         shared_depth=b.shared_depth,
         tls=b.tls,
         tls_ca=str(config.resolve(b.tls_ca)) if b.tls_ca else "",
+        sequence_block=config.sequences.block,
     )
 
 

@@ -31,6 +31,7 @@ class PoolSettings:
     shared_depth: int
     tls: str
     tls_ca: str
+    sequence_block: int = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from secrets import token_hex
+from typing import Any
 
 from shardproxy.backend.pool import Pool
 from shardproxy.router.balance import ServerHealth, readers
@@ -41,13 +42,21 @@ class Gateway:
 
     coordinator: this worker's identity in transactions over several shards, never used by another run; transactions:
     how many of those it has begun; verified: names of primaries that are known to be fit for them; ended: by deciding
-    shard, ids of transactions whose decision rows may go.
+    shard, ids of transactions whose decision rows may go. sequence_block: see `[sequences]` of the configuration; books:
+    executor.sequence.Books, made there.
     """
 
     def __init__(
-        self, snapshot: Snapshot, make_pool: Callable[[Server], Pool], max_lag: float, coordinator: str = ""
+        self,
+        snapshot: Snapshot,
+        make_pool: Callable[[Server], Pool],
+        max_lag: float,
+        coordinator: str = "",
+        sequence_block: int = 100,
     ) -> None:
         self.snapshot = snapshot
+        self.sequence_block = sequence_block
+        self.books: Any = None
         self._max_lag = max_lag
         self.pools: dict[str, Pool] = {}
         self.shards: list[ShardPools] = []

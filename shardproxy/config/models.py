@@ -149,6 +149,18 @@ class BackendSettings(_Table):
     shared_depth: int = Field(default=16, ge=1, le=1024, description="Point reads in flight on one shared connection.")
 
 
+class SequenceSettings(_Table):
+    """Numbers for AUTO_INCREMENT columns of tables with several shards."""
+
+    block: int = Field(
+        default=100,
+        ge=1,
+        le=1_000_000,
+        description="Numbers that a worker takes at once from `_shardproxy.sequence`; up to 64 times as many where "
+        "they are used up within two seconds. A worker that ends loses the rest of its block.",
+    )
+
+
 class UserSettings(_Table):
     """A user of the proxy. The table's name is the user name; exactly one password source."""
 
@@ -241,6 +253,7 @@ class Config(_Table):
     listen: ListenSettings = Field(default_factory=ListenSettings, description="Where to listen.")
     proxy: ProxySettings = Field(default_factory=ProxySettings, description="Processes and limits.")
     backend: BackendSettings = Field(description="Login and connections to the servers.")
+    sequences: SequenceSettings = Field(default_factory=SequenceSettings, description="Numbers over shards.")
     users: dict[UserName, UserSettings] = Field(min_length=1, description="Who may connect.")
     shards: dict[ShardName, ShardSettings] = Field(min_length=1, description="The servers.")
     keyspaces: dict[DatabaseName, KeyspaceSettings] = Field(min_length=1, description="The databases and their maps.")

@@ -47,12 +47,8 @@ def key_bounds(table: str, column: Column, key_type: KeyType) -> KeyBounds | Non
     name = f"{table}.{column.name}"
     kind = column.data_type
     if key_type is KeyType.INT:
-        bits = _BITS.get(kind)
-        if bits is None:
-            return None
-        if "unsigned" in column.column_type.lower():
-            return KeyBounds(name, 0, 2**bits - 1)
-        return KeyBounds(name, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        low, high = integer_range(column)
+        return KeyBounds(name, low, high) if high else None
     if kind in _BYTES and kind.endswith("text") == (key_type is KeyType.TEXT):
         return KeyBounds(name, size=_BYTES[kind])
     length = re.search(r"\((\d+)\)", column.column_type)
@@ -62,3 +58,13 @@ def key_bounds(table: str, column: Column, key_type: KeyType) -> KeyBounds | Non
     if key_type is KeyType.TEXT:
         return KeyBounds(name, characters=int(length.group(1)))
     return KeyBounds(name, size=int(length.group(1)), exact=kind == "binary")
+
+
+def integer_range(column: Column) -> tuple[int, int]:
+    """The least and the largest number of an integer column; (0, 0) for another type."""
+    bits = _BITS.get(column.data_type)
+    if bits is None:
+        return 0, 0
+    if "unsigned" in column.column_type.lower():
+        return 0, 2**bits - 1
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1

@@ -54,7 +54,11 @@ def shorten(sql: bytes, digest: bytes, literals: list[bytes]) -> Shortened | Non
 def lengthen(plan: Plan, short: Shortened, digest_text: str) -> Plan:
     """The plan of the whole statement from the shortened one's."""
     groups = tuple(replace(group, condition=_condition(group.condition, short)) for group in plan.groups)
-    return replace(plan, digest_text=digest_text, groups=groups, nonzero=_values(plan.nonzero, short))
+    sequence = plan.sequence
+    if sequence is not None:
+        sequence = replace(sequence, width=short.width, repeats=short.repeats)
+    nonzero = _values(plan.nonzero, short)
+    return replace(plan, digest_text=digest_text, groups=groups, nonzero=nonzero, sequence=sequence)
 
 
 def _condition(condition: Condition, short: Shortened) -> Condition:

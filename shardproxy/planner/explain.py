@@ -50,4 +50,5 @@ def explain(draft: Draft) -> Plan | None:
         fixed_time=False,
         merge=None,
         not_above="",
+        sequence=None,
     )

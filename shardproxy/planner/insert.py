@@ -18,6 +18,7 @@ from shardproxy.planner.insert_select import key_of_select, reference_select, se
 from shardproxy.planner.parse import parse
 from shardproxy.planner.plan import Group, InsertId, KeyIn, Plan, Spread, StatementKind, Value
 from shardproxy.planner.reference_writes import check_target, spread_everywhere
+from shardproxy.planner.sequence import numbers, unnumbered
 from shardproxy.sql.functions import SEQUENCES
 from shardproxy.sql.tokens import Token
 from shardproxy.topology.model import Keyspace, Table, TableKind
@@ -47,6 +48,9 @@ def insert(draft: Draft) -> Plan | None:
     if draft.functions & SEQUENCES:
         raise refuse("sequences count on each shard by themselves: they are not supported")
     parts = _take_apart(draft)
+    sequence = numbers(draft, parts.keyspace, parts.table)
+    if sequence is not None and sequence.open:
+        return unnumbered(draft, parts.keyspace, parts.table, sequence)
     match parts.table.kind:
         case TableKind.REFERENCE:
             plan = _into_reference(draft, parts)
@@ -54,7 +58,8 @@ def insert(draft: Draft) -> Plan | None:
             plan = _into_single(draft, parts)
         case TableKind.SHARDED:
             plan = _into_sharded(draft, parts)
-    return replace(plan, insert_id=_insert_id(draft, parts, bool(plan.nonzero)))
+    plan = replace(plan, insert_id=_insert_id(draft, parts, bool(plan.nonzero)))
+    return plan if sequence is None else replace(plan, sequence=sequence, nonzero=())
 
 
 # ── taking it apart ──

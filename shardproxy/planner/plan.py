@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from typing import TYPE_CHECKING
 
 from shardproxy.planner.bounds import KeyBounds
 from shardproxy.planner.merge_plan import MergePlan
 from shardproxy.planner.scratch_plan import ScratchPlan
 from shardproxy.planner.write_plan import WritePlan
 from shardproxy.topology.model import Keyspace
+
+if TYPE_CHECKING:
+    from shardproxy.planner.sequence_plan import SequencePlan
 
 
 class Opcode(Enum):
@@ -207,6 +211,8 @@ class Plan:
     insert_id  see InsertId
     not_above  why the rung above does not serve when several shards come out, for people; "" on the first rung
     merge, scratch, write  what Spread.MERGE, SCRATCH and WRITE do
+    sequence   INSERT into a table whose AUTO_INCREMENT column is counted by the proxy: first the numbers, see
+               executor.sequence; the text with them is planned anew
     """
 
     kind: StatementKind
@@ -238,6 +244,7 @@ class Plan:
     merge: MergePlan | None = None
     scratch: ScratchPlan | None = None
     write: WritePlan | None = None
+    sequence: SequencePlan | None = None
 
     @property
     def needs_insert_id(self) -> bool:

@@ -48,6 +48,7 @@ def render_plan(plan: Plan, shards: Sequence[str] = ()) -> str:
         (plan.schema_change, "changes the schema"),
         (plan.shard_hint is not None, f"hinted to shard {plan.shard_hint}"),
         (plan.key_bounds is not None, "key bounds checked"),
+        (plan.sequence is not None, "numbers of the sequence"),
         (bool(plan.nonzero), f"not 0: {_values(plan.nonzero)}"),
     ]
     said = [text for holds, text in marks if holds]

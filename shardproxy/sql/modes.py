@@ -23,6 +23,7 @@ class SqlModes:
     ignore_space           blanks may stand between a function's name and its (
     high_not               NOT binds tighter than comparison
     foreign                MariaDB's ORACLE or MSSQL mode: another grammar, refused by the planner
+    zero_is_value          NO_AUTO_VALUE_ON_ZERO: a 0 in an AUTO_INCREMENT column is stored as it is
     single_byte            the client's character set has one byte a character and is not ASCII (latin1 …): a byte
                            from 0x80 on may be a blank or a sign, and text values are not UTF-8. Not part of
                            sql_mode; the session sets it with `dataclasses.replace`.
@@ -34,6 +35,7 @@ class SqlModes:
     ignore_space: bool = False
     high_not: bool = False
     foreign: bool = False
+    zero_is_value: bool = False
     single_byte: bool = False
 
     @classmethod
@@ -50,4 +52,5 @@ class SqlModes:
             ignore_space="IGNORE_SPACE" in names,
             high_not="HIGH_NOT_PRECEDENCE" in names,
             foreign=bool(names & _FOREIGN),
+            zero_is_value="NO_AUTO_VALUE_ON_ZERO" in names,
         )

@@ -25,6 +25,7 @@ from shardproxy.topology.build import build_snapshot
 
 FOLDER = Path(__file__).parents[2] / "migrations"
 KEYSPACE = "[keyspaces.main]\nkey_type = 'int'\nmap = 'hash'\nring = { shard1 = 1, shard2 = 1 }\n"
+FILES = sorted(path.stem for path in FOLDER.glob("*.sql"))
 TABLES = {
     "fence",
     "fence_slot",
@@ -68,23 +69,23 @@ def test_the_schema_is_made_once_and_reported_per_shard(cluster: LocalCluster, b
     status, reports = migrate(bare, "--dry-run")
     assert status == 0
     assert [(r["shard"], r["pending"], r["applied"]) for r in reports] == [
-        ("shard1", ["0001_bookkeeping"], []),
-        ("shard2", ["0001_bookkeeping"], []),
+        ("shard1", FILES, []),
+        ("shard2", FILES, []),
     ]
     assert tables(cluster) == [set(), set()], "a dry run changes nothing"
 
     status, reports = migrate(bare)
-    assert (status, [r["applied"] for r in reports]) == (0, [["0001_bookkeeping"]] * 2)
+    assert (status, [r["applied"] for r in reports]) == (0, [FILES] * 2)
     assert tables(cluster) == [TABLES, TABLES]
-    digest = hashlib.sha256((FOLDER / "0001_bookkeeping.sql").read_bytes()).hexdigest()
+    recorded = [
+        (int(name[:4]), name[5:], hashlib.sha256((FOLDER / f"{name}.sql").read_bytes()).hexdigest()) for name in FILES
+    ]
     for shard in cluster.shards:
-        assert shard.primary.rows("SELECT number, name, checksum FROM _shardproxy.migration") == [
-            (1, "bookkeeping", digest)
-        ]
+        assert shard.primary.rows("SELECT number, name, checksum FROM _shardproxy.migration") == recorded
 
     status, reports = migrate(bare)
     assert status == 0
-    assert [(r["applied"], r["present"], r["error"]) for r in reports] == [([], ["0001_bookkeeping"], None)] * 2
+    assert [(r["applied"], r["present"], r["error"]) for r in reports] == [([], FILES, None)] * 2
 
 
 def test_what_is_printed_for_people(cluster: LocalCluster, bare: Path) -> None:
@@ -92,8 +93,8 @@ def test_what_is_printed_for_people(cluster: LocalCluster, bare: Path) -> None:
     lines = [re.sub(r" +", " ", line).strip() for line in result.stdout.splitlines()]
     assert lines == [
         "shard applied there already result",
-        "shard1 0001_bookkeeping 0 fine",
-        "shard2 0001_bookkeeping 0 fine",
+        f"shard1 {', '.join(FILES)} 0 fine",
+        f"shard2 {', '.join(FILES)} 0 fine",
     ]
 
 
@@ -105,7 +106,7 @@ def test_every_statement_may_be_run_again(cluster: LocalCluster, bare: Path) -> 
         shard.primary.rows("DROP TABLE _shardproxy.lookup")
         shard.primary.rows("INSERT INTO _shardproxy.sequence (keyspace, name, next_value) VALUES ('main', 'users', 42)")
     status, reports = migrate(bare)
-    assert (status, [r["applied"] for r in reports]) == (0, [["0001_bookkeeping"]] * 2)
+    assert (status, [r["applied"] for r in reports]) == (0, [FILES] * 2)
     assert tables(cluster) == [TABLES, TABLES]
     for shard in cluster.shards:
         assert shard.primary.rows("SELECT next_value FROM _shardproxy.sequence") == [(42,)], "what is there stays"
@@ -125,7 +126,7 @@ def test_a_changed_file_is_an_error_on_that_shard_only(cluster: LocalCluster, ba
 def test_a_shard_that_does_not_answer_does_not_stop_the_others(cluster: LocalCluster, bare: Path) -> None:
     bare.write_text(bare.read_text().replace(cluster.shards[0].primary.address, "127.0.0.1:1"))
     status, (one, two) = migrate(bare)
-    assert (status, two["applied"]) == (1, ["0001_bookkeeping"])
+    assert (status, two["applied"]) == (1, FILES)
     assert "127.0.0.1:1" in one["error"]
 
 

@@ -68,8 +68,9 @@ def sharded_table(where: str, table: Table, key_type: KeyType, facts: TableFacts
         if other.auto_increment:
             yield warning(
                 where,
-                f"column {other.name} is AUTO_INCREMENT: each shard counts for itself, so shards give equal numbers",
-                "let the application give the value, or give each shard its own auto_increment_offset",
+                f"column {other.name} is AUTO_INCREMENT: the proxy counts it over all shards, and a server for itself "
+                "where rows are inserted behind the proxy",
+                "insert through the proxy only, or give the value",
             )
 
 

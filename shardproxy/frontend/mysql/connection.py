@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +17,7 @@ from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.tls import Transport
 from shardproxy.errors import BackendLost, ShardproxyError, SqlError
 from shardproxy.executor import diagnostics
+from shardproxy.executor.numbers import Numbered, NumberedAnswer
 from shardproxy.executor.transaction import ROLLED_BACK, Transaction, roll_back_all
 from shardproxy.frontend.mysql.front import Front, Rights, check_rights, check_schema
 from shardproxy.frontend.mysql.pipeline import command, execute, query, redo
@@ -42,8 +44,8 @@ class ClientConnection(Sink):
 
     __slots__ = (
         "_reading_paused", "_stepping", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities",
-        "closing", "entry", "front", "gateway", "held", "host", "plans", "redone", "relayed", "rights", "seq",
-        "session", "source", "spanning", "started", "transport", "wire", "working",
+        "closing", "entry", "front", "gateway", "held", "host", "numbered", "plans", "redone", "relayed", "rights",
+        "seq", "session", "source", "spanning", "started", "transport", "wire", "working",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +72,7 @@ class ClientConnection(Sink):
         self.host = host
         self.wire: bytes | None = None
         self.redone: bytes | None = None  # the command that is being sent again: once, and to the primary
+        self.numbered: Numbered | None = None  # numbers that the statement under way has got
         self._reading_paused = False
         self._stepping = False  # `_next` is at work further up: a client that pipelines nests no calls
         self._write_paused = False
@@ -410,7 +413,14 @@ class ClientConnection(Sink):
         self.relayed = False
         if self.entry is not None:
             self.entry.series[connection.pool.slot] += 1
-        connection.send(wire, self)
+        numbered = self.numbered
+        connection.send(wire, self if numbered is None else NumberedAnswer(self, numbered))
+
+    def keep_insert_id(self) -> None:
+        entry = self.entry
+        if entry is not None and entry.plan.insert_id is not InsertId.KEPT:
+            kept = CachedPlan(replace(entry.plan, insert_id=InsertId.KEPT), entry.series, entry.latencies)
+            self.entry = kept
 
     def hold(self, connection: BackendConnection, shard: int, pins: tuple[PinReason, ...] = ()) -> None:
         session = self.session
@@ -486,6 +496,11 @@ class ClientConnection(Sink):
     ) -> None:
         session = self.session
         session.affected = affected
+        numbered = self.numbered
+        if numbered is not None:
+            first = numbered.reported(affected, insert_id)
+            if first > 0:
+                insert_id = session.insert_id = first
         if warnings or not self._keeps_conditions():
             session.warnings = warnings
             session.conditions = conditions or []
@@ -508,6 +523,7 @@ class ClientConnection(Sink):
 
     def finish(self) -> None:
         self.wire = self.redone = None
+        self.numbered = None
         if self.entry is not None:
             self.entry.latencies.append(perf_counter() - self.started)
             self.entry = None

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import SqlError
-from shardproxy.executor import everywhere, local_answers, prepared, scatter, session_commands, several, single
+from shardproxy.executor import everywhere, local_answers, numbers, prepared, scatter, session_commands, several, single
 from shardproxy.executor.request import prepared_request, text_request
 from shardproxy.frontend.mysql import commands
 from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.key_values import key_value
 from shardproxy.planner.plan import Plan, Spread, StatementKind
+from shardproxy.planner.sequence_plan import SequencePlan
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.router.route import Route, ValueReader, route
 from shardproxy.sql.digest import SOFT, SPLIT, scan, scan_hard
@@ -102,8 +103,18 @@ def start(client: ClientConnection, step: Callable[..., Work], *arguments: objec
             client.run(work)
 
 
-def run(client: ClientConnection, entry: CachedPlan, wire: bytes, sql: bytes, literals: list[bytes]) -> Work:
-    """One statement of any kind, as text. Raises SqlError with the client's answer."""
+def run(
+    client: ClientConnection,
+    entry: CachedPlan,
+    wire: bytes,
+    sql: bytes,
+    literals: list[bytes],
+    numbered: numbers.Numbered | None = None,
+) -> Work:
+    """One statement of any kind, as text. Raises SqlError with the client's answer.
+
+    numbered: the text is the client's with numbers of a sequence written into it.
+    """
     plan = entry.plan
     client.entry = entry
     client.check(plan)
@@ -117,7 +128,10 @@ def run(client: ClientConnection, entry: CachedPlan, wire: bytes, sql: bytes, li
         return handler(client, plan, sql, wire)
     modes = client.session.modes
     read: ValueReader = lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes)  # noqa: E731
+    if plan.sequence is not None and numbered is None:
+        return _number(client, plan.sequence, entry, wire, sql, literals, read)
     found = route(plan, read, client.gateway.snapshot, client.session.shard)
+    _tell(client, numbered, found)
     if plan.kind is StatementKind.DDL and not plan.pins:
         return everywhere.ddl(client, plan, found.shards, sql)
     if len(found.shards) == 1 and plan.spread is not Spread.SCRATCH:
@@ -128,6 +142,34 @@ def run(client: ClientConnection, entry: CachedPlan, wire: bytes, sql: bytes, li
     if plan.spread is Spread.CONCAT:
         return _scatter(client, plan, found, wire)
     return several.run(text_request(client, plan, sql, literals, read, wire), found)
+
+
+async def _number(
+    client: ClientConnection,
+    sequence: SequencePlan,
+    entry: CachedPlan,
+    wire: bytes,
+    sql: bytes,
+    literals: list[bytes],
+    read: ValueReader,
+) -> None:
+    """Give the rows their numbers; then the statement is one that brings them."""
+    numbered = await numbers.number(client, sequence, literals, read)
+    if numbered.made:
+        sql = numbered.written.text
+        wire = packet(b"\x03" + sql, 0)
+        digest, literals = scan(sql, client.session.modes)
+        entry = client.plan(digest, sql)
+    work = run(client, entry, wire, sql, literals, numbered)
+    if work is not None:
+        await work
+
+
+def _tell(client: ClientConnection, numbered: numbers.Numbered | None, found: Route) -> None:
+    if numbered is not None and numbered.made:
+        if len(found.shards) > 1:
+            numbers.check_spread(numbered)
+        client.numbered = numbered
 
 
 def _allow_redo(client: ClientConnection, plan: Plan, wire: bytes) -> None:
@@ -163,8 +205,37 @@ def run_prepared(client: ClientConnection, wire: bytes) -> Work:
         local_answers.answer(client, plan, binary=True)
         return None
     execution = prepared.open_execution(statement, commands.payload_of(wire), client.mariadb)
+    if plan.sequence is not None:
+        return _number_prepared(client, plan.sequence, entry, wire, execution)
+    return _execute(client, entry, wire, execution, None)
+
+
+async def _number_prepared(
+    client: ClientConnection, sequence: SequencePlan, entry: CachedPlan, wire: bytes, execution: prepared.Execution
+) -> None:
+    """Give the rows of a prepared INSERT their numbers, as further parameters."""
+    ready = await numbers.numbered_execution(client, execution, sequence, prepared.value_reader(client, execution))
+    if ready.numbered.made:
+        execution = ready.execution
+        entry = client.plan_again(execution.statement)
+    work = _execute(client, entry, wire, execution, ready.numbered)
+    if work is not None:
+        await work
+
+
+def _execute(
+    client: ClientConnection,
+    entry: CachedPlan,
+    wire: bytes,
+    execution: prepared.Execution,
+    numbered: numbers.Numbered | None,
+) -> Work:
+    plan = entry.plan
+    client.entry = entry
+    client.check(plan)
     read = prepared.value_reader(client, execution)
     found = route(plan, read, client.gateway.snapshot, client.session.shard)
+    _tell(client, numbered, found)
     if len(found.shards) == 1 and plan.spread is not Spread.SCRATCH:
         if not execution.parameters.long_data:
             _allow_redo(client, plan, wire)

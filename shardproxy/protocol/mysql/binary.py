@@ -219,6 +219,27 @@ def select_parameters(execution: ExecuteParameters, numbers: Sequence[int]) -> E
     )
 
 
+def append_integers(execution: ExecuteParameters, numbers: Sequence[int]) -> ExecuteParameters:
+    """An execution with further parameters behind its own: unsigned integers of 64 bits."""
+    count = execution.count + len(numbers)
+    nulls = int.from_bytes(execution.null_bitmap, "little") & ((1 << execution.count) - 1)
+    types = execution.types + bytes((FieldType.LONGLONG, _UNSIGNED)) * len(numbers)
+    bitmap = nulls.to_bytes((count + 7) // 8, "little")
+    values = execution.payload[execution.values_at :] + b"".join(n.to_bytes(8, "little") for n in numbers)
+    head = execution.payload[:5] + b"\0\1\0\0\0"
+    return ExecuteParameters(
+        payload=b"".join((head, bitmap, b"\1", types, values)) if count else head,
+        statement_id=execution.statement_id,
+        flags=0,
+        count=count,
+        new_types=count > 0,
+        types=types,
+        nulls_at=_HEAD,
+        values_at=_HEAD + len(bitmap) + 1 + len(types) if count else _HEAD,
+        long_data=execution.long_data,
+    )
+
+
 def build_execute(
     statement_id: int,
     parameters: Sequence[tuple[int, bool, Value]],
