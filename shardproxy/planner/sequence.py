@@ -55,8 +55,6 @@ def numbers(draft: Draft, keyspace: Keyspace, table: Table) -> SequencePlan | No
         found = _assignments(draft, found, at, counting, quoted)
     else:
         return None
-    if draft.shard_hint is not None:
-        found = replace(found, head=b"/*shardproxy: shard=" + draft.shard_hint.encode() + b"*/ " + found.head)
     return found
 
 
@@ -118,7 +116,10 @@ def _values(
         head = template(draft, 0, at) + b" (" + written + b") " + template(draft, at, at + 1) + b" "
         columns = names
     place = columns.index(counting) if counting in columns else -1
-    made = tuple(_row(draft, opening, close, len(columns), place, counting) for opening, close in rows)
+    for number, (opening, close) in enumerate(rows, 1):
+        if len(_parts(draft, opening + 1, close)) != len(columns):
+            raise refuse(f"Column count doesn't match value count at row {number}", 1136)
+    made = tuple(_row(draft, opening, close, place, counting) for opening, close in rows)
     return replace(found, head=head, rows=made, tail=b" " + template(draft, end, len(draft.tokens)))
 
 
@@ -136,10 +137,8 @@ def _rows(draft: Draft, at: int) -> tuple[list[Span], int]:
         at = close + 2
 
 
-def _row(draft: Draft, opening: int, close: int, width: int, place: int, counting: str) -> NumberedRow:
+def _row(draft: Draft, opening: int, close: int, place: int, counting: str) -> NumberedRow:
     parts = _parts(draft, opening + 1, close)
-    if len(parts) != width:
-        raise refuse("Column count doesn't match value count", 1136)
     first = opening - (draft.word(opening - 1) == "ROW")
     if place < 0:
         _check_mentions(draft, parts, counting)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,12 +89,10 @@ def test_the_schema_is_made_once_and_reported_per_shard(cluster: LocalCluster, b
 
 def test_what_is_printed_for_people(cluster: LocalCluster, bare: Path) -> None:
     result = CliRunner().invoke(app, ["migrate", "--config", str(bare)])
-    lines = [re.sub(r" +", " ", line).strip() for line in result.stdout.splitlines()]
-    assert lines == [
-        "shard applied there already result",
-        f"shard1 {', '.join(FILES)} 0 fine",
-        f"shard2 {', '.join(FILES)} 0 fine",
-    ]
+    words = " ".join(result.stdout.split())
+    first, *more = FILES  # a cell that is too wide goes on in the next line
+    line = " ".join([first, "0", "fine", *more])
+    assert words == f"shard applied there already result shard1 {line} shard2 {line}"
 
 
 def test_every_statement_may_be_run_again(cluster: LocalCluster, bare: Path) -> None:
@@ -133,10 +130,10 @@ def test_a_shard_that_does_not_answer_does_not_stop_the_others(cluster: LocalClu
 def test_an_older_program_leaves_a_newer_schema_alone(cluster: LocalCluster, bare: Path) -> None:
     assert migrate(bare)[0] == 0
     cluster.shards[1].primary.rows(
-        "INSERT INTO _shardproxy.migration (number, name, checksum) VALUES (2, 'later', 'x')"
+        "INSERT INTO _shardproxy.migration (number, name, checksum) VALUES (99, 'later', 'x')"
     )
     status, (one, two) = migrate(bare)
-    assert (status, one["newer"], two["newer"], two["error"]) == (0, [], [2], None)
+    assert (status, one["newer"], two["newer"], two["error"]) == (0, [], [99], None)
 
 
 def run(path: Path, files: Any, seconds: float = 10.0, dry_run: bool = False) -> list[ShardReport]:
