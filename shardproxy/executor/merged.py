@@ -59,6 +59,7 @@ async def merged(request: Request, found: Route) -> None:
     async def send() -> None:
         async with enlisted(request.client, request.plan, found.shards, replica=found.replica, write=False) as taken:
             await _Merging(request, plan, bound, taken).run()
+        request.client.finish()
 
     await twice(request.client, send)
 
@@ -121,7 +122,6 @@ class _Merging:
             self._end()
         except (SqlError, ProtocolError) as error:
             self._failed(error)
-        self.client.finish()
 
     async def _send(self) -> None:
         client, request = self.client, self.request
