@@ -12,7 +12,7 @@ from sqlglot import exp
 
 from shardproxy.planner.blocks import Block, Facts
 from shardproxy.planner.draft import Draft
-from shardproxy.planner.merge_plan import MergePlan, OrderTerm, SortKey
+from shardproxy.planner.merge_plan import KeyKind, MergePlan, OrderTerm, SortKey
 from shardproxy.planner.plan import Group
 from shardproxy.planner.select_parts import Item, Parts, Span, Term, as_written, bare_column, cut
 from shardproxy.planner.sort_keys import certain_key, natural_join, owner, sort_key, star_text
@@ -144,6 +144,9 @@ class _Merge:
             key = sort_key(self.draft, meant, self.root)
             if isinstance(key, str):
                 return key
+            if key.kind is KeyKind.ANY and self._aggregated():
+                # ONLY_FULL_GROUP_BY knows the expression again, but not inside of those that make it comparable.
+                return "an expression of groups as a sort key"
             terms.append(OrderTerm(text, key, term.descending))
         return tuple(terms)
 

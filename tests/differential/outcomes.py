@@ -95,6 +95,25 @@ def ask(client: RawClient, step: Step) -> list[Outcome]:
         return [Outcome(message=str(error), closed=True)]
 
 
+def ask_both(proxy: RawClient, oracle: RawClient, step: Step) -> tuple[list[Outcome], list[Outcome]]:
+    """Run a step that is a text on both sides at once."""
+    try:
+        for client in (proxy, oracle):
+            client.send(bytes((Com.QUERY,)) + step.sql.encode(step.charset))
+    except OSError as error:
+        return [Outcome(message=str(error), closed=True)], [Outcome(message=str(error), closed=True)]
+    return [_received(proxy)], [_received(oracle)]
+
+
+def _received(client: RawClient) -> Outcome:
+    try:
+        return _outcome(client.result())
+    except Refused as refused:
+        return _failed(refused)
+    except (Closed, OSError) as error:
+        return Outcome(message=str(error), closed=True)
+
+
 def _executed(
     client: RawClient, statement: Prepared, parameters: tuple[Parameter, ...], with_types: bool, ahead: bool = False
 ) -> Outcome:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from tests.differential.episodes import Episode, Step
-from tests.differential.outcomes import Outcome, ask, difference
+from tests.differential.outcomes import Outcome, ask, ask_both, difference
 from tests.differential.schema import COUNTING, Table
 from tests.differential.sides import Sides
 from tests.wire import RawClient
@@ -22,6 +22,7 @@ _COUNTED = re.compile(r"\b(" + "|".join(sorted({t.name for t in COUNTING})) + r"
 _COUNTED_SHARDED = re.compile(
     r"\b(" + "|".join(sorted({t.name for t in COUNTING if t.kind == "sharded"})) + r")\b", re.IGNORECASE
 )
+_TRANSACTION = re.compile(r"BEGIN|TRANSACTION|autocommit", re.IGNORECASE)
 _LAST_ID = re.compile(r"last_insert_id|@@identity", re.IGNORECASE)
 
 
@@ -40,6 +41,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Session:
+    transactional: bool = False  # some step begins, or may begin, a transaction
     in_transaction: bool = False
     written: list[str] = field(default_factory=list)  # texts whose tables have not been compared yet
     asked: list[str] = field(default_factory=list)  # texts that may have changed anything
@@ -57,7 +59,7 @@ def run(sides: Sides, episode: Episode, rung: Rung | None = None) -> list[Verdic
 
     rung: says on which rung of the ladder a step's plan is, for the score.
     """
-    session = _Session()
+    session = _Session(any(s.label == "transaction" or _TRANSACTION.search(s.sql) for s in episode.steps))
     verdicts: list[Verdict] = []
     with sides.client(episode) as proxy, sides.oracle_client(episode) as oracle, _Judge(sides, episode) as judge:
         for step in episode.steps:
@@ -92,12 +94,20 @@ def _step(
         return None
     if step.writes or step.label == "transaction":
         session.asked.append(step.sql)
-    mine = ask(proxy, step)
+    # Outside transactions a read leaves nothing behind: the lone server is asked also what the proxy refuses.
+    alone = step.label.startswith("select") and not session.transactional
+    if alone and not step.prepared:
+        mine, theirs = ask_both(proxy, oracle, step)
+    else:
+        mine, theirs = ask(proxy, step), []
     session.refused = any(one.error for one in mine)
     if mine[0].refused:
-        valid = session.in_transaction or judge.accepts(session.state, step)
+        if alone:
+            valid = not (theirs or ask(oracle, replace(step, again=False)))[0].error
+        else:
+            valid = session.in_transaction or judge.accepts(session.state, step)
         return Verdict(step, REFUSED if valid else INVALID, mine[0].message)
-    theirs = ask(oracle, replace(step, again=step.again and not mine[-1].refused))
+    theirs = theirs or ask(oracle, replace(step, again=step.again and not mine[-1].refused))
     if theirs[0].insert_id and step.label.startswith(_INSERTS) and _COUNTED_SHARDED.search(step.sql):
         session.counted = True
     for i, (one, other) in enumerate(zip(mine, theirs, strict=False)):
