@@ -32,7 +32,7 @@ def load_rows(lone: LocalServer, shards: Sequence[LocalServer], places: ShardMap
         for table, rows in batches(scale, seed):
             parts: Mapping[int, list[Row]]
             if table.key < 0:
-                parts = {shard: rows for shard in range(everywhere)}
+                parts = dict.fromkeys(range(everywhere), rows)
             else:
                 parts = split(rows, table.key, places)
             loader.insert(everywhere, table, rows)

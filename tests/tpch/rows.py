@@ -3,8 +3,8 @@
 Numbers of rows, value domains and what depends on what follow the public specification as far as its queries look:
 prices come from part keys, a line's supplier is one of the four of its part, flags and states come from dates, one
 customer in three never orders, order keys are sparse. Texts are words of our own pools. What at scale 1 is rare and
-would vanish at small scales is made on purpose at a fixed rate: large orders (query 18), suppliers with complaints (16),
-orders with "special … requests" (13).
+would vanish at small scales is made on purpose at a fixed rate: large orders (query 18), suppliers with complaints
+(16), orders with "special … requests" (13).
 """
 
 from __future__ import annotations
@@ -232,16 +232,19 @@ def orders_and_lines(scale: Scale, seed: int) -> Iterator[tuple[Row, list[Row]]]
             comment = f"{one(WORDS)} special {one(WORDS)} requests {comment}"[:78].rstrip()
         state = "F" if shipped == len(lines) else "P" if shipped else "O"
         yield (
-            key,
-            _buyer(between(1, buyers), buyers),
-            state,
-            money((total + 5000) // 10_000),
-            days[day],
-            one(PRIORITIES),
-            f"Clerk#{between(1, clerks):09d}",
-            0,
-            comment,
-        ), lines
+            (
+                key,
+                _buyer(between(1, buyers), buyers),
+                state,
+                money((total + 5000) // 10_000),
+                days[day],
+                one(PRIORITIES),
+                f"Clerk#{between(1, clerks):09d}",
+                0,
+                comment,
+            ),
+            lines,
+        )
 
 
 GENERATORS: dict[str, Callable[[Scale, int], Iterator[Row]]] = {

@@ -98,11 +98,10 @@ def keyspace_toml(shards: Iterable[str]) -> str:
     """The keyspace over these shards, for shardproxy.toml."""
     ring = ", ".join(f"{name} = 1" for name in shards)
     tables = ", ".join(
-        f"{t.name} = {{ reference = true }}" if t.key < 0 else f'{t.name} = {{ key = "{_key_name(t)}" }}' for t in TABLES
+        f"{t.name} = {{ reference = true }}" if t.key < 0 else f'{t.name} = {{ key = "{_key_name(t)}" }}'
+        for t in TABLES
     )
-    return (
-        f'[keyspaces.{DATABASE}]\nkey_type = "int"\nmap = "hash"\nring = {{ {ring} }}\ntables = {{ {tables} }}\n'
-    )
+    return f'[keyspaces.{DATABASE}]\nkey_type = "int"\nmap = "hash"\nring = {{ {ring} }}\ntables = {{ {tables} }}\n'
 
 
 def _key_name(table: Table) -> str:

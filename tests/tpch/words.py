@@ -26,21 +26,23 @@ CONTAINERS = (
     ("CASE", "BOX", "BAG", "JAR", "PKG", "PACK", "CAN", "DRUM"),
 )
 
-COLOURS = tuple(
-    """almond antique aquamarine azure beige bisque black blanched blue blush brown burlywood burnished chartreuse
+_COLOURS = """
+    almond antique aquamarine azure beige bisque black blanched blue blush brown burlywood burnished chartreuse
     chiffon chocolate coral cornflower cornsilk cream cyan dark deep dim dodger drab firebrick floral forest frosted
     gainsboro ghost goldenrod green grey honeydew hot indian ivory khaki lace lavender lawn lemon light lime linen
     magenta maroon medium metallic midnight mint misty moccasin navajo navy olive orange orchid pale papaya peach peru
     pink plum powder puff purple red rose rosy royal saddle salmon sandy seashell sienna sky slate smoke snow spring
-    steel tan thistle tomato turquoise violet wheat white yellow""".split()
-)
+    steel tan thistle tomato turquoise violet wheat white yellow
+"""
+COLOURS = tuple(_COLOURS.split())
 
-WORDS = tuple(
-    """able amber answer arrive autumn bakery barley basket beside bottle branch bright bronze careful carry castle
+_WORDS = """
+    able amber answer arrive autumn bakery barley basket beside bottle branch bright bronze careful carry castle
     cedar circle clever clouds copper corner cotton dancing delay delight distant double dream early engine evening
     express fair farmer feather finish flower forget fresh garden gentle glass grain harbour hidden honest horizon
     island journey kettle kind ladder lantern letter linger market meadow mellow minute mirror morning narrow never
     north often open orchard packet patient pebble pepper pine planet plenty polite pocket quick quiet rapid ready
     regular relay river sailor season shadow silver simple slow steady storm summer thread ticket timber travel upon
-    valley velvet village walnut wander water willow window winter wonder yonder""".split()
-)
+    valley velvet village walnut wander water willow window winter wonder yonder
+"""
+WORDS = tuple(_WORDS.split())
