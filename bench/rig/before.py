@@ -1,0 +1,148 @@
+"""One-shard traffic through this tree and through an earlier one, next to each other in front of the same servers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.rig.measured import FAILED, Figure, median_ratio
+from bench.rig.process_usage import cpu_seconds, tree
+from bench.rig.proxy import PASSWORD, USER, RunningProxy, start_proxy
+from bench.rig.sysbench import DATABASE, SysbenchResult, load_table, run_point_select, run_transactions
+from shardproxy.local import LocalCluster, LocalError
+from shardproxy.local.folders import cache_folder, locked
+from shardproxy.local.proxy_environment import COMPILED
+
+COMMIT = "af17628"  # the last one before statements over several shards
+NEEDED = 1.03
+_CLIENTS = 16
+_ROWS = 100_000
+_WARM_UP = 1.0
+_KEYSPACE = f"""
+[keyspaces.{DATABASE}]
+key_type = "int"
+map = "range"
+[[keyspaces.{DATABASE}.ranges]]
+from = "min"
+to = {_ROWS + 1}
+shard = "shard1"
+[[keyspaces.{DATABASE}.ranges]]
+from = {_ROWS + 1}
+to = "max"
+shard = "shard2"
+[keyspaces.{DATABASE}.tables]
+sbtest1 = {{ key = "id" }}
+"""
+Run = Callable[[int, float, Callable[[], None], Callable[[], None]], SysbenchResult]
+
+
+def one_shard_figures(rounds: int, seconds: float) -> list[Figure]:
+    """CPU of the proxy per query, now over then: point selects as text and prepared, and transactions."""
+    names = [f"one-shard {name}" for name in RUNS]
+    try:
+        package = earlier_package(Path(__file__).parents[2])
+    except LocalError as error:
+        return [Figure(n, "× before", needed=NEEDED, shards=1, state=FAILED, note=str(error)) for n in names]
+    with LocalCluster(shards=2, replicas=0, server_options=("--innodb-buffer-pool-size=256M",)) as cluster:
+        for shard in cluster.shards:
+            shard.primary.rows(f"CREATE DATABASE {DATABASE}")
+        cluster.create_account(USER, PASSWORD)
+        for shard in cluster.shards:
+            load_table(shard.primary, USER, PASSWORD, _ROWS if shard.name == "shard1" else 1)
+        now = start_proxy(cluster, _KEYSPACE, workers=1)
+        then = start_proxy(cluster, _KEYSPACE, workers=1, name="earlier", package=package)
+        return [_figure(name, run, now, then, rounds, seconds) for name, run in zip(names, RUNS.values(), strict=True)]
+
+
+def _figure(name: str, run: Run, now: RunningProxy, then: RunningProxy, rounds: int, seconds: float) -> Figure:
+    pairs: list[tuple[float, float]] = []
+    rates: list[tuple[float, float]] = []
+    for number in range(rounds + 1):
+        length = seconds if number else _WARM_UP
+        # Turns change from round to round, so that neither always inherits what the other left.
+        order = (now, then) if number % 2 else (then, now)
+        found = {id(proxy): _measure(run, proxy, length) for proxy in order}
+        if number:
+            (ours, our_rate), (theirs, their_rate) = found[id(now)], found[id(then)]
+            pairs.append((ours, theirs))
+            rates.append((our_rate, their_rate))
+    ratio, low, high = median_ratio(pairs)
+    detail = {
+        "lowest": low,
+        "highest": high,
+        "cpu_us_per_query": sorted(a for a, _ in pairs)[len(pairs) // 2],
+        "throughput_ratio": median_ratio(rates)[0],
+    }
+    return Figure(name, "× CPU before", ratio, NEEDED, 1, detail=detail)
+
+
+def _measure(run: Run, proxy: RunningProxy, seconds: float) -> tuple[float, float]:
+    """CPU µs per query, and queries a second."""
+    pids = tree(proxy.process.pid)
+    readings: list[float] = []
+
+    def read() -> None:
+        readings.append(cpu_seconds(pids))
+
+    result = run(proxy.mysql_port, seconds, read, read)
+    return (readings[1] - readings[0]) * 1e6 / result.queries, result.qps
+
+
+def _text(port: int, seconds: float, started: Callable[[], None], ended: Callable[[], None]) -> SysbenchResult:
+    return run_point_select(
+        [port], USER, PASSWORD, mode="text", clients=_CLIENTS, seconds=seconds, rows=_ROWS, started=started, ended=ended
+    )
+
+
+def _prepared(port: int, seconds: float, started: Callable[[], None], ended: Callable[[], None]) -> SysbenchResult:
+    return run_point_select(
+        [port], USER, PASSWORD, mode="prepared", clients=_CLIENTS, seconds=seconds, rows=_ROWS, started=started,
+        ended=ended,
+    )  # fmt: skip
+
+
+def _transactions(port: int, seconds: float, started: Callable[[], None], ended: Callable[[], None]) -> SysbenchResult:
+    return run_transactions(
+        port, USER, PASSWORD, clients=_CLIENTS, seconds=seconds, rows=_ROWS, started=started, ended=ended
+    )
+
+
+RUNS: dict[str, Run] = {"point select, text": _text, "point select, prepared": _prepared, "transaction": _transactions}
+
+
+def earlier_package(checkout: Path) -> Path:
+    """Folder with the package of COMMIT, compiled when the present one runs compiled; kept in the cache.
+
+    Raises LocalError: no history here, or the build failed.
+    """
+    compiled = bool(os.environ.get(COMPILED))
+    name = f"{COMMIT}-{sys.implementation.cache_tag}"
+    folder = cache_folder() / "earlier" / name
+    source, built = folder / "source", folder / "compiled"
+    with locked("earlier"):
+        if not (source / "pyproject.toml").exists():
+            source.mkdir(parents=True, exist_ok=True)
+            archive = folder / "source.tar"
+            _run(["git", "-C", str(checkout), "archive", "--format=tar", f"--output={archive}", COMMIT])
+            _run(["tar", "-xf", str(archive), "-C", str(source)])
+            archive.unlink()
+        if not compiled:
+            return source
+        if not (built / "done").exists():
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            command += ["--no-build-isolation", "--no-deps", "--upgrade", "--target", str(built), str(source)]
+            _run(command, {**os.environ, "SHARDPROXY_COMPILE": "1", "PYTHONPATH": ""})
+            (built / "done").touch()
+    return built
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise LocalError(f"the earlier tree cannot be had: {error}") from error
+    if done.returncode != 0:
+        raise LocalError(f"the earlier tree cannot be had: {command[0]}: {done.stderr.strip()[-500:]}")
