@@ -127,9 +127,10 @@ def _over_shards(options: argparse.Namespace, console: Console) -> list[Figure]:
         proxy = start_proxy(cluster, "\n".join(toml), workers=1)
         figures = []
         if "rows" in only:  # first: before anything else has left its memory behind
+            idle = _idle(proxy, middle)
             for statement in (ALL_BY_NUMBER, ALL_BY_TEXT):
                 with console.status(f"{statement.name} over {middle} shards"):
-                    figures += _merged_rows(proxy, middle, statement, options.rows)
+                    figures += _merged_rows(proxy, middle, statement, options.rows, idle)
         if "speed" in only:
             for count in counts:
                 for statement in STATEMENTS:
@@ -189,14 +190,19 @@ def _same_answer(proxy: RunningProxy, lone: LocalServer, shards: int, statement:
     return bool(answers[0] == answers[1])
 
 
-def _merged_rows(proxy: RunningProxy, shards: int, statement: Statement, rows: int) -> list[Figure]:
-    """CPU per row and memory over idle while all rows pass through one worker."""
+def _idle(proxy: RunningProxy, shards: int) -> int:
+    """Resident bytes of a worker that has served something small."""
+    with closing(WireClient(proxy.mysql_port, USER, PASSWORD, keyspace(shards), _SECONDS)) as client:
+        client.count("SELECT COUNT(*) FROM facts WHERE id = 1")
+    return rss(proxy.worker_pids())
+
+
+def _merged_rows(proxy: RunningProxy, shards: int, statement: Statement, rows: int, idle: int) -> list[Figure]:
+    """CPU per row and memory over `idle` bytes while all rows pass through one worker."""
     cpu = Figure(f"CPU per row, {statement.name}", "µs", needed=_CPU_NEEDED[statement], shards=shards)
     memory = Figure(f"memory, {statement.name}", "MiB over idle", needed=_MEMORY_NEEDED, shards=shards)
     pids = proxy.worker_pids()
     with closing(WireClient(proxy.mysql_port, USER, PASSWORD, keyspace(shards), _SECONDS)) as client:
-        client.count("SELECT COUNT(*) FROM facts WHERE id = 1")
-        idle = rss(pids)
         try:
             with Peak(pids) as peak:
                 before, start = cpu_seconds(pids), time.perf_counter()
