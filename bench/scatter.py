@@ -90,8 +90,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shards", type=_numbers, default=[2, 4, 8], help="default: 2,4,8")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table (default: 1000000)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each statement (default: 5)")
-    parser.add_argument("--turns", type=int, default=15, help="runs of each tree in `before` (default: 15)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of such a run (default: 2)")
+    parser.add_argument("--turns", type=int, default=12, help="rounds of `before`, each of four runs (default: 12)")
+    parser.add_argument("--seconds", type=int, default=1, help="length of such a run (default: 1)")
     return parser.parse_args(arguments)
 
 

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from bench.rig.measured import FAILED, Figure, median_ratio
 from bench.rig.process_usage import cpu_seconds, tree
@@ -52,35 +54,51 @@ def one_shard_figures(rounds: int, seconds: float) -> list[Figure]:
         cluster.create_account(USER, PASSWORD)
         for shard in cluster.shards:
             load_table(shard.primary, USER, PASSWORD, _ROWS if shard.name == "shard1" else 1)
-        now = start_proxy(cluster, _KEYSPACE, workers=1)
-        then = start_proxy(cluster, _KEYSPACE, workers=1, name="earlier", package=package)
-        return [_figure(name, run, now, then, rounds, seconds) for name, run in zip(names, RUNS.values(), strict=True)]
+        pairs: dict[str, list[_Pair]] = {name: [] for name in RUNS}
+        for number in range(rounds):
+            # New processes each round: two of the very same code were seen to differ for as long as they lived.
+            now = start_proxy(cluster, _KEYSPACE, workers=1, name=f"now{number}")
+            then = start_proxy(cluster, _KEYSPACE, workers=1, name=f"earlier{number}", package=package)
+            for name, run in RUNS.items():
+                pairs[name].append(_pair(run, (now, then), seconds, bool(number % 2)))
+            now.process.stop()
+            then.process.stop()
+        return [_figure(name, pairs[run]) for name, run in zip(names, RUNS, strict=True)]
 
 
-def _figure(name: str, run: Run, now: RunningProxy, then: RunningProxy, rounds: int, seconds: float) -> Figure:
-    pairs: list[tuple[float, float]] = []
-    rates: list[tuple[float, float]] = []
-    for number in range(rounds + 1):
-        length = seconds if number else _WARM_UP
-        # Turns change from round to round, so that neither always inherits what the other left.
-        order = (now, then) if number % 2 else (then, now)
-        found = {id(proxy): _measure(run, proxy, length) for proxy in order}
-        if number:
-            (ours, our_rate), (theirs, their_rate) = found[id(now)], found[id(then)]
-            pairs.append((ours, theirs))
-            rates.append((our_rate, their_rate))
-    ratio, low, high = median_ratio(pairs)
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """CPU µs per query, and queries a second, of the present tree and of the earlier one in one round."""
+
+    cpu: tuple[float, float]
+    rate: tuple[float, float]
+
+
+def _pair(run: Run, proxies: tuple[RunningProxy, RunningProxy], seconds: float, turned: bool) -> _Pair:
+    for proxy in proxies:
+        _measure(run, proxy, _WARM_UP)
+    # In the order A B B A, so that within a round a load that grows or wanes hits both alike.
+    order = (1, 0, 0, 1) if turned else (0, 1, 1, 0)
+    found: tuple[list[tuple[float, int, float]], ...] = ([], [])
+    for index in order:
+        found[index].append(_measure(run, proxies[index], seconds))
+    (ours, our_rate), (theirs, their_rate) = map(_together, found)
+    return _Pair((ours, theirs), (our_rate, their_rate))
+
+
+def _figure(name: str, pairs: list[_Pair]) -> Figure:
+    ratio, low, high = median_ratio([pair.cpu for pair in pairs])
     detail = {
         "lowest": low,
         "highest": high,
-        "cpu_us_per_query": sorted(a for a, _ in pairs)[len(pairs) // 2],
-        "throughput_ratio": median_ratio(rates)[0],
+        "cpu_us_per_query": median(pair.cpu[0] for pair in pairs),
+        "throughput_ratio": median_ratio([pair.rate for pair in pairs])[0],
     }
     return Figure(name, "× CPU before", ratio, NEEDED, 1, detail=detail)
 
 
-def _measure(run: Run, proxy: RunningProxy, seconds: float) -> tuple[float, float]:
-    """CPU µs per query, and queries a second."""
+def _measure(run: Run, proxy: RunningProxy, seconds: float) -> tuple[float, int, float]:
+    """CPU seconds, queries, and seconds."""
     pids = tree(proxy.process.pid)
     readings: list[float] = []
 
@@ -88,7 +106,13 @@ def _measure(run: Run, proxy: RunningProxy, seconds: float) -> tuple[float, floa
         readings.append(cpu_seconds(pids))
 
     result = run(proxy.mysql_port, seconds, read, read)
-    return (readings[1] - readings[0]) * 1e6 / result.queries, result.qps
+    return readings[1] - readings[0], result.queries, result.seconds
+
+
+def _together(runs: list[tuple[float, int, float]]) -> tuple[float, float]:
+    """CPU µs per query, and queries a second."""
+    cpu, queries, seconds = map(sum, zip(*runs, strict=True))
+    return cpu * 1e6 / queries, queries / seconds
 
 
 def _text(port: int, seconds: float, started: Callable[[], None], ended: Callable[[], None]) -> SysbenchResult:
