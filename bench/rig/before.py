@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.rig.measured import FAILED, Figure, median_ratio
+from bench.rig.measured import FAILED, Figure, median_ratio, uncertainty
 from bench.rig.process_usage import cpu_seconds, tree
 from bench.rig.proxy import PASSWORD, USER, RunningProxy, start_proxy
 from bench.rig.sysbench import DATABASE, SysbenchResult, load_table, run_point_select, run_transactions
@@ -88,13 +88,16 @@ def _pair(run: Run, proxies: tuple[RunningProxy, RunningProxy], seconds: float, 
 
 def _figure(name: str, pairs: list[_Pair]) -> Figure:
     ratio, low, high = median_ratio([pair.cpu for pair in pairs])
+    doubt = uncertainty([a / b for a, b in (pair.cpu for pair in pairs)])
+    note = f"uncertain by about {doubt:.2f}: the machine is too busy for a verdict" if doubt > NEEDED - 1 else ""
     detail = {
         "lowest": low,
         "highest": high,
+        "uncertainty": doubt,
         "cpu_us_per_query": median(pair.cpu[0] for pair in pairs),
         "throughput_ratio": median_ratio([pair.rate for pair in pairs])[0],
     }
-    return Figure(name, "× CPU before", ratio, NEEDED, 1, detail=detail)
+    return Figure(name, "× CPU before", ratio, NEEDED, 1, note=note, detail=detail)
 
 
 def _measure(run: Run, proxy: RunningProxy, seconds: float) -> tuple[float, int, float]:

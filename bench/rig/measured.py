@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 MEASURED, REFUSED, FAILED = "measured", "refused", "not measured"
@@ -60,6 +61,15 @@ def median_ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, fl
     """(median, lowest, highest) of the quotients of pairs that were measured next to each other."""
     found = [a / b for a, b in pairs]
     return median(found), min(found), max(found)
+
+
+def uncertainty(values: Sequence[float]) -> float:
+    """By how much the median of these is likely to be off, as far as their spread tells: the distance of the quartiles
+    over the root of how many there are. 0 for a single one: nothing is known."""
+    if len(values) < 2:
+        return 0.0
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return (high - low) / math.sqrt(len(values))
 
 
 def notes(figures: Sequence[Figure]) -> list[str]:

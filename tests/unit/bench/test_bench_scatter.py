@@ -12,7 +12,7 @@ import pytest
 
 from bench import scatter
 from bench.rig import before, scatter_data
-from bench.rig.measured import FAILED, MEASURED, REFUSED, Figure, median_ratio, notes, verdict
+from bench.rig.measured import FAILED, MEASURED, REFUSED, Figure, median_ratio, notes, uncertainty, verdict
 from bench.rig.planning import planning_ms, refused
 from shardproxy.config import parse
 from shardproxy.topology.build import build_snapshot
@@ -73,6 +73,13 @@ def test_ratios_are_taken_within_pairs() -> None:
     # Each pair is 2 : 1, whatever the machine did meanwhile.
     assert median_ratio([(2, 1), (20, 10), (4, 2)]) == (2, 2, 2)
     assert median_ratio([(1, 1), (3, 1), (2, 1)]) == (2, 1, 3)
+
+
+def test_uncertainty_grows_with_the_spread_and_shrinks_with_the_rounds() -> None:
+    assert uncertainty([1.0]) == 0
+    assert uncertainty([1.0, 1.0, 1.0]) == 0
+    assert uncertainty([0.9, 0.95, 1.0, 1.05, 1.1]) == pytest.approx(0.1 / 5**0.5)
+    assert uncertainty([0.9, 0.95, 1.0, 1.05, 1.1] * 4) < uncertainty([0.9, 0.95, 1.0, 1.05, 1.1])
 
 
 def test_verdict_counts_met_missed_and_open() -> None:
