@@ -1,6 +1,7 @@
 """TPC-C's transactions through the proxy over four shards: as on one server, and consistent when many run at once.
 
 SHARDPROXY_TPCC_REMOTE=1 python -m pytest tests/tpcc        orders and payments that write on two shards too
+SHARDPROXY_TPCC_EACH=1000 python -m pytest tests/tpcc       a longer run of many clients
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SHARDS, WAREHOUSES_EACH = 4, 2
 WORLD = World(SHARDS * WAREHOUSES_EACH)
 SEED = 7
 ONE_BY_ONE = 150  # transactions
-CLIENTS, EACH = 6, 40
+CLIENTS, EACH = 6, int(os.environ.get("SHARDPROXY_TPCC_EACH", "40"))
 _USER = "tpcc"
 _AGAIN = (1205, 1213)  # lock wait timeout, deadlock: an application tries again
 _ATTEMPTS = 100
