@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.rig.process_usage import rss
+from bench.rig.peak import Peak
 from bench.rig.proxy import PASSWORD, USER, RunningProxy, start_proxy
 from bench.rig.wire import ResultSize, WireClient
 from shardproxy.errors import ShardproxyError
@@ -34,7 +33,6 @@ _PIECES = 1024
 _SLOW_RATE = 32 * _MIB  # bytes a second …
 _SLOW_BYTES = 128 * _MIB  # … for so many bytes,
 _STALL = 3.0  # then nothing for so many seconds
-_SAMPLING = 0.02
 _KEYSPACE = """
 [keyspaces.big]
 key_type = "int"
@@ -120,7 +118,7 @@ def _load(server: LocalServer) -> None:
 def _pass(proxy: RunningProxy, shape: Shape, client: str, pause: Callable[[int], None], mib: int) -> Passage:
     connection = WireClient(proxy.mysql_port, USER, PASSWORD, "big")
     pids = proxy.worker_pids()
-    with _Peak(pids) as peak:
+    with Peak(pids) as peak:
         start = time.monotonic()
         size = connection.count(shape.sql(mib), pause)
         seconds = time.monotonic() - start
@@ -132,28 +130,6 @@ def _pass(proxy: RunningProxy, shape: Shape, client: str, pause: Callable[[int],
 def _check(size: ResultSize, shape: Shape, mib: int) -> None:
     if size.rows != mib * _MIB // shape.row_bytes or size.bytes < mib * _MIB:
         raise ShardproxyError(f"a result of {mib} MiB in {shape.name} came as {size}")
-
-
-class _Peak:
-    """Watches resident memory from a thread while the block runs."""
-
-    def __init__(self, pids: Sequence[int]) -> None:
-        self._pids = pids
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.before = self.highest = rss(pids)
-
-    def __enter__(self) -> _Peak:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(_SAMPLING):
-            self.highest = max(self.highest, rss(self._pids))
 
 
 def _no_pause(received: int) -> None:

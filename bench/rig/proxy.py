@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from shardproxy.local import LocalCluster, Process
+from shardproxy.admin.migrations import migrate, migrations_folder, read_migrations
+from shardproxy.backend.control import Credentials
+from shardproxy.config import load
+from shardproxy.local import LocalCluster, LocalError, Process
 from shardproxy.local.proxy_environment import proxy_environment
+from shardproxy.topology.build import build_snapshot
 
 USER, PASSWORD = "bench", "bench"
 
@@ -23,6 +29,7 @@ class RunningProxy:
     process: Process
     mysql_port: int
     admin_port: int
+    config: Path
 
     def status(self) -> dict[str, Any]:
         """What `shardctl status --json` shows."""
@@ -42,17 +49,22 @@ def start_proxy(
     python: str = sys.executable,
     proxy: Mapping[str, str | int] | None = None,
     backend: Mapping[str, str | int] | None = None,
+    name: str = "shardproxy",
+    package: Path | None = None,
 ) -> RunningProxy:
     """Start the proxy for the cluster under the interpreter `python`, and wait until it is ready.
 
-    keyspaces: TOML text; proxy, backend: further entries of those tables. Raises LocalError.
+    keyspaces: TOML text; proxy, backend: further entries of those tables. name: of the process, its configuration and
+    its log, for a second one. package: folder to import shardproxy from in place of the present one. Raises LocalError.
     """
     config = cluster.config_toml(
         keyspaces,
         proxy={"workers": workers, "log_level": "warning", **(proxy or {})},
         backend=backend,
         users={USER: {"password": PASSWORD}},
+        name=f"{name}.toml",
     )
+    _migrate(config.path)
 
     def ready() -> bool:
         try:
@@ -62,6 +74,18 @@ def start_proxy(
             return False
 
     command = [python, "-m", "shardproxy.cli.proxy", "run", "--config", str(config.path)]
-    process = cluster.program("shardproxy", command, ready=ready, environment=proxy_environment())
+    environment = proxy_environment()
+    if package is not None:
+        environment["PYTHONPATH"] = str(package)
+    process = cluster.program(name, command, ready=ready, environment=environment)
     process.start()
-    return RunningProxy(process, config.mysql_port, config.admin_port)
+    return RunningProxy(process, config.mysql_port, config.admin_port, config.path)
+
+
+def _migrate(config: Path) -> None:
+    """What an operator does first: `shardctl migrate`."""
+    settings = load(config, {})
+    files = read_migrations(migrations_folder())
+    for report in asyncio.run(migrate(build_snapshot(settings), Credentials.of(settings), 30.0, files)):
+        if report.error:
+            raise LocalError(f"migrations on {report.shard}: {report.error}")

@@ -72,9 +72,33 @@ def run_point_select(
     `started` is called when all are connected, `ended` when the last query is answered; both must be quick.
     Raises LocalError when sysbench fails or any query did.
     """
+    command = [*_command(ports, user, password, rows), f"--db-ps-mode={_PS_MODE[mode]}"]
+    return _run(command, clients, seconds, started, ended)
+
+
+def run_transactions(
+    port: int,
+    user: str,
+    password: str,
+    *,
+    clients: int,
+    seconds: float,
+    rows: int,
+    started: Callable[[], None],
+    ended: Callable[[], None],
+) -> SysbenchResult:
+    """The same with transactions of two point selects and an update by id, as text; `queries` counts BEGIN and COMMIT
+    too."""
+    mix = ("--point-selects=2", "--range-selects=off", "--index-updates=1", "--non-index-updates=0")
+    command = [*_command([port], user, password, rows, "oltp_read_write"), *mix, "--delete-inserts=0"]
+    return _run([*command, f"--db-ps-mode={_PS_MODE['text']}"], clients, seconds, started, ended)
+
+
+def _run(
+    command: Sequence[str], clients: int, seconds: float, started: Callable[[], None], ended: Callable[[], None]
+) -> SysbenchResult:
     command = [
-        *_command(ports, user, password, rows),
-        f"--db-ps-mode={_PS_MODE[mode]}",
+        *command,
         f"--threads={clients}",
         f"--time={seconds:g}",
         # Uniform: sysbench's default asks one id in a hundred for three queries of four, and all of them on one shard.
@@ -116,10 +140,10 @@ def parse_report(text: str) -> SysbenchResult:
     return SysbenchResult(int(queries[1]), float(seconds[1]), buckets)
 
 
-def _command(ports: Sequence[int], user: str, password: str, rows: int) -> list[str]:
+def _command(ports: Sequence[int], user: str, password: str, rows: int, test: str = "oltp_point_select") -> list[str]:
     return [
         find_program("sysbench", HINT),
-        "oltp_point_select",
+        test,
         "--mysql-host=127.0.0.1",
         f"--mysql-port={','.join(map(str, ports))}",
         f"--mysql-user={user}",

@@ -18,7 +18,16 @@ _LOGIN_LIMIT = 1 << 16
 
 
 class WireError(BackendError):
-    """The server answered with an error, or closed the connection."""
+    """The server answered with an error, or closed the connection. code: the error's number, 0 when there is none."""
+
+    code = 0
+
+
+def _answered(payload: bytes) -> WireError:
+    err = parse_err(payload)
+    error = WireError(err.text)
+    error.code = err.code
+    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,15 @@ class WireClient:
         self._send(bytes([Com.PING]))
         if self._receive_one()[:1] != b"\0":
             raise WireError("COM_PING was not answered with OK")
+
+    def run(self, sql: str) -> None:
+        """Run a statement that gives no rows; its answer is one packet."""
+        self._send(bytes([Com.QUERY]) + sql.encode())
+        answer = self._receive_one()
+        if answer[:1] == b"\xff":
+            raise _answered(answer)
+        if answer[:1] != b"\0":
+            raise WireError("the statement gave rows")
 
     def count(self, sql: str, pause: Callable[[int], None] = lambda received: None, chunk: int = 1 << 16) -> ResultSize:
         """Run a query that gives rows, and count what comes back, `chunk` bytes at most at a time.
@@ -157,7 +175,7 @@ class ResultCounter:
 
     def _ends(self, payload: bytes) -> None:
         if payload[0] == _ERR:
-            raise WireError(parse_err(payload).text)
+            raise _answered(payload)
         if payload[0] == _OK:
             raise WireError("the statement gave no rows")
         self._eofs += 1  # the first ends the column definitions, the second the rows

@@ -41,7 +41,7 @@ _WORDS = {
 def obstacle(draft: Draft, facts: Facts, groups: tuple[Group, ...]) -> str:
     """What forces the statement onto one shard, for people; "" when the answers may be concatenated."""
     for word in sorted(_WORDS.keys() & draft.words):
-        if word == "FOR" and _only_index_hints(draft):
+        if word == "FOR" and not _locks(draft):
             continue
         return _WORDS[word]
     called = draft.functions
@@ -69,9 +69,20 @@ def obstacle(draft: Draft, facts: Facts, groups: tuple[Group, ...]) -> str:
     return ""
 
 
-def _only_index_hints(draft: Draft) -> bool:
-    """Every FOR belongs to USE INDEX FOR JOIN (…)."""
-    return all(draft.word(i - 1) in ("INDEX", "KEY") for i in range(len(draft.tokens)) if draft.word(i) == "FOR")
+def _locks(draft: Draft) -> bool:
+    """Whether a FOR may begin a lock: not that of USE INDEX FOR JOIN (…) nor of SUBSTRING(… FROM … FOR …)."""
+    opened: list[str] = []  # for each parenthesis that is open, the word before it
+    for i in range(len(draft.tokens)):
+        match draft.word(i):
+            case "(":
+                opened.append(draft.word(i - 1))
+            case ")" if opened:
+                opened.pop()
+            case "FOR":
+                substring = bool(opened) and opened[-1] in ("SUBSTRING", "SUBSTR")
+                if not substring and draft.word(i - 1) not in ("INDEX", "KEY"):
+                    return True
+    return False
 
 
 def _seeded(draft: Draft) -> bool:

@@ -56,8 +56,9 @@ def test_the_edge_of_a_packet_is_met() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 5, 1000])
 def test_errors(chunk: int) -> None:
-    with pytest.raises(WireError, match="no such table"):
+    with pytest.raises(WireError, match="no such table") as found:
         _fed(packet(build_err(1146, "42S02", "no such table"), 1), chunk)
+    assert found.value.code == 1146
     with pytest.raises(WireError, match="gave no rows"):
         _fed(packet(build_ok(0, 0, 2, 0), 1), chunk)
 
