@@ -7,6 +7,7 @@ from secrets import token_hex
 from typing import Any
 
 from shardproxy.backend.pool import Pool
+from shardproxy.errors import BackendError
 from shardproxy.router.balance import ServerHealth, readers
 from shardproxy.topology.model import Server, Snapshot
 
@@ -37,6 +38,42 @@ class ShardPools:
         self._turn -= 1
 
 
+class ScratchBounds:
+    """Limits of scratch tables, for one statement and for the whole worker, and what has been gathered.
+
+    server: name of the server that has them, "" for one of the statement's shards.
+    """
+
+    def __init__(self, server: str = "", rows: int = 1_000_000, size: int = 256 << 20, total: int = 1 << 30) -> None:
+        self.server = server
+        self.rows = rows
+        self.size = size
+        self.total = total
+        self.in_use = 0
+        self.queries = 0
+        self.gathered_rows = 0
+        self.gathered_bytes = 0
+
+    def check(self, table: str, rows: int, size: int) -> None:
+        """Raise BackendError when one statement has gathered too much. table: the one that it is at."""
+        if rows > self.rows:
+            raise BackendError(
+                f"scratch tables: more than {self.rows} rows to gather, at table {table} (scratch.max_rows): restrict "
+                "the statement, best by the shard key"
+            )
+        if size > self.size:
+            raise BackendError(
+                f"scratch tables: more than {self.size} bytes to gather, at table {table} (scratch.max_bytes): "
+                "restrict the statement, best by the shard key, or select fewer columns"
+            )
+
+    def count(self, rows: int, size: int) -> None:
+        """A statement has gathered its rows."""
+        self.queries += 1
+        self.gathered_rows += rows
+        self.gathered_bytes += size
+
+
 class Gateway:
     """`shards[i]` are the pools of `snapshot.shards[i]`.
 
@@ -53,7 +90,9 @@ class Gateway:
         max_lag: float,
         coordinator: str = "",
         sequence_block: int = 100,
+        scratch: ScratchBounds | None = None,
     ) -> None:
+        self.scratch = scratch or ScratchBounds()
         self.snapshot = snapshot
         self.sequence_block = sequence_block
         self.books: Any = None

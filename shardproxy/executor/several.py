@@ -9,6 +9,7 @@ from shardproxy.errors import UnsupportedError
 from shardproxy.executor.merge_keys import NotMergeable
 from shardproxy.executor.merged import merged
 from shardproxy.executor.request import Request
+from shardproxy.executor.scratch import scratch
 from shardproxy.planner.plan import Spread
 from shardproxy.router.route import Route
 
@@ -26,7 +27,7 @@ async def _merged(request: Request, found: Route) -> None:
         await below(request, found)
 
 
-EXECUTORS: dict[Spread, Callable[[Request, Route], Work]] = {Spread.MERGE: _merged}
+EXECUTORS: dict[Spread, Callable[[Request, Route], Work]] = {Spread.MERGE: _merged, Spread.SCRATCH: scratch}
 
 
 def run(request: Request, found: Route) -> Work:

@@ -36,7 +36,9 @@ def explain(draft: Draft) -> Plan | None:
     inner = replace(draft, kind=kind).cut(start)
     plan = insert(inner) or query(inner)
     assert plan is not None
-    several = plan.spread in (Spread.CONCAT, Spread.MERGE, Spread.REFUSE)
+    if plan.spread is Spread.SCRATCH and not plan.groups:
+        raise refuse(_SEVERAL)
+    several = plan.spread not in (Spread.ANY, Spread.ALL)
     return replace(
         plan,
         kind=StatementKind.EXPLAIN,
@@ -48,7 +50,8 @@ def explain(draft: Draft) -> Plan | None:
         point=False,
         key_index=-1,
         fixed_time=False,
-        merge=None,
         not_above="",
+        merge=None,
+        scratch=None,
         sequence=None,
     )

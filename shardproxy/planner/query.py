@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from shardproxy.errors import SqlError
 from shardproxy.planner import routes
 from shardproxy.planner.blocks import Facts, SourceKind
 from shardproxy.planner.changes import change
@@ -14,6 +15,7 @@ from shardproxy.planner.merge import merge
 from shardproxy.planner.parse import parse
 from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
 from shardproxy.planner.point import is_point
+from shardproxy.planner.scratch import scratch, scratch_unanalysed
 from shardproxy.planner.spread import obstacle
 from shardproxy.planner.system import system_read
 from shardproxy.sql.functions import CLOCK, LOCKS, SEQUENCES
@@ -32,10 +34,14 @@ def query(draft: Draft) -> Plan | None:
         return None
     if draft.functions & SEQUENCES or _next_value(draft):
         raise refuse("sequences count on each shard by themselves: they are not supported")
+    if draft.kind is StatementKind.SELECT:
+        try:
+            tree = parse(draft, _for_analysis(draft))
+            return select(draft, tree, gather(draft, tree))
+        except SqlError as error:
+            return scratch_unanalysed(draft, error)
     tree = parse(draft, _for_analysis(draft))
     facts = gather(draft, tree)
-    if draft.kind is StatementKind.SELECT:
-        return select(draft, tree, facts)
     if not isinstance(tree, (exp.Update, exp.Delete)):
         raise refuse(f"this form of {draft.kind.value} is not supported")
     return change(draft, tree, facts)
@@ -74,7 +80,7 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
     if why:
         spread = Spread.REFUSE if isinstance(merged, str) else Spread.MERGE
     certain = opcode in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED)
-    return draft.plan(
+    plan = draft.plan(
         opcode,
         routes.reason(found, draft, spread),
         Rung.ONE_SHARD if certain or spread is Spread.REFUSE else Rung.MERGE,
@@ -90,6 +96,7 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         not_above=merged if isinstance(merged, str) else why,
         merge=None if isinstance(merged, str) else merged,
     )
+    return scratch(draft, facts, plan, why) if why else plan
 
 
 def _for_analysis(draft: Draft) -> tuple[Token, ...]:

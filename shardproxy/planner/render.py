@@ -19,6 +19,7 @@ from shardproxy.planner.plan import (
     Spread,
     Value,
 )
+from shardproxy.planner.scratch_plan import ScratchPlan
 
 _MOST_VALUES = 8
 
@@ -107,4 +108,19 @@ def _spread(plan: Plan) -> list[str]:
             return ["any one shard" + (f" of {plan.keyspace.name}" if plan.keyspace is not None else "")]
         case Spread.ALL:
             return ["every shard" + (f" of {plan.keyspace.name}" if plan.keyspace and not plan.groups else "")]
+        case Spread.SCRATCH if plan.scratch is not None:
+            return _scratch(plan.scratch, plan.not_above)
     return []
+
+
+def _scratch(plan: ScratchPlan, why: str) -> list[str]:
+    lines = [f"several shards: gathered into scratch tables, for {why or 'the shards cannot answer together'}"]
+    for copy in plan.copies:
+        name = f"{copy.database}.{copy.table}" + (f" as {copy.name}" if copy.name != copy.table else "")
+        line = f"  scratch {name}: " + ("one copy" if copy.reference else "all rows" if copy.where is None else "rows")
+        if copy.where is not None:
+            line += f" where {copy.where.shown()}"
+        lines.append(line)
+    if plan.text is not None:
+        lines.append(f"  runs: {plan.text.shown()}")
+    return lines

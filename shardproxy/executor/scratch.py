@@ -1,0 +1,267 @@
+"""Rung 3: the rows that a SELECT needs are gathered into scratch tables on one server, and the SELECT runs there.
+
+Scratch tables are temporary tables on a connection of their own, which is closed afterwards: nothing of them can meet
+another statement. Rows stream from the shards into INSERTs; what runs ahead of them is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.pool import Pool
+from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError, UnsupportedError
+from shardproxy.executor import diagnostics, scratch_tables, single
+from shardproxy.executor.enlist import Enlistment, enlisted
+from shardproxy.executor.request import Request
+from shardproxy.executor.scatter import Part, twice
+from shardproxy.executor.scratch_columns import Column, quoted
+from shardproxy.executor.scratch_load import PIECE, Rows
+from shardproxy.merge.concat import Concatenation
+from shardproxy.planner.plan import Spread
+from shardproxy.planner.scratch_plan import Copy, ScratchPlan
+from shardproxy.planner.template import Template
+from shardproxy.protocol.mysql.framing import packet
+from shardproxy.router.route import Route, evaluate
+
+
+async def scratch(request: Request, route: Route) -> None:
+    """The whole command. Raises SqlError before anything has gone to the client."""
+    client, plan = request.client, request.plan.scratch
+    assert plan is not None
+    if client.session.pins:
+        why = ", ".join(reason.value for reason in client.session.pins)
+        raise SessionError(
+            f"the statement needs several shards, and the session is pinned to one ({why}): use another connection"
+        )
+
+    async def once() -> None:
+        await _Scratch(request, plan, route).run()
+
+    if client.session.simple:
+        await twice(client, once)
+    else:
+        await once()
+
+
+class _Scratch:
+    """One run. shards: for each scratch table where its rows are."""
+
+    def __init__(self, request: Request, plan: ScratchPlan, route: Route) -> None:
+        self.request = request
+        self.client = request.client
+        self.plan = plan
+        self.replica = route.replica
+        self.bounds = self.client.gateway.scratch
+        self.shards = [_homes(request, copy) for copy in plan.copies]
+        self.rows = 0
+        self.size = 0
+
+    async def run(self) -> None:
+        client = self.client
+        pool = self._pool()
+        everywhere = sorted({shard for shards in self.shards for shard in shards})
+        home = await pool.checkout(scratch_tables.loading(client.session.profile))
+        relayed = False
+        try:
+            if client.mariadb:
+                await scratch_tables.no_log(home)
+            columns = [await self._create(home, at) for at in range(len(self.plan.copies))]
+            await self._check_text(home)
+            if everywhere:
+                async with enlisted(
+                    client, self.request.plan, everywhere, replica=self.replica, write=False
+                ) as enlistment:
+                    client.working = [*enlistment.connections, home]
+                    await self._fill(home, enlistment, columns)
+            self.bounds.count(self.rows, self.size)
+            client.working = [home]
+            wire = await self._prepare(home)
+            relayed = True
+            await self._relay(home, wire)
+        finally:
+            # Its scratch tables end with it.
+            if home.sinks or not relayed:
+                home.pool.abandon(home)
+            else:
+                home.close()
+
+    async def _create(self, home: BackendConnection, at: int) -> list[Column]:
+        client, copy = self.client, self.plan.copies[at]
+        shard = next(iter(self.shards[at]), copy.groups[0].keyspace.shards[0])
+        pool = client.gateway.shards[shard].primary
+
+        async def definition() -> bytes:
+            return await scratch_tables.definition_of(copy, pool, client.session.profile)
+
+        return await scratch_tables.create(home, copy, definition)
+
+    def _pool(self) -> Pool:
+        """The server where it runs: the configured one, else one of a shard that has all databases."""
+        client = self.client
+        gateway = client.gateway
+        if self.bounds.server:
+            return gateway.pools[self.bounds.server]
+        databases = {copy.database for copy in self.plan.copies}
+        keyspaces = gateway.snapshot.keyspaces
+        fit = set.intersection(*(set(keyspaces[name].shards) for name in databases))
+        near = [shard for shards in self.shards for shard in shards if shard in fit] or sorted(fit)
+        if not near:
+            raise UnsupportedError(
+                f"no shard has all of the databases {', '.join(sorted(databases))}: name a server that has them "
+                "in [scratch] of shardproxy.toml"
+            )
+        return single.choose_pool(client, near[0], self.replica)
+
+    async def _check_text(self, home: BackendConnection) -> None:
+        """What is wrong with the statement shows before rows are gathered for it."""
+
+    async def _fill(self, home: BackendConnection, enlistment: Enlistment, columns: list[list[Column]]) -> None:
+        connections = dict(zip(enlistment.shards, enlistment.connections, strict=True))
+        filled: dict[object, tuple[Copy, list[Column]]] = {}
+        for copy, shards, every in zip(self.plan.copies, self.shards, columns, strict=True):
+            wanted = _wanted(copy, every)
+            same = filled.setdefault(
+                (copy.database, copy.table, copy.where, copy.columns, tuple(shards)), (copy, wanted)
+            )
+            if same[0] is not copy:
+                await _ok(home, _copy_text(same[0], copy, wanted), copy)
+                continue
+            await self._gather(home, copy, wanted, [connections[shard] for shard in shards])
+
+    async def _gather(
+        self, home: BackendConnection, copy: Copy, columns: list[Column], connections: list[BackendConnection]
+    ) -> None:
+        """Fill one scratch table."""
+        text = self.request.render(_select(copy, columns))
+        binary = self.request.binary and copy.where is not None
+        insert = b"INSERT INTO %s (%s) VALUES " % (
+            scratch_tables.full_name(copy), b",".join(quoted(column.name) for column in columns)
+        )  # fmt: skip
+        wires = []
+        for connection in connections:
+            if binary:
+                wires.append((connection, await self.request.wire_for(connection, text)))
+            else:
+                wires.append((connection, packet(b"\x03" + text.text, 0)))
+        parts = []
+        for connection, wire in wires:
+            part = Part(connection)
+            parts.append(part)
+            connection.send(wire, part)
+            self._count(connection)
+        literals = [column.literal for column in columns]
+        for part in parts:
+            rows = Rows(literals, bool(part.connection.scanner.deprecate_eof), binary)
+            before_rows, before_size = self.rows, self.size
+            while not rows.whole:
+                data = await part.take()
+                if not data:
+                    raise BackendLost(f"an answer of {part.connection.pool.server.name} ended too early")
+                rows.feed(data)
+                self.rows, self.size = before_rows + rows.rows, before_size + rows.size
+                self._within(copy)
+                if rows.pending >= PIECE:
+                    await _ok(home, insert + rows.take(), copy)
+            if rows.values:
+                await _ok(home, insert + rows.take(), copy)
+            _rest(part)
+
+    def _count(self, connection: BackendConnection) -> None:
+        if self.client.entry is not None:
+            self.client.entry.series[connection.pool.slot] += 1
+
+    def _within(self, copy: Copy) -> None:
+        self.bounds.check(f"{copy.database}.{copy.table}", self.rows, self.size)
+
+    async def _prepare(self, home: BackendConnection) -> bytes:
+        """Bring the connection into the session's state; what to send there."""
+        session = self.client.session
+        failed = await home.switch(session.profile)
+        if failed is not None:
+            raise BackendError(failed.error_message, failed.error_code, failed.sqlstate)
+        if self.request.plan.needs_insert_id:
+            await single.expect_ok(home, b"SET @@SESSION.last_insert_id=%d" % session.insert_id)
+        text = self.plan.text
+        return await self.request.wire_for(home, None if text is None else self.request.render(text))
+
+    async def _relay(self, home: BackendConnection, wire: bytes) -> None:
+        """The answer, streamed to the client."""
+        client = self.client
+        self._count(home)
+        part = Part(home)
+        home.send(wire, part)
+        out = Concatenation(bool(home.scanner.deprecate_eof))
+        try:
+            while not part.ended or part.chunks:
+                client.write(out.feed(await part.take()))
+                await client.drained()
+            out.next_part()
+            if not out.failed:
+                client.write(out.end())
+        except (SqlError, ProtocolError) as error:
+            if isinstance(error, BackendLost) and not client.relayed:
+                raise
+            if out.mid_packet:
+                client.abort()
+                return
+            client.write(out.error(error if isinstance(error, SqlError) else BackendError(str(error))))
+        session = client.session
+        session.affected = -1
+        session.warnings = out.warnings
+        session.conditions = None
+        if part.ended and (out.warnings or out.failed):
+            session.conditions = await diagnostics.fetch(home, None)
+            session.warnings = len(session.conditions) if out.failed else out.warnings
+        client.finish()
+
+
+def _homes(request: Request, copy: Copy) -> tuple[int, ...]:
+    """The shards that have the rows of a scratch table."""
+    found: set[int] = set()
+    for group in copy.groups:
+        if group.shard is not None:
+            found.add(group.shard)
+        elif copy.reference:
+            found.add(group.keyspace.shards[0])
+        else:
+            found |= evaluate(group.condition, group.keyspace, request.read)
+    return tuple(sorted(found))
+
+
+def _wanted(copy: Copy, columns: list[Column]) -> list[Column]:
+    if copy.columns is None:
+        return columns
+    return [c for c in columns if not c.optional or c.name.lower() in copy.columns] or columns[:1]
+
+
+def _select(copy: Copy, columns: Iterable[Column]) -> Template:
+    table = quoted(copy.database) + b"." + quoted(copy.table)
+    head = b"SELECT " + b",".join(column.expression for column in columns) + b" FROM " + table
+    if copy.where is None:
+        return Template((head,))
+    return head + b" AS " + quoted(copy.alias) + b" WHERE " + copy.where
+
+
+def _copy_text(source: Copy, target: Copy, columns: Iterable[Column]) -> bytes:
+    """Rows of one scratch table for another one of the same table."""
+    names = b",".join(quoted(column.name) for column in columns)
+    return b"INSERT INTO %s (%s) SELECT %s FROM %s" % (
+        scratch_tables.full_name(target), names, names, scratch_tables.full_name(source)
+    )  # fmt: skip
+
+
+async def _ok(home: BackendConnection, text: bytes, copy: Copy) -> None:
+    reply = await home.query(text)
+    if reply.failed:
+        raise BackendError(
+            f"scratch table for {copy.database}.{copy.table} on {home.pool.server.name}: {reply.error_message}",
+            reply.error_code,
+            reply.sqlstate,
+        )
+
+
+def _rest(part: Part) -> None:
+    """The connection is used again: it must not stay paused."""
+    if part.paused:
+        part.connection.transport.resume_reading()

@@ -1,0 +1,163 @@
+"""Rung 3: what several shards cannot answer by themselves runs, as it is, over their rows gathered on one server."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+from shardproxy.errors import SqlError
+from shardproxy.planner import routes
+from shardproxy.planner.blocks import Facts, find_table, refuse_view
+from shardproxy.planner.draft import Draft, is_name, refuse
+from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
+from shardproxy.planner.scratch_plan import Copy, ScratchPlan
+from shardproxy.planner.scratch_tables import Tables, find_tables
+from shardproxy.planner.scratch_text import splice
+from shardproxy.sql.functions import LOCKS, SEQUENCES
+from shardproxy.sql.words import words
+from shardproxy.topology.model import Keyspace, Table, TableKind
+
+_ONE_SERVERS = words("""
+    binlog_gtid_pos gtid_subset gtid_subtract load_file master_gtid_wait master_pos_wait ps_current_thread_id
+    ps_thread_id roles_graphml source_pos_wait wait_for_executed_gtid_set wait_until_sql_thread_after_gtids
+    wsrep_last_seen_gtid wsrep_last_written_gtid wsrep_sync_wait_upto_gtid
+""")
+_FORBIDDEN_WORDS = {
+    "INTO": "INTO",
+    "PROCEDURE": "PROCEDURE",
+    "LOCK": "LOCK IN SHARE MODE",
+    "SYSTEM_TIME": "FOR SYSTEM_TIME",
+    "AGAINST": "a full-text search",
+}
+
+
+def scratch(draft: Draft, facts: Facts, plan: Plan, why: str) -> Plan:
+    """The plan of a SELECT that is exact on one shard, and over several by scratch tables; `plan` as it is, an error
+    over several shards, where they would not be exact either. why: the obstacle to the rungs above."""
+    try:
+        found = _scratch_plan(draft, plan.groups, facts)
+    except SqlError as error:
+        return replace(plan, spread_error=routes.several_shards(plan.groups, str(error)))
+    certain = len(plan.groups) == 1 and plan.opcode in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED)
+    return replace(
+        plan,
+        spread=Spread.SCRATCH,
+        spread_error="",
+        rung=Rung.ONE_SHARD if certain else Rung.SCRATCH,
+        reason=plan.reason if certain else f"gathered into scratch tables: {_where(plan.groups)}",
+        not_above="" if certain else why,
+        scratch=found,
+    )
+
+
+def scratch_unanalysed(draft: Draft, error: SqlError) -> Plan:
+    """The plan of a SELECT that no other way serves, because it cannot be analysed or its tables never meet on one
+    shard; `error` says so. Raises it where scratch tables would not be exact either."""
+    try:
+        found = _scratch_plan(draft, (), None)
+    except SqlError as problem:
+        raise (problem if problem.code in (1046, 1049) else error) from None
+    if not found.copies:
+        raise error
+    tables = tuple(dict.fromkeys(copy.table for copy in found.copies))
+    return draft.plan(
+        Opcode.SCRATCH,
+        f"gathered into scratch tables: {', '.join(tables)}",
+        Rung.SCRATCH,
+        read=True,
+        spread=Spread.SCRATCH,
+        not_above=str(error),
+        scratch=found,
+        tables=tables,
+    )
+
+
+def _where(groups: Iterable[Group]) -> str:
+    return "; ".join(dict.fromkeys(routes.describe(group) for group in groups))
+
+
+def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) -> ScratchPlan:
+    """Raises UnsupportedError with what stands in the way."""
+    _check(draft)
+    tables = find_tables(draft)
+    named = _referenced(draft, tables)
+    if facts is None or not _agree(draft, facts, tables):
+        named |= _mentioned(draft, tables)
+    for one in named.values():
+        refuse_view(draft, *one)
+    if draft.context.mariadb:
+        return ScratchPlan(tuple(_copy(one, one[1].name, groups) for one in named.values()))
+    taken = {name for keyspace in draft.context.snapshot.keyspaces.values() for name in keyspace.tables}
+    taken |= {cte.name for clause in tables.withs for cte in clause.ctes}
+    spliced = splice(draft, tables, taken)
+    copies = []
+    for name, reference in spliced.uses:
+        one = named[reference.database or draft.context.schema or "", reference.name]
+        copies.append(_copy(one, name, groups))
+    used = {(copy.database, copy.table) for copy in copies}
+    copies += [_copy(one, one[1].name, ()) for key, one in named.items() if key not in used]
+    return ScratchPlan(tuple(copies), spliced.text if spliced.changed else None)
+
+
+def _check(draft: Draft) -> None:
+    if draft.pins:
+        reason = next(iter(draft.pins)).value
+        raise refuse(f"what only one server connection knows ({reason})")
+    odd = sorted(draft.functions & (LOCKS | SEQUENCES | _ONE_SERVERS))
+    if odd:
+        raise refuse(f"{odd[0].upper()}()")
+    for word, what in _FORBIDDEN_WORDS.items():
+        if draft.has(word):
+            raise refuse(what)
+    if draft.kind is not StatementKind.SELECT:
+        raise refuse(f"{draft.kind.value} is not supported")
+    if draft.has("UPDATE", "SHARE"):
+        raise refuse("a lock (FOR …)")
+
+
+Named = tuple[Keyspace, Table]
+
+
+def _referenced(draft: Draft, tables: Tables) -> dict[tuple[str, str], Named]:
+    """The tables that stand in FROM clauses, by database and name."""
+    named: dict[tuple[str, str], Named] = {}
+    for reference in tables.references:
+        if reference.cte is None:
+            keyspace, table = find_table(draft, reference.database, reference.name)
+            if keyspace is None or table is None:
+                raise refuse(f"system table '{reference.name}' together with tables of a keyspace")
+            named[keyspace.name, table.name] = (keyspace, table)
+    return named
+
+
+def _agree(draft: Draft, facts: Facts, tables: Tables) -> bool:
+    """Whether the tree and the tokens have the same tables, each as often."""
+    by_tree = Counter((s.database, s.table.name) for s in facts.sources if s.table is not None)
+    schema = draft.context.schema or ""
+    return by_tree == Counter((r.database or schema, r.name) for r in tables.references if r.cte is None)
+
+
+def _mentioned(draft: Draft, tables: Tables) -> dict[tuple[str, str], Named]:
+    """Tables whose names stand anywhere else in the statement. A place that was overlooked then reads gathered rows
+    too, never those of one shard."""
+    seen = {i for reference in tables.references for i in range(reference.first, reference.end)}
+    keyspaces = draft.context.snapshot.keyspaces
+    named: dict[tuple[str, str], Named] = {}
+    for i, token in enumerate(draft.tokens):
+        if i in seen or not is_name(token):
+            continue
+        qualified = draft.word(i - 1) == "." and i >= 2
+        keyspace = keyspaces.get(draft.tokens[i - 2].text if qualified else draft.context.schema or "")
+        table = keyspace.tables.get(token.text) if keyspace is not None else None
+        if keyspace is not None and table is not None:
+            named[keyspace.name, table.name] = (keyspace, table)
+    return named
+
+
+def _copy(table: Named, name: str, groups: tuple[Group, ...]) -> Copy:
+    keyspace, configured = table
+    homes = tuple(g for g in groups if g.keyspace.name == keyspace.name and configured.name in g.tables)
+    if configured.kind is TableKind.REFERENCE or not homes:
+        homes = (Group((configured.name,), keyspace, shard=configured.shard),)
+    return Copy(keyspace.name, configured.name, name, homes, configured.kind is TableKind.REFERENCE, name)
