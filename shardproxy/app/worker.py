@@ -96,7 +96,7 @@ class Worker:
                 s.pool.shared_depth,
             )
 
-        gateway = Gateway(s.snapshot, make_pool, s.pool.max_lag, s.pool.sequence_block)
+        gateway = Gateway(s.snapshot, make_pool, s.pool.max_lag, sequence_block=s.pool.sequence_block)
         gateway.see(s.health)
         modes = SqlModes.parse(s.sql_mode)
         context = PlanContext(s.snapshot, s.catalog, None, modes, s.mariadb)

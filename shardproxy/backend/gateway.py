@@ -79,8 +79,8 @@ class Gateway:
 
     coordinator: this worker's identity in transactions over several shards, never used by another run; transactions:
     how many of those it has begun; verified: names of primaries that are known to be fit for them; ended: by deciding
-    shard, ids of transactions whose decision rows may go. sequence_block: see `[sequences]` of the configuration; books:
-    executor.sequence.Books, made there.
+    shard, ids of transactions whose decision rows may go. sequence_block: see `[sequences]` of the configuration;
+    books: executor.sequence.Books, made there.
     """
 
     def __init__(

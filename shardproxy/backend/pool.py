@@ -386,11 +386,6 @@ class Pool:
         connection.killings += 1
         await self._kill(connection, True)
 
-    async def beyond(self, profile: Profile) -> BackendConnection:
-        """A connection beyond the limit and outside the pool, for something short that must not wait: the caller
-        closes it. Raises BackendError."""
-        return await self._dial(self, profile)
-
     async def _kill(self, victim: BackendConnection, query_only: bool) -> None:
         try:
             connection = await self._dial(self, victim.profile)

@@ -8,8 +8,7 @@ from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, UnsupportedError
 from shardproxy.merge import keys
 from shardproxy.merge.keys import KeyPart
-from shardproxy.merge.stream import first_values
-from shardproxy.planner.merge_plan import KeyKind, OrderTerm, SortKey
+from shardproxy.planner.merge_plan import KeyKind, SortKey
 from shardproxy.planner.sort_keys import is_padded, orders_by_weight
 from shardproxy.protocol.mysql.columns import ColumnDefinition
 from shardproxy.protocol.mysql.constants import Collation, ColumnFlag, FieldType
@@ -45,60 +44,74 @@ async def learn_blanks(connection: BackendConnection, wanted: Sequence[SortKey],
         _BLANKS[mariadb, name] = weight or b""
 
 
-def key_parts(
-    wanted: Sequence[SortKey], terms: Sequence[OrderTerm], definitions: Sequence[ColumnDefinition], first_row: bytes,
-    mariadb: bool, binary: bool, distinct: bool,
-) -> list[KeyPart]:  # fmt: skip
-    """How each key is read. first_row: any shard's, b"" when no shard has one. Raises NotMergeable."""
-    hidden = sum(len(key.columns) for key in wanted)
-    values = first_values(first_row, hidden, list(definitions), binary) if first_row else [None] * hidden
-    parts: list[KeyPart] = []
-    at = 0
-    for key, term in zip(wanted, terms, strict=True):
-        columns = len(key.columns)
-        part = _part(key, definitions[at], values[at : at + columns], bool(first_row), mariadb, binary)
-        part.columns = columns
-        part.descending = term.descending
-        part.whole = distinct
-        parts.append(part)
-        at += columns
-    return parts
+class Described:
+    """The columns of a shard's answer, as far as they say how keys are to be read.
 
+    values: of the hidden columns, in any shard's first row; () when no shard has a row.
+    """
 
-def _part(
-    key: SortKey, definition: ColumnDefinition, values: Sequence[bytes | None], any_row: bool, mariadb: bool,
-    binary: bool,
-) -> KeyPart:  # fmt: skip
-    signed = not definition.unsigned
-    if key.kind is KeyKind.TEXT:
-        part = KeyPart(keys.BYTES, False, binary)
+    def __init__(
+        self, definitions: Sequence[ColumnDefinition], values: Sequence[bytes | None], mariadb: bool, binary: bool
+    ) -> None:
+        self.definitions = definitions
+        self.values = values
+        self.mariadb = mariadb
+        self.binary = binary
+
+    def part(self, key: SortKey, column: int, descending: bool, whole: bool) -> KeyPart:
+        """How the key is read whose columns begin at `column`. Raises NotMergeable.
+
+        whole: equal keys must mean equal values.
+        """
+        part = self._text(key) if key.kind is KeyKind.TEXT else self._found_out(key, column)
+        part.columns = len(key.columns)
+        part.descending = descending
+        part.whole = whole
+        return part
+
+    def by_value(self, column: int, descending: bool) -> KeyPart:
+        """How a plain value in `column` is read. Raises NotMergeable."""
+        definition = self.definitions[column]
+        kind = _kind(definition)
+        if kind < 0:
+            raise _cannot(definition)
+        return KeyPart(kind, descending, self.binary, not definition.unsigned)
+
+    def _text(self, key: SortKey) -> KeyPart:
+        part = KeyPart(keys.BYTES, False, self.binary)
         if is_padded(key.collation):
             part.kind = keys.PADDED
-            part.blank = _BLANKS[mariadb, key.collation]
-        part.most = keys.MOST_SORTED if mariadb or part.blank else 0
+            part.blank = _BLANKS[self.mariadb, key.collation]
+        part.most = keys.MOST_SORTED if self.mariadb or part.blank else 0
         return part
-    kind = _kind(definition)
-    if kind >= 0:
-        part = KeyPart(kind, False, binary, signed)
-        part.most = keys.MOST_SORTED if mariadb and kind == keys.BYTES else 0
+
+    def _found_out(self, key: SortKey, column: int) -> KeyPart:
+        definition = self.definitions[column]
+        kind = _kind(definition)
+        if kind >= 0:
+            part = KeyPart(kind, False, self.binary, not definition.unsigned)
+            part.most = keys.MOST_SORTED if self.mariadb and kind == keys.BYTES else 0
+            return part
+        if key.kind is KeyKind.VALUE or definition.type not in _STRINGS or definition.flags & _ODD:
+            raise _cannot(definition)
+        if not self.values:
+            return KeyPart(keys.CONSTANT, False, self.binary)
+        collation = (self.values[column + 2] or b"").decode("ascii", "replace")
+        if not orders_by_weight(collation):
+            raise NotMergeable(f"a sort key of collation {collation}, whose order is not known here")
+        part = KeyPart(keys.BYTES, False, self.binary)
+        if is_padded(collation):
+            part.kind = keys.PADDED
+            part.blank = self.values[column + 3] or b""
+        part.most = keys.MOST_SORTED if self.mariadb or part.blank else 0
+        part.used = 1
         return part
-    if key.kind is KeyKind.VALUE or definition.type not in _STRINGS or definition.flags & _ODD:
-        raise NotMergeable(
-            f"sort keys of this type cannot be merged over several shards (column type {definition.type}, "
-            f"'{definition.name.decode('utf-8', 'replace')}')"
-        )
-    if not any_row:
-        return KeyPart(keys.CONSTANT, False, binary)
-    collation = (values[2] or b"").decode("ascii", "replace")
-    if not orders_by_weight(collation):
-        raise NotMergeable(f"a sort key of collation {collation}, whose order is not known here")
-    part = KeyPart(keys.BYTES, False, binary)
-    if is_padded(collation):
-        part.kind = keys.PADDED
-        part.blank = values[3] or b""
-    part.most = keys.MOST_SORTED if mariadb or part.blank else 0
-    part.used = 1
-    return part
+
+
+def _cannot(definition: ColumnDefinition) -> NotMergeable:
+    return NotMergeable(
+        f"values of this type (column type {definition.type}) cannot be sorted or combined exactly over several shards"
+    )
 
 
 def _kind(definition: ColumnDefinition) -> int:

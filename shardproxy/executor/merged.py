@@ -9,18 +9,21 @@ byte has gone out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SqlError
 from shardproxy.executor.enlist import Enlistment, enlisted
-from shardproxy.executor.merge_keys import NotMergeable, key_parts, learn_blanks
+from shardproxy.executor.merge_groups import grouped
+from shardproxy.executor.merge_keys import Described, NotMergeable, learn_blanks
 from shardproxy.executor.request import Request
 from shardproxy.executor.scatter import Part, twice
+from shardproxy.executor.spill import Sorter
+from shardproxy.merge.grouped import Grouped
 from shardproxy.merge.keys import KeyPart
-from shardproxy.merge.ordered import NO_LIMIT, Ordered, packed, packets_of
-from shardproxy.merge.stream import ShardStream
-from shardproxy.planner.merge_plan import MergePlan, SortKey
+from shardproxy.merge.ordered import NO_LIMIT, Ordered, Window, packed, packets_of
+from shardproxy.merge.stream import ShardStream, first_values
+from shardproxy.planner.merge_plan import FinalTerm, MergePlan, SortKey
 from shardproxy.planner.merge_text import shard_text
 from shardproxy.planner.plan import Value
 from shardproxy.planner.template import Rewritten
@@ -32,6 +35,8 @@ from shardproxy.protocol.mysql.response import PREPARE
 from shardproxy.router.route import Route
 from shardproxy.topology.keys import KeyType
 
+# What a server says of names, groups and distinct rows: where the client's own text is fine, ours is not.
+_OF_OUR_TEXT = frozenset({1052, 1054, 1055, 1056, 1064, 1111, 1140, 3029, 3065})
 OUT = 1024  # rows that are packed at once
 
 
@@ -41,13 +46,10 @@ class Bound:
 
     text: Rewritten
     keys: tuple[SortKey, ...]
+    hidden: int  # how many columns are ours
+    final: tuple[FinalTerm, ...]  # of groups, without positions
     limit: int
     offset: int
-
-    @property
-    def hidden(self) -> int:
-        """How many columns are ours."""
-        return sum(len(key.columns) for key in self.keys)
 
 
 async def merged(request: Request, found: Route) -> None:
@@ -77,10 +79,27 @@ def bind(plan: MergePlan, request: Request) -> Bound:
             raise NotMergeable("ORDER BY a position that cannot be merged over several shards")
         keys.append(key)
         positions.append(position)
+    group_positions = [0 if term.position is None else _number(request, term.position) for term in plan.group]
     limit = NO_LIMIT if plan.limit is None else _number(request, plan.limit)
     offset = 0 if plan.offset is None else _number(request, plan.offset)
-    most = -1 if plan.limit is None else min(limit + offset, NO_LIMIT - 1)
-    return Bound(request.render(shard_text(plan, keys, positions, most)), tuple(keys), limit, offset)
+    later = plan.groups is not None and bool(plan.groups.final)
+    most = -1 if plan.limit is None or later else min(limit + offset, NO_LIMIT - 1)
+    text = request.render(shard_text(plan, keys, positions, group_positions, most))
+    hidden = sum(len(key.columns) for key in keys) + (len(plan.groups.hidden) if plan.groups is not None else 0)
+    return Bound(text, tuple(keys), hidden, _final(plan, request), limit, offset)
+
+
+def _final(plan: MergePlan, request: Request) -> tuple[FinalTerm, ...]:
+    """The terms by which groups are sorted afterwards, positions replaced by what they mean."""
+    terms: list[FinalTerm] = []
+    for term in plan.groups.final if plan.groups is not None else ():
+        if term.position is not None and plan.groups is not None:
+            number = _number(request, term.position)
+            if not 1 <= number <= len(plan.groups.choices):
+                raise NotMergeable("ORDER BY a position that is not in the select list")
+            term = replace(plan.groups.choices[number - 1], descending=term.descending)
+        terms.append(term)
+    return tuple(terms)
 
 
 def _number(request: Request, value: Value) -> int:
@@ -113,19 +132,42 @@ class _Merging:
         await self._send()
         try:
             await self._heads()
-            merge = Ordered(self.streams, self.bound.limit, self.bound.offset, self.plan.distinct)
-            self._decode(await self._first_rows())
+            described = await self._describe()
+            self._decode(described)
+            window = Window(self.bound.limit, self.bound.offset)
+            groups = self._groups(described) if self.plan.groups is not None else None
             self._begin()
-            while not merge.done:
-                await self._feed(merge.hungry())
-                await self._write(merge.round())
+            if groups is None:
+                await self._rows(window)
+            elif self.plan.groups is not None and self.plan.groups.final:
+                await self._sorted_groups(groups, window)
+            else:
+                while not groups.done and not window.full:
+                    await self._feed(groups.hungry())
+                    await self._write(window.cut(groups.round()[1]))
             self._end()
         except (SqlError, ProtocolError) as error:
             self._failed(error)
 
+    async def _rows(self, window: Window) -> None:
+        merge = Ordered(self.streams, self.plan.distinct)
+        while not merge.done and not window.full:
+            await self._feed(merge.hungry())
+            await self._write(window.cut(merge.round()))
+
+    async def _sorted_groups(self, groups: Grouped, window: Window) -> None:
+        with Sorter(self.bound.limit + self.bound.offset) as sorter:
+            while not groups.done:
+                await self._feed(groups.hungry())
+                sorter.add(*groups.round())
+            for rows in sorter.sorted():
+                await self._write(window.cut(rows))
+                if window.full:
+                    break
+
     async def _send(self) -> None:
         client, request = self.client, self.request
-        await learn_blanks(self.taken.connections[0], self.bound.keys, client.mariadb)
+        await learn_blanks(self.taken.connections[0], self._all_keys(), client.mariadb)
         wires = []
         for connection in self.taken.connections:
             try:
@@ -171,12 +213,25 @@ class _Merging:
             raise
         other.tainted = not reply.failed
         pool.release(other) if other.tainted else pool.checkin(other)
-        return BackendError(reply.error_message, reply.error_code, reply.sqlstate) if reply.failed else error
+        if reply.failed:
+            return BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+        if error.code in _OF_OUR_TEXT:
+            return NotMergeable(f"a server does not take the statement with sort keys put in ({error})")
+        return error
 
-    async def _first_rows(self) -> bytes:
-        """The first row of any stream when the keys need it; b"" when there is none."""
-        if not any(len(key.columns) > 1 for key in self.bound.keys):
-            return b""
+    async def _describe(self) -> Described:
+        """The columns, with the first row of any shard when a key needs it."""
+        definitions = self.streams[0].definitions
+        row = await self._first_row() if any(len(key.columns) > 1 for key in self._all_keys()) else b""
+        values = first_values(row, self.bound.hidden, definitions, self.request.binary) if row else []
+        return Described(definitions, values, self.client.mariadb, self.request.binary)
+
+    def _all_keys(self) -> list[SortKey]:
+        """Those of the terms, and those by which cells are compared."""
+        cells = self.plan.groups.cells if self.plan.groups is not None else ()
+        return [*self.bound.keys, *(cell.key for cell in cells if cell.key is not None)]
+
+    async def _first_row(self) -> bytes:
         for part, stream in zip(self.parts, self.streams, strict=True):
             while not (row := stream.first_row()):
                 data = await part.take()
@@ -187,13 +242,20 @@ class _Merging:
                 return row
         return b""
 
-    def _decode(self, first_row: bytes) -> None:
+    def _decode(self, described: Described) -> None:
+        whole = self.plan.distinct or self.plan.groups is not None
+        parts: list[KeyPart] = []
+        at = 0
+        for key, term in zip(self.bound.keys, self.plan.order, strict=True):
+            parts.append(described.part(key, at, term.descending, whole))
+            at += len(key.columns)
         for stream in self.streams:
-            parts: list[KeyPart] = key_parts(
-                self.bound.keys, self.plan.order, stream.definitions, first_row, self.client.mariadb,
-                self.request.binary, self.plan.distinct,
-            )  # fmt: skip
-            stream.decode(parts, self.bound.hidden)
+            stream.decode(parts, at)
+
+    def _groups(self, described: Described) -> Grouped:
+        assert self.plan.groups is not None
+        first = sum(len(key.columns) for key in self.bound.keys)
+        return grouped(self.plan.groups, self.bound.final, self.streams, described, first)
 
     def _begin(self) -> None:
         hidden = self.bound.hidden

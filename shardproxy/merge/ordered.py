@@ -14,15 +14,33 @@ from shardproxy.merge.stream import ShardStream
 NO_LIMIT = 1 << 64
 
 
-class Ordered:
-    """Rows of the streams in order: all, or one of each run of equal keys (distinct), then `offset` rows less and at
-    most `limit`. done: no more will come, whatever the streams still hold."""
+class Window:
+    """LIMIT and OFFSET on the way out. full: no more rows are wanted."""
 
-    def __init__(self, streams: list[ShardStream], limit: int, offset: int, distinct: bool) -> None:
-        self.streams = streams
-        self.done = not limit
+    def __init__(self, limit: int, offset: int) -> None:
+        self.full = not limit
         self._skip = offset
         self._left = limit
+
+    def cut(self, rows: list[bytes]) -> list[bytes]:
+        """Those of the next rows that are wanted."""
+        if self._skip:
+            skipped = min(self._skip, len(rows))
+            self._skip -= skipped
+            rows = rows[skipped:]
+        if len(rows) >= self._left:
+            rows = rows[: self._left]
+            self.full = True
+        self._left -= len(rows)
+        return rows
+
+
+class Ordered:
+    """Rows of the streams in order: all, or one of each run of equal keys (distinct). done: no more will come."""
+
+    def __init__(self, streams: list[ShardStream], distinct: bool) -> None:
+        self.streams = streams
+        self.done = False
         self._distinct = distinct
         self._last: bytes | None = None
 
@@ -38,14 +56,6 @@ class Ordered:
             return rows
         if self._distinct:
             rows = self._without_repeats(keys, rows)
-        if self._skip:
-            skipped = min(self._skip, len(rows))
-            self._skip -= skipped
-            rows = rows[skipped:]
-        if len(rows) >= self._left:
-            rows = rows[: self._left]
-            self.done = True
-        self._left -= len(rows)
         return rows
 
     def _without_repeats(self, keys: list[bytes], rows: list[bytes]) -> list[bytes]:

@@ -12,7 +12,8 @@ from sqlglot import exp
 
 from shardproxy.planner.blocks import Block, Facts
 from shardproxy.planner.draft import Draft
-from shardproxy.planner.merge_plan import KeyKind, MergePlan, OrderTerm, SortKey
+from shardproxy.planner.merge_groups import Grouping
+from shardproxy.planner.merge_plan import GroupMerge, GroupTerm, MergePlan, OrderTerm, SortKey
 from shardproxy.planner.plan import Group
 from shardproxy.planner.select_parts import Item, Parts, Span, Term, as_written, bare_column, cut
 from shardproxy.planner.sort_keys import certain_key, natural_join, owner, sort_key, star_text
@@ -49,16 +50,21 @@ class _Merge:
 
     def plan(self) -> MergePlan | str:
         parts = self.parts
-        aggregated = self._aggregated()
-        if aggregated and not self._disjoint(parts.group):
-            return "GROUP BY or aggregates of rows on several shards"
-        terms = self._order()
-        if isinstance(terms, str):
-            return terms
-        items = self._items(bool(terms))
+        groups: GroupMerge | None = None
+        if self._aggregated() and not self._disjoint(parts.group):
+            grouped = self._grouped()
+            if isinstance(grouped, str):
+                return grouped
+            terms, groups = grouped
+        else:
+            found = self._order()
+            if isinstance(found, str):
+                return found
+            terms = found
+        items = self._items(bool(terms) or groups is not None)
         if isinstance(items, str):
             return items
-        distinct = parts.distinct and not self._distinct_by_key()
+        distinct = parts.distinct and groups is None and not self._distinct_by_key()
         if distinct:
             covered = self._cover(terms)
             if isinstance(covered, str):
@@ -68,13 +74,28 @@ class _Merge:
         return MergePlan(
             of_tokens(draft.sql, draft.tokens[: parts.head_end]) + self._gap(),
             items,
-            as_written(draft, parts.items_end, parts.body_end),
+            as_written(draft, parts.items_end, parts.where_end),
+            tuple(GroupTerm(as_written(draft, t.span.first, t.span.end), t.position) for t in parts.group),
+            as_written(draft, parts.having.first, parts.having.end) if parts.having is not None else None,
             terms,
-            tuple(self._item_key(item) for item in parts.items) if any(t.position for t in terms) else (),
+            tuple(self._item_key(item) for item in parts.items) if self._positions(terms) else (),
             distinct,
+            groups,
             parts.limit,
             parts.offset,
         )
+
+    def _positions(self, terms: tuple[OrderTerm, ...]) -> bool:
+        return any(t.position is not None for t in terms)
+
+    def _grouped(self) -> tuple[tuple[OrderTerm, ...], GroupMerge] | str:
+        ordered: list[tuple[Term, Span | None]] = []
+        for term in self.parts.order if self.parts.group else ():  # one row needs no order
+            meant = None if term.position is not None else self._meant(term)
+            if isinstance(meant, str):
+                return meant
+            ordered.append((term, meant))
+        return Grouping(self.draft, self.parts, self.root).plan(ordered)
 
     def _gap(self) -> bytes:
         """Between SELECT and the first item: an optimizer hint."""
@@ -124,7 +145,7 @@ class _Merge:
     def _item_key(self, item: Item) -> SortKey | None:
         if item.star:
             return None
-        key = sort_key(self.draft, item.span, self.root)
+        key = sort_key(self.draft, item.span, self.root, bool(self.parts.group), bool(self.parts.group))
         return key if isinstance(key, SortKey) else None
 
     # ── ORDER BY ──
@@ -141,12 +162,9 @@ class _Merge:
             meant = self._meant(term)
             if isinstance(meant, str):
                 return meant
-            key = sort_key(self.draft, meant, self.root)
+            key = sort_key(self.draft, meant, self.root, grouped=bool(self.parts.group))
             if isinstance(key, str):
                 return key
-            if key.kind is KeyKind.ANY and self._aggregated():
-                # ONLY_FULL_GROUP_BY knows the expression again, but not inside of those that make it comparable.
-                return "an expression of groups as a sort key"
             terms.append(OrderTerm(text, key, term.descending))
         return tuple(terms)
 
@@ -191,7 +209,7 @@ class _Merge:
         for number, item in enumerate(items, 1):
             if self._text(item.span) in ordered:
                 continue
-            key = sort_key(self.draft, item.span, self.root)
+            key = sort_key(self.draft, item.span, self.root, whole=True)
             if isinstance(key, str):
                 return key
             more.append(OrderTerm(Template(), key, False, item=number))

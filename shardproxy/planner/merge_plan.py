@@ -41,24 +41,97 @@ class OrderTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupTerm:
+    """A term of GROUP BY: text, or the position of a select item."""
+
+    text: Template
+    position: Value | None = None
+
+
+class Combine(Enum):
+    """How the values of one group, from several shards, become one."""
+
+    FIRST = "any"  # the same on all of them, or undetermined
+    ANY = "any that is not NULL"
+    COUNT = "summed count"
+    SUM = "sum"
+    AVG = "sum by count"
+    MIN = "least"
+    MAX = "greatest"
+    BIT_AND = "and"
+    BIT_OR = "or"
+    BIT_XOR = "xor"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A column of a group that is combined.
+
+    column: its place in the select list, or among the hidden columns when it is not `shown`. partials: where among
+    those the first of its partial values stands: for AVG the sum and the count, for MIN and MAX the columns of `key`,
+    by which they are compared.
+    """
+
+    combine: Combine
+    column: int
+    shown: bool
+    partials: int = -1
+    key: SortKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinalTerm:
+    """A term by which combined groups are sorted: a cell's value, or a key whose hidden columns begin at `column`; or
+    at execution that of the select item whose number the literal `position` is."""
+
+    descending: bool
+    cell: int = -1
+    column: int = -1
+    key: SortKey | None = None
+    position: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMerge:
+    """Groups have rows on several shards: each groups its own, sorted by the terms of GROUP BY, and groups with equal
+    keys are combined.
+
+    hidden: columns between the keys' and the select list. cells: columns that are more than any value of the group.
+    final: how the combined groups are sorted; () when they come in the wanted order. choices: for each select item the
+    term that sorts by it, where positions need them.
+    """
+
+    hidden: tuple[Template, ...]
+    cells: tuple[Cell, ...]
+    final: tuple[FinalTerm, ...] = ()
+    choices: tuple[FinalTerm, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MergePlan:
     """The texts that each shard gets, in parts, and what is done with their rows.
 
     head        SELECT and its modifiers
     items       the select list (a star has the names of its tables)
-    body        FROM … WHERE … GROUP BY … HAVING
+    body        FROM … WHERE
+    group       GROUP BY
+    having      the condition of HAVING
     order       terms by which each shard sorts and the streams are merged
     item_keys   for each select item the key that orders by it: positions in ORDER BY mean these; None where unknown
     distinct    rows with equal keys are one; the keys cover all items
+    groups      see GroupMerge
     limit, offset  literals of the statement
     """
 
     head: Template
     items: Template
     body: Template
+    group: tuple[GroupTerm, ...] = ()
+    having: Template | None = None
     order: tuple[OrderTerm, ...] = ()
     item_keys: tuple[SortKey | None, ...] = ()
     distinct: bool = False
+    groups: GroupMerge | None = None
     limit: Value | None = None
     offset: Value | None = None
 
@@ -68,10 +141,15 @@ class MergePlan:
         if self.order:
             keys = ", ".join(_term(term) for term in self.order)
             parts.append(f"merged by {keys}")
-        else:
+        elif self.groups is None:
             parts.append("as they come")
         if self.distinct:
             parts.append("equal ones once")
+        if self.groups is not None:
+            cells = ", ".join(cell.combine.value for cell in self.groups.cells)
+            parts.append(f"equal groups are one ({cells})" if cells else "equal groups are one")
+        if self.groups is not None and self.groups.final:
+            parts.append("sorted afterwards")
         if self.limit is not None:
             skipped = f" after the first ?{self.offset.index}" if self.offset is not None else ""
             parts.append(f"at most ?{self.limit.index}{skipped}")

@@ -38,7 +38,11 @@ def scratch(draft: Draft, facts: Facts, plan: Plan, why: str) -> Plan:
     try:
         found = _scratch_plan(draft, plan.groups, facts)
     except SqlError as error:
+        if plan.spread is Spread.MERGE:
+            return plan
         return replace(plan, spread_error=routes.several_shards(plan.groups, str(error)))
+    if plan.spread is Spread.MERGE:
+        return replace(plan, scratch=found)  # where the values or types at hand turn out not to merge
     certain = len(plan.groups) == 1 and plan.opcode in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED)
     return replace(
         plan,

@@ -11,7 +11,7 @@ from shardproxy.planner.draft import Draft
 from shardproxy.planner.merge_plan import KeyKind, SortKey
 from shardproxy.planner.select_parts import Span, as_written, bare_column
 from shardproxy.planner.template import Template
-from shardproxy.sql.functions import RANDOM
+from shardproxy.sql.functions import AGGREGATES, RANDOM
 from shardproxy.sql.tokens import TokenKind
 from shardproxy.sql.words import words
 from shardproxy.topology.schema import Column
@@ -22,6 +22,7 @@ _BY_VALUE = words("""
 """)
 _TEXT = words("char varchar tinytext text mediumtext longtext")
 _NUMBERS = words("count sum avg bit_and bit_or bit_xor std stddev stddev_pop stddev_samp var_pop var_samp variance")
+_LONGEST = 255  # characters
 _CHARSETS = ("utf8mb4_", "utf8mb3_", "utf8_", "latin1_", "ascii_", "uca1400_")
 
 
@@ -46,8 +47,12 @@ def owner(draft: Draft, span: Span, root: Block) -> tuple[Source, Column] | None
     return found[0] if len(found) == 1 else None
 
 
-def sort_key(draft: Draft, span: Span, root: Block) -> SortKey | str:
-    """The key of an expression; or, for people, why it has none."""
+def sort_key(draft: Draft, span: Span, root: Block, whole: bool = False, grouped: bool = False) -> SortKey | str:
+    """The key of an expression; or, for people, why it has none.
+
+    whole: equal keys must mean equal values. Servers sort by the first bytes of long values only.
+    grouped: the statement has GROUP BY, and MySQL knows an expression there only as it is, not within others.
+    """
     tokens = draft.tokens[span.first : span.end]
     if any(t.upper == "SELECT" for t in tokens):
         return "a subquery as a sort key"
@@ -59,21 +64,38 @@ def sort_key(draft: Draft, span: Span, root: Block) -> SortKey | str:
     text = as_written(draft, span.first, span.end)
     found = owner(draft, span, root)
     if found is not None:
+        if whole and _may_be_long(found[1]):
+            return f"grouping by a column of type {found[1].column_type}"
         return key_of(text, found[1])
-    if called & _NUMBERS and tokens[0].text.lower() in _NUMBERS and _one_call(draft, span):
+    if called & _NUMBERS and tokens[0].text.lower() in _NUMBERS and is_one_call(draft, span):
         return SortKey(KeyKind.VALUE, (text,))
-    return key_of(text, None)
+    key = key_of(text, None)
+    if grouped and not called & AGGREGATES and isinstance(key, SortKey):
+        return SortKey(key.kind, (text, *(b"MAX(" + column + b")" for column in key.columns[1:])))
+    return key
 
 
-def key_of(text: Template, column: Column | None) -> SortKey | str:
-    """The key of an expression whose values are of that column's type; None: nothing is known of it."""
+def _may_be_long(column: Column) -> bool:
+    """Whether the weights of a value may be longer than what servers look at when they sort."""
+    kind = column.data_type
+    if kind in ("varchar", "char", "varbinary"):
+        length = column.column_type.partition("(")[2].partition(")")[0]
+        return not length.isdigit() or int(length) > _LONGEST
+    return kind in _TEXT or "blob" in kind
+
+
+def key_of(text: Template, column: Column | None, compared_as_text: bool = False) -> SortKey | str:
+    """The key of an expression whose values are of that column's type; None: nothing is known of it.
+
+    compared_as_text: ENUM and SET are, by MIN and MAX.
+    """
     if column is None or (column.data_type in _TEXT and column.collation is None):
         blank = b"WEIGHT_STRING(RPAD(IFNULL(LEFT(" + text + b",0),''),1,' '))"
         return SortKey(
             KeyKind.ANY, (text, b"WEIGHT_STRING(" + text + b")", b"COLLATION(" + text + b")", blank)
         )  # fmt: skip
     kind = column.data_type
-    if kind in _TEXT:
+    if kind in _TEXT or (compared_as_text and kind in ("enum", "set")):
         if not orders_by_weight(column.collation or ""):
             return f"a column of collation {column.collation}, whose order is not known here"
         return SortKey(KeyKind.TEXT, (b"WEIGHT_STRING(" + text + b")",), column.collation or "")
@@ -103,7 +125,7 @@ def is_padded(collation: str) -> bool:
     return "_0900_" not in collation and "_nopad_" not in collation and collation != "binary"
 
 
-def _one_call(draft: Draft, span: Span) -> bool:
+def is_one_call(draft: Draft, span: Span) -> bool:
     """The whole expression is one call: its first parenthesis is closed by its last token."""
     depth = 0
     for i in range(span.first + 1, span.end):

@@ -72,11 +72,13 @@ SIZE = 3000
         "SELECT " + ", ".join(["uid"] * 60_000) + " FROM users",
     ],
 )
-def test_what_would_stop_the_parser_is_refused(sql: str) -> None:
-    """Too deep a text would end the process, joins without ON would take it for hours."""
+def test_what_would_stop_the_parser_is_not_parsed(sql: str) -> None:
+    """Too deep a text would end the process, joins without ON would take it for hours. What it reads is found in its
+    words: it may run over scratch tables."""
     found = plan(sql)
-    assert found.rung is Rung.ERROR
-    assert "deep" in found.error or "too" in found.error or "split it" in found.error or "parse" in found.error
+    assert found.rung in (Rung.ERROR, Rung.SCRATCH)
+    why = found.error or found.not_above
+    assert "deep" in why or "too" in why or "split it" in why or "parse" in why
 
 
 def test_long_lists_are_read() -> None:
@@ -152,7 +154,7 @@ def test_point_reads() -> None:
 def test_error_plans_carry_mysqls_numbers() -> None:
     assert plan("SELECT * FROM users", schema=None).error_code == 1046  # type: ignore[arg-type]
     assert plan("SELECT * FROM nothere.users").error_code == 1049
-    assert plan("SELECT * FORM users").error_code == 1064
+    assert plan("UPDATE users SETT name = 'x'").error_code == 1064
     assert plan("INSERT INTO users (uid) VALUES (5, 6)").error_code == 1136
     assert plan("SELECT * FROM nothere").error_code == 9100
 

@@ -1,0 +1,75 @@
+"""From a plan's cells and the shards' column definitions to how groups are combined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shardproxy.executor.merge_keys import Described, NotMergeable
+from shardproxy.merge import grouped as merging
+from shardproxy.merge.grouped import CellReader, Grouped, Rows, SortReader
+from shardproxy.merge.stream import ShardStream
+from shardproxy.planner.merge_plan import Cell, Combine, FinalTerm, GroupMerge
+from shardproxy.protocol.mysql.constants import FieldType
+
+_OPERATIONS = {
+    Combine.FIRST: merging.ANY,
+    Combine.ANY: merging.ANY,
+    Combine.COUNT: merging.COUNT,
+    Combine.SUM: merging.SUM,
+    Combine.AVG: merging.AVERAGE,
+    Combine.MIN: merging.LEAST,
+    Combine.MAX: merging.GREATEST,
+    Combine.BIT_AND: merging.AND,
+    Combine.BIT_OR: merging.OR,
+    Combine.BIT_XOR: merging.XOR,
+}
+_INTEGERS = (Combine.COUNT, Combine.BIT_AND, Combine.BIT_OR, Combine.BIT_XOR)
+_MOST_DECIMALS = 30  # a scale from which on servers cut off
+
+
+def grouped(
+    plan: GroupMerge, terms: Sequence[FinalTerm], streams: list[ShardStream], described: Described, first: int
+) -> Grouped:
+    """The merge of groups. terms: `plan.final` without positions; first: the column behind the group keys.
+
+    Raises NotMergeable.
+    """
+    hidden = len(plan.hidden)
+    cells = [_cell(cell, described, first, hidden) for cell in plan.cells]
+    final: list[SortReader] = []
+    for term in terms:
+        if term.key is not None:
+            part = described.part(term.key, first + term.column, term.descending, False)
+            final.append(SortReader(term.column + part.used, part))
+            continue
+        cell, reader = plan.cells[term.cell], cells[term.cell]
+        if cell.key is not None:
+            part = described.part(cell.key, first + cell.partials, term.descending, False)
+            final.append(SortReader(cell.partials + part.used, part))
+        else:
+            final.append(SortReader(reader.column, described.by_value(first + reader.column, term.descending)))
+    rows = Rows(list(described.definitions[first:]), hidden, described.binary)
+    return Grouped(streams, rows, cells, final)
+
+
+def _cell(cell: Cell, described: Described, first: int, hidden: int) -> CellReader:
+    reader = CellReader(_OPERATIONS[cell.combine], cell.column + (hidden if cell.shown else 0), cell.partials)
+    definition = described.definitions[first + reader.column]
+    reader.signed = not definition.unsigned
+    if cell.key is not None:
+        reader.part = described.part(cell.key, first + cell.partials, False, False)
+    elif cell.combine in _INTEGERS:
+        if definition.type != FieldType.LONGLONG.value:
+            raise NotMergeable(f"{cell.combine.name} of binary strings over several shards")
+    elif cell.combine in (Combine.SUM, Combine.AVG) and definition.type != FieldType.NEWDECIMAL.value:
+        raise NotMergeable(
+            f"{cell.combine.name} of floating-point numbers over several shards: its last digits "
+            "depend on the order of the rows"
+        )
+    if cell.combine is Combine.AVG:
+        total = described.definitions[first + cell.partials]
+        reader.scale = definition.decimals
+        reader.increment = definition.decimals - total.decimals
+        if definition.decimals >= _MOST_DECIMALS or reader.increment < 0:
+            raise NotMergeable("AVG of so many decimals over several shards")
+    return reader

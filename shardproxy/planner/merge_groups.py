@@ -1,0 +1,228 @@
+"""GROUP BY and aggregates whose groups have rows on several shards: what each shard computes and how it is combined."""
+
+from __future__ import annotations
+
+from shardproxy.planner.blocks import Block
+from shardproxy.planner.draft import Draft, is_name
+from shardproxy.planner.merge_plan import Cell, Combine, FinalTerm, GroupMerge, OrderTerm, SortKey
+from shardproxy.planner.select_parts import Item, Parts, Span, Term, as_written, bare_column
+from shardproxy.planner.sort_keys import is_one_call, key_of, owner, sort_key
+from shardproxy.planner.template import Template
+from shardproxy.sql.functions import AGGREGATES
+
+_COMBINED = {
+    "count": Combine.COUNT,
+    "sum": Combine.SUM,
+    "avg": Combine.AVG,
+    "min": Combine.MIN,
+    "max": Combine.MAX,
+    "bit_and": Combine.BIT_AND,
+    "bit_or": Combine.BIT_OR,
+    "bit_xor": Combine.BIT_XOR,
+    "any_value": Combine.ANY,
+}
+Text = tuple[str, ...]
+
+
+class Grouping:
+    """Finds the keys, the cells and the order of a grouped SELECT. Its functions give a reason (text) when they
+    cannot."""
+
+    def __init__(self, draft: Draft, parts: Parts, root: Block) -> None:
+        self.draft = draft
+        self.parts = parts
+        self.root = root
+        self.hidden: list[Template] = []
+        self.cells: list[Cell] = []
+        self.cell_of: dict[Text, int] = {}
+        self.final: list[FinalTerm] = []
+        self.choices: list[FinalTerm] = []
+
+    def plan(self, ordered: list[tuple[Term, Span | None]]) -> tuple[tuple[OrderTerm, ...], GroupMerge] | str:
+        """The terms by which the shards sort, and the merge. ordered: ORDER BY with what each term means, None for a
+        position."""
+        if self.parts.having is not None:
+            return "HAVING over groups with rows on several shards"
+        if self.parts.distinct:
+            return "DISTINCT of groups with rows on several shards"
+        keys = self._keys()
+        if isinstance(keys, str):
+            return keys
+        wanted = self._visible()
+        if isinstance(wanted, str):
+            return wanted
+        for item, call in wanted:
+            problem = self._cell(call, item)
+            if problem:
+                return problem
+        order = self._order(keys, ordered)
+        if isinstance(order, str):
+            return order
+        return order, GroupMerge(tuple(self.hidden), tuple(self.cells), tuple(self.final), tuple(self.choices))
+
+    # ── GROUP BY ──
+
+    def _keys(self) -> dict[Text, OrderTerm] | str:
+        """For each term of GROUP BY, by its text, how the shards sort by it."""
+        keys: dict[Text, OrderTerm] = {}
+        for number, term in enumerate(self.parts.group):
+            text = as_written(self.draft, term.span.first, term.span.end)
+            if term.position is not None:
+                if any(item.star for item in self.parts.items):
+                    return "GROUP BY a position with *"
+                keys[f"position {number}",] = OrderTerm(text, None, False, term.position)
+                continue
+            meant = self._grouped_by(term)
+            if isinstance(meant, str):
+                return meant
+            key = sort_key(self.draft, meant, self.root, whole=True, grouped=True)
+            if isinstance(key, str):
+                return key
+            keys[self._text(meant)] = OrderTerm(text, key, False)
+        return keys
+
+    def _grouped_by(self, term: Term) -> Span | str:
+        """What a term means, in GROUP BY and in ORDER BY alike: a column before an alias there, an alias here."""
+        name = bare_column(self.draft.tokens[term.span.first : term.span.end])
+        named = [i for i in self.parts.items if i.alias is not None and i.alias.lower() == name.lower()]
+        if not named:
+            return term.span
+        same = all(self._text(item.span) == self._text(term.span) for item in named)
+        if same or (len(named) == 1 and self._no_column(name)):
+            return named[0].span
+        return "GROUP BY a name that is an alias and may be a column"
+
+    def _no_column(self, name: str) -> bool:
+        """No table of FROM has a column of this name."""
+        catalog = self.draft.context.catalog
+        for source in self.root.sources:
+            schema = catalog.get(source.database, source.table.name) if source.table is not None else None
+            if schema is None or schema.column(name) is not None:
+                return False
+        return True
+
+    # ── the select list ──
+
+    def _visible(self) -> list[tuple[int, Span]] | str:
+        """Items that are aggregates: their number from 0 and their span."""
+        calls: list[tuple[int, Span]] = []
+        for number, item in enumerate(self.parts.items):
+            if item.star:
+                return "* of groups with rows on several shards"
+            if self._aggregates(item.span):
+                calls.append((number, item.span))
+            elif not self.parts.group and not self._constant(item):
+                return "a column beside aggregates without GROUP BY"
+        return calls
+
+    def _aggregates(self, span: Span) -> bool:
+        draft = self.draft
+        return any(
+            draft.word(i).lower() in AGGREGATES and draft.word(i + 1) == "(" for i in range(span.first, span.end - 1)
+        )
+
+    def _constant(self, item: Item) -> bool:
+        return not any(
+            is_name(token) and self.draft.word(i + 1) != "("
+            for i, token in enumerate(self.draft.tokens[item.span.first : item.span.end], item.span.first)
+        )
+
+    def _cell(self, span: Span, column: int) -> str:
+        """Add the cell of an aggregate that is item `column` of the select list, −1 for a hidden one."""
+        draft = self.draft
+        name = draft.word(span.first).lower()
+        combine = _COMBINED.get(name)
+        inner = Span(span.first + 2, span.end - 1)
+        if combine is None or not is_one_call(draft, span):
+            what = f"{name.upper()}()" if combine is None and name in AGGREGATES else "an expression of aggregates"
+            return f"{what} over groups with rows on several shards"
+        if draft.word(inner.first) in ("DISTINCT", "ALL") or any(
+            draft.word(i) == "SELECT" for i in range(inner.first, inner.end)
+        ):
+            return f"{name.upper()}(DISTINCT …) over groups with rows on several shards"
+        text = as_written(draft, span.first, span.end)
+        argument = as_written(draft, inner.first, inner.end) if inner.end > inner.first else Template()
+        shown = column >= 0
+        if not shown:
+            column = len(self.hidden)
+            self.hidden.append(text)
+        partials, key = -1, None
+        if combine is Combine.AVG:
+            partials = len(self.hidden)
+            self.hidden += [b"SUM(" + argument + b")", b"COUNT(" + argument + b")"]
+        elif combine in (Combine.MIN, Combine.MAX):
+            found = owner(draft, inner, self.root)
+            made = key_of(text, found[1] if found is not None else None, compared_as_text=True)
+            if isinstance(made, str):
+                return made
+            partials, key = len(self.hidden), made
+            self.hidden += made.columns
+        self.cell_of[self._text(span)] = len(self.cells)
+        self.cells.append(Cell(combine, column, shown, partials, key))
+        return ""
+
+    # ── ORDER BY ──
+
+    def _order(
+        self, keys: dict[Text, OrderTerm], ordered: list[tuple[Term, Span | None]]
+    ) -> tuple[OrderTerm, ...] | str:
+        """The shards' order: that of the statement as far as it is by group keys alone, then the other keys."""
+        first: dict[Text, OrderTerm] = {}
+        by_keys = all(span is not None and self._text(span) in keys for _, span in ordered)
+        for term, span in ordered:
+            if span is None:
+                self.final.append(FinalTerm(term.descending, position=term.position))
+                problem = self._choices()
+                if problem:
+                    return problem
+                continue
+            text = self._text(span)
+            if by_keys:
+                key = keys[text]
+                if text not in first:
+                    first[text] = OrderTerm(key.text, key.key, term.descending)
+                continue
+            problem = self._final(term, span, keys.get(text))
+            if problem:
+                return problem
+        return (*first.values(), *(key for text, key in keys.items() if text not in first))
+
+    def _final(self, term: Term, span: Span, key: OrderTerm | None) -> str:
+        if key is not None or not self._aggregates(span):
+            sort = key.key if key is not None else sort_key(self.draft, span, self.root, grouped=True)
+            if not isinstance(sort, SortKey):
+                return sort or "ORDER BY a position among groups with rows on several shards"
+            self.final.append(self._hide(sort, term.descending))
+            return ""
+        text = self._text(span)
+        if text not in self.cell_of:
+            problem = self._cell(span, -1)
+            if problem:
+                return problem
+        self.final.append(FinalTerm(term.descending, cell=self.cell_of[text]))
+        return ""
+
+    def _hide(self, key: SortKey, descending: bool) -> FinalTerm:
+        """A term by a key whose columns are added here."""
+        made = FinalTerm(descending, column=len(self.hidden), key=key)
+        self.hidden += key.columns
+        return made
+
+    def _choices(self) -> str:
+        """What a position in ORDER BY can mean: for each select item its term."""
+        if self.choices:
+            return ""
+        for item in self.parts.items:
+            text = self._text(item.span)
+            if text in self.cell_of:
+                self.choices.append(FinalTerm(False, cell=self.cell_of[text]))
+                continue
+            key = sort_key(self.draft, item.span, self.root, grouped=True)
+            if isinstance(key, str):
+                return key
+            self.choices.append(self._hide(key, False))
+        return ""
+
+    def _text(self, span: Span) -> Text:
+        return tuple(t.text for t in self.draft.tokens[span.first : span.end])
+
