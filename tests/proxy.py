@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pymysql
 
+from shardproxy.admin import migrations
+from shardproxy.backend.control import Credentials
+from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalServer, Process
 from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.protocol.mysql.auth import make_native_hash, make_sha2_hash
+from shardproxy.topology.build import build_snapshot
 
 SPLIT = 1000  # keys of `main` below it are on shard1, the others on shard2
 
@@ -175,6 +181,14 @@ class ProxyUnderTest:
         self.cluster.wait_replicated()
 
 
+def migrate(path: Path) -> None:
+    """The bookkeeping schema, on all shards that this configuration names: what `shardctl migrate` does."""
+    settings = load(path, {})
+    files = migrations.read_migrations(migrations.migrations_folder())
+    reports = asyncio.run(migrations.migrate(build_snapshot(settings), Credentials.of(settings), 30.0, files))
+    assert not [report.error for report in reports if report.error]
+
+
 def create_tables(server: LocalServer, shard: str = "") -> None:
     """The tables of TABLES, where they are not yet. shard: without the single tables of other shards."""
     with server.connect() as connection, connection.cursor() as cursor:
@@ -229,6 +243,8 @@ def start_proxy(
         listen=listen,
         name=f"{name}.toml",
     )
+
+    migrate(config.path)
 
     def ready() -> bool:
         try:

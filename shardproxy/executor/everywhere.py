@@ -1,4 +1,4 @@
-"""Statements that every shard of a keyspace runs: writes to reference tables, and DDL.
+"""Writes to reference tables, which every shard of a keyspace runs.
 
 A reference write takes one transaction a shard: all execute, all answers are compared, then all commit. Shards go in
 order, one after the other: the first shard's row locks put concurrent writers in one order for all, and it commits
@@ -16,12 +16,10 @@ from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import BackendError, BackendLost, SessionError, SqlError
 from shardproxy.executor.client import Client
 from shardproxy.executor.diagnostics import Condition, fetch
-from shardproxy.executor.session_commands import commit_held
 from shardproxy.planner.plan import InsertId, Plan
 from shardproxy.protocol.mysql.packets import parse_ok
 from shardproxy.protocol.mysql.response import OK
 from shardproxy.protocol.mysql.resultset import parse_resultset
-from shardproxy.session.profile import Profile, with_variables
 
 Run = Callable[[BackendConnection], Awaitable[Reply]]
 
@@ -46,7 +44,7 @@ async def write(client: Client, plan: Plan, shards: tuple[int, ...], run: Run) -
             connection.pool.release(connection)
         raise
     client.working = []
-    await _to_the_end(_commit(taken))
+    await to_the_end(_commit(taken))
     first = replies[0]
     told = parse_ok(first.data[4 : 4 + int.from_bytes(first.data[:3], "little")], session_track=False)
     if plan.insert_id is InsertId.REPORTED and first.insert_id:
@@ -98,7 +96,7 @@ def count(client: Client, connection: BackendConnection) -> None:
         client.entry.series[connection.pool.slot] += 1
 
 
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
     """Do it whole even when the client goes away in the middle: half of it is worse than all or nothing."""
     task = asyncio.get_running_loop().create_task(work)
     _unfinished.add(task)
@@ -136,46 +134,3 @@ async def _ok(connection: BackendConnection, text: bytes) -> None:
     reply = await connection.query(text)
     if reply.failed:
         raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
-
-
-async def ddl(client: Client, plan: Plan, shards: tuple[int, ...], sql: bytes) -> None:
-    """A schema change on every shard in order; stops at the first error and says which shards have it."""
-    await _to_the_end(_change(client, shards, sql))
-
-
-async def _change(client: Client, shards: tuple[int, ...], sql: bytes) -> None:
-    session = client.session
-    await commit_held(client)
-    if client.held is not None:
-        raise SessionError("a schema change cannot run in a session pinned to one shard: use another connection")
-    profile: Profile = session.profile if session.autocommit else with_variables(session.profile, {"autocommit": "1"})
-    done: list[str] = []
-    warnings = 0
-    conditions: list[Condition] | None = None
-    for shard in shards:
-        pools = client.gateway.shards[shard]
-        try:
-            connection = await pools.primary.checkout(profile)
-            count(client, connection)
-            reply = await connection.query(sql)
-            if reply.warnings and not reply.failed and conditions is None:
-                conditions = await fetch(connection, None)
-            connection.pool.checkin(connection)
-            if reply.failed:
-                raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
-        except SqlError as error:
-            if done:
-                await client.schema_changed()
-                missing = ", ".join(client.gateway.snapshot.shards[s].name for s in shards[len(done) :])
-                raise BackendError(
-                    f"{error} — on shard {pools.name}; shards {', '.join(done)} have the change, {missing} do not: "
-                    f"mend {pools.name} and run the statement there with /*shardproxy: shard={pools.name}*/",
-                    error.code,
-                    error.sqlstate,
-                ) from error
-            raise
-        warnings = max(warnings, reply.warnings)
-        done.append(pools.name)
-    await client.schema_changed()
-    client.ok(warnings=warnings, conditions=conditions)
-

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from shardproxy.planner.bounds import KeyBounds
+from shardproxy.planner.ddl_plan import DdlPlan
 from shardproxy.planner.merge_plan import MergePlan
 from shardproxy.planner.scratch_plan import ScratchPlan
 from shardproxy.planner.write_plan import WritePlan
@@ -57,6 +58,7 @@ class StatementKind(Enum):
     SHOW_WARNINGS = "SHOW WARNINGS"  # SHOW WARNINGS | ERRORS | COUNT(*) …, answered from the session
     DESCRIBE = "DESCRIBE"  # DESC t, EXPLAIN t
     EXPLAIN = "EXPLAIN"  # EXPLAIN SELECT …: goes where the statement would
+    EXPLAIN_ROUTE = "EXPLAIN ROUTE"  # EXPLAIN ROUTE statement: what the proxy would do with it
     DDL = "DDL"  # CREATE/ALTER/DROP/TRUNCATE/RENAME on tables: every shard of the keyspace in order
     KILL = "KILL"
     DO = "DO"
@@ -207,6 +209,7 @@ class Plan:
     insert_id  see InsertId
     not_above  why the rung above does not serve when several shards come out, for people; "" on the first rung
     merge, scratch, write  what Spread.MERGE, SCRATCH and WRITE do
+    ddl        what a schema change is; None with a shard hint
     """
 
     kind: StatementKind
@@ -238,6 +241,7 @@ class Plan:
     merge: MergePlan | None = None
     scratch: ScratchPlan | None = None
     write: WritePlan | None = None
+    ddl: DdlPlan | None = None
 
     @property
     def needs_insert_id(self) -> bool:

@@ -22,10 +22,15 @@ from shardproxy.config import load
 from shardproxy.errors import ShardproxyError
 from shardproxy.local import LocalCluster
 from shardproxy.topology.build import build_snapshot
+from tests import proxy
 
 FOLDER = Path(__file__).parents[2] / "migrations"
 KEYSPACE = "[keyspaces.main]\nkey_type = 'int'\nmap = 'hash'\nring = { shard1 = 1, shard2 = 1 }\n"
+FILES = [str(migration) for migration in read_migrations(FOLDER)]
 TABLES = {
+    "ddl",
+    "ddl_shard",
+    "ddl_table",
     "fence",
     "fence_slot",
     "lookup",
@@ -35,17 +40,19 @@ TABLES = {
     "sequence",
     "stream",
     "stream_table",
+    "table_config",
     "xa_decision",
 }
 
 
 @pytest.fixture
 def bare(cluster: LocalCluster) -> Iterator[Path]:
-    """A file for the cluster, whose servers have no bookkeeping schema before and after."""
+    """A file for the cluster, whose servers have no bookkeeping schema before; a complete one afterwards."""
     path = cluster.config_toml(KEYSPACE, name="migrate.toml").path
     _drop(cluster)
     yield path
     _drop(cluster)
+    proxy.migrate(cluster.config_toml(KEYSPACE, name="migrate-again.toml").path)
 
 
 def _drop(cluster: LocalCluster) -> None:
@@ -68,23 +75,23 @@ def test_the_schema_is_made_once_and_reported_per_shard(cluster: LocalCluster, b
     status, reports = migrate(bare, "--dry-run")
     assert status == 0
     assert [(r["shard"], r["pending"], r["applied"]) for r in reports] == [
-        ("shard1", ["0001_bookkeeping"], []),
-        ("shard2", ["0001_bookkeeping"], []),
+        ("shard1", FILES, []),
+        ("shard2", FILES, []),
     ]
     assert tables(cluster) == [set(), set()], "a dry run changes nothing"
 
     status, reports = migrate(bare)
-    assert (status, [r["applied"] for r in reports]) == (0, [["0001_bookkeeping"]] * 2)
+    assert (status, [r["applied"] for r in reports]) == (0, [FILES] * 2)
     assert tables(cluster) == [TABLES, TABLES]
     digest = hashlib.sha256((FOLDER / "0001_bookkeeping.sql").read_bytes()).hexdigest()
     for shard in cluster.shards:
-        assert shard.primary.rows("SELECT number, name, checksum FROM _shardproxy.migration") == [
-            (1, "bookkeeping", digest)
-        ]
+        recorded = shard.primary.rows("SELECT number, name, checksum FROM _shardproxy.migration ORDER BY number")
+        assert recorded[0] == (1, "bookkeeping", digest)
+        assert len(recorded) == len(FILES)
 
     status, reports = migrate(bare)
     assert status == 0
-    assert [(r["applied"], r["present"], r["error"]) for r in reports] == [([], ["0001_bookkeeping"], None)] * 2
+    assert [(r["applied"], r["present"], r["error"]) for r in reports] == [([], FILES, None)] * 2
 
 
 def test_what_is_printed_for_people(cluster: LocalCluster, bare: Path) -> None:
@@ -92,8 +99,10 @@ def test_what_is_printed_for_people(cluster: LocalCluster, bare: Path) -> None:
     lines = [re.sub(r" +", " ", line).strip() for line in result.stdout.splitlines()]
     assert lines == [
         "shard applied there already result",
-        "shard1 0001_bookkeeping 0 fine",
-        "shard2 0001_bookkeeping 0 fine",
+        f"shard1 {FILES[0]} 0 fine",
+        *FILES[1:],
+        f"shard2 {FILES[0]} 0 fine",
+        *FILES[1:],
     ]
 
 
@@ -105,7 +114,7 @@ def test_every_statement_may_be_run_again(cluster: LocalCluster, bare: Path) -> 
         shard.primary.rows("DROP TABLE _shardproxy.lookup")
         shard.primary.rows("INSERT INTO _shardproxy.sequence (keyspace, name, next_value) VALUES ('main', 'users', 42)")
     status, reports = migrate(bare)
-    assert (status, [r["applied"] for r in reports]) == (0, [["0001_bookkeeping"]] * 2)
+    assert (status, [r["applied"] for r in reports]) == (0, [FILES] * 2)
     assert tables(cluster) == [TABLES, TABLES]
     for shard in cluster.shards:
         assert shard.primary.rows("SELECT next_value FROM _shardproxy.sequence") == [(42,)], "what is there stays"
@@ -125,17 +134,17 @@ def test_a_changed_file_is_an_error_on_that_shard_only(cluster: LocalCluster, ba
 def test_a_shard_that_does_not_answer_does_not_stop_the_others(cluster: LocalCluster, bare: Path) -> None:
     bare.write_text(bare.read_text().replace(cluster.shards[0].primary.address, "127.0.0.1:1"))
     status, (one, two) = migrate(bare)
-    assert (status, two["applied"]) == (1, ["0001_bookkeeping"])
+    assert (status, two["applied"]) == (1, FILES)
     assert "127.0.0.1:1" in one["error"]
 
 
 def test_an_older_program_leaves_a_newer_schema_alone(cluster: LocalCluster, bare: Path) -> None:
     assert migrate(bare)[0] == 0
     cluster.shards[1].primary.rows(
-        "INSERT INTO _shardproxy.migration (number, name, checksum) VALUES (2, 'later', 'x')"
+        "INSERT INTO _shardproxy.migration (number, name, checksum) VALUES (9999, 'later', 'x')"
     )
     status, (one, two) = migrate(bare)
-    assert (status, one["newer"], two["newer"], two["error"]) == (0, [], [2], None)
+    assert (status, one["newer"], two["newer"], two["error"]) == (0, [], [9999], None)
 
 
 def run(path: Path, files: Any, seconds: float = 10.0, dry_run: bool = False) -> list[ShardReport]:

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from shardproxy.errors import SqlError
-from shardproxy.executor import everywhere, local_answers, prepared, scatter, session_commands, several, single
+from shardproxy.executor import ddl, everywhere, local_answers, prepared, scatter, session_commands, several, single
 from shardproxy.executor.request import prepared_request, text_request
 from shardproxy.frontend.mysql import commands
 from shardproxy.planner.cache import CachedPlan
@@ -118,7 +118,7 @@ def run(client: ClientConnection, entry: CachedPlan, wire: bytes, sql: bytes, li
     read: ValueReader = lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes)  # noqa: E731
     found = route(plan, read, client.gateway.snapshot, client.session.shard)
     if plan.kind is StatementKind.DDL and not plan.pins:
-        return everywhere.ddl(client, plan, found.shards, sql)
+        return ddl.change(client, plan, found.shards, sql)
     if len(found.shards) == 1 and plan.spread is not Spread.SCRATCH:
         _allow_redo(client, plan, wire)
         return single.forward(client, plan, found.shards[0], found.replica, wire)
@@ -171,4 +171,3 @@ def run_prepared(client: ClientConnection, wire: bytes) -> Work:
     if plan.spread is not Spread.CONCAT:
         return several.run(prepared_request(client, plan, execution, read, wire), found)
     return prepared.execute_scattered(client, plan, execution, found.shards, found.replica)
-
