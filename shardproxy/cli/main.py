@@ -8,6 +8,7 @@ import typer
 
 import shardproxy
 from shardproxy.cli.check import check
+from shardproxy.cli.ddl import app as ddl
 from shardproxy.cli.explain import explain
 from shardproxy.cli.hash_password import hash_password
 from shardproxy.cli.init import init
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for _command in (init, check, migrate, status, topology, explain, hash_password):
     app.command(_command.__name__.replace("_", "-"))(_command)
+app.add_typer(ddl)
 
 
 def _version(wanted: bool) -> None:

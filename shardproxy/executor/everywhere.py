@@ -1,4 +1,4 @@
-"""Statements that every shard of a keyspace runs: writes to reference tables, and DDL.
+"""Writes to reference tables, which every shard of a keyspace runs.
 
 A reference write runs on all shards in one transaction, the session's or its own: all execute, all answers are
 compared, and then it is committed on all or on none. Shards go in order, one after the other: the first shard's row
@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from shardproxy.backend.connection import BackendConnection, Reply
-from shardproxy.errors import BackendError, SessionError, SqlError
+from shardproxy.errors import BackendError, SqlError
 from shardproxy.executor.client import Client
 from shardproxy.executor.diagnostics import Condition, fetch
 from shardproxy.executor.enlist import enlisted
-from shardproxy.executor.session_commands import commit_held
-from shardproxy.executor.transaction import to_the_end
 from shardproxy.planner.plan import InsertId, Plan
 from shardproxy.protocol.mysql.packets import parse_ok
 from shardproxy.protocol.mysql.response import OK
 from shardproxy.protocol.mysql.resultset import parse_resultset
-from shardproxy.session.profile import Profile, with_variables
 
 Run = Callable[[BackendConnection], Awaitable[Reply]]
 
@@ -85,45 +82,3 @@ async def _ok(connection: BackendConnection, text: bytes) -> None:
     reply = await connection.query(text)
     if reply.failed:
         raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
-
-
-async def ddl(client: Client, plan: Plan, shards: tuple[int, ...], sql: bytes) -> None:
-    """A schema change on every shard in order; stops at the first error and says which shards have it."""
-    await to_the_end(_change(client, shards, sql))
-
-
-async def _change(client: Client, shards: tuple[int, ...], sql: bytes) -> None:
-    session = client.session
-    await commit_held(client)
-    if client.held is not None:
-        raise SessionError("a schema change cannot run in a session pinned to one shard: use another connection")
-    profile: Profile = session.profile if session.autocommit else with_variables(session.profile, {"autocommit": "1"})
-    done: list[str] = []
-    warnings = 0
-    conditions: list[Condition] | None = None
-    for shard in shards:
-        pools = client.gateway.shards[shard]
-        try:
-            connection = await pools.primary.checkout(profile)
-            count(client, connection)
-            reply = await connection.query(sql)
-            if reply.warnings and not reply.failed and conditions is None:
-                conditions = await fetch(connection, None)
-            connection.pool.checkin(connection)
-            if reply.failed:
-                raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
-        except SqlError as error:
-            if done:
-                await client.schema_changed()
-                missing = ", ".join(client.gateway.snapshot.shards[s].name for s in shards[len(done) :])
-                raise BackendError(
-                    f"{error} — on shard {pools.name}; shards {', '.join(done)} have the change, {missing} do not: "
-                    f"mend {pools.name} and run the statement there with /*shardproxy: shard={pools.name}*/",
-                    error.code,
-                    error.sqlstate,
-                ) from error
-            raise
-        warnings = max(warnings, reply.warnings)
-        done.append(pools.name)
-    await client.schema_changed()
-    client.ok(warnings=warnings, conditions=conditions)

@@ -1,10 +1,17 @@
-"""CREATE, ALTER, DROP, TRUNCATE, RENAME of tables and indexes: every shard that has the table runs it."""
+"""CREATE, ALTER, DROP, TRUNCATE, RENAME of tables and indexes: every shard that has the table runs it.
+
+Views are in views.py, how a change is undone in ddl_reverse.py.
+"""
 
 from __future__ import annotations
 
 from shardproxy.planner.blocks import SYSTEM_DATABASES, unknown_database
+from shardproxy.planner.ddl_plan import DdlPlan
+from shardproxy.planner.ddl_reverse import repeatable, reverse
 from shardproxy.planner.draft import Draft, is_name, refuse
+from shardproxy.planner.new_table import new_table
 from shardproxy.planner.plan import Group, Opcode, PinReason, Plan, Spread, StatementKind
+from shardproxy.planner.views import view_ddl
 from shardproxy.topology.model import Keyspace, Table, TableKind
 
 _OPTIONS = frozenset({"OR", "REPLACE", "ONLINE", "OFFLINE", "IGNORE", "UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR"})
@@ -32,6 +39,9 @@ def ddl(draft: Draft) -> Plan | None:
         return _everywhere(draft, [_table_at(draft, on + 1)])
     if what in ("TABLE", "TABLES"):
         return _table_ddl(draft, verb, at + 1)
+    found = view_ddl(draft)
+    if found is not None:
+        return found
     if what in ("DATABASE", "SCHEMA"):
         raise refuse(f"{verb} DATABASE is not supported: add a keyspace to shardproxy.toml, its database to servers")
     raise refuse(f"{verb} {what or draft.tokens[at].text if at < len(draft.tokens) else ''} is not supported: {_HINT}")
@@ -45,7 +55,8 @@ def _table_ddl(draft: Draft, verb: str, at: int) -> Plan:
         at += 3 if draft.word(at + 1) == "NOT" else 2
     if verb == "DROP":
         return _everywhere(draft, _list(draft, at))
-    found = _table_at(draft, at)
+    registered = new_table(draft, at) if draft.table_hints else None
+    found = registered or _table_at(draft, at)
     keyspace, table = found
     if verb == "CREATE":
         if draft.has("SELECT") or "TABLE" in (draft.word(i) for i in range(at, len(draft.tokens))):
@@ -59,7 +70,7 @@ def _table_ddl(draft: Draft, verb: str, at: int) -> Plan:
             raise refuse(f"the new table '{keyspace.name}.{table.name}' has no column {table.key}, its shard key")
     elif table.kind is TableKind.SHARDED:
         _keeps_key(draft, at, table)
-    return _everywhere(draft, [found])
+    return _everywhere(draft, [found], table if registered else None)
 
 
 def _temporary(draft: Draft) -> Plan:
@@ -124,9 +135,10 @@ def _qualified(draft: Draft, at: int) -> tuple[Found, int]:
         raise refuse(unknown_database(draft, database), 1049)
     table = keyspace.tables.get(name)
     if table is None:
+        register = ", or register it: CREATE TABLE … /*shardproxy: key=COLUMN*/" if draft.word(0) == "CREATE" else ""
         raise refuse(
             f"table '{database}.{name}' is not in the configuration: add it under [keyspaces.{database}.tables] in "
-            f"shardproxy.toml (sharded by a key, reference, or single), then run {draft.word(0)}"
+            f"shardproxy.toml (sharded by a key, reference, or single), then run {draft.word(0)}{register}"
         )
     return (keyspace, table), end
 
@@ -136,14 +148,15 @@ def _shards(found: Found) -> tuple[int, ...]:
     return (table.shard,) if table.kind is TableKind.SINGLE and table.shard is not None else keyspace.shards
 
 
-def _everywhere(draft: Draft, found: list[Found]) -> Plan:
-    """Each shard that has the tables runs the statement."""
+def _everywhere(draft: Draft, found: list[Found], register: Table | None = None) -> Plan:
+    """Each shard that has the tables runs the statement. register: the new table, when it is not configured yet."""
     keyspace = found[0][0]
     homes = {_shards(one) for one in found}
     if len(homes) != 1 or any(one[0].name != keyspace.name for one in found):
         raise refuse("these tables are not on the same shards: change them in separate statements")
     shards = homes.pop()
     names = tuple(dict.fromkeys(table.name for _, table in found))
+    drops = draft.word(0) == "DROP" and draft.word(1) in ("TABLE", "TABLES")
     single = found[0][1].shard
     groups = (Group(names, keyspace, shard=single),) if single is not None else ()
     return draft.plan(
@@ -154,6 +167,15 @@ def _everywhere(draft: Draft, found: list[Found]) -> Plan:
         spread=Spread.ALL,
         tables=names,
         schema_change=True,
+        ddl=DdlPlan(
+            keyspace,
+            names,
+            repeatable(draft, names),
+            drops,
+            reverse(draft, keyspace.name, names),
+            register,
+            names if drops else (),
+        ),
     )
 
 

@@ -15,7 +15,8 @@ from shardproxy.sql.tokens import Token, TokenKind
 @dataclass(slots=True)
 class Draft:
     """tokens: without comments and without the semicolons at the end; functions: names called, lower case;
-    positions: literal index → index in `tokens`."""
+    positions: literal index → index in `tokens`; table_hints: how a new table is spread ("key", "reference", "single",
+    "keyspace" → value)."""
 
     sql: bytes
     context: PlanContext
@@ -25,6 +26,7 @@ class Draft:
     kind: StatementKind = StatementKind.OTHER
     primary: bool = False
     shard_hint: str | None = None
+    table_hints: dict[str, str] = field(default_factory=dict)
     pins: dict[PinReason, None] = field(default_factory=dict)
     carries_insert_id: bool = False
     functions: frozenset[str] = frozenset()

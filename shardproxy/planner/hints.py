@@ -1,28 +1,57 @@
-"""Hints in comments: /*shardproxy: primary*/ and /*shardproxy: shard=NAME*/, several separated by commas."""
+"""Hints in comments: /*shardproxy: primary*/, /*shardproxy: shard=NAME*/, and how a new table is spread:
+/*shardproxy: key=uid keyspace=main*/. Several are separated by commas or blanks."""
 
 from __future__ import annotations
+
+import re
 
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.plan import Plan
 
 _MARK = "shardproxy:"
+_EQUALS = re.compile(r"\s*=\s*")
+_BETWEEN = re.compile(r"[\s,]+")
+_OF_TABLES = ("key", "keyspace", "single")
 
 
 def hints(draft: Draft) -> Plan | None:
-    """Sets `primary` and `shard_hint`. An unknown hint is an error: a misspelt one must not be ignored silently."""
+    """Sets `primary`, `shard_hint`, `table_hints`. An unknown hint is an error: a misspelt one must not be ignored."""
     for comment in draft.comments:
         text = comment.strip()
         if not text.lower().startswith(_MARK):
             continue
-        for hint in text[len(_MARK) :].split(","):
-            name, _, value = hint.strip().partition("=")
-            if name.strip().lower() == "primary" and not value:
-                draft.primary = True
-            elif name.strip().lower() == "shard" and value.strip():
-                draft.shard_hint = _known_shard(draft, value.strip())
-            else:
-                raise refuse(f"unknown hint '{hint.strip()}': known are primary and shard=NAME")
+        for hint in _BETWEEN.split(_EQUALS.sub("=", text[len(_MARK) :].strip())):
+            _take(draft, hint)
+    if draft.table_hints:
+        _check_place(draft)
     return None
+
+
+def _take(draft: Draft, hint: str) -> None:
+    name, _, value = hint.partition("=")
+    name = name.lower()
+    if name == "primary" and not value:
+        draft.primary = True
+    elif name == "shard" and value:
+        draft.shard_hint = _known_shard(draft, value)
+    elif (name == "reference" and not value) or (name in _OF_TABLES and value):
+        if draft.table_hints.setdefault(name, value) != value:
+            raise refuse(f"the hint {name} stands twice, with different values")
+    else:
+        raise refuse(
+            f"unknown hint '{hint}': known are primary and shard=NAME, and for CREATE TABLE key=COLUMN, reference, "
+            "single=SHARD and keyspace=NAME"
+        )
+
+
+def _check_place(draft: Draft) -> None:
+    """Hints about a new table stand in CREATE TABLE, one of the three kinds at a time."""
+    if draft.word(0) != "CREATE" or "TABLE" not in (draft.word(1), draft.word(3)):
+        raise refuse("the hints key, reference, single and keyspace say how a new table is spread: CREATE TABLE only")
+    if draft.shard_hint is not None:
+        raise refuse("a table that is registered is created on all its shards: leave out the hint shard=NAME")
+    if len(draft.table_hints.keys() & {"key", "reference", "single"}) != 1:
+        raise refuse("a new table is registered with exactly one of key=COLUMN, reference and single=SHARD")
 
 
 def _known_shard(draft: Draft, name: str) -> str:

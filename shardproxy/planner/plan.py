@@ -11,6 +11,7 @@ from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
 
 from shardproxy.planner.bounds import KeyBounds
+from shardproxy.planner.ddl_plan import DdlPlan
 from shardproxy.planner.merge_plan import MergePlan
 from shardproxy.planner.scratch_plan import ScratchPlan
 from shardproxy.planner.write_plan import WritePlan
@@ -61,6 +62,7 @@ class StatementKind(Enum):
     SHOW_WARNINGS = "SHOW WARNINGS"  # SHOW WARNINGS | ERRORS | COUNT(*) …, answered from the session
     DESCRIBE = "DESCRIBE"  # DESC t, EXPLAIN t
     EXPLAIN = "EXPLAIN"  # EXPLAIN SELECT …: goes where the statement would
+    EXPLAIN_ROUTE = "EXPLAIN ROUTE"  # EXPLAIN ROUTE statement: what the proxy would do with it
     DDL = "DDL"  # CREATE/ALTER/DROP/TRUNCATE/RENAME on tables: every shard of the keyspace in order
     KILL = "KILL"
     DO = "DO"
@@ -213,6 +215,7 @@ class Plan:
     merge, scratch, write  what Spread.MERGE, SCRATCH and WRITE do
     sequence   INSERT into a table whose AUTO_INCREMENT column is counted by the proxy: first the numbers, see
                executor.sequence; the text with them is planned anew
+    ddl        what a schema change is; None with a shard hint
     """
 
     kind: StatementKind
@@ -245,6 +248,7 @@ class Plan:
     scratch: ScratchPlan | None = None
     write: WritePlan | None = None
     sequence: SequencePlan | None = None
+    ddl: DdlPlan | None = None
 
     @property
     def needs_insert_id(self) -> bool:

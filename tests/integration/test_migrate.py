@@ -21,11 +21,15 @@ from shardproxy.config import load
 from shardproxy.errors import ShardproxyError
 from shardproxy.local import LocalCluster
 from shardproxy.topology.build import build_snapshot
+from tests import proxy
 
 FOLDER = Path(__file__).parents[2] / "migrations"
 KEYSPACE = "[keyspaces.main]\nkey_type = 'int'\nmap = 'hash'\nring = { shard1 = 1, shard2 = 1 }\n"
 FILES = sorted(path.stem for path in FOLDER.glob("*.sql"))
 TABLES = {
+    "ddl",
+    "ddl_shard",
+    "ddl_table",
     "fence",
     "fence_slot",
     "lookup",
@@ -35,17 +39,19 @@ TABLES = {
     "sequence",
     "stream",
     "stream_table",
+    "table_config",
     "xa_decision",
 }
 
 
 @pytest.fixture
 def bare(cluster: LocalCluster) -> Iterator[Path]:
-    """A file for the cluster, whose servers have no bookkeeping schema before and after."""
+    """A file for the cluster, whose servers have no bookkeeping schema before; a complete one afterwards."""
     path = cluster.config_toml(KEYSPACE, name="migrate.toml").path
     _drop(cluster)
     yield path
     _drop(cluster)
+    proxy.make_bookkeeping(cluster.config_toml(KEYSPACE, name="migrate-again.toml").path)
 
 
 def _drop(cluster: LocalCluster) -> None:

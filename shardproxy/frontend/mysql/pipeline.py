@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import SqlError
-from shardproxy.executor import everywhere, local_answers, numbers, prepared, scatter, session_commands, several, single
+from shardproxy.executor import (
+    ddl,
+    everywhere,
+    local_answers,
+    numbers,
+    prepared,
+    scatter,
+    session_commands,
+    several,
+    single,
+)
 from shardproxy.executor.request import prepared_request, text_request
 from shardproxy.frontend.mysql import commands
 from shardproxy.planner.cache import CachedPlan
@@ -133,7 +143,7 @@ def run(
     found = route(plan, read, client.gateway.snapshot, client.session.shard)
     _tell(client, numbered, found)
     if plan.kind is StatementKind.DDL and not plan.pins:
-        return everywhere.ddl(client, plan, found.shards, sql)
+        return ddl.change(client, plan, found.shards, sql)
     if len(found.shards) == 1 and plan.spread is not Spread.SCRATCH:
         _allow_redo(client, plan, wire)
         return single.forward(client, plan, found.shards[0], found.replica, wire)
