@@ -228,7 +228,7 @@ async def savepoint_all(transaction: Transaction, text: bytes) -> None:
 
 
 async def switch_all(client: Client, wanted: Profile) -> None:
-    """Bring every branch to the session's new profile. Autocommit is D's business: XA allows no change of it.
+    """Bring every branch to the session's new profile. XA allows no switch of autocommit to on.
 
     Raises SqlError; the transaction is then rolled back, for its connections differ.
     """
@@ -243,8 +243,8 @@ async def switch_all(client: Client, wanted: Profile) -> None:
 
 
 def _keeping_autocommit(now: Profile, wanted: Profile) -> Profile:
-    if now.autocommit == wanted.autocommit:
-        return wanted
+    if now.autocommit == wanted.autocommit or not wanted.autocommit:
+        return wanted  # with autocommit off, and clients are told so by every answer
     return with_variables(wanted, {"autocommit": now.value("autocommit") or "1"})
 
 

@@ -96,7 +96,11 @@ class Conditions:
         name = self.columns.write(scope, source, source.key)
 
         def key() -> Part:
-            return self.literals.of_key(self.literals.key(near_home=self.dice.chance(0.6)))
+            wanted = self.literals.key(near_home=self.dice.chance(0.6))
+            if isinstance(wanted, int) and source.table is not None and source.table.column(source.key).kind == "uint":
+                # MySQL takes -(2**63) among odd literals for the unsigned number of the same bits.
+                wanted = abs(wanted) % 2**63
+            return self.literals.of_key(wanted)
 
         form = self.dice.number(0, 11)
         if form <= 3:

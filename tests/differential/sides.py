@@ -72,7 +72,10 @@ class Sides:
 
     def _client(self, port: int, user: str, password: str, made: Episode) -> RawClient:
         capabilities = int(Cap.FOUND_ROWS) if made.found_rows else 0
-        return RawClient(port, user, password, made.database, capabilities=capabilities, deprecate_eof=not made.old_eof)
+        # The collation that a server has by default: MySQL goes back to that on COM_RESET_CONNECTION, the proxy to the
+        # handshake's, as MariaDB does.
+        return RawClient(port, user, password, made.database, capabilities=capabilities,
+                         deprecate_eof=not made.old_eof, charset=45 if self.mariadb else 255)  # fmt: skip
 
     # ── tables ──
 
