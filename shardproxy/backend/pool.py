@@ -124,6 +124,11 @@ class Pool:
             raise BackendError(failed.error_message, failed.error_code, failed.sqlstate)
         return connection
 
+    async def beyond(self, profile: Profile) -> BackendConnection:
+        """A new connection beyond the limit, never pooled, for the proxy's own statements: as the profile's login
+        brings it. The caller closes it. Raises as checkout."""
+        return await self._dial(self, profile)
+
     def _closest(self, profile: Profile) -> BackendConnection | None:
         """An idle connection that statements can bring to the profile."""
         for have, stack in self.idle.items():
