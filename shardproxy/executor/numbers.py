@@ -179,10 +179,10 @@ class NumberedAnswer(Sink):
             elif self.numbered.sequence.updates:
                 client.session.insert_id = await diagnostics.insert_id(connection)
         except BaseException:
-            if connection is not client.held:
+            if client.held is None:
                 connection.close()
             raise
-        if connection is not client.held:
+        if client.held is None:  # else it is in the session's transaction
             connection.pool.give_back(connection)
         scanner.status = ok.status
         client.ok(ok.affected, insert_id, ok.warnings, ok.info, conditions)

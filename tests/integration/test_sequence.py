@@ -7,9 +7,7 @@ from typing import Any
 
 import pymysql
 import pytest
-from typer.testing import CliRunner
 
-from shardproxy.cli.main import app
 from shardproxy.local import LocalCluster, LocalServer
 from tests.proxy import ProxyUnderTest, start_proxy
 
@@ -30,11 +28,6 @@ TABLES = (
 NAMES = ("posts", "notes", "tiny", "kinds")
 
 
-def migrate(cluster: LocalCluster, config: str) -> None:
-    result = CliRunner().invoke(app, ["migrate", "--config", config])
-    assert result.exit_code == 0, result.output
-
-
 def make_tables(server: LocalServer) -> None:
     server.rows("DROP DATABASE IF EXISTS counted")
     server.rows("CREATE DATABASE counted CHARACTER SET utf8mb4")
@@ -47,8 +40,6 @@ def counted_process(cluster: LocalCluster) -> Iterator[ProxyUnderTest]:
     """A proxy with one worker, so that numbers are as one server's."""
     for shard in cluster.shards:
         make_tables(shard.primary)
-    path = cluster.config_toml(KEYSPACES, users={"app": {"password": "app"}}, name="counted-migrate.toml").path
-    migrate(cluster, str(path))
     cluster.wait_replicated()
     users = {"app": {"password": "app", "reads": "primary"}}
     running = start_proxy(cluster, "counted", keyspaces=KEYSPACES, users=users, proxy={"workers": 1})
@@ -56,7 +47,6 @@ def counted_process(cluster: LocalCluster) -> Iterator[ProxyUnderTest]:
     running.process.stop()
     for shard in cluster.shards:
         shard.primary.rows("DROP DATABASE counted")
-        shard.primary.rows("DROP DATABASE _shardproxy")
 
 
 class Beside:
