@@ -61,6 +61,7 @@ async def merged(request: Request, found: Route) -> None:
     async def send() -> None:
         async with enlisted(request.client, request.plan, found.shards, replica=found.replica, write=False) as taken:
             await _Merging(request, plan, bound, taken).run()
+        request.client.finish()
 
     await twice(request.client, send)
 
@@ -147,7 +148,6 @@ class _Merging:
             self._end()
         except (SqlError, ProtocolError) as error:
             self._failed(error)
-        self.client.finish()
 
     async def _rows(self, window: Window) -> None:
         merge = Ordered(self.streams, self.plan.distinct)
@@ -311,7 +311,4 @@ class _Merging:
             self._release(part)
 
     def _release(self, part: Part) -> None:
-        if part.ended and part.paused:  # its end came in one piece with what was too much
-            part.paused = False
-            part.connection.transport.resume_reading()
-        self.taken.release(part.connection, part.ended)
+        part.finish(self.taken)
