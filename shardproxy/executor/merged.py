@@ -311,7 +311,4 @@ class _Merging:
             self._release(part)
 
     def _release(self, part: Part) -> None:
-        if part.ended and part.paused:  # its end came in one piece with what was too much
-            part.paused = False
-            part.connection.transport.resume_reading()
-        self.taken.release(part.connection, part.ended)
+        part.finish(self.taken)
