@@ -18,7 +18,6 @@ from shardproxy.executor.scatter import Part, twice
 from shardproxy.executor.scratch_columns import Column, quoted
 from shardproxy.executor.scratch_load import PIECE, Rows
 from shardproxy.merge.concat import Concatenation
-from shardproxy.planner.plan import Spread
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan
 from shardproxy.planner.template import Template
 from shardproxy.protocol.mysql.framing import packet
