@@ -21,6 +21,7 @@ from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan
 from shardproxy.planner.template import Template
 from shardproxy.protocol.mysql.framing import packet
+from shardproxy.protocol.mysql.response import IN_TRANS
 from shardproxy.router.route import Route, evaluate
 
 
@@ -196,6 +197,7 @@ class _Scratch:
                 client.write(out.feed(await part.take()))
                 await client.drained()
             out.next_part()
+            out.status |= client.status() & IN_TRANS  # the answer's server has no part in the session's transaction
             if not out.failed:
                 client.write(out.end())
         except (SqlError, ProtocolError) as error:
