@@ -144,7 +144,7 @@ def run(
     _tell(client, numbered, found)
     if plan.kind is StatementKind.DDL and not plan.pins:
         return ddl.change(client, plan, found.shards, sql)
-    if len(found.shards) == 1 and plan.spread is not Spread.SCRATCH:
+    if len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):
         _allow_redo(client, plan, wire)
         return single.forward(client, plan, found.shards[0], found.replica, wire)
     if plan.spread is Spread.ALL:
@@ -246,7 +246,7 @@ def _execute(
     read = prepared.value_reader(client, execution)
     found = route(plan, read, client.gateway.snapshot, client.session.shard)
     _tell(client, numbered, found)
-    if len(found.shards) == 1 and plan.spread is not Spread.SCRATCH:
+    if len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):
         if not execution.parameters.long_data:
             _allow_redo(client, plan, wire)
         return prepared.execute_one(client, plan, execution, found.shards[0], found.replica)
