@@ -226,10 +226,12 @@ def start_proxy(
     users: Mapping[str, Mapping[str, object]] = USERS,
     listen: Mapping[str, str | int | bool] | None = None,
     keyspaces: str | None = None,
+    transactions: Mapping[str, str | int] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> ProxyUnderTest:
     """Create the tables and start a proxy with two workers; returns when it is ready. `process.stop()` ends it.
 
-    proxy, backend, listen: further entries of those tables of shardproxy.toml. keyspaces: TOML text in place of
+    proxy, backend, listen, transactions: further entries of those tables of shardproxy.toml. keyspaces: TOML text in place of
     KEYSPACES; its tables are the caller's to create. Raises LocalError.
     """
     if keyspaces is None:
@@ -245,6 +247,9 @@ def start_proxy(
         name=f"{name}.toml",
     )
 
+    if transactions:
+        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in transactions.items())
+        config.path.write_text(f"{config.path.read_text()}\n[transactions]\n{lines}")
     make_bookkeeping(config.path)
 
     def ready() -> bool:
@@ -258,7 +263,7 @@ def start_proxy(
         name,
         [sys.executable, "-m", "shardproxy.cli.proxy", "run", "--config", str(config.path)],
         ready=ready,
-        environment=proxy_environment(),
+        environment=environment or proxy_environment(),
     )
     running = ProxyUnderTest(cluster, process, config.mysql_port, config.admin_port)
     process.start()

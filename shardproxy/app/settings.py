@@ -38,10 +38,12 @@ class PoolSettings:
 class WorkerSettings:
     """Everything that a worker is told at its start; later messages change snapshot, catalog and health.
 
-    collations: id → (character set, collation). decoy_key: secret from which unknown users get stand-in accounts.
+    coordinator: the worker's identity in transactions over shards, never used before. collations: id → (character set,
+    collation). decoy_key: secret from which unknown users get stand-in accounts.
     """
 
     index: int
+    coordinator: str
     snapshot: Snapshot
     catalog: Catalog
     collations: Mapping[int, tuple[str, str]]

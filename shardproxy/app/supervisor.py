@@ -24,6 +24,7 @@ import shardproxy
 from shardproxy import logs
 from shardproxy.admin.http import ExplainValue, make_app
 from shardproxy.admin.metrics import Exposition, Totals, WorkerReport
+from shardproxy.admin.recovery import Recovery
 from shardproxy.admin.show.status import WorkerProcess, status_json
 from shardproxy.admin.show.topology import topology_json
 from shardproxy.app.channel import Channel, Message
@@ -48,6 +49,7 @@ SLOT = "supervisor"
 CATALOG_RETRY = 1.0
 REPORT_WAIT = 0.3
 KILL_WAIT = 3.0
+CLEAN_ROUNDS = 60  # rounds of recovery between two looks for old decision rows
 
 
 class WorkerHandle:
@@ -60,6 +62,7 @@ class WorkerHandle:
         self.channel: Channel | None = None
         self.ready = False
         self.started = 0.0
+        self.coordinator = ""  # identity of the process in transactions over shards; each start has a new one
 
     @property
     def slot(self) -> str:
@@ -93,6 +96,14 @@ class Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._kills: dict[tuple[int, int], WorkerHandle] = {}
         self._catalog_lock = asyncio.Lock()
+        self._recovery = Recovery(
+            self.snapshot,
+            self._credentials,
+            config.backend.connect_timeout,
+            secrets.token_hex(6),
+            config.transactions.recovery_interval,
+            lambda: [worker.coordinator for worker in self.workers],
+        )
 
     # ── life ──
 
@@ -117,6 +128,7 @@ class Supervisor:
             for server in shard.servers:
                 self._spawn(self._watch(server))
         self._spawn(self._start_workers())
+        self._spawn(self._recover())
         await self._stopping.wait()
         log.info("draining", seconds=self.config.proxy.drain_timeout)
         await self._drain()
@@ -163,6 +175,7 @@ class Supervisor:
             assert worker.process is not None
             status = await ended(worker.process)
             worker.ready = False
+            self._recovery.dead.add(worker.coordinator)
             self.totals.retire(worker.slot)
             self._no_kills_by(worker)
             if worker.channel is not None:
@@ -175,6 +188,7 @@ class Supervisor:
             await asyncio.sleep(pause)
 
     async def _start(self, worker: WorkerHandle) -> None:
+        worker.coordinator = secrets.token_hex(6)
         ours, theirs = socket.socketpair()
         fds = (theirs.fileno(), worker.listener.fileno())
         # Popen, and not the event loop's own: it passes these two descriptors on and no others. A worker that held the
@@ -189,14 +203,15 @@ class Supervisor:
             self._heard(worker, pid, message)
 
         worker.channel = await Channel.over(ours, receive, lambda: None)
-        worker.channel.send("settings", self._settings(worker.index))
+        worker.channel.send("settings", self._settings(worker))
 
-    def _settings(self, index: int) -> WorkerSettings:
+    def _settings(self, worker: WorkerHandle) -> WorkerSettings:
         config, loaded = self.config, self._loaded
         assert loaded is not None
         mysql = config.listen.mysql
         return WorkerSettings(
-            index=index,
+            index=worker.index,
+            coordinator=worker.coordinator,
             snapshot=self.snapshot,
             catalog=loaded.catalog,
             collations={ident: (c.charset, c.name) for ident, c in loaded.collations.items()},
@@ -254,6 +269,31 @@ class Supervisor:
             log.info("server_health", server=server.name, up=seen.up, lag_s=seen.lag, reason=seen.reason)
         if before != seen:
             self._tell_all("health", dict(self.health))
+
+    async def _recover(self) -> None:
+        """End what crashes have left of transactions over shards, again and again."""
+        interval = self.config.transactions.recovery_interval
+        told: dict[str, str] = {}
+        rounds = 0
+        while True:
+            ended, errors = await self._recovery.round()
+            for branch in ended:
+                outcome = "failed" if branch.error else "commit" if branch.committed else "rollback"
+                self._counters.add("shardproxy_xa_recovered_total", (outcome,))
+                xid = branch.found.branch.transaction.text
+                log.warning("recovery", shard=branch.found.shard, xid=xid, outcome=outcome, reason=branch.error)
+            self._counters.set("shardproxy_xa_in_doubt", (), self._recovery.listed)
+            for shard, error in errors.items():
+                if told.get(shard) != error:
+                    log.warning("recovery", shard=shard, outcome="cannot look", reason=error)
+            told = errors
+            rounds += 1
+            if rounds % CLEAN_ROUNDS == 0 and not errors:
+                try:
+                    await self._recovery.clean()
+                except SqlError as error:
+                    log.warning("recovery", outcome="old rows stay", reason=str(error))
+            await asyncio.sleep(interval)
 
     def _tell_all(self, *message: Any) -> None:
         for worker in self.workers:

@@ -1,6 +1,6 @@
 """One worker process: event loop, listener, pools, plans. Started and told everything by the supervisor.
 
-    python -m shardproxy.app.worker CHANNEL_FD LISTENER_FD
+python -m shardproxy.app.worker CHANNEL_FD LISTENER_FD
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from shardproxy.app.settings import WorkerSettings, client_tls, server_tls
 from shardproxy.backend.dial import DialSettings, dial
 from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.pool import Pool
+from shardproxy.executor.commit import forget_decisions
 from shardproxy.frontend.mysql.front import Front
 from shardproxy.frontend.mysql.login import ChangeUser, ClientLogin
 from shardproxy.planner.cache import PlanCache
@@ -73,6 +74,7 @@ class Worker:
         self._counted: dict[tuple[str, str, int], int] = {}
         self._misses = 0
         self._pinned: dict[str, int] = {}  # as last reported
+        self._forgetting: asyncio.Task[None] | None = None
         self.done = asyncio.Event()
         self.front = self._wire()
 
@@ -96,7 +98,7 @@ class Worker:
                 s.pool.shared_depth,
             )
 
-        gateway = Gateway(s.snapshot, make_pool, s.pool.max_lag, sequence_block=s.pool.sequence_block)
+        gateway = Gateway(s.snapshot, make_pool, s.pool.max_lag, s.coordinator, sequence_block=s.pool.sequence_block)
         gateway.see(s.health)
         modes = SqlModes.parse(s.sql_mode)
         context = PlanContext(s.snapshot, s.catalog, None, modes, s.mariadb)
@@ -125,6 +127,7 @@ class Worker:
         self.report()
 
     async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(1)
             now = perf_counter()
@@ -133,6 +136,8 @@ class Worker:
             for client in list(self.front.clients.values()):
                 if not client.busy and client.started and now - client.started > idle:
                     client.close()
+            if self.front.gateway.ended and (self._forgetting is None or self._forgetting.done()):
+                self._forgetting = loop.create_task(forget_decisions(self.front.gateway))
             self.report()
 
     # ── messages ──
@@ -225,6 +230,7 @@ class Worker:
                 seconds.clear()
         self._count_plans()
         self._count_pools()
+        counters.add("shardproxy_xa_commits_total", (), self._new("xa commits", front.gateway.commits))
         clients = front.clients.values()
         counters.set("shardproxy_clients", (str(self.settings.index),), len(clients))
         counters.set("shardproxy_transactions_open", (), sum(1 for c in clients if c.session.in_transaction))

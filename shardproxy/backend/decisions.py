@@ -7,7 +7,7 @@ can be: that is the decision. A plain SELECT decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import time
 
 from shardproxy.errors import SqlError
@@ -26,6 +26,12 @@ def decision_text(xid: str, outcome: str, coordinator: str, by: str) -> str:
         "INSERT INTO _shardproxy.xa_decision (xid, outcome, coordinator, decided_by) "  # noqa: S608
         f"VALUES ({xid}, '{outcome}', '{coordinator}', '{by}')"
     )
+
+
+def delete_text(xids: Sequence[str]) -> str:
+    """The DELETE of commit rows that nobody needs any more."""
+    listed = ", ".join(f"'{xid}'" for xid in xids)
+    return f"DELETE FROM _shardproxy.xa_decision WHERE xid IN ({listed}) AND outcome = 'commit'"  # noqa: S608
 
 
 def probe_texts(name: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from shardproxy.backend.pool import Pool
 from shardproxy.errors import BackendError
 from shardproxy.router.balance import ServerHealth, readers
+from shardproxy.session.profile import Profile
 from shardproxy.topology.model import Server, Snapshot
 
 
@@ -78,9 +79,9 @@ class Gateway:
     """`shards[i]` are the pools of `snapshot.shards[i]`.
 
     coordinator: this worker's identity in transactions over several shards, never used by another run; transactions:
-    how many of those it has begun; verified: names of primaries that are known to be fit for them; ended: by deciding
-    shard, ids of transactions whose decision rows may go. sequence_block: see `[sequences]` of the configuration;
-    books: executor.sequence.Books, made there.
+    how many of those it has begun; commits: how many wrote a decision row and committed; verified: names of primaries
+    that are known to be fit for them; ended: by deciding shard, a profile and the ids of transactions whose decision
+    rows may go. sequence_block: see `[sequences]` of the configuration; books: executor.sequence.Books, made there.
     """
 
     def __init__(
@@ -103,8 +104,9 @@ class Gateway:
         self._health: dict[str, ServerHealth] = {}
         self.coordinator = coordinator or token_hex(6)
         self.transactions = 0
+        self.commits = 0
         self.verified: set[str] = set()
-        self.ended: dict[int, list[str]] = {}
+        self.ended: dict[int, tuple[Profile, list[str]]] = {}
         self.adopt(snapshot)
 
     def adopt(self, snapshot: Snapshot) -> None:

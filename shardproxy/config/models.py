@@ -110,6 +110,14 @@ class ProxySettings(_Table):
     log_format: Literal["json", "text"] = Field(default="json", description="`json` for machines, `text` for people.")
 
 
+class TransactionSettings(_Table):
+    """Transactions over several shards."""
+
+    recovery_interval: PositiveDuration = Field(
+        default=2.0, description="Time between two looks for branches that a crash has left undecided."
+    )
+
+
 class BackendSettings(_Table):
     """How the proxy logs in to the MySQL servers, and its connections to them."""
 
@@ -254,6 +262,9 @@ class Config(_Table):
     proxy: ProxySettings = Field(default_factory=ProxySettings, description="Processes and limits.")
     backend: BackendSettings = Field(description="Login and connections to the servers.")
     sequences: SequenceSettings = Field(default_factory=SequenceSettings, description="Numbers over shards.")
+    transactions: TransactionSettings = Field(
+        default_factory=TransactionSettings, description="Transactions over several shards."
+    )
     users: dict[UserName, UserSettings] = Field(min_length=1, description="Who may connect.")
     shards: dict[ShardName, ShardSettings] = Field(min_length=1, description="The servers.")
     keyspaces: dict[DatabaseName, KeyspaceSettings] = Field(min_length=1, description="The databases and their maps.")

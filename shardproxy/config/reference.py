@@ -24,6 +24,7 @@ from shardproxy.config.models import (
     SequenceSettings,
     ShardSettings,
     TableSettings,
+    TransactionSettings,
     UserSettings,
 )
 from shardproxy.config.units import (
@@ -43,6 +44,7 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[proxy]", ProxySettings),
     ("[backend]", BackendSettings),
     ("[sequences]", SequenceSettings),
+    ("[transactions]", TransactionSettings),
     ("[users.NAME]", UserSettings),
     ("[shards.NAME]", ShardSettings),
     ("[keyspaces.NAME]", KeyspaceSettings),

@@ -26,7 +26,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from shardproxy.backend.connection import BackendConnection, Reply, Sink
-from shardproxy.backend.decisions import Asked, decision_text, look_up
+from shardproxy.backend.decisions import Asked, decision_text, delete_text, look_up
+from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.pool import Pool
 from shardproxy.errors import BackendLost, SqlError, TransactionError
 from shardproxy.protocol.mysql.resultset import parse_resultset
@@ -100,8 +101,27 @@ async def commit(transaction: Transaction) -> None:
     )
     if not first.closed:
         first.pool.give_back(first, True)
+    transaction.gateway.commits += bool(writers)
     if writers and all(done):
-        transaction.gateway.ended.setdefault(transaction.first_shard, []).append(transaction.ident.text)
+        ended = transaction.gateway.ended
+        ended.setdefault(transaction.first_shard, (first.profile, []))[1].append(transaction.ident.text)
+
+
+async def forget_decisions(gateway: Gateway) -> None:
+    """Delete the rows of transactions that are committed on all shards and answered. One that cannot be now is left to
+    recovery."""
+    ended, gateway.ended = gateway.ended, {}
+    for shard, (profile, idents) in ended.items():
+        pool = gateway.shards[shard].primary
+        deletes = [delete_text(idents[i : i + _AT_ONCE]).encode() for i in range(0, len(idents), _AT_ONCE)]
+        try:
+            connection = await pool.checkout(profile)
+            await _checked_in(connection, (b"START TRANSACTION READ WRITE", *deletes, b"COMMIT"))
+        except SqlError as error:
+            log.warning("decision rows are left to recovery: %s", error)
+
+
+_AT_ONCE = 500
 
 
 async def _step(transaction: Transaction, number: int) -> None:

@@ -1,0 +1,43 @@
+"""Imported by every Python that the crash tests start: lets them strike at one step of the commit protocol.
+
+SHARDPROXY_FAULTS names a folder. A file `N` in it holds what the first worker that comes to step N does before it:
+`die`, or process ids that it kills; a leading `soon` does that a moment later, with the step's statement under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+_FOLDER = Path(os.environ["SHARDPROXY_FAULTS"])
+
+
+async def _strike(transaction: Any, step: int) -> None:
+    armed, taken = _FOLDER / str(step), _FOLDER / f"{step}.taken"
+    try:
+        os.rename(armed, taken)
+    except FileNotFoundError:
+        return
+    words = taken.read_text().split()
+    victims = [os.getpid() if word == "die" else int(word) for word in words if word != "soon"]
+
+    def kill() -> None:
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+
+    if words[0] == "soon":
+        asyncio.get_running_loop().call_later(0.002, kill)
+    else:
+        kill()
+
+
+def _install() -> None:
+    from shardproxy.executor import commit
+
+    commit.at_step = _strike
+
+
+_install()
