@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import mysql.connector
 import pymysql
 import pytest
 
@@ -170,3 +171,97 @@ def test_modes(beside: Beside) -> None:
     beside.run("INSERT INTO notes (uid, id, text) VALUES (5, 0, 'a')")
     beside.run("INSERT INTO notes (uid, id, text) VALUES (5, NULL, 'b')")
     beside.same_rows("notes")
+
+
+def test_prepared_statements(counted_process: ProxyUnderTest, beside: Beside) -> None:
+    """NULL, 0 and numbers bound as parameters, columns left out, and values that follow the number."""
+    connections, cursors = [], []
+    for port, user, password in (
+        (counted_process.port, "app", "app"),
+        (beside.oracle.port, beside.oracle.user.decode(), beside.oracle.password.decode()),
+    ):
+        connection = mysql.connector.connect(
+            host="127.0.0.1", port=port, user=user, password=password, database="counted", use_pure=True,
+            ssl_disabled=True, autocommit=True,
+        )  # fmt: skip
+        connections.append(connection)
+        cursors.append(connection.cursor(prepared=True))
+    for sql, rows in (
+        ("INSERT INTO posts (title, n) VALUES (?, ?)", [("a", 1), ("b", None), (None, 3)]),
+        ("INSERT INTO posts (id, title) VALUES (?, ?)", [(None, "c"), (0, "d"), (None, None)]),
+        ("INSERT INTO posts VALUES (NULL, ?, 5)", [("e",), ("f",)]),
+        ("INSERT INTO notes (uid, text) VALUES (?, ?), (5, ?)", [(5, "g", "h"), (5, "i", "j")]),
+    ):
+        for row in rows:
+            told = []
+            for cursor in cursors:
+                cursor.execute(sql, row)
+                told.append((cursor.rowcount, cursor.lastrowid))
+            assert told[0] == told[1], (sql, row)
+    beside.same_rows("posts")
+    beside.same_rows("notes")
+    for connection in connections:
+        connection.close()
+
+
+def test_transactions(beside: Beside) -> None:
+    """Rows on several shards in one transaction; a roll-back loses the numbers and nothing else."""
+    beside.run("BEGIN")
+    for title in "abcdef":
+        beside.run(f"INSERT INTO posts (title) VALUES ('{title}')")
+    beside.run("INSERT INTO notes (uid, text) VALUES (1, 'a'), (1, 'b')")
+    beside.run("INSERT INTO kinds (name) VALUES ('in a transaction')")
+    beside.run("COMMIT")
+    beside.run("BEGIN")
+    beside.run("INSERT INTO posts (title) VALUES ('a')")
+    beside.run("INSERT INTO posts (title) VALUES ('b')")
+    beside.run("ROLLBACK")
+    beside.run("INSERT INTO posts (title) VALUES ('after')")
+    for table in ("posts", "notes", "kinds"):
+        beside.same_rows(table)
+
+
+@pytest.mark.parametrize("begin", ["BEGIN", "DO 1"])
+def test_the_first_number_that_was_stored_is_told(beside: Beside, begin: str) -> None:
+    """A number that was made for a row that is left out is a gap here, and is used again by one server."""
+    with beside.proxy.cursor() as cursor:
+        cursor.execute(begin)
+        cursor.execute("INSERT INTO notes (uid, text) VALUES (1, 'a'), (1, 'b')")
+        for sql, text in (
+            ("INSERT IGNORE INTO notes (uid, text) VALUES (1, 'b'), (1, 'c'), (1, 'd')", "c"),
+            (
+                "INSERT INTO notes (uid, text) VALUES (1, 'a'), (1, 'e'), (1, 'f') ON DUPLICATE KEY UPDATE text = 'a'",
+                "e",
+            ),
+        ):
+            cursor.execute(sql)
+            told = cursor.lastrowid
+            cursor.execute("SHOW COUNT(*) WARNINGS")
+            assert cursor.fetchall() == (((1,),) if "IGNORE" in sql else ((0,),))
+            cursor.execute("SELECT LAST_INSERT_ID()")
+            assert cursor.fetchall() == ((told,),)
+            cursor.execute(f"SELECT id FROM notes WHERE uid = 1 AND text = '{text}'")
+            assert cursor.fetchall() == ((told,),)
+        cursor.execute("COMMIT")
+
+
+def test_a_session_that_counts_otherwise_is_refused(counted_process: ProxyUnderTest) -> None:
+    with counted_process.connect(database="counted") as connection, connection.cursor() as cursor:
+        cursor.execute("SET auto_increment_increment = 5")
+        with pytest.raises(pymysql.err.Error, match="auto_increment_increment") as caught:
+            cursor.execute("INSERT INTO posts (title) VALUES ('x')")
+        assert caught.value.args[0] == 9102
+
+
+def test_a_column_that_is_full(beside: Beside) -> None:
+    """As on one server: an error, and no row with a number that was cut off."""
+    with beside.proxy.cursor() as cursor:
+        cursor.execute("SET sql_mode = ''")
+        cursor.execute("INSERT INTO tiny (uid, id) VALUES (5, 126)")
+        cursor.execute("INSERT INTO tiny (uid) VALUES (5)")
+        assert cursor.lastrowid == 127
+        with pytest.raises(pymysql.err.Error, match="Failed to read auto-increment value") as caught:
+            cursor.execute("INSERT INTO tiny (uid) VALUES (5)")
+        assert caught.value.args[0] == 1467
+        cursor.execute("SELECT id FROM tiny WHERE uid = 5")
+        assert sorted(cursor.fetchall()) == [(126,), (127,)]
