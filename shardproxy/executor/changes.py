@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from shardproxy.errors import RouteError
 from shardproxy.executor import shares
 from shardproxy.executor.enlist import enlisted
 from shardproxy.executor.request import Request
 from shardproxy.merge import counts
 from shardproxy.planner.plan import InsertId, KeyIn
 from shardproxy.planner.template import Rewritten
-from shardproxy.planner.write_plan import SplitRows
+from shardproxy.planner.write_plan import Limited, SplitRows
 from shardproxy.router.route import Route
 from shardproxy.router.rows import place
+from shardproxy.topology.keys import KeyType
 
 
 async def each(request: Request, found: Route) -> None:
@@ -31,8 +33,32 @@ async def write(request: Request, found: Route) -> None:
     match request.plan.write:
         case SplitRows() as rows:
             await split(request, rows)
+        case Limited() as limited:
+            await some(request, found, limited)
         case _:
             raise AssertionError(request.plan)
+
+
+async def some(request: Request, found: Route, limited: Limited) -> None:
+    """UPDATE or DELETE of a number of rows, whichever: the shards in order, until there are as many. Raises SqlError;
+    then nothing has changed."""
+    client, plan = request.client, request.plan
+    wanted = request.read(limited.limit, KeyType.INT)
+    if not isinstance(wanted, int) or wanted < 0:
+        raise RouteError("LIMIT over several shards must be a plain number")
+    text = request.render(limited.text)
+    told = shares.Told()
+    async with (
+        enlisted(client, plan, found.shards, replica=False, write=True) as enlistment,
+        shares.one_time(client, plan, enlistment.connections),
+    ):
+        for connection in enlistment.connections:
+            share = Rewritten(text.text + b"%d" % wanted, text.parameters)
+            ok = await shares.take(told, client, connection, await request.run(connection, share))
+            wanted -= counts.found(ok.info, ok.affected)
+            if wanted <= 0:
+                break
+    client.ok(told.affected, 0, told.warnings, told.info, told.sorted_conditions())
 
 
 async def split(request: Request, rows: SplitRows) -> None:

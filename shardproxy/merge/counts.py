@@ -38,6 +38,11 @@ def duplicates(info: bytes, affected: int, *, ignored: bool) -> int:
     return max(0, affected - 1)
 
 
+def found(info: bytes, affected: int) -> int:
+    """The rows that an UPDATE or DELETE found, changed or not: DELETE has no info and changes what it finds."""
+    return int(_NUMBER.findall(info)[0]) if info else affected
+
+
 def renumbered(message: bytes, rows: Sequence[int] | None) -> bytes:
     """A message with the whole statement's row number in place of the share's. rows: for each row of the share its
     number, from 1; None where that is not known: the number is then left out."""

@@ -10,8 +10,9 @@ from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.groups import groups
 from shardproxy.planner.plan import Opcode, Plan, Rung, Spread
 from shardproxy.planner.reference_writes import reference_write
-from shardproxy.planner.write_obstacles import each_obstacle, reads_clock
+from shardproxy.planner.write_obstacles import reads_clock
 from shardproxy.planner.write_plan import SEVERAL_SHARDS
+from shardproxy.planner.write_steps import ordered_change
 from shardproxy.topology.schema import TableSchema
 
 
@@ -28,21 +29,23 @@ def change(draft: Draft, tree: exp.Update | exp.Delete, facts: Facts) -> Plan:
     found = groups(facts)
     routes.check_references(facts, found)
     opcode = routes.opcode(found)
-    why = each_obstacle(draft, facts, found)
-    spread = Spread.REFUSE if why else Spread.EACH
     certain = opcode in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED)
+    steps = ordered_change(draft, facts, found)
+    why = steps if isinstance(steps, str) else ""
+    spread = Spread.REFUSE if why else Spread.EACH if steps is None else Spread.WRITE
     return draft.plan(
         opcode,
         routes.reason(found, draft, spread),
-        Rung.ONE_SHARD if certain or why else Rung.MERGE,
+        Rung.ONE_SHARD if certain or spread is Spread.REFUSE else Rung.MERGE,
         keyspace=routes.only_keyspace(found),
         groups=found,
         spread=spread,
         spread_error=routes.several_shards(found, f"{draft.kind.value} with {why}") if why else "",
-        not_above="" if certain or why else SEVERAL_SHARDS,
-        fixed_time=not why and reads_clock(draft, _schemas(draft, targets)),
+        not_above="" if certain or spread is Spread.REFUSE else SEVERAL_SHARDS,
+        fixed_time=spread is not Spread.REFUSE and reads_clock(draft, _schemas(draft, targets)),
         key_index=routes.key_index(found) if not draft.pins else -1,
         tables=routes.tables(facts),
+        write=None if isinstance(steps, str) else steps,
     )
 
 

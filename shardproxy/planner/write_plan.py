@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from shardproxy.planner.plan import Value
     from shardproxy.planner.template import Template
 
 SEVERAL_SHARDS = "its rows are of several shards"  # Plan.not_above
@@ -41,4 +42,13 @@ class SplitRows:
         return self.width * self.repeats
 
 
-WritePlan = SplitRows
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """UPDATE or DELETE with LIMIT and no order: any rows will do, so the shards are asked one after the other for what
+    is still wanted. text: the statement up to the number; limit: the number."""
+
+    text: Template
+    limit: Value
+
+
+WritePlan = SplitRows | Limited

@@ -138,6 +138,40 @@ def test_each_shard_changes_its_own_rows(sides: Sides) -> None:
     )
 
 
+def test_the_order_of_changes_is_that_of_each_shards_rows(sides: Sides) -> None:
+    sides.same(
+        *FILL,
+        "UPDATE orders SET oid = oid + 1 ORDER BY oid DESC",
+        "DELETE FROM users WHERE balance > 15 ORDER BY name",
+    )
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 5, 9])
+def test_a_number_of_rows_is_changed_whichever_they_are(sides: Sides, limit: int) -> None:
+    sides.same(*FILL)
+    sides.both(f"UPDATE users SET balance = 1000 WHERE uid > 0 LIMIT {limit}")
+    changed = [_rows(side, "SELECT COUNT(*) FROM users WHERE balance = 1000") for side in (sides.here, sides.there)]
+    assert changed[0] == changed[1] == [(min(limit, 5),)]
+    sides.both(f"DELETE FROM users LIMIT {limit}")
+    left = [len(_rows(side, "SELECT uid FROM users")) for side in (sides.here, sides.there)]
+    assert left[0] == left[1] == 5 - min(limit, 5)
+
+
+def test_in_a_transaction_writes_over_shards_are_undone_together(sides: Sides) -> None:
+    sides.same(*FILL)
+    for side in (sides.here, sides.there):
+        side.begin()
+    sides.same(
+        f"INSERT INTO users VALUES (8, 'x', 1), ({FAR + 8}, 'y', 2)",
+        "UPDATE users SET balance = balance + 1",
+        f"INSERT INTO users VALUES (9, 'x', 1), ({FAR + 9}, 'y', 2), ({FAR}, 'z', 3)",
+        "DELETE FROM users WHERE balance > 30",
+    )
+    for side in (sides.here, sides.there):
+        side.rollback()
+    sides.compare("ROLLBACK")
+
+
 def test_an_error_on_one_shard_undoes_the_others(sides: Sides) -> None:
     sides.same(*FILL)
     for sql in (

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardproxy.merge.counts import duplicates, records, renumbered, row_of, summed
+from shardproxy.merge.counts import duplicates, found, records, renumbered, row_of, summed
 
 
 def test_infos_of_one_form_are_summed() -> None:
@@ -47,3 +47,8 @@ def test_row_numbers_are_those_of_the_whole(message: bytes, rows: list[int] | No
 def test_messages_sort_by_their_rows() -> None:
     messages = [b"none", b"x at row 10", b"x at row 9"]
     assert sorted(messages, key=row_of) == [b"x at row 9", b"x at row 10", b"none"]
+
+
+def test_rows_found_are_those_matched_or_deleted() -> None:
+    assert found(b"Rows matched: 10  Changed: 2  Warnings: 1", 2) == 10
+    assert found(b"", 3) == 3
