@@ -41,7 +41,7 @@ async def _execute(
     """The statement on each in turn; the answers, which are all the same, with the first's warnings."""
     replies: list[Reply] = []
     conditions: list[Condition] | None = None
-    stamp = await _clock(taken[0]) if plan.fixed_time else b""
+    stamp = await clock(taken[0]) if plan.fixed_time else b""
     for connection in taken:
         count(client, connection)
         if plan.fixed_time:
@@ -62,7 +62,7 @@ async def _execute(
     return replies, conditions
 
 
-async def _clock(connection: BackendConnection) -> bytes:
+async def clock(connection: BackendConnection) -> bytes:
     """The server's time, as SET timestamp takes it: NOW() and CURRENT_TIMESTAMP are then the same on every copy."""
     reply = await connection.query(b"SELECT UNIX_TIMESTAMP(NOW(6))")
     if reply.failed:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from shardproxy.errors import UnsupportedError
+from shardproxy.executor import changes
 from shardproxy.executor.merge_keys import NotMergeable
 from shardproxy.executor.merged import merged
 from shardproxy.executor.request import Request
@@ -27,7 +28,12 @@ async def _merged(request: Request, found: Route) -> None:
         await below(request, found)
 
 
-EXECUTORS: dict[Spread, Callable[[Request, Route], Work]] = {Spread.MERGE: _merged, Spread.SCRATCH: scratch}
+EXECUTORS: dict[Spread, Callable[[Request, Route], Work]] = {
+    Spread.MERGE: _merged,
+    Spread.SCRATCH: scratch,
+    Spread.EACH: changes.each,
+    Spread.WRITE: changes.write,
+}
 
 
 def run(request: Request, found: Route) -> Work:

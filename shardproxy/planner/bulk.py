@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from shardproxy.planner.plan import Condition, KeyIn, Plan, Value
+from shardproxy.planner.plan import Condition, KeyIn, Plan, Rung, Value
+from shardproxy.planner.write_plan import SEVERAL_SHARDS, SplitRows
 
 _FEWEST = 16  # repetitions from which it is worth it
 _PLAIN = rb"(?:[^()'\"`#/\\?-]|`[^`]*`)*"
@@ -54,6 +55,9 @@ def shorten(sql: bytes, digest: bytes, literals: list[bytes]) -> Shortened | Non
 def lengthen(plan: Plan, short: Shortened, digest_text: str) -> Plan:
     """The plan of the whole statement from the shortened one's."""
     groups = tuple(replace(group, condition=_condition(group.condition, short)) for group in plan.groups)
+    if isinstance(plan.write, SplitRows):
+        write = replace(plan.write, width=short.width, repeats=short.repeats)
+        plan = replace(plan, write=write, rung=Rung.MERGE, not_above=SEVERAL_SHARDS)
     sequence = plan.sequence
     if sequence is not None:
         sequence = replace(sequence, width=short.width, repeats=short.repeats)

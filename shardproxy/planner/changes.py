@@ -8,8 +8,12 @@ from shardproxy.planner import routes
 from shardproxy.planner.blocks import Block, Facts, Source, SourceKind, is_key, lacks_column
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.groups import groups
-from shardproxy.planner.plan import Plan, Spread
+from shardproxy.planner.plan import Opcode, Plan, Rung, Spread
 from shardproxy.planner.reference_writes import reference_write
+from shardproxy.planner.write_obstacles import reads_clock
+from shardproxy.planner.write_plan import SEVERAL_SHARDS
+from shardproxy.planner.write_steps import ordered_change
+from shardproxy.topology.schema import TableSchema
 
 
 def change(draft: Draft, tree: exp.Update | exp.Delete, facts: Facts) -> Plan:
@@ -24,17 +28,31 @@ def change(draft: Draft, tree: exp.Update | exp.Delete, facts: Facts) -> Plan:
         return reference_write(draft, facts, targets)
     found = groups(facts)
     routes.check_references(facts, found)
-    why = f"{draft.kind.value} changes rows on several shards"
+    opcode = routes.opcode(found)
+    certain = opcode in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED)
+    steps = ordered_change(draft, facts, found)
+    why = steps if isinstance(steps, str) else ""
+    spread = Spread.REFUSE if why else Spread.EACH if steps is None else Spread.WRITE
     return draft.plan(
-        routes.opcode(found),
-        routes.reason(found, draft, Spread.REFUSE),
+        opcode,
+        routes.reason(found, draft, spread),
+        Rung.ONE_SHARD if certain or spread is Spread.REFUSE else Rung.MERGE,
         keyspace=routes.only_keyspace(found),
         groups=found,
-        spread=Spread.REFUSE,
-        spread_error=f"{why}, which is not supported in one statement: restrict it by {routes.advice(found)}",
+        spread=spread,
+        spread_error=routes.several_shards(found, f"{draft.kind.value} with {why}") if why else "",
+        not_above="" if certain or spread is Spread.REFUSE else SEVERAL_SHARDS,
+        fixed_time=spread is not Spread.REFUSE and reads_clock(draft, _schemas(draft, targets)),
         key_index=routes.key_index(found) if not draft.pins else -1,
         tables=routes.tables(facts),
+        write=None if isinstance(steps, str) else steps,
     )
+
+
+def _schemas(draft: Draft, sources: list[Source]) -> list[TableSchema]:
+    """What is known of the sources' tables."""
+    found = [draft.context.catalog.get(s.database, s.table.name) for s in sources if s.table is not None]
+    return [schema for schema in found if schema is not None]
 
 
 def _updated(draft: Draft, tree: exp.Update, block: Block) -> list[Source]:

@@ -16,9 +16,12 @@ from shardproxy.planner.draft import Draft, is_name, literal_value, refuse
 from shardproxy.planner.gather import gather
 from shardproxy.planner.insert_select import key_of_select, reference_select, select_into
 from shardproxy.planner.parse import parse
-from shardproxy.planner.plan import Group, InsertId, KeyIn, Plan, Spread, StatementKind, Value
+from shardproxy.planner.plan import Group, InsertId, KeyIn, Plan, Rung, Spread, StatementKind, Value
 from shardproxy.planner.reference_writes import check_target, spread_everywhere
 from shardproxy.planner.sequence import numbers, unnumbered
+from shardproxy.planner.template import template
+from shardproxy.planner.write_obstacles import reads_clock, rows_obstacle
+from shardproxy.planner.write_plan import SEVERAL_SHARDS, SplitRows
 from shardproxy.sql.functions import SEQUENCES
 from shardproxy.sql.tokens import Token
 from shardproxy.topology.model import Keyspace, Table, TableKind
@@ -30,13 +33,15 @@ Expression = tuple[Token, ...]
 
 @dataclass(slots=True)
 class _Insert:
-    """The statement taken apart. columns: None when the text lists none; rows: the expressions of each row;
-    select: the tokens of a query in place of rows; updates: assigned columns of ON DUPLICATE KEY UPDATE."""
+    """The statement taken apart. columns: None when the text lists none; rows: the expressions of each row; spans: for
+    each row of VALUES its first token and the one behind the last; select: the tokens of a query in place of rows;
+    updates: assigned columns of ON DUPLICATE KEY UPDATE."""
 
     keyspace: Keyspace
     table: Table
     columns: list[str] | None = None
     rows: list[list[Expression]] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
     select: tuple[Token, ...] = ()
     updates: list[str] = field(default_factory=list)
 
@@ -132,11 +137,13 @@ def _column(tokens: Expression) -> str:
 
 def _rows(draft: Draft, at: int, parts: _Insert) -> int:
     while True:
+        first = at
         if draft.word(at) == "ROW":
             at += 1
         if draft.word(at) != "(":
             raise refuse(f"cannot read the rows of this {draft.kind.value}", 1064)
         end = closing(draft, at)
+        parts.spans.append((first, end + 1))
         parts.rows.append(_split(draft.tokens[at + 1 : end]) if end > at + 1 else [])
         at = end + 1
         if draft.word(at) != ",":
@@ -272,10 +279,10 @@ def _into_sharded(draft: Draft, parts: _Insert) -> Plan:
         raise refuse(f"{draft.kind.value} into {parts.table.name} must give its shard key {key}")
     place = columns.index(key.lower())
     values = []
-    for row in parts.rows:
+    for number, row in enumerate(parts.rows, 1):
         value = literal_value(row[place]) if len(row) == len(columns) else None
         if len(row) != len(columns):
-            raise refuse("Column count doesn't match value count", 1136)
+            raise refuse(f"Column count doesn't match value count at row {number}", 1136)
         if value is None:
             raise refuse(
                 f"the shard key {key} of each new row must be a plain value: not NULL, DEFAULT or an expression"
@@ -341,16 +348,36 @@ def _one_shard(
     draft: Draft, parts: _Insert, group: Group, bounds: KeyBounds | None, nonzero: tuple[Value, ...]
 ) -> Plan:
     groups = (group,)
-    key = parts.table.key
+    why = rows_obstacle(draft)
+    split = None if why else _split_rows(draft, parts, group)
+    several = split is not None and len(split.rows) > 1
+    spread = Spread.REFUSE if split is None else Spread.WRITE
+    schema = draft.context.catalog.get(parts.keyspace.name, parts.table.name)
     return draft.plan(
         routes.opcode(groups),
-        routes.reason(groups, draft, Spread.REFUSE),
+        routes.reason(groups, draft, spread),
+        Rung.MERGE if several else Rung.ONE_SHARD,
         keyspace=parts.keyspace,
         groups=groups,
-        spread=Spread.REFUSE,
-        spread_error=f"the rows of this {draft.kind.value} belong to several shards: split it by "
-        f"{parts.table.name}.{key}",
+        spread=spread,
+        spread_error=f"{draft.kind.value} of rows of several shards with {why} is not supported: split it by "
+        f"{parts.table.name}.{parts.table.key}"
+        if why
+        else "",
+        not_above=SEVERAL_SHARDS if several else "",
+        fixed_time=split is not None and reads_clock(draft, [schema] if schema is not None else []),
         tables=(parts.table.name,),
         key_bounds=bounds,
         nonzero=nonzero,
+        write=split,
     )
+
+
+def _split_rows(draft: Draft, parts: _Insert, group: Group) -> SplitRows | None:
+    """How the rows are split by shard; None when they cannot be of several: one place for all, or the SET form."""
+    if group.shard is not None or not parts.spans:
+        return None
+    head = template(draft, 0, parts.spans[0][0]) + b" "
+    tail = b" " + template(draft, parts.spans[-1][1], len(draft.tokens))
+    ignores = "IGNORE" in {draft.word(i) for i in range(1, parts.spans[0][0])}
+    return SplitRows(head, tuple(template(draft, *span) for span in parts.spans), tail, ignores)

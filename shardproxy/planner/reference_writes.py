@@ -11,7 +11,7 @@ from shardproxy.sql.tokens import TokenKind
 from shardproxy.topology.model import Keyspace
 from shardproxy.topology.schema import Column, TableSchema
 
-_CLOCK_DEFAULTS = (
+CLOCK_DEFAULTS = (
     "current_timestamp",
     "now(",
     "curdate",
@@ -88,4 +88,4 @@ def _check_default(schema: TableSchema, column: Column) -> bool:
             f"column {schema.name}.{column.name} has a default that differs from server to server: shards would store "
             "different values"
         )
-    return any(word in text for word in _CLOCK_DEFAULTS) or "on update" in text
+    return any(word in text for word in CLOCK_DEFAULTS) or "on update" in text

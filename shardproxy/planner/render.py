@@ -20,6 +20,7 @@ from shardproxy.planner.plan import (
     Value,
 )
 from shardproxy.planner.scratch_plan import ScratchPlan
+from shardproxy.planner.write_render import render_write
 
 _MOST_VALUES = 8
 
@@ -102,6 +103,10 @@ def _spread(plan: Plan) -> list[str]:
             return ["several shards: their rows one after the other"]
         case Spread.MERGE if plan.merge is not None:
             return [f"several shards: {plan.merge.described()}", f"not one after the other: {plan.not_above}"]
+        case Spread.EACH:
+            return ["several shards: each changes its own rows, in one transaction"]
+        case Spread.WRITE:
+            return render_write(plan.write)
         case Spread.REFUSE if plan.spread_error and any(group.shard is None for group in plan.groups):
             return [f"several shards: error: {plan.spread_error}"]
         case Spread.ANY if not plan.shard_hint:

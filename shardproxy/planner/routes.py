@@ -164,6 +164,10 @@ def reason(groups: tuple[Group, ...], draft: Draft, spread: Spread) -> str:
         return f"rows of the shards one after the other: {where}"
     if spread is Spread.MERGE:
         return f"rows of the shards merged: {where}"
+    if spread is Spread.EACH:
+        return f"each shard changes its own rows: {where}"
+    if spread is Spread.WRITE:
+        return f"split by shard: {where}"
     return f"one shard or an error: {where}"
 
 

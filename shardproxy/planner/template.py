@@ -36,17 +36,18 @@ class Template:
     def __radd__(self, other: bytes) -> Template:
         return Template((other, *self.pieces))
 
-    def render(self, literals: Sequence[bytes], numbers: Sequence[int] = ()) -> Rewritten:
-        """The text for these literals. numbers: for each literal its parameter number, else −1 (prepared only)."""
+    def render(self, literals: Sequence[bytes], numbers: Sequence[int] = (), shift: int = 0) -> Rewritten:
+        """The text for these literals. numbers: for each literal its parameter number, else −1 (prepared only);
+        shift: take literals so many further on."""
         out: list[bytes] = []
         parameters: list[int] = []
         for piece in self.pieces:
             if isinstance(piece, bytes):
                 out.append(piece)
                 continue
-            out.append(literals[piece])
-            if numbers and numbers[piece] >= 0:
-                parameters.append(numbers[piece])
+            out.append(literals[piece + shift])
+            if numbers and numbers[piece + shift] >= 0:
+                parameters.append(numbers[piece + shift])
         return Rewritten(b"".join(out), tuple(parameters))
 
     def shown(self) -> str:

@@ -120,11 +120,11 @@ def _group_shards(group: Group, plan: Plan, read: ValueReader) -> frozenset[int]
         return frozenset((group.shard,))
     strict = plan.kind in (StatementKind.INSERT, StatementKind.REPLACE)
     if strict:
-        read = _stored_as_given(plan, read)
+        read = stored_as_given(plan, read)
     return evaluate(group.condition, group.keyspace, read, strict)
 
 
-def _stored_as_given(plan: Plan, read: ValueReader) -> ValueReader:
+def stored_as_given(plan: Plan, read: ValueReader) -> ValueReader:
     """A reader that refuses keys which a server in a lax sql_mode would store as another value."""
     bounds = plan.key_bounds
     if bounds is None:

@@ -1,0 +1,104 @@
+"""Writes over several shards that each shard can do by itself: UPDATE and DELETE of its rows, INSERT of its rows."""
+
+from __future__ import annotations
+
+from shardproxy.errors import RouteError
+from shardproxy.executor import shares
+from shardproxy.executor.enlist import enlisted
+from shardproxy.executor.request import Request
+from shardproxy.merge import counts
+from shardproxy.planner.plan import InsertId, KeyIn
+from shardproxy.planner.template import Rewritten
+from shardproxy.planner.write_plan import Limited, SplitRows
+from shardproxy.router.route import Route
+from shardproxy.router.rows import place
+from shardproxy.topology.keys import KeyType
+
+
+async def each(request: Request, found: Route) -> None:
+    """UPDATE or DELETE as it is on every shard. Raises SqlError; then nothing has changed."""
+    client, plan = request.client, request.plan
+    told = shares.Told()
+    async with (
+        enlisted(client, plan, found.shards, replica=False, write=True) as enlistment,
+        shares.one_time(client, plan, enlistment.connections),
+    ):
+        for connection in enlistment.connections:
+            await shares.take(told, client, connection, await request.run(connection))
+    client.ok(told.affected, 0, told.warnings, told.info, told.sorted_conditions())
+
+
+async def write(request: Request, found: Route) -> None:
+    """A write as its plan says. Raises SqlError; then nothing has changed."""
+    match request.plan.write:
+        case SplitRows() as rows:
+            await split(request, rows)
+        case Limited() as limited:
+            await some(request, found, limited)
+        case _:
+            raise AssertionError(request.plan)
+
+
+async def some(request: Request, found: Route, limited: Limited) -> None:
+    """UPDATE or DELETE of a number of rows, whichever: the shards in order, until there are as many. Raises SqlError;
+    then nothing has changed."""
+    client, plan = request.client, request.plan
+    wanted = request.read(limited.limit, KeyType.INT)
+    if not isinstance(wanted, int) or wanted < 0:
+        raise RouteError("LIMIT over several shards must be a plain number")
+    text = request.render(limited.text)
+    told = shares.Told()
+    async with (
+        enlisted(client, plan, found.shards, replica=False, write=True) as enlistment,
+        shares.one_time(client, plan, enlistment.connections),
+    ):
+        for connection in enlistment.connections:
+            share = Rewritten(text.text + b"%d" % wanted, text.parameters)
+            ok = await shares.take(told, client, connection, await request.run(connection, share))
+            wanted -= counts.found(ok.info, ok.affected)
+            if wanted <= 0:
+                break
+    client.ok(told.affected, 0, told.warnings, told.info, told.sorted_conditions())
+
+
+async def split(request: Request, rows: SplitRows) -> None:
+    """INSERT or REPLACE, each shard its rows. Raises SqlError; then nothing is stored."""
+    client, plan = request.client, request.plan
+    [group] = plan.groups
+    assert isinstance(group.condition, KeyIn)
+    placed = place(plan, group.condition.values, group.keyspace, request.read)
+    of_shard: dict[int, list[int]] = {}
+    for row, shard in enumerate(placed):
+        of_shard.setdefault(shard, []).append(row)
+    shards = sorted(of_shard)
+    texts = _texts(request, rows, [of_shard[shard] for shard in shards])
+    told = shares.Told()
+    duplicates = 0
+    async with (
+        enlisted(client, plan, shards, replica=False, write=True) as enlistment,
+        shares.one_time(client, plan, enlistment.connections),
+    ):
+        for shard, text, connection in zip(shards, texts, enlistment.connections, strict=True):
+            reply = await request.run(connection, text)
+            numbers = [row + 1 for row in of_shard[shard]]
+            ok = await shares.take(told, client, connection, reply, numbers)
+            duplicates += counts.duplicates(ok.info, ok.affected, ignored=rows.ignores)
+    last = told.oks[shards.index(placed[-1])]
+    if plan.insert_id is InsertId.REPORTED and last.insert_id:
+        client.session.insert_id = last.insert_id
+    info = counts.records(len(placed), duplicates, told.warnings)
+    client.ok(told.affected, last.insert_id, told.warnings, info, told.sorted_conditions())
+
+
+def _texts(request: Request, rows: SplitRows, wanted: list[list[int]]) -> list[Rewritten]:
+    """For each shard the statement with these rows, numbered from 0."""
+    head = rows.head.render(request.literals, request.numbers)
+    tail = rows.tail.render(request.literals, request.numbers, rows.behind)
+    each = [row.render(request.literals, request.numbers, shift) for row, shift in rows.each()]
+    made = []
+    for numbers in wanted:
+        mine = [each[number] for number in numbers]
+        text = b"".join((head.text, b", ".join([row.text for row in mine]), tail.text))
+        used = [number for part in (head, *mine, tail) for number in part.parameters]
+        made.append(Rewritten(text, tuple(used)))
+    return made
