@@ -15,6 +15,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from shardproxy.errors import UnsupportedError
 from shardproxy.planner.draft import Draft, is_name, literal_list, refuse
 from shardproxy.sql.functions import AGGREGATES, BUILT_IN, RESERVED
 from shardproxy.sql.tokens import LITERAL_KINDS, Token, TokenKind
@@ -44,6 +45,10 @@ _SELECT_MODIFIERS = words("""
     ALL HIGH_PRIORITY STRAIGHT_JOIN SQL_SMALL_RESULT SQL_BIG_RESULT SQL_BUFFER_RESULT SQL_CACHE SQL_NO_CACHE
     SQL_CALC_FOUND_ROWS
 """)
+
+
+class TooLarge(UnsupportedError):
+    """The statement is too long or too deep to be looked at more closely."""
 
 
 def analysed_text(tokens: Sequence[Token]) -> str:
@@ -106,7 +111,7 @@ def parse(draft: Draft, tokens: Sequence[Token]) -> exp.Expr:
     except SqlglotError as error:
         raise refuse(_not_parsed(error), 1064) from None
     except RecursionError:
-        raise refuse("the statement is nested too deeply to be analysed") from None
+        raise TooLarge("the statement is nested too deeply to be analysed") from None
     if len(trees) != 1 or trees[0] is None or isinstance(trees[0], exp.Command):
         raise refuse(_UNANALYSED)
     tree = trees[0]
@@ -133,7 +138,7 @@ def _check_size(tokens: Sequence[Token]) -> None:
     """The parser is recursive native code: too deep a text ends the process. Joins whose ON comes later, or not at
     all, make it try again and again."""
     if len(tokens) > _MOST_TOKENS:
-        raise refuse(f"the statement is too long to be analysed ({len(tokens)} words and signs): split it")
+        raise TooLarge(f"the statement is too long to be analysed ({len(tokens)} words and signs): split it")
     depth = waiting = 0
     for i, token in enumerate(tokens):
         word = token.upper
@@ -146,9 +151,9 @@ def _check_size(tokens: Sequence[Token]) -> None:
         elif word in ("ON", "USING"):
             waiting = max(0, waiting - 1)
         if depth > _DEEPEST:
-            raise refuse("the statement is nested too deeply to be analysed")
+            raise TooLarge("the statement is nested too deeply to be analysed")
         if waiting > _MOST_WAITING:
-            raise refuse("too many joins without ON: write CROSS JOIN, or a comma")
+            raise TooLarge("too many joins without ON: write CROSS JOIN, or a comma")
 
 
 def _not_parsed(error: SqlglotError) -> str:

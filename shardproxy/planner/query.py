@@ -12,7 +12,7 @@ from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.gather import gather
 from shardproxy.planner.groups import groups
 from shardproxy.planner.merge import merge
-from shardproxy.planner.parse import parse
+from shardproxy.planner.parse import TooLarge, parse
 from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
 from shardproxy.planner.point import is_point
 from shardproxy.planner.scratch import scratch, scratch_unanalysed
@@ -38,6 +38,8 @@ def query(draft: Draft) -> Plan | None:
         try:
             tree = parse(draft, _for_analysis(draft))
             return select(draft, tree, gather(draft, tree))
+        except TooLarge:
+            raise
         except SqlError as error:
             return scratch_unanalysed(draft, error)
     tree = parse(draft, _for_analysis(draft))
@@ -96,7 +98,7 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         not_above=merged if isinstance(merged, str) else why,
         merge=None if isinstance(merged, str) else merged,
     )
-    return scratch(draft, facts, plan, why) if why else plan
+    return plan if spread is Spread.CONCAT else scratch(draft, facts, plan)
 
 
 def _for_analysis(draft: Draft) -> tuple[Token, ...]:

@@ -32,9 +32,12 @@ _FORBIDDEN_WORDS = {
 }
 
 
-def scratch(draft: Draft, facts: Facts, plan: Plan, why: str) -> Plan:
-    """The plan of a SELECT that is exact on one shard, and over several by scratch tables; `plan` as it is, an error
-    over several shards, where they would not be exact either. why: the obstacle to the rungs above."""
+def scratch(draft: Draft, facts: Facts, plan: Plan) -> Plan:
+    """The plan of a SELECT that is exact on one shard, with scratch tables for several.
+
+    A plan that merges goes there only where the types at hand forbid the merge; one that is an error over several
+    shards always. It stays as it is where scratch tables would not be exact either.
+    """
     try:
         found = _scratch_plan(draft, plan.groups, facts)
     except SqlError as error:
@@ -42,7 +45,7 @@ def scratch(draft: Draft, facts: Facts, plan: Plan, why: str) -> Plan:
             return plan
         return replace(plan, spread_error=routes.several_shards(plan.groups, str(error)))
     if plan.spread is Spread.MERGE:
-        return replace(plan, scratch=found)  # where the values or types at hand turn out not to merge
+        return replace(plan, scratch=found)
     certain = len(plan.groups) == 1 and plan.opcode in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED)
     return replace(
         plan,
@@ -50,7 +53,7 @@ def scratch(draft: Draft, facts: Facts, plan: Plan, why: str) -> Plan:
         spread_error="",
         rung=Rung.ONE_SHARD if certain else Rung.SCRATCH,
         reason=plan.reason if certain else f"gathered into scratch tables: {_where(plan.groups)}",
-        not_above="" if certain else why,
+        fixed_time=False,
         scratch=found,
     )
 
@@ -62,8 +65,6 @@ def scratch_unanalysed(draft: Draft, error: SqlError) -> Plan:
         found = _scratch_plan(draft, (), None)
     except SqlError as problem:
         raise (problem if problem.code in (1046, 1049) else error) from None
-    if not found.copies:
-        raise error
     tables = tuple(dict.fromkeys(copy.table for copy in found.copies))
     return draft.plan(
         Opcode.SCRATCH,
@@ -86,6 +87,8 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
     _check(draft)
     tables = find_tables(draft)
     named = _referenced(draft, tables)
+    if not named:
+        raise refuse("no table")
     if facts is None or not _agree(draft, facts, tables):
         named |= _mentioned(draft, tables)
     for one in named.values():

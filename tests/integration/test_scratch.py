@@ -81,14 +81,14 @@ STATEMENTS = [
     "SELECT a.name, b.name FROM users a JOIN users b ON a.balance = b.balance AND a.uid < b.uid",
     "SELECT users.name, b.name FROM users, main.users b WHERE main.users.balance = b.balance",
     "SELECT u.name, o.total FROM users u LEFT JOIN orders o ON u.balance > o.total",
-    "SELECT u.name, o.total FROM users u RIGHT JOIN orders o ON u.balance > o.total LEFT JOIN countries c "
-    "ON c.code = 'de'",
+    "SELECT u.name, o.total FROM users u RIGHT JOIN orders o ON u.balance > o.total "
+    "LEFT JOIN countries c ON c.code = 'de'",
     "SELECT name FROM users u WHERE balance = (SELECT MAX(balance) FROM users)",
     "SELECT name FROM users u WHERE EXISTS (SELECT 1 FROM orders o WHERE o.total > u.balance)",
     "SELECT uid FROM users UNION SELECT oid FROM orders",
     "SELECT uid FROM users WHERE uid NOT IN (SELECT uid FROM orders) UNION ALL SELECT uid FROM users",
-    "WITH c AS (SELECT balance, COUNT(*) AS n FROM users GROUP BY balance) SELECT x.n, y.n FROM c x JOIN c y "
-    "ON x.n = y.n",
+    "WITH c AS (SELECT balance, COUNT(*) AS n FROM users GROUP BY balance) "
+    "SELECT x.n, y.n FROM c x JOIN c y ON x.n = y.n",
     "WITH c AS (SELECT * FROM users), d AS (SELECT * FROM c WHERE balance > 10) SELECT COUNT(*) FROM d a, d b, c",
     "WITH RECURSIVE r AS (SELECT uid, 1 AS n FROM users UNION ALL SELECT uid, n + 1 FROM r WHERE n < 3) "
     "SELECT COUNT(*) FROM r a JOIN r b ON a.n = b.n",
