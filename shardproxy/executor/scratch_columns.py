@@ -56,6 +56,11 @@ def number(value: bytes) -> bytes:
     return value
 
 
+def _real(value: bytes) -> bytes:
+    """With an exponent it is no integer, of which there is no -0."""
+    return value if b"e" in value else value + b"e0"
+
+
 def _json(value: bytes) -> bytes:
     return b"_utf8mb4" + string(value)
 
@@ -83,7 +88,7 @@ def column(name: str, column_type: str, nullable: bool, default: bytes | None, e
     if kind in _EXACT_NUMBERS:
         return Column(name, b"CAST(%s AS BINARY)" % q, number, optional)
     if kind in ("float", "double", "real"):
-        return Column(name, b"CAST(%s*1e0 AS BINARY)" % q, number, optional)
+        return Column(name, b"CAST(%s*1e0 AS BINARY)" % q, _real, optional)
     if kind in ("bit", "enum", "set"):
         return Column(name, b"CAST(CAST(%s AS UNSIGNED) AS BINARY)" % q, number, optional)
     if kind == "timestamp":

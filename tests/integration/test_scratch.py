@@ -100,7 +100,7 @@ STATEMENTS = [
     "SELECT DISTINCT balance FROM users",
     "SELECT name COLLATE utf8mb4_bin AS n FROM users ORDER BY n",
     "SELECT COUNT(*) FROM users u, JSON_TABLE('[1,2]', '$[*]' COLUMNS (x INT PATH '$')) j",
-    "SELECT name, 'x' + 1 FROM users ORDER BY name LIMIT 1",
+    "SELECT name, 'x' + 1 FROM (SELECT * FROM users WHERE uid = 1 OR balance = 77 ORDER BY name LIMIT 1) d",
     "SELECT COUNT(DISTINCT name), COUNT(DISTINCT balance) FROM users WHERE uid IN (1, 1000, 1001)",
     "SELECT c.name, COUNT(*) FROM countries c, users GROUP BY c.name",
     "SELECT COUNT(*) FROM users WHERE uid = 1 OR balance = 20",
