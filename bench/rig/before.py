@@ -145,7 +145,10 @@ def earlier_package(checkout: Path) -> Path:
 
     Raises LocalError: no history here, or the build failed.
     """
-    compiled = bool(os.environ.get(COMPILED))
+    present = os.environ.get(COMPILED)
+    compiled = bool(present)
+    if present and not Path(present).is_dir():
+        raise LocalError(f"{COMPILED} names {present}, which does not exist: the present tree would run uncompiled")
     name = f"{COMMIT}-{sys.implementation.cache_tag}"
     folder = cache_folder() / "earlier" / name
     source, built = folder / "source", folder / "compiled"
