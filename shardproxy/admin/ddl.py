@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from shardproxy.backend import ddl_record
+from shardproxy.backend.catalog import asking
 from shardproxy.backend.control import ControlConnection, Credentials, open_control, text
-from shardproxy.backend.ddl_record import FINISHED, NEUTRAL, Ask, Recorded, Row, ShardState, State, sql_name
+from shardproxy.backend.ddl_record import FINISHED, NEUTRAL, Ask, Recorded, ShardState, State, sql_name
 from shardproxy.backend.table_config import register, unregister
 from shardproxy.errors import ShardproxyError, SqlError
 from shardproxy.topology.model import Keyspace, Snapshot
@@ -105,9 +106,7 @@ def _parse(snapshot: Snapshot, ident: str) -> tuple[Keyspace, int]:
     keyspace = snapshot.keyspaces.get(name)
     if keyspace is None or not number.isdigit():
         known = ", ".join(snapshot.keyspaces)
-        raise ShardproxyError(
-            f"found {ident!r}; expected KEYSPACE-NUMBER as `shardctl ddl` shows it; keyspaces: {known}"
-        )
+        raise ShardproxyError(f"found {ident!r}; expected KEYSPACE-NUMBER of: {known}")
     return keyspace, int(number)
 
 
@@ -115,7 +114,7 @@ def _parse(snapshot: Snapshot, ident: str) -> tuple[Keyspace, int]:
 async def _home(operator: Operator, keyspace: Keyspace) -> AsyncIterator[Ask]:
     async with await _open(operator, operator.snapshot.shards[keyspace.shards[0]].name) as connection:
         try:
-            yield _asking(connection)
+            yield asking(connection)
         except SqlError as error:
             if error.code in ddl_record.MISSING_TABLE and "_shardproxy" in str(error):
                 raise ddl_record.not_migrated(error) from error
@@ -162,7 +161,7 @@ async def _register(operator: Operator, record: Recorded, keyspace: Keyspace, fo
         return
     for index in reversed(keyspace.shards):
         async with await _open(operator, operator.snapshot.shards[index].name) as connection:
-            ask = _asking(connection)
+            ask = asking(connection)
             if forth and isinstance(table, dict):
                 await register(ask, keyspace.name, table)
             if isinstance(gone, list):
@@ -186,16 +185,9 @@ async def _open(operator: Operator, shard: str) -> ControlConnection:
     return connection
 
 
-def _asking(connection: ControlConnection) -> Ask:
-    async def ask(sql: str) -> list[Row]:
-        return [[text(value) for value in row.values()] for row in await connection.query(sql)]
-
-    return ask
-
-
 async def _look(operator: Operator, record: Recorded, shard: ShardState) -> dict[str, str | None]:
     async with await _open(operator, shard.shard) as connection:
-        return await ddl_record.definitions(_asking(connection), record.change.keyspace, record.change.names)
+        return await ddl_record.definitions(asking(connection), record.change.keyspace, record.change.names)
 
 
 async def _has(operator: Operator, record: Recorded, shard: ShardState) -> bool:

@@ -32,7 +32,7 @@ from shardproxy.app.explain import explain
 from shardproxy.app.from_config import accounts_of, greeted_version, limits_of, pool_of, rights_of
 from shardproxy.app.settings import WorkerSettings, client_tls
 from shardproxy.backend import health
-from shardproxy.backend.catalog import LoadedCatalog, load_catalog
+from shardproxy.backend.catalog import LoadedCatalog, load_catalog, load_registered, schema_digest
 from shardproxy.backend.control import Credentials, open_control
 from shardproxy.config import Config
 from shardproxy.counters import Counters
@@ -41,12 +41,13 @@ from shardproxy.planner.context import PlanContext
 from shardproxy.protocol.mysql.rsa_exchange import RsaKey
 from shardproxy.router.balance import ServerHealth
 from shardproxy.sql.modes import SqlModes
-from shardproxy.topology.build import build_snapshot
-from shardproxy.topology.model import Server
+from shardproxy.topology.build import build_snapshot, with_tables
+from shardproxy.topology.model import Server, Snapshot, Table
 
 log = logs.Log("supervisor")
 SLOT = "supervisor"
 CATALOG_RETRY = 1.0
+SCHEMA_WAIT = 5.0
 REPORT_WAIT = 0.3
 KILL_WAIT = 3.0
 CLEAN_ROUNDS = 60  # rounds of recovery between two looks for old decision rows
@@ -74,7 +75,8 @@ class Supervisor:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.snapshot = build_snapshot(config)
+        self._file_snapshot = build_snapshot(config)
+        self.snapshot = self._file_snapshot
         self.totals = Totals()
         self.health: dict[str, ServerHealth] = {}
         self.workers: list[WorkerHandle] = []
@@ -104,6 +106,8 @@ class Supervisor:
             config.transactions.recovery_interval,
             lambda: [worker.coordinator for worker in self.workers],
         )
+        self._schema_number = 0
+        self._unseen: dict[int, set[int]] = {}  # number of a schema that was sent → workers that have not taken it
 
     # ── life ──
 
@@ -151,20 +155,59 @@ class Supervisor:
                 await asyncio.sleep(CATALOG_RETRY)
         for worker in self.workers:
             self._spawn(self._keep_running(worker))
+        if self.config.backend.schema_interval > 0:
+            for shard in self.snapshot.shards:
+                self._spawn(self._watch_schema(shard.primary))
 
     async def _load(self) -> None:
         async with self._catalog_lock:
             version = self._loaded.catalog.version + 1 if self._loaded else 1
             timeout = self.config.backend.connect_timeout
-            loaded = await load_catalog(self.snapshot, self._credentials, timeout, version)
+            snapshot = await self._with_registered(timeout)
+            loaded = await load_catalog(snapshot, self._credentials, timeout, version)
             if not self._sql_mode:
                 primary = self.snapshot.shards[0].primary
                 async with await open_control(primary, self._credentials, timeout) as connection:
                     rows = await connection.query("SELECT @@GLOBAL.sql_mode AS mode")
                     self._sql_mode = str(rows[0]["mode"])
             self._loaded = loaded
+            self.snapshot = snapshot
             for line in loaded.unread:
                 log.warning("table_not_read", reason=line)
+
+    async def _with_registered(self, seconds: float) -> Snapshot:
+        """The file's map with the tables that were registered while proxies ran."""
+        indexes = {shard.name: i for i, shard in enumerate(self._file_snapshot.shards)}
+        found: list[tuple[str, Table]] = []
+        for row in await load_registered(self._file_snapshot, self._credentials, seconds):
+            if row.shard is not None and row.shard not in indexes:
+                log.warning("registered_table_left_out", table=f"{row.keyspace}.{row.name}", shard=row.shard)
+                continue
+            shard = None if row.shard is None else indexes[row.shard]
+            found.append((row.keyspace, Table(row.name, row.kind, row.key, shard)))
+        snapshot, shadowed = with_tables(self._file_snapshot, found)
+        for name in shadowed:
+            log.warning("registered_otherwise", table=name, why="shardproxy.toml names the table too, and wins")
+        return snapshot
+
+    async def _watch_schema(self, server: Server) -> None:
+        """Look every `backend.schema_interval` whether the schema changed behind the proxy; then renew all plans."""
+        interval = self.config.backend.schema_interval
+        databases = list(self._file_snapshot.keyspaces)
+        last: tuple[object, ...] | None = None
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                timeout = self.config.backend.connect_timeout
+                async with await open_control(server, self._credentials, timeout) as connection:
+                    seen = await schema_digest(connection, databases)
+                if last is not None and seen != last:
+                    log.info("schema_changed", server=server.name)
+                    await self._load()
+                    await self._tell_schema()
+                last = seen
+            except (BackendError, SqlError) as error:
+                log.warning("schema_not_read", server=server.name, reason=str(error))
 
     async def _keep_running(self, worker: WorkerHandle) -> None:
         """Start the worker, and again whenever it dies; soon at first, slower when it keeps dying."""
@@ -315,6 +358,8 @@ class Supervisor:
                     self._silent.discard(worker.index)
                     if not self._silent:
                         self._reported.set()
+            case ("schema_taken", number):
+                self._unseen.get(number, set()).discard(worker.index)
             case ("schema_changed", request):
                 self._spawn(self._reload(worker, request))
             case ("find_and_kill", request, ident, query_only, user):
@@ -342,6 +387,21 @@ class Supervisor:
                 if asker.channel is not None:
                     asker.channel.send("killed", request >> 8, False)
 
+    async def _tell_schema(self) -> None:
+        """Send map and catalog to every worker, and wait until each that lives has taken them."""
+        assert self._loaded is not None
+        self._schema_number += 1
+        number = self._schema_number
+        waiting = self._unseen[number] = {worker.index for worker in self.workers if worker.ready}
+        self._tell_all("schema", number, self.snapshot, self._loaded.catalog)
+        deadline = monotonic() + SCHEMA_WAIT
+        while waiting and monotonic() < deadline:
+            await asyncio.sleep(0.005)
+            waiting &= {worker.index for worker in self.workers if worker.ready}
+        if waiting:
+            log.error("schema_not_seen", workers=sorted(waiting))
+        del self._unseen[number]
+
     async def _reload(self, asker: WorkerHandle, request: int) -> None:
         """A schema change ran through the proxy: read the catalog anew and void all plans."""
         try:
@@ -349,8 +409,7 @@ class Supervisor:
         except (BackendError, SqlError) as error:
             log.error("catalog_not_read", error=error, reason=str(error))
         else:
-            assert self._loaded is not None
-            self._tell_all("catalog", self._loaded.catalog)
+            await self._tell_schema()
         if asker.channel is not None:
             asker.channel.send("schema_seen", request)
 

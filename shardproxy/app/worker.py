@@ -146,8 +146,10 @@ class Worker:
         match message:
             case ("health", health):
                 self.front.gateway.see(health)
-            case ("catalog", catalog):
-                self._renew(self.front.gateway.snapshot, catalog)
+            case ("schema", number, snapshot, catalog):
+                self.front.gateway.adopt(snapshot)
+                self._renew(snapshot, catalog)
+                self._channel.send("schema_taken", number)
             case ("snapshot", snapshot):
                 self.front.gateway.adopt(snapshot)
                 self._renew(snapshot, self.front.plans.context.catalog)

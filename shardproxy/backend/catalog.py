@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shardproxy.backend.control import ControlConnection, Credentials, open_control, text
+from shardproxy.backend.ddl_record import MISSING_TABLE, Ask, Row, sql_text
+from shardproxy.backend.table_config import Registered, registered
 from shardproxy.errors import BackendError, BackendUnavailable, SqlError
 from shardproxy.topology.model import Keyspace, Snapshot, TableKind
 from shardproxy.topology.schema import Catalog, Column, TableSchema
@@ -28,6 +30,31 @@ _COLLATIONS_MARIADB = (
 )
 _COLLATIONS_MYSQL = (
     "SELECT id, character_set_name AS charset, collation_name AS name FROM information_schema.collations"
+)
+
+
+# JSON_ARRAY tells NULL from an empty text, and one value from the next.
+_DIGESTS = tuple(
+    f"SELECT COUNT(*) AS n, COALESCE(SUM(CRC32(CONCAT({values}))), 0) AS digest FROM {table}"  # noqa: S608
+    for values, table in (
+        (
+            "JSON_ARRAY(table_schema, table_name, column_name, ordinal_position, column_type, is_nullable, "
+            "column_default, extra, collation_name)",
+            "information_schema.columns WHERE table_schema IN (DATABASES)",
+        ),
+        (
+            "JSON_ARRAY(table_schema, table_name, index_name, non_unique, seq_in_index, column_name)",
+            "information_schema.statistics WHERE table_schema IN (DATABASES)",
+        ),
+        (
+            "JSON_ARRAY(table_schema, table_name, table_type)",
+            "information_schema.tables WHERE table_schema IN (DATABASES)",
+        ),
+        (
+            "JSON_ARRAY(keyspace, table_name, kind, key_column, shard)",
+            "_shardproxy.table_config WHERE keyspace IN (DATABASES)",
+        ),
+    )
 )
 
 
@@ -82,6 +109,47 @@ async def load_catalog(snapshot: Snapshot, credentials: Credentials, seconds: fl
             found.update({name: theirs[name] for name in names if name in theirs})
         tables.update({(keyspace.name, name): schema for name, schema in found.items()})
     return LoadedCatalog(Catalog(tables, version), collations, server_version, tuple(unread))
+
+
+async def load_registered(snapshot: Snapshot, credentials: Credentials, seconds: float) -> list[Registered]:
+    """Tables registered at run time, of each keyspace from the first of its shards whose primary answers.
+
+    None where the bookkeeping schema is missing. Raises as `load_catalog`.
+    """
+    found: list[Registered] = []
+    for keyspace in snapshot.keyspaces.values():
+        async with await _first_answering(snapshot, keyspace, credentials, seconds) as connection:
+            try:
+                found += await registered(asking(connection), keyspace.name)
+            except SqlError as error:
+                if error.code not in MISSING_TABLE:
+                    raise
+    return found
+
+
+def asking(connection: ControlConnection) -> Ask:
+    """Statements of our own on a control connection."""
+
+    async def ask(sql: str) -> list[Row]:
+        return [[text(value) for value in row.values()] for row in await connection.query(sql)]
+
+    return ask
+
+
+async def schema_digest(connection: ControlConnection, databases: Sequence[str]) -> tuple[object, ...]:
+    """Something that differs when tables, columns, unique keys or registrations of these databases have changed."""
+    listed = ", ".join(sql_text(name) for name in databases)
+    parts: list[object] = []
+    for sql in _DIGESTS:
+        try:
+            rows = await connection.query(sql.replace("DATABASES", listed))
+        except SqlError as error:
+            if error.code not in MISSING_TABLE:
+                raise
+            parts.append(None)
+        else:
+            parts += [str(value) for value in rows[0].values()]
+    return tuple(parts)
 
 
 async def _first_answering(

@@ -148,6 +148,10 @@ class BackendSettings(_Table):
     max_idle: PositiveDuration = Field(default=600.0, description="A connection unused this long is closed.")
     max_lag: PositiveDuration = Field(default=5.0, description="Replicas further behind get no reads.")
     health_interval: PositiveDuration = Field(default=1.0, description="Time between two health checks of a server.")
+    schema_interval: Duration = Field(
+        default=5.0,
+        description="Time between two looks whether tables changed behind the proxy; `0s`: never, then restart it.",
+    )
     shared_connections: int = Field(
         default=2,
         ge=0,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from shardproxy.config import Config, KeyspaceSettings, ShardSettings, TableSettings
 from shardproxy.topology.keys import KeyType
@@ -21,6 +22,21 @@ def build_snapshot(config: Config, epoch: int = 1) -> Snapshot:
     order = {shard.name: i for i, shard in enumerate(shards)}
     keyspaces = {name: _keyspace(name, settings, order) for name, settings in config.keyspaces.items()}
     return Snapshot(epoch=epoch, shards=shards, keyspaces=keyspaces)
+
+
+def with_tables(snapshot: Snapshot, tables: Iterable[tuple[str, Table]]) -> tuple[Snapshot, list[str]]:
+    """The file's snapshot with more tables, (keyspace, table) each; the names that the file has already, in another
+    way: the file wins."""
+    added: dict[str, dict[str, Table]] = {name: dict(k.tables) for name, k in snapshot.keyspaces.items()}
+    shadowed = []
+    for keyspace, table in tables:
+        known = added.get(keyspace)
+        if known is None:
+            continue
+        if known.setdefault(table.name, table) != table:
+            shadowed.append(f"{keyspace}.{table.name}")
+    keyspaces = {name: replace(k, tables=added[name]) for name, k in snapshot.keyspaces.items()}
+    return replace(snapshot, keyspaces=keyspaces), shadowed
 
 
 def _shard(name: str, settings: ShardSettings) -> Shard:

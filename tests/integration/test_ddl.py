@@ -216,17 +216,77 @@ def test_a_killed_proxy_leaves_a_true_record(cluster: LocalCluster) -> None:
         resumed = CliRunner().invoke(app, words)
         assert resumed.exit_code == 0, resumed.output
         assert states(json.loads(resumed.stdout)) == ["done", "done"]
-        for at in (0, 1):
-            assert "age" in columns(victim, at, "users")
+        for index in (0, 1):
+            assert "age" in columns(victim, index, "users")
     finally:
         blocker.close()
         victim.process.stop()
-        for at in range(len(cluster.shards)):
-            if "age" in columns(victim, at, "users"):
-                shard.primary.rows("ALTER TABLE main.users DROP COLUMN age")
+        for index in (0, 1):
+            if "age" in columns(victim, index, "users"):
+                victim.primary(index).rows("ALTER TABLE main.users DROP COLUMN age")
         clean(cluster)
 
 
 def _ignored(connection: Any, sql: str) -> None:
     with pytest.raises(pymysql.MySQLError):
         run(connection, sql)
+
+
+def test_a_table_registers_itself_for_all_workers_and_for_the_next_start(proxy: ProxyUnderTest, client: Any) -> None:
+    assert "not in the configuration" in refused(client, "CREATE TABLE fish (uid BIGINT NOT NULL PRIMARY KEY)")
+    run(client, "CREATE TABLE fish (uid BIGINT NOT NULL PRIMARY KEY, n INT) /*shardproxy: key=uid keyspace=main*/")
+    connections = [proxy.connect() for _ in range(8)]  # some on each worker
+    try:
+        for number, connection in enumerate(connections):
+            run(connection, f"INSERT INTO fish VALUES ({number * 250}, {number})")
+        assert proxy.primary(0).rows("SELECT COUNT(*) FROM main.fish") == [(4,)]
+        assert proxy.primary(1).rows("SELECT COUNT(*) FROM main.fish") == [(4,)]
+    finally:
+        for connection in connections:
+            connection.close()
+    later = start_proxy(proxy.cluster, "later", keyspaces=KEYSPACES)
+    try:
+        with closing(later.connect()) as connection:
+            assert run(connection, "SELECT n FROM fish WHERE uid = 1750") == ((7,),)
+    finally:
+        later.process.stop()
+    run(client, "DROP TABLE fish")
+    assert "not in the configuration" in refused(client, "SELECT * FROM fish WHERE uid = 1")
+    for shard in (0, 1):
+        assert proxy.primary(shard).rows("SELECT COUNT(*) FROM _shardproxy.table_config") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("CREATE TABLE fish (uid VARCHAR(9)) /*shardproxy: key=uid*/", "is VARCHAR"),
+        ("CREATE TABLE fish (id BIGINT) /*shardproxy: key=uid*/", "has no column uid"),
+        ("CREATE TABLE fish (uid BIGINT) /*shardproxy: key=uid keyspace=hashed*/", "keyspace=hashed"),
+        ("CREATE TABLE fish (uid BIGINT) /*shardproxy: single=nowhere*/", "single=nowhere"),
+        ("CREATE TABLE fish (uid BIGINT) /*shardproxy: key=uid reference*/", "exactly one of"),
+        ("CREATE TABLE users (uid BIGINT) /*shardproxy: reference*/", "configured already"),
+        ("SELECT 1 /*shardproxy: key=uid*/", "CREATE TABLE only"),
+    ],
+)
+def test_registrations_that_are_refused(proxy: ProxyUnderTest, client: Any, statement: str, why: str) -> None:
+    assert why in refused(client, statement)
+
+
+def test_a_change_behind_the_proxy_is_noticed(proxy: ProxyUnderTest) -> None:
+    run_by = start_proxy(proxy.cluster, "watcher", keyspaces=KEYSPACES, backend={"schema_interval": "50ms"})
+    try:
+        with closing(run_by.connect()) as connection:
+            for shard in (0, 1):
+                proxy.primary(shard).rows("CREATE TABLE main.people (a INT, id BIGINT NOT NULL PRIMARY KEY)")
+
+            def routed() -> bool:
+                with suppress(pymysql.MySQLError):
+                    run(connection, "INSERT INTO people VALUES (5, 2000)")
+                    return True
+                return False
+
+            eventually(routed, "the position of the key is known")
+            assert proxy.primary(1).rows("SELECT a, id FROM main.people") == [(5, 2000)]
+    finally:
+        run_by.process.stop()
+        clean(proxy.cluster)
