@@ -8,21 +8,15 @@ from typing import Any
 from shardproxy.admin.http import ExplainValue
 from shardproxy.admin.show.explain import explain_json
 from shardproxy.errors import RouteError, SqlError
+from shardproxy.executor.explain_route import NOWHERE
 from shardproxy.executor.prepared import bound_value, parameter_numbers
 from shardproxy.planner.context import PlanContext
 from shardproxy.planner.key_values import NoValue, key_value
-from shardproxy.planner.plan import Rung, StatementKind, Value
+from shardproxy.planner.plan import Rung, Value
 from shardproxy.planner.statement import plan_statement
 from shardproxy.router.route import Route, route
 from shardproxy.sql.digest import scan
 from shardproxy.topology.keys import KeyType, KeyValue
-
-# Answered by the proxy, or sent to whatever server the session holds.
-_NOWHERE = frozenset((
-    StatementKind.BEGIN, StatementKind.COMMIT, StatementKind.ROLLBACK, StatementKind.SAVEPOINT, StatementKind.USE,
-    StatementKind.SET_TRANSACTION, StatementKind.SHOW_WARNINGS, StatementKind.KILL, StatementKind.EMPTY,
-    StatementKind.SET,
-))  # fmt: skip
 
 
 def explain(sql: str, values: Sequence[ExplainValue], context: PlanContext) -> dict[str, Any]:
@@ -43,7 +37,7 @@ def explain(sql: str, values: Sequence[ExplainValue], context: PlanContext) -> d
         return bound_value(bound, value.negative, key_type, False, False)
 
     outcome: Route | SqlError | None
-    if plan.rung is Rung.ERROR or plan.local or plan.kind in _NOWHERE:
+    if plan.rung is Rung.ERROR or plan.local or plan.kind in NOWHERE:
         outcome = None
     else:
         try:

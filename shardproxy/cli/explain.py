@@ -88,6 +88,8 @@ def _lines(answer: dict[str, Any]) -> list[tuple[str, str | Text]]:
     ]
     if answer["reason"]:
         lines.append(("because", answer["reason"]))
+    if answer.get("not_above"):
+        lines.append(("not the rung above", answer["not_above"]))
     if answer["keyspace"]:
         lines.append(("keyspace", answer["keyspace"]))
     if answer["tables"]:

@@ -55,6 +55,9 @@ class Client(Protocol):
     def known_profiles(self) -> dict[tuple[Profile, bytes], Profile]:
         """What a SET text does to a profile, once known; shared by the worker's clients."""
 
+    def plan(self, digest: bytes, sql: bytes) -> CachedPlan:
+        """The plan of a text with this digest: kept, or made now."""
+
     def write(self, data: bytes) -> None:
         """Send wire bytes to the client."""
 

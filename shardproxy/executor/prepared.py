@@ -51,7 +51,7 @@ SESSION_KINDS = frozenset((
     StatementKind.SET_TRANSACTION, StatementKind.USE, StatementKind.DDL,
 ))  # fmt: skip
 # They are about the session too, and have a result or a parameter.
-UNPREPARED = frozenset((StatementKind.SHOW_WARNINGS, StatementKind.KILL))
+UNPREPARED = frozenset((StatementKind.SHOW_WARNINGS, StatementKind.KILL, StatementKind.EXPLAIN_ROUTE))
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from shardproxy.errors import SessionError, SqlError, UnsupportedError
-from shardproxy.executor import transaction, variables
+from shardproxy.executor import explain_route, transaction, variables
 from shardproxy.executor.client import Client
 from shardproxy.executor.diagnostics import Condition
 from shardproxy.planner.plan import Plan, StatementKind
@@ -243,4 +243,5 @@ HANDLERS: dict[StatementKind, Handler] = {
     StatementKind.SHOW_WARNINGS: show_warnings,
     StatementKind.KILL: kill,
     StatementKind.EMPTY: empty,
+    StatementKind.EXPLAIN_ROUTE: explain_route.answer,
 }

@@ -38,6 +38,7 @@ _ADMIN = words("""
     ANALYZE BACKUP BINLOG CACHE CHANGE CHECK CHECKSUM CLONE FLUSH GRANT HELP IMPORT INSTALL OPTIMIZE PURGE
     REPAIR RESET RESTART REVOKE SHUTDOWN STOP UNINSTALL
 """)
+_ROUTED = ("(", "WITH", "EXPLAIN", "SET", "START", "ROLLBACK")
 _QUERY_VERBS = {"SELECT", "UPDATE", "DELETE", "VALUES", "TABLE"}
 
 
@@ -64,6 +65,8 @@ def _kind(draft: Draft) -> StatementKind:
     if first == "SHOW" and _shows_diagnostics(draft):
         return StatementKind.SHOW_WARNINGS
     if first in ("DESC", "DESCRIBE", "EXPLAIN"):
+        if second == "ROUTE" and (draft.word(2) in _ROUTED or draft.word(2) in _BY_FIRST_WORD):
+            return StatementKind.EXPLAIN_ROUTE
         return StatementKind.EXPLAIN if _explains(draft) else StatementKind.DESCRIBE
     if first in _ADMIN:
         return StatementKind.ADMIN

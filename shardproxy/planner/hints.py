@@ -16,6 +16,8 @@ _OF_TABLES = ("key", "keyspace", "single")
 
 def hints(draft: Draft) -> Plan | None:
     """Sets `primary`, `shard_hint`, `table_hints`. An unknown hint is an error: a misspelt one must not be ignored."""
+    if draft.starts("EXPLAIN", "ROUTE") or draft.starts("DESC", "ROUTE") or draft.starts("DESCRIBE", "ROUTE"):
+        return None  # they belong to the statement that is explained
     for comment in draft.comments:
         text = comment.strip()
         if not text.lower().startswith(_MARK):

@@ -1,7 +1,7 @@
 """`shardctl explain "SQL"`: what would happen to a statement.
 
 {"kind": "SELECT", "opcode": "EqualUnique", "rung": 1, "rung_name": "one shard",
- "reason": "key uid = literal", "digest": "SELECT * FROM users WHERE uid = ?", "keyspace": "shop",
+ "reason": "key uid = literal", "not_above": "", "digest": "SELECT * FROM users WHERE uid = ?", "keyspace": "shop",
  "tables": ["users"], "shards": ["a"], "role": "replica", "sql": "SELECT * FROM users WHERE uid = 7",
  "pins": [], "error": null}
 
@@ -42,6 +42,7 @@ def explain_json(
         "rung": int(rung),
         "rung_name": _RUNG_NAMES[rung],
         "reason": plan.reason,
+        "not_above": plan.not_above,
         "digest": plan.digest_text,
         "keyspace": _keyspace(plan),
         "tables": _tables(plan),

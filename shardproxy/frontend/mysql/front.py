@@ -72,7 +72,7 @@ def check_schema(front: Front, rights: Rights, schema: str | None, user: str, ho
 _HARMLESS = frozenset((
     StatementKind.BEGIN, StatementKind.COMMIT, StatementKind.ROLLBACK, StatementKind.SAVEPOINT, StatementKind.SET,
     StatementKind.SET_TRANSACTION, StatementKind.USE, StatementKind.SHOW, StatementKind.SHOW_WARNINGS,
-    StatementKind.DESCRIBE, StatementKind.KILL, StatementKind.EMPTY,
+    StatementKind.DESCRIBE, StatementKind.KILL, StatementKind.EMPTY, StatementKind.EXPLAIN_ROUTE,
 ))  # fmt: skip
 
 
