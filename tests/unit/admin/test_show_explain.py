@@ -34,6 +34,7 @@ def test_one_shard() -> None:
         "rung": 1,
         "rung_name": "one shard",
         "reason": "uid = one value",
+        "not_above": "",
         "digest": "SELECT * FROM users WHERE uid = ?",
         "keyspace": "shop",
         "tables": ["users"],
