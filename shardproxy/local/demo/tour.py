@@ -156,6 +156,13 @@ def stops(cluster: LocalCluster) -> tuple[Stop, ...]:
                 both, "replica", uids(7, 70_000),
             ),
         )),
+        Stop("Merge: the shards sort and count, the proxy makes one answer of it", (
+            Step("SELECT uid, name FROM users ORDER BY uid DESC LIMIT 3", both, "replica", lambda o: len(o.rows) == 3),
+            Step(
+                "SELECT country, COUNT(*) FROM users GROUP BY country", both, "replica", lambda o: len(o.rows) > 1,
+                note="Each shard counts its own users; equal countries are added up.",
+            ),
+        )),
         Stop("Transaction: on all shards or on none", (
             Step("BEGIN", (), "", affects(0), note="Reaches a server with the first statement that names a shard."),
             Step("SELECT name FROM users WHERE uid = 42 FOR UPDATE", (first,), "primary", lambda o: len(o.rows) == 1),
@@ -168,10 +175,9 @@ def stops(cluster: LocalCluster) -> tuple[Stop, ...]:
         )),
         Stop("What cannot be answered exactly gets an error, never a wrong answer", (
             Step(
-                "SELECT country, COUNT(*) FROM users GROUP BY country", (), "", fails(9101),
-                note="Each shard would count its own users only.",
+                "SELECT uid, name FROM users FOR UPDATE", (), "", fails(9101),
+                note="It would lock rows on all shards: lock by key.",
             ),
-            Step("SELECT uid, name FROM users ORDER BY joined LIMIT 3", (), "", fails(9101)),
         )),
     )  # fmt: skip
 
