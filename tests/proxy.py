@@ -231,7 +231,7 @@ def start_proxy(
 ) -> ProxyUnderTest:
     """Create the tables and start a proxy with two workers; returns when it is ready. `process.stop()` ends it.
 
-    proxy, backend, listen, transactions: further entries of those tables of shardproxy.toml. keyspaces: TOML text in place of
+    proxy, backend, listen, transactions: further entries of those tables of the file. keyspaces: TOML text in place of
     KEYSPACES; its tables are the caller's to create. Raises LocalError.
     """
     if keyspaces is None:

@@ -15,6 +15,7 @@ from shardproxy.cli.init import init
 from shardproxy.cli.migrate import migrate
 from shardproxy.cli.status import status
 from shardproxy.cli.topology import topology
+from shardproxy.cli.xa import xa
 
 _EPILOG = (
     "Exit status: 0 fine, 1 something is wrong or failed, 2 unusable command line or file, 3 no proxy answers, "
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _command in (init, check, migrate, status, topology, explain, hash_password):
+for _command in (init, check, migrate, status, topology, explain, xa, hash_password):
     app.command(_command.__name__.replace("_", "-"))(_command)
 app.add_typer(ddl)
 
