@@ -74,7 +74,9 @@ def parse(
 
 def _lines(source: str, problems: list[Problem]) -> Iterator[str]:
     for p in problems:
-        yield f"{source}: {key_path(p.path)}: found {p.found}; expected {p.expected}"
+        line = f"{source}: {key_path(p.path)}: found {p.found}; expected {p.expected}"
+        # A name may hold any character; a line stays one line.
+        yield "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def key_path(path: KeyPath) -> str:

@@ -21,8 +21,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from shardproxy.backend.connection import BackendConnection
-from shardproxy.errors import BackendLost, SqlError
-from shardproxy.executor import commit, single, transaction
+from shardproxy.errors import BackendError, BackendLost, SqlError
+from shardproxy.executor import clock, commit, single, transaction
 from shardproxy.executor.client import Client
 from shardproxy.executor.transaction import ROLLED_BACK, Transaction, all_ok, check_bookkeeping, quiet, to_the_end
 from shardproxy.planner.plan import Plan
@@ -38,16 +38,21 @@ class Enlistment:
     def __init__(self, shards: Sequence[int], connections: list[BackendConnection]) -> None:
         self.shards = tuple(shards)
         self.connections = connections
+        self.clock_stopped = False  # all have one time until they are given back
         self._open = set(connections)
 
     def release(self, connection: BackendConnection, ended: bool) -> None:
         """This connection is not needed any more. ended: its answer is whole; else the rest is not wanted."""
         if connection in self._open:
             self._open.discard(connection)
-            if ended:
-                connection.pool.checkin(connection)
-            else:
+            if not ended:
                 connection.pool.abandon(connection)
+            elif connection.tainted:
+                connection.close()
+            elif self.clock_stopped:
+                connection.pool.in_background(_give_back(connection))
+            else:
+                connection.pool.checkin(connection)
 
     async def settle(self) -> None:
         """All answers are whole. Raises SqlError."""
@@ -58,7 +63,18 @@ class Enlistment:
         """Something went wrong: nothing is known of answers that are under way."""
         for connection in list(self._open):
             self._open.discard(connection)
+            connection.tainted = connection.tainted or self.clock_stopped
             connection.pool.release(connection)
+
+
+async def _give_back(connection: BackendConnection) -> None:
+    """Let its clock run again, then it is anybody's."""
+    try:
+        await clock.go_on((connection,))
+    except SqlError:
+        connection.close()
+    else:
+        connection.pool.checkin(connection)
 
 
 class _Joined(Enlistment):
@@ -82,6 +98,8 @@ class _Joined(Enlistment):
         answers = [connection.scanner for connection in self.connections]
         if any(answer.outcome == ERR and answer.error_code in ROLLED_BACK for answer in answers):
             await transaction.roll_back_all(self._client)
+        elif self.clock_stopped:
+            await clock.go_on(self.connections)
 
     async def undo(self, error: BaseException) -> None:
         client = self._client
@@ -91,13 +109,15 @@ class _Joined(Enlistment):
         try:
             for connection in self.connections:
                 await quiet(connection)
+            if self.clock_stopped:
+                await clock.go_on(self.connections)
             if code not in ROLLED_BACK and self._write:
                 replies = await asyncio.gather(*(connection.query(_UNDO) for connection in self.connections))
                 if any(reply.failed for reply in replies):  # it has gone with the whole transaction
                     code = 1213
             elif code not in ROLLED_BACK and not client.held.scanner.status & IN_TRANS:
                 code = 1213
-        except BackendLost:
+        except BackendError:
             code = 1213
         if code in ROLLED_BACK and client.held is not None:
             await transaction.roll_back_all(client)
@@ -128,21 +148,33 @@ async def enlisted(
     client: Client, plan: Plan, shards: Sequence[int], *, replica: bool, write: bool
 ) -> AsyncIterator[Enlistment]:
     """See the module. Raises SqlError, also the servers' own."""
-    if not client.session.simple:
+    session = client.session
+    first: tuple[bytes, ...] = ()
+    if session.next_transaction and session.begin is None and client.held is None and session.autocommit:
+        # SET TRANSACTION before a statement that is a transaction by itself: it holds for that one.
+        first, session.next_transaction = session.next_transaction, ()
+        session.refresh()
+    if not session.simple:
         enlistment: Enlistment = await _join(client, plan, shards, write)
     elif write:
-        enlistment = await _begin(client, shards)
+        enlistment = await _begin(client, shards, first)
     else:
-        enlistment = Enlistment(shards, await _check_out(client, shards, replica))
+        enlistment = Enlistment(shards, await _check_out(client, shards, replica and not first, first))
     client.working = enlistment.connections
     try:
         if plan.needs_insert_id:
             text = b"SET @@SESSION.last_insert_id=%d" % client.session.insert_id
             await asyncio.gather(*(single.expect_ok(connection, text) for connection in enlistment.connections))
+        if plan.fixed_time and not write:
+            enlistment.clock_stopped = True
+            await clock.stop(enlistment.connections)
         yield enlistment
         client.working = []
     except BaseException as error:
         client.working = []
+        if first and not write and isinstance(error, BackendLost):
+            session.next_transaction = first  # a read that lost its server is run again
+            session.refresh()
         await enlistment.undo(error)
         raise
     try:
@@ -152,14 +184,20 @@ async def enlisted(
         raise
 
 
-async def _check_out(client: Client, shards: Sequence[int], replica: bool) -> list[BackendConnection]:
+async def _check_out(
+    client: Client, shards: Sequence[int], replica: bool, first: Sequence[bytes] = ()
+) -> list[BackendConnection]:
+    """One connection a shard. first: SET TRANSACTION … for what runs there next; nobody else gets such a connection."""
     taken: list[BackendConnection] = []
     try:
         for shard in shards:
-            taken.append(await single.checkout(client, shard, replica))  # noqa: PERF401 — what was taken is given back
+            taken.append(await single.checkout(client, shard, replica))
+            if first:
+                taken[-1].tainted = True
+                await all_ok(taken[-1], first)
     except BaseException:
         for connection in taken:
-            connection.pool.checkin(connection)
+            connection.pool.release(connection)
         raise
     return taken
 
@@ -177,16 +215,19 @@ async def _join(client: Client, plan: Plan, shards: Sequence[int], write: bool) 
     return _Joined(client, shards, taken, write)
 
 
-async def _begin(client: Client, shards: Sequence[int]) -> _Alone:
-    """A transaction of the statement's own, on connections that are taken in order and begun at once."""
+async def _begin(client: Client, shards: Sequence[int], first: Sequence[bytes]) -> _Alone:
+    """A transaction of the statement's own, on connections that are taken in order and begun at once.
+
+    first: SET TRANSACTION … for it.
+    """
     profile = client.session.profile
     if len(shards) > 1:
         for shard in shards:
             await check_bookkeeping(client.gateway, shard, profile)
     taken = await _check_out(client, shards, False)
     own = Transaction(client.gateway, taken[0], shards[0])
-    begin = [all_ok(taken[0], (b"START TRANSACTION",))]
-    begin += [own.begin(shard, connection, (), ()) for shard, connection in zip(shards[1:], taken[1:], strict=True)]
+    begin = [all_ok(taken[0], (*first, b"START TRANSACTION"))]
+    begin += [own.begin(shard, connection, first, ()) for shard, connection in zip(shards[1:], taken[1:], strict=True)]
     try:
         await asyncio.gather(*begin)
     except BaseException:

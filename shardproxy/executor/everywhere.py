@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import BackendError, SqlError
 from shardproxy.executor.client import Client
+from shardproxy.executor.clock import clock
 from shardproxy.executor.diagnostics import Condition, fetch
 from shardproxy.executor.enlist import enlisted
 from shardproxy.planner.plan import InsertId, Plan
 from shardproxy.protocol.mysql.packets import parse_ok
 from shardproxy.protocol.mysql.response import OK
-from shardproxy.protocol.mysql.resultset import parse_resultset
 
 Run = Callable[[BackendConnection], Awaitable[Reply]]
 
@@ -60,16 +60,6 @@ async def _execute(
         counts = ", ".join(f"{c.pool.server.shard}: {r.affected} rows" for c, r in zip(taken, replies, strict=True))
         raise BackendError(f"the copies of the reference table differ ({counts}); nothing was written: compare them")
     return replies, conditions
-
-
-async def clock(connection: BackendConnection) -> bytes:
-    """The server's time, as SET timestamp takes it: NOW() and CURRENT_TIMESTAMP are then the same on every copy."""
-    reply = await connection.query(b"SELECT UNIX_TIMESTAMP(NOW(6))")
-    if reply.failed:
-        raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
-    value = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows[0][0]
-    assert value is not None
-    return value
 
 
 def count(client: Client, connection: BackendConnection) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import BackendError, SessionError, SqlError
 from shardproxy.executor.client import Client
+from shardproxy.executor.clock import clock
 from shardproxy.executor.diagnostics import KEPT, Condition, fetch
-from shardproxy.executor.everywhere import clock, count
+from shardproxy.executor.everywhere import count
 from shardproxy.merge import counts
 from shardproxy.planner.plan import Plan
 from shardproxy.protocol.mysql.packets import Ok, parse_ok

@@ -9,7 +9,7 @@ import pytest
 
 from shardproxy.local import LocalCluster, LocalServer
 from shardproxy.protocol.mysql.columns import ColumnDefinition
-from tests.proxy import start_proxy
+from tests.proxy import ProxyUnderTest, start_proxy
 from tests.wire import RawClient, Refused, Result
 
 KEYSPACES = """
@@ -325,3 +325,18 @@ def test_groups_of_texts_count_alike(both: Both, column: str) -> None:
 def test_floating_sums_are_refused(both: Both) -> None:
     with both.client() as client, pytest.raises(Refused, match="floating-point"):
         client.rows("SELECT SUM(d) FROM things")
+
+
+@pytest.mark.parametrize("begin", ["", "BEGIN"])
+@pytest.mark.parametrize("sql", ["SELECT NOW(6), uid FROM users", "SELECT NOW(6), uid FROM users ORDER BY uid"])
+def test_all_shards_have_one_time(proxy: ProxyUnderTest, sql: str, begin: str) -> None:
+    with RawClient(proxy.port) as client:
+        client.query("INSERT INTO users VALUES (1, 'a', 1), (1001, 'b', 2)")
+        if begin:
+            client.query(begin)
+        times = {client.query(sql).rows[0][0] for _ in range(3)}
+        assert len(times) == 3, "the clock goes on from statement to statement"
+        rows = client.query(sql).rows
+        assert len(rows) == 2
+        assert rows[0][0] == rows[1][0]
+        assert client.query("SELECT NOW(6) < NOW(6) + INTERVAL 1 SECOND, @@timestamp > 0 FROM users WHERE uid = 1").rows

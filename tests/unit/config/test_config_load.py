@@ -388,6 +388,14 @@ JUNK = st.one_of(
 )
 
 
+def test_a_line_break_in_a_name_breaks_no_line() -> None:
+    data = good()
+    data["shards"]["a\rb\n"] = {"primary": "nowhere"}
+    with pytest.raises(ConfigError) as error:
+        parse(data)
+    assert all(": found " in line for line in str(error.value).splitlines())
+
+
 @given(st.sampled_from(_places(good())), JUNK)
 def test_junk_anywhere_is_a_config_error_or_fine_never_another_exception(path: tuple[Any, ...], junk: object) -> None:
     data = copy.deepcopy(good())
