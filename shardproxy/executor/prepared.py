@@ -6,6 +6,7 @@ patched in place where the connection has the same types, else they are put in.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,11 +66,18 @@ class ServerStatement:
     types: bytes = b""
 
 
+Describe = Callable[[PreparedStatement], Awaitable[ServerStatement]]
+
 # ── PREPARE ──
 
 
-async def prepare(client: Client, entry: CachedPlan, sql: bytes, literals: list[bytes]) -> None:
-    """COM_STMT_PREPARE: the client gets an id of ours and the server's own description of parameters and columns."""
+async def prepare(
+    client: Client, entry: CachedPlan, sql: bytes, literals: list[bytes], describe: Describe | None = None
+) -> None:
+    """COM_STMT_PREPARE: the client gets an id of ours and the server's own description of parameters and columns.
+
+    describe: asks for the description where no one shard can give it.
+    """
     session = client.session
     plan = entry.plan
     if session.statements is not None and len(session.statements) >= PER_CLIENT:
@@ -96,28 +104,32 @@ async def prepare(client: Client, entry: CachedPlan, sql: bytes, literals: list[
         client.write(local_answers.describe(client, plan, ident))
         client.finish()
         return
-    connection = client.held if _held_can_describe(client, plan) else None
-    held = connection is not None
-    if connection is None:
-        shard = _some_shard(client, plan)
-        connection = await single.choose_pool(client, shard, plan.read and not plan.primary).checkout(session.profile)
-    try:
-        server = await ensure(connection, statement)
-        if server.params != count:
-            raise UnsupportedError(
-                f"the server sees {server.params} parameters and the proxy {count}: the statement cannot be routed"
-            )
-    except BaseException:
-        if not held:
-            connection.pool.release(connection)
-        raise
-    if not held:
-        connection.pool.give_back(connection)
+    server = await (describe(statement) if describe is not None else _described(client, plan, statement))
+    if server.params != count:
+        raise UnsupportedError(
+            f"the server sees {server.params} parameters and the proxy {count}: the statement cannot be routed"
+        )
     session.add_statement(statement)
     head = packet(PrepareOk.parse(first_packet(server.response)).build(), client.seq)
     body = server.response[len(head) :]
     client.write(head[:5] + ident.to_bytes(4, "little") + head[9:] + body)
     client.finish()
+
+
+async def _described(client: Client, plan: Plan, statement: PreparedStatement) -> ServerStatement:
+    """The statement as a shard that has its tables describes it. Raises the server's error."""
+    if _held_can_describe(client, plan) and client.held is not None:
+        return await ensure(client.held, statement)
+    shard = _some_shard(client, plan)
+    pool = single.choose_pool(client, shard, plan.read and not plan.primary)
+    connection = await pool.checkout(client.session.profile)
+    try:
+        server = await ensure(connection, statement)
+    except BaseException:
+        connection.pool.release(connection)
+        raise
+    connection.pool.give_back(connection)
+    return server
 
 
 def joined(wire: bytes) -> bytes:
@@ -143,24 +155,34 @@ def parameter_numbers(literals: list[bytes]) -> tuple[list[int], int]:
     return numbers, count
 
 
-def _held_can_describe(client: Client, plan: Plan) -> bool:
-    """Whether the held connection's shard has the statement's tables. It may be executed elsewhere later."""
-    homes = [{group.shard} if group.shard is not None else set(group.keyspace.shards) for group in plan.groups]
+def homes_in_common(plan: Plan) -> set[int] | None:
+    """The shards that have all of the statement's tables; None when it names no place at all."""
+    groups = list(plan.groups)
+    if plan.scratch is not None:
+        groups += [group for copy in plan.scratch.copies for group in copy.groups]
+    homes = [{group.shard} if group.shard is not None else set(group.keyspace.shards) for group in groups]
     if plan.keyspace is not None:
         homes.append(set(plan.keyspace.shards))
-    return all(client.session.shard in home for home in homes)
+    return set.intersection(*homes) if homes else None
+
+
+def _held_can_describe(client: Client, plan: Plan) -> bool:
+    """Whether the held connection's shard has the statement's tables. It may be executed elsewhere later."""
+    homes = homes_in_common(plan)
+    return homes is None or client.session.shard in homes
 
 
 def _some_shard(client: Client, plan: Plan) -> int:
     """A shard whose servers can describe the statement."""
     if plan.shard_hint is not None:
         return client.gateway.snapshot.shard_index(plan.shard_hint)
-    for group in plan.groups:
-        if group.shard is not None:
-            return group.shard
+    homes = homes_in_common(plan)
+    if homes:
+        return min(homes)
     if plan.groups:
-        return plan.groups[0].keyspace.shards[0]
-    return plan.keyspace.shards[0] if plan.keyspace else single.any_shard(client)
+        first = plan.groups[0]
+        return first.shard if first.shard is not None else first.keyspace.shards[0]
+    return single.any_shard(client)
 
 
 async def ensure(connection: BackendConnection, statement: PreparedStatement, variant: bytes = b"") -> ServerStatement:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shardproxy.backend.connection import BackendConnection
-from shardproxy.backend.pool import Pool
-from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError, UnsupportedError
-from shardproxy.executor import diagnostics, scratch_tables, single
+from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError
+from shardproxy.executor import diagnostics, scratch_home, scratch_tables, single
 from shardproxy.executor.enlist import Enlistment, enlisted
+from shardproxy.executor.prepared import first_packet
 from shardproxy.executor.request import Request
 from shardproxy.executor.scatter import Part, twice
 from shardproxy.executor.scratch_columns import Column, quoted
@@ -20,9 +20,13 @@ from shardproxy.executor.scratch_load import PIECE, Rows
 from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan
 from shardproxy.planner.template import Template
+from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare
 from shardproxy.protocol.mysql.framing import packet
-from shardproxy.protocol.mysql.response import IN_TRANS
+from shardproxy.protocol.mysql.response import IN_TRANS, PREPARE
 from shardproxy.router.route import Route, evaluate
+
+# Too many statements are prepared; this one can only be run as text.
+_ONLY_WHEN_PREPARED = frozenset((1461, 1295))
 
 
 async def scratch(request: Request, route: Route) -> None:
@@ -59,14 +63,12 @@ class _Scratch:
 
     async def run(self) -> None:
         client = self.client
-        pool = self._pool()
+        pool = scratch_home.choose_pool(client, self.plan, self.shards, self.replica)
         everywhere = sorted({shard for shards in self.shards for shard in shards})
         home = await pool.checkout(scratch_tables.loading(client.session.profile))
         relayed = False
         try:
-            if client.mariadb:
-                await scratch_tables.no_log(home)
-            columns = [await self._create(home, at) for at in range(len(self.plan.copies))]
+            columns = await scratch_home.create_tables(client, home, self.plan, self.shards)
             await self._check_text(home)
             if everywhere:
                 async with enlisted(
@@ -86,35 +88,26 @@ class _Scratch:
             else:
                 home.close()
 
-    async def _create(self, home: BackendConnection, at: int) -> list[Column]:
-        client, copy = self.client, self.plan.copies[at]
-        shard = next(iter(self.shards[at]), copy.groups[0].keyspace.shards[0])
-        pool = client.gateway.shards[shard].primary
-
-        async def definition() -> bytes:
-            return await scratch_tables.definition_of(copy, pool, client.session.profile)
-
-        return await scratch_tables.create(home, copy, definition)
-
-    def _pool(self) -> Pool:
-        """The server where it runs: the configured one, else one of a shard that has all databases."""
-        client = self.client
-        gateway = client.gateway
-        if self.bounds.server:
-            return gateway.pools[self.bounds.server]
-        databases = {copy.database for copy in self.plan.copies}
-        keyspaces = gateway.snapshot.keyspaces
-        fit = set.intersection(*(set(keyspaces[name].shards) for name in databases))
-        near = [shard for shards in self.shards for shard in shards if shard in fit] or sorted(fit)
-        if not near:
-            raise UnsupportedError(
-                f"no shard has all of the databases {', '.join(sorted(databases))}: name a server that has them "
-                "in [scratch] of shardproxy.toml"
-            )
-        return single.choose_pool(client, near[0], self.replica)
-
     async def _check_text(self, home: BackendConnection) -> None:
-        """What is wrong with the statement shows before rows are gathered for it."""
+        """Prepare what will run, while the tables are empty: what is wrong with it shows before rows are gathered.
+
+        Raises the server's error.
+        """
+        request, profile = self.request, self.client.session.profile
+        await scratch_home.switch(home, profile)
+        text = None if self.plan.text is None else request.render(self.plan.text)
+        if request.execution is None:
+            reply = await home.command(StmtPrepare(request.sql if text is None else text.text).build(), PREPARE)
+            if not reply.failed:
+                ok = PrepareOk.parse(first_packet(reply.data))
+                home.say(packet(StmtClose(ok.statement_id).build(), 0))
+            elif reply.error_code not in _ONLY_WHEN_PREPARED:
+                raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+        elif text is None:
+            await request.execution.prepare(home)
+        else:
+            await request.execution.rewritten(text.text, text.parameters, self.client.mariadb).prepare(home)
+        await scratch_home.switch(home, scratch_tables.loading(profile))
 
     async def _fill(self, home: BackendConnection, enlistment: Enlistment, columns: list[list[Column]]) -> None:
         connections = dict(zip(enlistment.shards, enlistment.connections, strict=True))
@@ -177,9 +170,7 @@ class _Scratch:
     async def _prepare(self, home: BackendConnection) -> bytes:
         """Bring the connection into the session's state; what to send there."""
         session = self.client.session
-        failed = await home.switch(session.profile)
-        if failed is not None:
-            raise BackendError(failed.error_message, failed.error_code, failed.sqlstate)
+        await scratch_home.switch(home, session.profile)
         if self.request.plan.needs_insert_id:
             await single.expect_ok(home, b"SET @@SESSION.last_insert_id=%d" % session.insert_id)
         text = self.plan.text

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from shardproxy.errors import RemoteProtocolError, SqlError
-from shardproxy.executor import prepared, session_commands, single
+from shardproxy.executor import prepared, scratch_home, session_commands, single
 from shardproxy.planner.plan import Rung
 from shardproxy.protocol.mysql.commands import FieldList, StmtSendLongData
 from shardproxy.protocol.mysql.constants import Com
@@ -122,7 +122,7 @@ def _prepare(client: ClientConnection, payload: bytes) -> Work:
     if entry.plan.rung is Rung.ERROR:
         raise SqlError(entry.plan.error, entry.plan.error_code)
     client.check(entry.plan)
-    return prepared.prepare(client, entry, sql, literals)
+    return prepared.prepare(client, entry, sql, literals, scratch_home.describer(client, entry.plan))
 
 
 def _send_long_data(client: ClientConnection, payload: bytes) -> Work:
