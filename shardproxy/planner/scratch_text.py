@@ -2,7 +2,7 @@
 
 Every use of a table gets a scratch table of its own: the first has the table's name and hides it, the others have
 names of their own, spliced in with the old name as alias. A WITH query is read anew wherever it is used, so it is
-written once for each use.
+written once for each use. Select items that are changed so get the label of their own text as an alias.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from shardproxy.planner.draft import Draft, refuse
+from shardproxy.planner.scratch_labels import labelled
 from shardproxy.planner.scratch_tables import Cte, Reference, Tables, With
-from shardproxy.planner.template import Template, of_tokens
+from shardproxy.planner.template import Label, Template, of_tokens
 from shardproxy.sql.functions import RANDOM
 
 _MOST_USES = 64
@@ -31,6 +32,11 @@ def splice(draft: Draft, tables: Tables, taken: set[str]) -> Spliced:
     """The statement with a table of its own for each use. taken: names that no scratch table may get."""
     writer = _Writer(draft, tables, taken)
     text = writer.part(0, len(draft.tokens), {})
+    if writer.changed:  # now it is known which select items are: these keep their labels
+        spans = writer.spans
+        writer = _Writer(draft, tables, taken)
+        writer.labels = labelled(draft, spans)
+        text = writer.part(0, len(draft.tokens), {})
     return Spliced(text, writer.uses, writer.changed)
 
 
@@ -51,6 +57,8 @@ class _Writer:
         self.used: set[tuple[str, str]] = set()
         self.uses: list[tuple[str, Reference]] = []
         self.changed = False
+        self.spans: list[int] = []  # first tokens of what is spliced
+        self.labels: dict[int, Label] = {}  # index behind a select item → what is put there
         self.written: dict[Cte, str] = {}  # WITH query that is being written → its name there
 
     def part(self, first: int, end: int, instances: Instances) -> Template:
@@ -58,6 +66,9 @@ class _Writer:
         out = Template()
         at = start = first
         while at < end:
+            if at in self.labels and at > first:
+                out = self._join(out, start, at) + Template((self.labels[at],))
+                start = at
             clause, reference = self.withs.get(at), self.references.get(at)
             if clause is not None:
                 out = self._join(out, start, at)
@@ -67,20 +78,22 @@ class _Writer:
                 name = self._name(reference, instances)
                 if name is not None:
                     self.changed = True
+                    self.spans.append(at)
                     out = self._join(out, start, at)
                     out += b" " + name + (b" " if reference.has_alias else b" AS " + quoted(reference.name) + b" ")
                     start = reference.end
                 at = reference.end
             else:
                 at += 1
-        return self._join(out, start, end)
+        out = self._join(out, start, end)
+        return out + Template((self.labels[end],)) if end in self.labels and first < end else out
 
     def _join(self, out: Template, first: int, end: int) -> Template:
         tokens = self.draft.tokens[first:end]
         if not tokens:
             return out
         before = b" " if out.pieces and first and self.draft.tokens[first - 1].end < tokens[0].start else b""
-        return out + before + of_tokens(self.draft.sql, tokens)
+        return out + before + of_tokens(self.draft.sql, tokens, True)
 
     def _name(self, reference: Reference, instances: Instances) -> bytes | None:
         """What stands for the reference; None when it stays as it is."""
@@ -125,6 +138,7 @@ class _Writer:
             raise refuse(f"WITH query '{cte.name}' has {random[0].upper()}() and is used more than once")
 
     def _with(self, clause: With, end: int, outer: Instances) -> Template:
+        self.spans.append(clause.first)
         instances: Instances = dict(outer)
         for cte in clause.ctes:
             instances[cte] = []

@@ -191,6 +191,8 @@ def _group(draft: Draft, parts: Parts, begin: dict[str, int], order_at: int) -> 
         if draft.word(begin["GROUP"] + 1) != "BY":
             return "GROUP in an unusual place"
         parts.group = [_term(draft, span) for span in split(draft, begin["GROUP"] + 2, min(begin["HAVING"], order_at))]
+        if any(term.span.first >= term.span.end for term in parts.group):
+            return "an empty term of GROUP BY"
         if any(term.directed for term in parts.group):
             return "GROUP BY with a direction"
         if any(draft.word(term.span.first) in ("ROLLUP", "CUBE") for term in parts.group):

@@ -81,6 +81,7 @@ class SequencePlan:
                 if isinstance(piece, bytes):
                     out.append(piece)
                     continue
+                assert isinstance(piece, int)  # labels are of SELECTs
                 out.append(literals[piece + shift])
                 if parameters and parameters[piece + shift] >= 0:
                     used.append(parameters[piece + shift])

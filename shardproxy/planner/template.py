@@ -10,10 +10,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shardproxy.errors import UnsupportedError
 from shardproxy.planner.draft import Draft
 from shardproxy.sql.tokens import Token
 
-Piece = bytes | int
+_LONGEST_LABEL = 256  # bytes; MySQL cuts labels and aliases there
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The label that a select item has by its own text: rendered as an alias, so that another text keeps it."""
+
+    pieces: tuple[bytes | int, ...]
+
+    def render(self, literals: Sequence[bytes], shift: int) -> bytes:
+        """Raises UnsupportedError for a text of which it is not certain what the server makes of it."""
+        text = b"".join(piece if isinstance(piece, bytes) else literals[piece + shift] for piece in self.pieces)
+        if not text.isascii():
+            try:
+                certain = len(text) <= _LONGEST_LABEL and max(text.decode()) <= "\uffff"
+            except UnicodeDecodeError:
+                certain = False
+            if not certain:
+                raise UnsupportedError("a select item over scratch tables whose label cannot be kept: give it an alias")
+        if b"\0" in text:
+            raise UnsupportedError("a select item with a NUL in its text: give it an alias")
+        return b" AS `" + text[:_LONGEST_LABEL].replace(b"`", b"``") + b"`"
+
+
+Piece = bytes | int | Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +70,9 @@ class Template:
             if isinstance(piece, bytes):
                 out.append(piece)
                 continue
+            if isinstance(piece, Label):
+                out.append(piece.render(literals, shift))
+                continue
             out.append(literals[piece + shift])
             if numbers and numbers[piece + shift] >= 0:
                 parameters.append(numbers[piece + shift])
@@ -52,7 +80,16 @@ class Template:
 
     def shown(self) -> str:
         """For people: literals as ?index."""
-        return "".join(p.decode("utf-8", "replace") if isinstance(p, bytes) else f"?{p}" for p in self.pieces)
+        return _shown(self.pieces)
+
+
+def _shown(pieces: Sequence[Piece]) -> str:
+    return "".join(
+        p.decode("utf-8", "replace") if isinstance(p, bytes)
+        else f"?{p}" if isinstance(p, int)
+        else f" AS `{_shown(p.pieces)}`"
+        for p in pieces
+    )  # fmt: skip
 
 
 def template(draft: Draft, first: int, end: int) -> Template:
@@ -60,14 +97,18 @@ def template(draft: Draft, first: int, end: int) -> Template:
     return of_tokens(draft.sql, draft.tokens[first:end])
 
 
-def of_tokens(sql: bytes, tokens: Sequence[Token]) -> Template:
-    """These tokens, which stand one after the other in the text; with a blank where something stood between them."""
+def of_tokens(sql: bytes, tokens: Sequence[Token], blanks: bool = False) -> Template:
+    """These tokens, which stand one after the other in the text; with a blank where something stood between them.
+
+    blanks: keep blanks and line ends as they were written.
+    """
     pieces: list[Piece] = []
     fixed: list[bytes] = []
     before = -1
     for token in tokens:
         if before >= 0 and token.start > before:
-            fixed.append(_between(sql[before : token.start]))
+            gap = sql[before : token.start]
+            fixed.append(gap if blanks and not gap.strip() else _between(gap))
         before = token.end
         if token.literal >= 0:
             if fixed:
