@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from secrets import token_hex
 from typing import Any
@@ -39,6 +40,9 @@ class ShardPools:
         self._turn -= 1
 
 
+MOST_SCRATCH = 16  # statements of a worker over scratch tables at once
+
+
 class ScratchBounds:
     """Limits of scratch tables, for one statement and for the whole worker, and what has been gathered.
 
@@ -51,6 +55,7 @@ class ScratchBounds:
         self.size = size
         self.total = total
         self.in_use = 0
+        self.slots = asyncio.Semaphore(MOST_SCRATCH)
         self.queries = 0
         self.gathered_rows = 0
         self.gathered_bytes = 0

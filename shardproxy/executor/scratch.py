@@ -65,9 +65,7 @@ class _Scratch:
         client = self.client
         pool = scratch_home.choose_pool(client, self.plan, self.shards, self.replica)
         everywhere = sorted({shard for shards in self.shards for shard in shards})
-        home = await pool.checkout(scratch_tables.loading(client.session.profile))
-        relayed = False
-        try:
+        async with scratch_home.opened(client, pool) as home:
             columns = await scratch_home.create_tables(client, home, self.plan, self.shards)
             await self._check_text(home)
             if everywhere:
@@ -78,15 +76,7 @@ class _Scratch:
                     await self._fill(home, enlistment, columns)
             self.bounds.count(self.rows, self.size)
             client.working = [home]
-            wire = await self._prepare(home)
-            relayed = True
-            await self._relay(home, wire)
-        finally:
-            # Its scratch tables end with it.
-            if home.sinks or not relayed:
-                home.pool.abandon(home)
-            else:
-                home.close()
+            await self._relay(home, await self._prepare(home))
 
     async def _check_text(self, home: BackendConnection) -> None:
         """Prepare what will run, while the tables are empty: what is wrong with it shows before rows are gathered.

@@ -5,11 +5,14 @@ A statement whose tables no shard has all of is described here too, when it is p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.gateway import MOST_SCRATCH
 from shardproxy.backend.pool import Pool
-from shardproxy.errors import BackendError, UnsupportedError
+from shardproxy.errors import BackendError, PoolTimeout, UnsupportedError
 from shardproxy.executor import scratch_tables, single
 from shardproxy.executor.client import Client
 from shardproxy.executor.prepared import Describe, ServerStatement, ensure, first_packet, homes_in_common
@@ -40,6 +43,42 @@ def choose_pool(client: Client, plan: ScratchPlan, shards: Sequence[Sequence[int
             "in [scratch] of shardproxy.toml"
         )
     return single.choose_pool(client, near[0], replica)
+
+
+@asynccontextmanager
+async def opened(client: Client, pool: Pool) -> AsyncIterator[BackendConnection]:
+    """A connection for scratch tables, in the state in which they are filled. It is closed in the end, they with it.
+
+    It is beyond the pool's limit: statements that had one and waited for others of the same pool would wait for each
+    other. At most `MOST_SCRATCH` are open in a worker; who wants a further one waits, unless its transaction holds
+    connections for which others wait. Raises PoolTimeout, BackendError.
+    """
+    slots = client.gateway.scratch.slots
+    waits = client.session.simple
+    if waits:
+        try:
+            async with asyncio.timeout(pool.wait):
+                await slots.acquire()
+        except TimeoutError:
+            raise PoolTimeout(
+                f"{MOST_SCRATCH} statements of this worker use scratch tables, and none ended within {pool.wait:g} s"
+            ) from None
+    try:
+        profile = scratch_tables.loading(client.session.profile)
+        home = await pool.beyond(profile)
+        try:
+            await switch(home, profile)
+            yield home
+        except BaseException:
+            pool.abandon(home)
+            raise
+        if home.sinks:
+            pool.abandon(home)
+        else:
+            home.close()
+    finally:
+        if waits:
+            slots.release()
 
 
 async def create_tables(
@@ -95,9 +134,7 @@ def describer(client: Client, plan: Plan) -> Describe | None:
 async def _describe(client: Client, plan: ScratchPlan, statement: PreparedStatement, replica: bool) -> ServerStatement:
     shards = [(_home(copy),) for copy in plan.copies]
     profile = client.session.profile
-    home = await choose_pool(client, plan, shards, replica).checkout(scratch_tables.loading(profile))
-    ended = False
-    try:
+    async with opened(client, choose_pool(client, plan, shards, replica)) as home:
         await create_tables(client, home, plan, shards)
         await switch(home, profile)
         if plan.text is None:
@@ -108,13 +145,7 @@ async def _describe(client: Client, plan: ScratchPlan, statement: PreparedStatem
                 0, text.text, statement.entry, [], [], len(text.parameters), profile, statement.modes, statement.version
             )
             server = _in_order(await ensure(home, other), text.parameters)
-        ended = True
         return server
-    finally:
-        if ended:
-            home.close()
-        else:
-            home.pool.abandon(home)
 
 
 def _in_order(server: ServerStatement, numbers: tuple[int, ...]) -> ServerStatement:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pymysql
 import pytest
 
-from shardproxy.local import LocalServer
-from tests.proxy import SPLIT, TABLES, ProxyUnderTest, create_tables, empty_tables
+from shardproxy.local import LocalCluster, LocalServer
+from tests.proxy import SPLIT, TABLES, ProxyUnderTest, create_tables, empty_tables, start_proxy
 
 USERS = [
     (1, "ann", 10),
@@ -124,3 +125,28 @@ def test_errors_are_the_servers_own(pair: Pair) -> None:
                 cursor.execute(statement)
             codes.append(caught.value.args[0])
         assert codes[0] == codes[1]
+
+
+def test_many_at_once_do_not_wait_for_each_other(cluster: LocalCluster) -> None:
+    """Each needs one connection a shard and one for its tables: out of one small pool they would never all get them."""
+    running = start_proxy(cluster, "small", proxy={"workers": 1}, backend={"pool_size": 4, "pool_wait": "10s"})
+    answers: list[int] = []
+
+    def ask() -> None:
+        with running.connect() as connection, connection.cursor() as cursor:
+            for _ in range(5):
+                cursor.execute("SELECT COUNT(*) FROM users a JOIN users b ON a.balance = b.balance")
+                answers.append(cursor.fetchone()[0])
+
+    try:
+        with running.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM users")
+            cursor.execute("INSERT INTO users VALUES (1, 'a', 1), (2, 'b', 2), (1001, 'c', 1)")
+        threads = [threading.Thread(target=ask) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        running.process.stop()
+    assert answers == [5] * 60
