@@ -55,7 +55,8 @@ def test_command_line_client(proxy: ProxyUnderTest, client: str) -> None:
     lines = done.stdout.splitlines()
     assert lines[:3] == ["name\tbalance", "Ada\t10", "uid"]
     assert sorted(lines[3:]) == ["1", "1001"]
-    refused = run("--execute", "SELECT COUNT(*) FROM users", "main")
+    assert run("--batch", "--execute", "SELECT COUNT(*) FROM users", "main").stdout.splitlines() == ["COUNT(*)", "2"]
+    refused = run("--execute", "SELECT COUNT(*) FROM users FOR UPDATE", "main")
     assert refused.returncode == 1
     assert "ERROR 9100" in refused.stderr or "ERROR 9101" in refused.stderr
     assert "ERROR 1045 (28000)" in run("--execute", "SELECT 1", password="wrong").stderr

@@ -4,6 +4,8 @@ Clients move amounts between accounts of two shards, and book each transfer on b
 are killed at every step of the protocol and at random. In the end the sum is what it was, no branch is left, a transfer
 that was acknowledged is on both shards, one that was refused on none, and one whose client never heard is on both or on
 none.
+
+SHARDPROXY_CRASHES=all  every victim at every step, and more at random (a usual run takes every second one)
 """
 
 from __future__ import annotations
@@ -182,6 +184,8 @@ def strike(proxy: ProxyUnderTest, folder: Path, step: int, victim: str) -> None:
 
 
 VICTIMS = ("worker", "soon worker", "proxy", "shard 1", "soon shard 1", "shard 2", "soon shard 2")
+# A usual run strikes every second victim, by turns: each dies at two of the steps.
+ALL = os.environ.get("SHARDPROXY_CRASHES") == "all"
 
 
 @pytest.mark.parametrize("step", [2, 3, 4, 5])
@@ -189,7 +193,7 @@ def test_crashes_at_a_step(struck: ProxyUnderTest, folder: Path, step: int) -> N
     bank = Bank(struck, step)
     bank.open()
     try:
-        for victim in VICTIMS:
+        for victim in VICTIMS if ALL else VICTIMS[step % 2 :: 2]:
             progress(bank)
             strike(struck, folder, step, victim)
         progress(bank)
@@ -203,7 +207,7 @@ def test_crashes_at_random(struck: ProxyUnderTest) -> None:
     bank = Bank(struck, 99)
     bank.open()
     try:
-        for _ in range(8):
+        for _ in range(20 if ALL else 5):
             progress(bank, dice.randrange(5, 60))
             shard = dice.randrange(3)
             if shard == 2:
