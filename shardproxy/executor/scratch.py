@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shardproxy.backend.connection import BackendConnection
-from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError
+from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError, UnsupportedError
 from shardproxy.executor import diagnostics, scratch_home, scratch_tables, single
 from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.executor.prepared import first_packet
@@ -66,17 +66,34 @@ class _Scratch:
         pool = scratch_home.choose_pool(client, self.plan, self.shards, self.replica)
         everywhere = sorted({shard for shards in self.shards for shard in shards})
         async with scratch_home.opened(client, pool) as home:
-            columns = await scratch_home.create_tables(client, home, self.plan, self.shards)
-            await self._check_text(home)
-            if everywhere:
-                async with enlisted(
-                    client, self.request.plan, everywhere, replica=self.replica, write=False
-                ) as enlistment:
-                    client.working = [*enlistment.connections, home]
-                    await self._fill(home, enlistment, columns)
-            self.bounds.count(self.rows, self.size)
-            client.working = [home]
-            await self._relay(home, await self._prepare(home))
+            try:
+                await self._over(home, everywhere)
+            finally:
+                self.bounds.hold("", -self.size)
+
+    async def _over(self, home: BackendConnection, everywhere: list[int]) -> None:
+        """Tables, rows, answer."""
+        client = self.client
+        columns = await scratch_home.create_tables(client, home, self.plan, self.shards)
+        self._check_json(columns)
+        await self._check_text(home)
+        if everywhere:
+            async with enlisted(client, self.request.plan, everywhere, replica=self.replica, write=False) as enlistment:
+                client.working = [*enlistment.connections, home]
+                await self._fill(home, enlistment, columns)
+        self.bounds.count(self.rows, self.size)
+        client.working = [home]
+        await self._relay(home, await self._prepare(home))
+
+    def _check_json(self, columns: list[list[Column]]) -> None:
+        """Raises UnsupportedError for a function that sees more of a JSON value than its text."""
+        for copy, every in zip(self.plan.copies, columns, strict=True):
+            json = next((c.name for c in _wanted(copy, every) if c.json), "")
+            if self.plan.stored_json and json:
+                raise UnsupportedError(
+                    f"{self.plan.stored_json.upper()}() over several shards is not supported with tables that have a "
+                    f"JSON column ({copy.database}.{copy.table}, column '{json}'): restrict the statement to one shard"
+                )
 
     async def _check_text(self, home: BackendConnection) -> None:
         """Prepare what will run, while the tables are empty: what is wrong with it shows before rows are gathered.
@@ -137,13 +154,18 @@ class _Scratch:
         for part in parts:
             rows = Rows(literals, bool(part.connection.scanner.deprecate_eof), binary)
             before_rows, before_size = self.rows, self.size
+            held = 0
             while not rows.whole:
                 data = await part.take()
                 if not data:
                     raise BackendLost(f"an answer of {part.connection.pool.server.name} ended too early")
-                rows.feed(data)
+                try:
+                    rows.feed(data)
+                except UnsupportedError as error:
+                    raise UnsupportedError(f"table {copy.database}.{copy.table}: {error}") from None
                 self.rows, self.size = before_rows + rows.rows, before_size + rows.size
-                self._within(copy)
+                self._within(copy, rows.size - held)
+                held = rows.size
                 if rows.pending >= PIECE:
                     await _ok(home, insert + rows.take(), copy)
             if rows.values:
@@ -154,8 +176,10 @@ class _Scratch:
         if self.client.entry is not None:
             self.client.entry.series[connection.pool.slot] += 1
 
-    def _within(self, copy: Copy) -> None:
-        self.bounds.check(f"{copy.database}.{copy.table}", self.rows, self.size)
+    def _within(self, copy: Copy, more: int) -> None:
+        table = f"{copy.database}.{copy.table}"
+        self.bounds.hold(table, more)
+        self.bounds.check(table, self.rows, self.size)
 
     async def _prepare(self, home: BackendConnection) -> bytes:
         """Bring the connection into the session's state; what to send there."""
