@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shardproxy.backend.connection import BackendConnection
-from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError
+from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError, UnsupportedError
 from shardproxy.executor import diagnostics, scratch_home, scratch_tables, single
 from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.executor.prepared import first_packet
@@ -67,6 +67,7 @@ class _Scratch:
         everywhere = sorted({shard for shards in self.shards for shard in shards})
         async with scratch_home.opened(client, pool) as home:
             columns = await scratch_home.create_tables(client, home, self.plan, self.shards)
+            self._check_json(columns)
             await self._check_text(home)
             if everywhere:
                 async with enlisted(
@@ -77,6 +78,16 @@ class _Scratch:
             self.bounds.count(self.rows, self.size)
             client.working = [home]
             await self._relay(home, await self._prepare(home))
+
+    def _check_json(self, columns: list[list[Column]]) -> None:
+        """Raises UnsupportedError for a function that sees more of a JSON value than its text."""
+        for copy, every in zip(self.plan.copies, columns, strict=True):
+            json = next((c.name for c in _wanted(copy, every) if c.json), "")
+            if self.plan.stored_json and json:
+                raise UnsupportedError(
+                    f"{self.plan.stored_json.upper()}() over several shards is not supported with tables that have a "
+                    f"JSON column ({copy.database}.{copy.table}, column '{json}'): restrict the statement to one shard"
+                )
 
     async def _check_text(self, home: BackendConnection) -> None:
         """Prepare what will run, while the tables are empty: what is wrong with it shows before rows are gathered.
@@ -141,7 +152,10 @@ class _Scratch:
                 data = await part.take()
                 if not data:
                     raise BackendLost(f"an answer of {part.connection.pool.server.name} ended too early")
-                rows.feed(data)
+                try:
+                    rows.feed(data)
+                except UnsupportedError as error:
+                    raise UnsupportedError(f"table {copy.database}.{copy.table}: {error}") from None
                 self.rows, self.size = before_rows + rows.rows, before_size + rows.size
                 self._within(copy)
                 if rows.pending >= PIECE:

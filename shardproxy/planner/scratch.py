@@ -23,6 +23,8 @@ _ONE_SERVERS = words("""
     ps_thread_id roles_graphml source_pos_wait wait_for_executed_gtid_set wait_until_sql_thread_after_gtids
     wsrep_last_seen_gtid wsrep_last_written_gtid wsrep_sync_wait_upto_gtid
 """)
+# They tell values apart that have the same JSON text, or show in what space they are kept.
+_STORED_JSON = words("json_type json_storage_size json_storage_free")
 _FORBIDDEN_WORDS = {
     "INTO": "INTO",
     "PROCEDURE": "PROCEDURE",
@@ -104,7 +106,8 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
         copies.append(_copy(one, name, groups))
     used = {(copy.database, copy.table) for copy in copies}
     copies += [_copy(one, one[1].name, ()) for key, one in named.items() if key not in used]
-    return ScratchPlan(tuple(copies), spliced.text if spliced.changed else None)
+    stored_json = min(draft.functions & _STORED_JSON, default="")
+    return ScratchPlan(tuple(copies), spliced.text if spliced.changed else None, stored_json)
 
 
 def _check(draft: Draft) -> None:

@@ -32,7 +32,9 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class ScratchPlan:
-    """copies: the scratch tables; text: the statement over them, None where it runs as the client wrote it."""
+    """copies: the scratch tables; text: the statement over them, None where it runs as the client wrote it;
+    stored_json: a function that it calls and that shows how MySQL stores a JSON value, which a copy may change."""
 
     copies: tuple[Copy, ...]
     text: Template | None = None
+    stored_json: str = ""

@@ -14,7 +14,7 @@ from shardproxy.errors import UnsupportedError
 from shardproxy.planner.draft import Draft
 from shardproxy.sql.tokens import Token
 
-_LONGEST_LABEL = 256  # bytes; MySQL cuts labels and aliases there
+_LONGEST_LABEL = 255  # bytes; MySQL cuts labels there, and aliases one byte later
 
 
 @dataclass(frozen=True, slots=True)

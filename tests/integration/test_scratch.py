@@ -9,7 +9,9 @@ import pymysql
 import pytest
 
 from shardproxy.local import LocalCluster, LocalServer
+from shardproxy.protocol.mysql.constants import FieldType
 from tests.proxy import SPLIT, TABLES, ProxyUnderTest, create_tables, empty_tables, start_proxy
+from tests.wire import RawClient, Refused
 
 USERS = [
     (1, "ann", 10),
@@ -115,6 +117,45 @@ STATEMENTS = [
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_equals_one_server(pair: Pair, statement: str) -> None:
     pair.alike(statement, ordered="ORDER BY" in statement)
+
+
+LABELS = [
+    "SELECT (SELECT COUNT(*) FROM users),\n (select\n count(*)   from users where name<>'`x''y') , "
+    "(SELECT MAX(uid) FROM users) z, (SELECT MAX(uid) FROM users) + 1",
+    "SELECT * FROM (SELECT (SELECT COUNT(*) FROM users u), (SELECT COUNT(*)\tFROM users u where uid > 0)) d",
+    "SELECT CASE WHEN EXISTS (SELECT 1 FROM users u) THEN 'é' ELSE 2 END, 1+\n2, users . uid FROM users",
+    "WITH c AS (SELECT uid, 1  + 1 FROM users) SELECT a.*, b.*, (SELECT COUNT(*)  FROM c) FROM c a, c b",
+    "SELECT (WITH c AS (SELECT balance FROM users) SELECT COUNT(*) FROM c x, c y), (SELECT 1 FROM users LIMIT 1)",
+    f"SELECT (SELECT 1 FROM users LIMIT 1), (SELECT COUNT(*) FROM users WHERE name <> '{'x' * 300}')",
+]
+
+
+@pytest.mark.parametrize("statement", LABELS)
+def test_labels_are_the_clients_own_text(pair: Pair, statement: str) -> None:
+    pair.alike(statement)
+
+
+def test_prepared_over_tables_that_no_shard_has_all_of(pair: Pair, proxy: ProxyUnderTest, oracle: LocalServer) -> None:
+    sql = (
+        "WITH s AS (SELECT name, ? AS x FROM settings WHERE id > ?) SELECT a.name, a.x, b.x AS y, n.text, ? AS z "
+        "FROM s a, s b, hashed.notes n WHERE n.id < ?"
+    )
+    parameters = [(FieldType.LONGLONG, False, value) for value in (7, 0, 8, 3)]
+    with (
+        RawClient(proxy.port) as through,
+        RawClient(oracle.port, oracle.admin_user, oracle.admin_password) as straight,
+    ):
+        found = []
+        for client in (through, straight):
+            client.query("USE main")
+            statement = client.prepare(sql)
+            assert len(statement.parameters) == 4
+            found.append(sorted(client.execute(statement, parameters).rows))
+        assert found[0] == found[1] == [[b"limit", 7, 7, b"a note", 8], [b"limit", 7, 7, b"ann", 8]]
+        for client in (through, straight):
+            with pytest.raises(Refused) as refused:
+                client.prepare("SELECT nothere FROM settings, hashed.notes")
+            assert refused.value.code == 1054
 
 
 def test_errors_are_the_servers_own(pair: Pair) -> None:

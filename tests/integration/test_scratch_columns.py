@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shardproxy.errors import UnsupportedError
 from shardproxy.executor.scratch_columns import column, quoted
 from shardproxy.local import LocalServer
 from shardproxy.local.flavors import FlavorName
@@ -77,6 +78,33 @@ def test_every_type_arrives_as_it_was(oracle: LocalServer, flavor: FlavorName, c
                 cursor.execute(f"SELECT COUNT(*), {same} FROM origin a JOIN arrived b USING (k)")
                 assert cursor.fetchall() == ((len(values) + 1, len(values) + 1),), (kind, seen)
         cursor.execute("DROP DATABASE scratch_types")
+
+
+KEPT = ("[1, 1.5, -0.0, 1e100, null, true, 18446744073709551615]", '{"a": {"b": "é"}, "c": []}', '"2020-01-01"')
+LOST = (
+    "JSON_OBJECT('a', 1.55)",
+    "JSON_ARRAY(CAST('2020-01-01' AS DATE))",
+    "CAST(CAST('10:11:12' AS TIME) AS JSON)",
+    "JSON_ARRAY(1, JSON_OBJECT('b', x'00ff'))",
+    "JSON_ARRAY(TIMESTAMP'2020-01-01 00:00:00')",
+)
+
+
+def test_json_that_its_text_does_not_carry_is_found(oracle: LocalServer, flavor: FlavorName) -> None:
+    if flavor == "mariadb":
+        assert oracle.rows("SELECT CAST(JSON_ARRAY(DATE'2020-01-01') AS CHAR)") == [('["2020-01-01"]',)]
+        return  # JSON is text there
+    made = column("j", "json", True, None, "", False)
+    assert made is not None and made.json
+    with oracle.connect(charset="latin1") as connection, connection.cursor() as cursor:
+        for values, lost in ((KEPT, False), (LOST, True)):
+            for value in values:
+                value = value if lost else f"CAST('{value}' AS JSON)"
+                cursor.execute(f"SELECT {made.expression.decode()} FROM (SELECT {value} AS j) d")
+                ((found,),) = cursor.fetchall()
+                assert (found == b"") is lost, (value, found)
+    with pytest.raises(UnsupportedError, match="column 'j'"):
+        made.literal(b"")
 
 
 def _carry(connection: Any, server: LocalServer, charset: str) -> None:
