@@ -59,6 +59,10 @@ def pool_of(config: Config) -> PoolSettings:
         tls=b.tls,
         tls_ca=str(config.resolve(b.tls_ca)) if b.tls_ca else "",
         sequence_block=config.sequences.block,
+        scratch_server=config.scratch.server,
+        scratch_rows=config.scratch.max_rows,
+        scratch_bytes=config.scratch.max_bytes,
+        scratch_worker_bytes=config.scratch.max_worker_bytes,
     )
 
 

@@ -32,6 +32,10 @@ class PoolSettings:
     tls: str
     tls_ca: str
     sequence_block: int = 100
+    scratch_server: str = ""
+    scratch_rows: int = 1_000_000
+    scratch_bytes: int = 256 << 20
+    scratch_worker_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)

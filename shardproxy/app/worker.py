@@ -21,7 +21,7 @@ from shardproxy import logs
 from shardproxy.app.channel import Channel, Message
 from shardproxy.app.settings import WorkerSettings, client_tls, server_tls
 from shardproxy.backend.dial import DialSettings, dial
-from shardproxy.backend.gateway import Gateway
+from shardproxy.backend.gateway import Gateway, ScratchBounds
 from shardproxy.backend.pool import Pool
 from shardproxy.executor.commit import forget_decisions
 from shardproxy.frontend.mysql.front import Front
@@ -98,7 +98,12 @@ class Worker:
                 s.pool.shared_depth,
             )
 
-        gateway = Gateway(s.snapshot, make_pool, s.pool.max_lag, s.coordinator, sequence_block=s.pool.sequence_block)
+        bounds = ScratchBounds(
+            s.pool.scratch_server, s.pool.scratch_rows, s.pool.scratch_bytes, s.pool.scratch_worker_bytes
+        )
+        gateway = Gateway(
+            s.snapshot, make_pool, s.pool.max_lag, s.coordinator, scratch=bounds, sequence_block=s.pool.sequence_block
+        )
         gateway.see(s.health)
         modes = SqlModes.parse(s.sql_mode)
         context = PlanContext(s.snapshot, s.catalog, None, modes, s.mariadb)
@@ -233,6 +238,10 @@ class Worker:
         self._count_plans()
         self._count_pools()
         counters.add("shardproxy_xa_commits_total", (), self._new("xa commits", front.gateway.commits))
+        scratch = front.gateway.scratch
+        counters.add("shardproxy_scratch_queries_total", (), self._new("scratch queries", scratch.queries))
+        counters.add("shardproxy_scratch_rows_total", (), self._new("scratch rows", scratch.gathered_rows))
+        counters.add("shardproxy_scratch_bytes_total", (), self._new("scratch bytes", scratch.gathered_bytes))
         clients = front.clients.values()
         counters.set("shardproxy_clients", (str(self.settings.index),), len(clients))
         counters.set("shardproxy_transactions_open", (), sum(1 for c in clients if c.session.in_transaction))

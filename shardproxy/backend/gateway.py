@@ -73,6 +73,16 @@ class ScratchBounds:
                 "restrict the statement, best by the shard key, or select fewer columns"
             )
 
+    def hold(self, table: str, size: int) -> None:
+        """So many bytes more are in scratch tables now; fewer when negative. Raises BackendError when it is too much
+        for the worker; they count all the same."""
+        self.in_use += size
+        if size > 0 and self.in_use > self.total:
+            raise BackendError(
+                f"scratch tables: all statements of this worker together have gathered more than {self.total} bytes, "
+                f"at table {table} (scratch.max_worker_bytes): try again later"
+            )
+
     def count(self, rows: int, size: int) -> None:
         """A statement has gathered its rows."""
         self.queries += 1

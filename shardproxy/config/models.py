@@ -173,6 +173,21 @@ class SequenceSettings(_Table):
     )
 
 
+class ScratchSettings(_Table):
+    """Scratch tables, into which rows are gathered for SELECTs that shards cannot answer together."""
+
+    server: str = Field(
+        default="",
+        description="Server that has them, as `SHARD/primary` or as `shardctl` names a replica; it needs all "
+        "databases. Empty: one of a shard of the statement.",
+    )
+    max_rows: int = Field(default=1_000_000, ge=1, description="Rows that one statement may gather, else error 9110.")
+    max_bytes: Size = Field(default=256 << 20, description="Bytes that one statement may gather, else error 9110.")
+    max_worker_bytes: Size = Field(
+        default=1 << 30, description="Bytes that all statements of one worker may have gathered at once."
+    )
+
+
 class UserSettings(_Table):
     """A user of the proxy. The table's name is the user name; exactly one password source."""
 
@@ -266,6 +281,7 @@ class Config(_Table):
     proxy: ProxySettings = Field(default_factory=ProxySettings, description="Processes and limits.")
     backend: BackendSettings = Field(description="Login and connections to the servers.")
     sequences: SequenceSettings = Field(default_factory=SequenceSettings, description="Numbers over shards.")
+    scratch: ScratchSettings = Field(default_factory=ScratchSettings, description="Scratch tables.")
     transactions: TransactionSettings = Field(
         default_factory=TransactionSettings, description="Transactions over several shards."
     )

@@ -40,7 +40,11 @@ async def scratch(request: Request, route: Route) -> None:
         )
 
     async def once() -> None:
-        await _Scratch(request, plan, route).run()
+        one = _Scratch(request, plan, route)
+        try:
+            await one.run()
+        finally:
+            one.bounds.hold("", -one.size)
 
     if client.session.simple:
         await twice(client, once)
@@ -148,6 +152,7 @@ class _Scratch:
         for part in parts:
             rows = Rows(literals, bool(part.connection.scanner.deprecate_eof), binary)
             before_rows, before_size = self.rows, self.size
+            held = 0
             while not rows.whole:
                 data = await part.take()
                 if not data:
@@ -157,7 +162,8 @@ class _Scratch:
                 except UnsupportedError as error:
                     raise UnsupportedError(f"table {copy.database}.{copy.table}: {error}") from None
                 self.rows, self.size = before_rows + rows.rows, before_size + rows.size
-                self._within(copy)
+                self._within(copy, rows.size - held)
+                held = rows.size
                 if rows.pending >= PIECE:
                     await _ok(home, insert + rows.take(), copy)
             if rows.values:
@@ -168,8 +174,10 @@ class _Scratch:
         if self.client.entry is not None:
             self.client.entry.series[connection.pool.slot] += 1
 
-    def _within(self, copy: Copy) -> None:
-        self.bounds.check(f"{copy.database}.{copy.table}", self.rows, self.size)
+    def _within(self, copy: Copy, more: int) -> None:
+        table = f"{copy.database}.{copy.table}"
+        self.bounds.hold(table, more)
+        self.bounds.check(table, self.rows, self.size)
 
     async def _prepare(self, home: BackendConnection) -> bytes:
         """Bring the connection into the session's state; what to send there."""

@@ -32,7 +32,11 @@ def choose_pool(client: Client, plan: ScratchPlan, shards: Sequence[Sequence[int
     """
     gateway = client.gateway
     if gateway.scratch.server:
-        return gateway.pools[gateway.scratch.server]
+        pool = gateway.pools.get(gateway.scratch.server)
+        if pool is None:
+            known = ", ".join(sorted(gateway.pools))
+            raise BackendError(f"scratch.server names '{gateway.scratch.server}', which is none of {known}")
+        return pool
     databases = {copy.database for copy in plan.copies}
     keyspaces = gateway.snapshot.keyspaces
     fit = set.intersection(*(set(keyspaces[name].shards) for name in databases))
