@@ -227,12 +227,13 @@ def start_proxy(
     listen: Mapping[str, str | int | bool] | None = None,
     keyspaces: str | None = None,
     transactions: Mapping[str, str | int] | None = None,
+    scratch: Mapping[str, str | int] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> ProxyUnderTest:
     """Create the tables and start a proxy with two workers; returns when it is ready. `process.stop()` ends it.
 
-    proxy, backend, listen, transactions: further entries of those tables of the file. keyspaces: TOML text in place of
-    KEYSPACES; its tables are the caller's to create. Raises LocalError.
+    proxy, backend, listen, transactions, scratch: further entries of those tables of the file. keyspaces: TOML
+    text in place of KEYSPACES; its tables are the caller's to create. Raises LocalError.
     """
     if keyspaces is None:
         for shard in cluster.shards:
@@ -247,9 +248,10 @@ def start_proxy(
         name=f"{name}.toml",
     )
 
-    if transactions:
-        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in transactions.items())
-        config.path.write_text(f"{config.path.read_text()}\n[transactions]\n{lines}")
+    for title, entries in (("transactions", transactions), ("scratch", scratch)):
+        if entries:
+            lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in entries.items())
+            config.path.write_text(f"{config.path.read_text()}\n[{title}]\n{lines}")
     make_bookkeeping(config.path)
 
     def ready() -> bool:

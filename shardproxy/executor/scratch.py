@@ -40,7 +40,11 @@ async def scratch(request: Request, route: Route) -> None:
         )
 
     async def once() -> None:
-        await _Scratch(request, plan, route).run()
+        one = _Scratch(request, plan, route)
+        try:
+            await one.run()
+        finally:
+            one.bounds.hold("", -one.size)
 
     if client.session.simple:
         await twice(client, once)
@@ -84,6 +88,7 @@ class _Scratch:
         self.bounds.count(self.rows, self.size)
         client.working = [home]
         await self._relay(home, await self._prepare(home))
+
 
     def _check_json(self, columns: list[list[Column]]) -> None:
         """Raises UnsupportedError for a function that sees more of a JSON value than its text."""

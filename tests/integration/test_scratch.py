@@ -191,3 +191,45 @@ def test_many_at_once_do_not_wait_for_each_other(cluster: LocalCluster) -> None:
     finally:
         running.process.stop()
     assert answers == [5] * 60
+
+
+COUNT = "SELECT COUNT(DISTINCT a.uid) FROM users a JOIN users b ON a.balance = b.balance AND a.uid <> b.uid"
+WINDOW = "SELECT ROW_NUMBER() OVER (ORDER BY balance) FROM users"
+
+
+def test_a_transaction_sees_its_own_rows_and_others_do_not(pair: Pair) -> None:
+    before = pair.alike(COUNT)
+    with pair.through.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(f"INSERT INTO users VALUES (90, 'new', 777), ({SPLIT + 90}, 'new', 777)")
+        cursor.execute(COUNT)
+        assert cursor.fetchall() == ((before[0][0] + 2,),)
+        with pair.proxy.connect() as other, other.cursor() as outside:
+            outside.execute(COUNT)
+            assert list(outside.fetchall()) == before
+        cursor.execute("ROLLBACK")
+    assert pair.alike(COUNT) == before
+
+
+def test_bounds_name_the_table_and_leave_nothing(cluster: LocalCluster) -> None:
+    running = start_proxy(cluster, "scratch_bounds", proxy={"workers": 1}, scratch={"max_rows": 5, "max_bytes": "1KiB"})
+    try:
+        with running.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM users")
+            for uid in (1, 2, 3, SPLIT, SPLIT + 1):
+                cursor.execute("INSERT INTO users VALUES (%s, 'x', 1)", (uid,))
+            cursor.execute(WINDOW)
+            assert len(cursor.fetchall()) == 5
+            cursor.execute("INSERT INTO users VALUES (4, 'x', 1)")
+            with pytest.raises(
+                pymysql.MySQLError, match=r"more than 5 rows .* main\.users .*scratch\.max_rows"
+            ) as caught:
+                cursor.execute(WINDOW)
+            assert caught.value.args[0] == 9110
+            cursor.execute("DELETE FROM users WHERE uid > 2")
+            cursor.execute("UPDATE users SET name = REPEAT('x', 50)")
+            cursor.execute(COUNT)
+            assert cursor.fetchall() == ((2,),)
+            cursor.execute("SELECT 1")
+    finally:
+        running.process.stop()
