@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shardproxy.errors import RouteError
+from shardproxy.backend.connection import BackendConnection, Reply
+from shardproxy.errors import RouteError, UnsupportedError
 from shardproxy.executor import shares
 from shardproxy.executor.enlist import enlisted
 from shardproxy.executor.request import Request
@@ -10,9 +11,12 @@ from shardproxy.merge import counts
 from shardproxy.planner.plan import InsertId, KeyIn
 from shardproxy.planner.template import Rewritten
 from shardproxy.planner.write_plan import Limited, SplitRows
+from shardproxy.protocol.mysql.resultset import parse_resultset
 from shardproxy.router.route import Route
 from shardproxy.router.rows import place
 from shardproxy.topology.keys import KeyType
+
+_BAD_NULL = 1048  # Column cannot be null
 
 
 async def each(request: Request, found: Route) -> None:
@@ -81,6 +85,8 @@ async def split(request: Request, rows: SplitRows) -> None:
         for shard, text, connection in zip(shards, texts, enlistment.connections, strict=True):
             reply = await request.run(connection, text)
             numbers = [row + 1 for row in of_shard[shard]]
+            if reply.error_code == _BAD_NULL and reply.failed and len(numbers) == 1:
+                await _check_lone_null(connection, reply)
             ok = await shares.take(told, client, connection, reply, numbers)
             duplicates += counts.duplicates(ok.info, ok.affected, ignored=rows.ignores)
     last = told.oks[shards.index(placed[-1])]
@@ -88,6 +94,21 @@ async def split(request: Request, rows: SplitRows) -> None:
         client.session.insert_id = last.insert_id
     info = counts.records(len(placed), duplicates, told.warnings)
     client.ok(told.affected, last.insert_id, told.warnings, info, told.sorted_conditions())
+
+
+async def _check_lone_null(connection: BackendConnection, reply: Reply) -> None:
+    """Servers take NULL for a NOT NULL column as an error when it stands in the only row. In a lax sql_mode they store
+    the column's implicit default when there are several, as the client's statement has. Raises UnsupportedError then.
+    """
+    asked = await connection.query(b"SELECT @@SESSION.sql_mode")
+    if asked.failed:
+        return
+    mode = parse_resultset(asked.data, connection.scanner.deprecate_eof).rows[0][0] or b""
+    if b"STRICT_" not in mode:
+        raise UnsupportedError(
+            f"{reply.error_message} in a row that is alone on its shard; one server would store an implicit default "
+            "under this sql_mode, because other rows are inserted with it: give the value"
+        )
 
 
 def _texts(request: Request, rows: SplitRows, wanted: list[list[int]]) -> list[Rewritten]:

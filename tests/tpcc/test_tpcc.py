@@ -24,7 +24,7 @@ from tests.tpcc.inputs import Transaction, World, first_rows, transactions
 from tests.tpcc.schema import DATABASE, DEFINITIONS, KEYS, keyspace_toml
 from tests.tpcc.transactions import Rows, perform
 
-TWO_SHARDS = False  # True: transactions over two shards are part of every run
+TWO_SHARDS = True  # True: transactions over two shards are part of every run
 REMOTE = TWO_SHARDS or os.environ.get("SHARDPROXY_TPCC_REMOTE") == "1"
 SHARDS, WAREHOUSES_EACH = 4, 2
 WORLD = World(SHARDS * WAREHOUSES_EACH)
