@@ -65,7 +65,7 @@ def _real(value: bytes) -> bytes:
 
 # '' where the value read back from its own text takes another amount of space: it holds what JSON text cannot say.
 _JSON = (
-    b"IF(%(c)s IS NULL OR JSON_STORAGE_SIZE(JSON_EXTRACT(%(c)s,'$'))"
+    b"IF(%(c)s IS NULL OR JSON_STORAGE_SIZE(JSON_EXTRACT(%(c)s,_utf8mb4'$'))"
     b"=JSON_STORAGE_SIZE(CAST(CAST(%(c)s AS CHAR CHARACTER SET utf8mb4) AS JSON)),CAST(%(c)s AS BINARY),_binary'')"
 )
 

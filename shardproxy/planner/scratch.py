@@ -100,6 +100,8 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
     taken = {name for keyspace in draft.context.snapshot.keyspaces.values() for name in keyspace.tables}
     taken |= {cte.name for clause in tables.withs for cte in clause.ctes}
     spliced = splice(draft, tables, taken)
+    if spliced.changed and (b"/*!" in draft.sql or b"/*M!" in draft.sql):
+        raise refuse("an executable comment")  # tokens do not tell where it begins and ends
     copies = []
     for name, reference in spliced.uses:
         one = named[reference.database or draft.context.schema or "", reference.name]
