@@ -51,6 +51,8 @@ class Outcome:
         """A clear error of the proxy's own: it says that it does not answer."""
         if 9100 <= self.error <= 9199:
             return True
+        if self.error == 1050:
+            return "is a table of the configuration" in self.message
         if self.error == 1210:
             return "servers do not read" in self.message
         if self.error == 1264:
