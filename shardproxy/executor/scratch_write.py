@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shardproxy.backend.connection import BackendConnection, Reply
-from shardproxy.errors import BackendError, SessionError, UnsupportedError
+from shardproxy.errors import BackendError, BackendLost, SessionError, UnsupportedError
 from shardproxy.executor import diagnostics, scratch_home, scratch_tables
 from shardproxy.executor.diagnostics import Condition
 from shardproxy.executor.enlist import Enlistment, enlisted
@@ -12,6 +14,7 @@ from shardproxy.executor.request import Request
 from shardproxy.executor.scratch import Scratch
 from shardproxy.executor.scratch_columns import Column, quoted
 from shardproxy.executor.sequence import books, literal
+from shardproxy.executor.single import expect_ok
 from shardproxy.executor.write_back import Changed, WriteBack
 from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.bounds import integer_range
@@ -21,11 +24,12 @@ from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import Ok, parse_ok
 from shardproxy.protocol.mysql.response import IN_TRANS, OK, PREPARE
-from shardproxy.protocol.mysql.resultset import parse_resultset
 from shardproxy.router.route import Route
 from shardproxy.topology.model import TableKind
 
 _INSERTS = (StatementKind.INSERT, StatementKind.REPLACE)
+# Lock wait time-out, deadlock, KILL, time-out of a statement.
+_NO_ROWS_FAULT = frozenset((1205, 1206, 1213, 1317, 1402, 1614, 1969, 3024))
 _NOT_PREPARED = frozenset((1461, 1295))  # too many statements are prepared; it can only be run as text
 
 
@@ -40,8 +44,23 @@ async def scratch_write(request: Request, found: Route) -> None:
             f"the statement needs several shards, and the session is pinned to one ({why}): use another connection"
         )
     one = _ScratchWrite(request, plan, plan.write, Route(found.shards, False))
-    await one.run()
+    try:
+        await one.run()
+    except BackendError as error:
+        wholly = _all_gathered(plan.write)
+        if wholly is None or error.code in _NO_ROWS_FAULT or isinstance(error, BackendLost):
+            raise
+        # Which row fails first, and how, is certain only beside the rows that are there already.
+        one = _ScratchWrite(request, plan, wholly, Route(found.shards, False))
+        await one.run()
     one.answer()
+
+
+def _all_gathered(write: ScratchWrite) -> ScratchWrite | None:
+    """The same, beside all rows of its targets; None when it is so already, or cannot be."""
+    if all(target.gathered for target in write.targets) or not all(target.primary_key for target in write.targets):
+        return None
+    return replace(write, targets=tuple(replace(target, gathered=True) for target in write.targets))
 
 
 class _ScratchWrite(Scratch):
@@ -74,6 +93,7 @@ class _ScratchWrite(Scratch):
             client, self.request.plan, shards, replica=False, write=True, write_later=True
         ) as enlistment:
             client.working = [*enlistment.connections, home]
+            await self._check_writable(enlistment)
             await self._check_rules(enlistment.connections[0])
             await self.fill(home, enlistment, columns)
             self.bounds.count(self.rows, self.size)
@@ -94,6 +114,13 @@ class _ScratchWrite(Scratch):
             raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
         await scratch_home.switch(home, scratch_tables.loading(self.client.session.profile))
 
+    async def _check_writable(self, enlistment: Enlistment) -> None:
+        """Raises the server's error in a read-only transaction, also where no row would change."""
+        connections = dict(zip(enlistment.shards, enlistment.connections, strict=True))
+        for target in self.write.targets:
+            name = quoted(target.keyspace.name) + b"." + quoted(target.table.name)
+            await expect_ok(connections[_may_be_on(target)[0]], b"DELETE FROM %s WHERE FALSE" % name)
+
     async def _check_rules(self, connection: BackendConnection) -> None:
         """Raises UnsupportedError where a row that is written back would set off something else than the statement."""
         if self.request.plan.kind is StatementKind.DELETE:
@@ -102,10 +129,7 @@ class _ScratchWrite(Scratch):
             if not target.gathered:
                 continue
             names = literal(target.keyspace.name.encode()), literal(target.table.name.encode())
-            reply = await connection.query(_RULES % (*names, *names))
-            if reply.failed:
-                raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
-            rows = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows
+            rows = await _rows(connection, _RULES % (*names, *names))
             if rows:
                 what = (rows[0][0] or b"").decode()
                 raise UnsupportedError(
@@ -119,9 +143,7 @@ class _ScratchWrite(Scratch):
         """Also: a condition that gives warnings might give errors in a write, over rows that were not gathered."""
         await super().gather(home, copy, columns, connections)
         if copy.where is not None and any(connection.scanner.warnings for connection in connections):
-            reply = await home.query(b"DELETE FROM " + scratch_tables.full_name(copy))
-            if reply.failed:
-                raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+            await expect_ok(home, b"DELETE FROM " + scratch_tables.full_name(copy))
             whole = Copy(copy.database, copy.table, copy.name, copy.groups, copy.reference, lock=copy.lock)
             await super().gather(home, whole, columns, connections)
 
@@ -190,9 +212,7 @@ class _ScratchWrite(Scratch):
             text = b"UPDATE %s SET %s = %s - %d WHERE %s >= %d ORDER BY %s" % (
                 one.table, quoted(name), quoted(name), base - first, quoted(name), base, quoted(name)
             )  # fmt: skip
-            reply = await home.query(text)
-            if reply.failed:
-                raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+            await expect_ok(home, text)
             if self.insert_id >= base:
                 self.insert_id += first - base
             if self.ok.insert_id >= base:
@@ -256,8 +276,6 @@ def _base(target: Target) -> int:
     return integer_range(target.counted)[1] // 2 + 1
 
 
-async def _rows(home: BackendConnection, text: bytes) -> list[tuple[bytes | None, ...]]:
-    reply = await home.query(text)
-    if reply.failed:
-        raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
-    return [tuple(row) for row in parse_resultset(reply.data, home.scanner.deprecate_eof).rows]
+async def _rows(connection: BackendConnection, text: bytes) -> list[list[bytes | None]]:
+    reply = await connection.query(text)
+    return [list(row) for row in scratch_tables.result(reply, connection).rows]

@@ -19,7 +19,7 @@ from shardproxy.planner.plan import (
     Spread,
     Value,
 )
-from shardproxy.planner.scratch_plan import ScratchPlan
+from shardproxy.planner.scratch_plan import Copy, ScratchPlan
 from shardproxy.planner.write_render import render_write
 
 _MOST_VALUES = 8
@@ -120,12 +120,19 @@ def _spread(plan: Plan) -> list[str]:
 
 def _scratch(plan: ScratchPlan, why: str) -> list[str]:
     lines = [f"several shards: gathered into scratch tables, for {why or 'the shards cannot answer together'}"]
-    for copy in plan.copies:
+    fresh = [] if plan.write is None else [t.table.name for t in plan.write.targets if not t.gathered]
+    for i, copy in enumerate(plan.copies):
         name = f"{copy.database}.{copy.table}" + (f" as {copy.name}" if copy.name != copy.table else "")
-        line = f"  scratch {name}: " + ("one copy" if copy.reference else "all rows" if copy.where is None else "rows")
+        line = f"  scratch {name}: " + (_gathered(copy, i < len(fresh)))
         if copy.where is not None:
             line += f" where {copy.where.shown()}"
-        lines.append(line)
+        lines.append(line + (f",{copy.lock.decode()}" if copy.lock and i >= len(fresh) else ""))
     if plan.text is not None:
         lines.append(f"  runs: {plan.text.shown()}")
     return lines
+
+
+def _gathered(copy: Copy, fresh: bool) -> str:
+    if fresh:
+        return "new rows alone"
+    return "one copy" if copy.reference else "all rows" if copy.where is None else "rows"

@@ -16,6 +16,7 @@ from shardproxy.planner.blocks import Facts, find_table, refuse_view
 from shardproxy.planner.calls import UNKNOWN
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.groups import groups
+from shardproxy.planner.insert import facts_of_rows
 from shardproxy.planner.parse import TooLarge
 from shardproxy.planner.plan import Group, InsertId, Opcode, Plan, Rung, Spread, StatementKind
 from shardproxy.planner.query import facts_of
@@ -158,10 +159,8 @@ def _table(draft: Draft, database: str, name: str) -> Named:
 
 def _groups(draft: Draft, at: Written) -> tuple[Group, ...]:
     """Where rows are, as far as the statement says and is understood."""
-    if draft.kind in _INSERTS:
-        return ()
     try:
-        facts = facts_of(draft)
+        facts = facts_of_rows(draft) if draft.kind in _INSERTS else facts_of(draft)
         return groups(facts) if _agree(draft, facts, at) else ()
     except SqlError:
         return ()
@@ -186,7 +185,12 @@ def _target(draft: Draft, one: Named, at: Written, is_read: bool) -> Target:
         or draft.has("IGNORE", "DUPLICATE")
         or (is_read and draft.context.mariadb)
     )
-    primary_key = _identity(schema) if gathered else ()
+    primary_key: tuple[tuple[str, str], ...] = ()
+    try:
+        primary_key = _identity(schema)
+    except SqlError:
+        if gathered:
+            raise
     key = (table.key,) if table.kind is TableKind.SHARDED and table.key else ()
     others = [column for unique in schema.unique_keys if unique != schema.primary_key for column in unique]
     counted, given = None, False
