@@ -106,7 +106,8 @@ def _spread(plan: Plan) -> list[str]:
         case Spread.EACH:
             return ["several shards: each changes its own rows, in one transaction"]
         case Spread.WRITE:
-            return render_write(plan.write)
+            odd = [] if plan.scratch is None else ["keys that cannot be placed: over scratch tables"]
+            return [*render_write(plan.write), *odd]
         case Spread.REFUSE if plan.spread_error and any(group.shard is None for group in plan.groups):
             return [f"several shards: error: {plan.spread_error}"]
         case Spread.ANY if not plan.shard_hint:

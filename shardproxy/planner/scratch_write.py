@@ -61,9 +61,13 @@ def or_by_scratch(step: Callable[[Draft], Plan | None]) -> Callable[[Draft], Pla
             if hopeless or draft.kind not in _INSERTS | _CHANGES or error.code not in _REFUSED:
                 raise
             return _unanalysed(draft, error)
-        if plan is None or plan.kind not in _INSERTS | _CHANGES or plan.spread is not Spread.REFUSE:
+        if plan is None or plan.shard_hint is not None or plan.sequence is not None:
             return plan
-        return plan if plan.sequence is not None or plan.shard_hint is not None else _several(draft, plan)
+        if plan.kind in _INSERTS | _CHANGES and plan.spread is Spread.REFUSE:
+            return _several(draft, plan)
+        if plan.kind in _INSERTS and plan.spread is Spread.WRITE:
+            return _unplaced(draft, plan)
+        return plan
 
     return planned
 
@@ -86,6 +90,14 @@ def _several(draft: Draft, plan: Plan) -> Plan:
         not_above="" if certain else plan.spread_error,
         scratch=found,
     )
+
+
+def _unplaced(draft: Draft, plan: Plan) -> Plan:
+    """A plan that splits rows by shard, with scratch tables for keys of which only a server knows what it stores."""
+    try:
+        return replace(plan, scratch=_scratch_write(draft))
+    except SqlError:
+        return plan
 
 
 def _unanalysed(draft: Draft, error: SqlError) -> Plan:

@@ -149,3 +149,13 @@ def test_returning(sides: Sides, flavor: FlavorName) -> None:
 
 def test_conditions_that_warn_see_all_rows(sides: Sides) -> None:
     sides.same("UPDATE users SET balance = 3 WHERE name = 5 ORDER BY balance LIMIT 2")
+
+
+def test_keys_of_which_only_a_server_knows_what_it_stores(sides: Sides) -> None:
+    sides.same(
+        f"INSERT INTO users VALUES ('11.4', 'x', 1), ({FAR + 11}.6, 'y', 2)",
+        "INSERT INTO users VALUES (NULL, 'x', 1), (5, 'y', 2)",
+        "INSERT INTO users VALUES ('twelve', 'x', 1)",
+        "INSERT INTO users VALUES (1e2, 'x', 1)",
+        "INSERT IGNORE INTO users VALUES (99999999999999999999, 'x', 1), ('12x', 'y', 2), (1, 'z', 3)",
+    )

@@ -60,13 +60,13 @@ def test_long_inserts_are_split(sides: Sides) -> None:
     sides.same(f"INSERT INTO users VALUES {rows}, (5, 'x', 1 + 1) ON DUPLICATE KEY UPDATE balance = balance + 7")
 
 
-def test_each_shard_changes_its_ownrows(sides: Sides) -> None:
+def test_each_shard_changes_its_own_rows(sides: Sides) -> None:
     sides.same(
         *FILL,
         "UPDATE users SET balance = balance + 1",
         "UPDATE users SET balance = 21 WHERE balance IN (21, 51)",
         f"UPDATE users SET balance = balance * 2, name = CONCAT(name, '!') WHERE uid IN (1, 2, {FAR})",
-        "UPDATE users u JOIN orders o ON u.uid = o.uid SET u.balance = u.balance + o.oid, o.total = u.balance",
+        "UPDATE users u JOIN orders o ON u.uid = o.uid SET u.balance = u.balance + o.oid, o.total = o.total + 1",
         "UPDATE users u LEFT JOIN orders o ON u.uid = o.uid SET u.balance = -1 WHERE o.oid IS NULL",
         "UPDATE users SET name = 'none' WHERE balance > 1000000",
         "DELETE FROM orders WHERE total < 3 AND EXISTS (SELECT 1 FROM users WHERE users.uid = orders.uid)",
@@ -75,7 +75,7 @@ def test_each_shard_changes_its_ownrows(sides: Sides) -> None:
     )
 
 
-def test_the_order_of_changes_is_that_of_each_shardsrows(sides: Sides) -> None:
+def test_the_order_of_changes_is_that_of_each_shards_rows(sides: Sides) -> None:
     sides.same(
         *FILL,
         "UPDATE orders SET oid = oid + 1 ORDER BY oid DESC",
