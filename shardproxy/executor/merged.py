@@ -274,6 +274,7 @@ class _Merging:
                 stream.feed(await part.take())
             if stream.ended:
                 self._release(part)
+        for stream in self.streams:  # an error may have come together with a shard's first rows
             if stream.error:
                 err = parse_err(stream.error)
                 raise BackendError(err.text, err.code, err.sqlstate)
