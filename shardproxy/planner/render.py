@@ -125,6 +125,8 @@ def _scratch(plan: ScratchPlan, why: str) -> list[str]:
         line = f"  scratch {name}: " + ("one copy" if copy.reference else "all rows" if copy.where is None else "rows")
         if copy.where is not None:
             line += f" where {copy.where.shown()}"
+        if copy.lock is not None:
+            line += f", read{copy.lock.shown()}"
         lines.append(line)
     if plan.text is not None:
         lines.append(f"  runs: {plan.text.shown()}")

@@ -11,9 +11,11 @@ from shardproxy.planner import routes
 from shardproxy.planner.blocks import Facts, find_table, refuse_view
 from shardproxy.planner.draft import Draft, is_name, refuse
 from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
+from shardproxy.planner.scratch_locks import reference_locks
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan
-from shardproxy.planner.scratch_tables import Tables, find_tables
+from shardproxy.planner.scratch_tables import Reference, Tables, find_tables
 from shardproxy.planner.scratch_text import splice
+from shardproxy.planner.template import Template
 from shardproxy.sql.functions import LOCKS, SEQUENCES
 from shardproxy.sql.words import words
 from shardproxy.topology.model import Keyspace, Table, TableKind
@@ -28,7 +30,6 @@ _STORED_JSON = words("json_type json_storage_size json_storage_free")
 _FORBIDDEN_WORDS = {
     "INTO": "INTO",
     "PROCEDURE": "PROCEDURE",
-    "LOCK": "LOCK IN SHARE MODE",
     "SYSTEM_TIME": "FOR SYSTEM_TIME",
     "AGAINST": "a full-text search",
 }
@@ -95,8 +96,11 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
         named |= _mentioned(draft, tables)
     for one in named.values():
         refuse_view(draft, *one)
+    locks = reference_locks(draft, tables)
     if draft.context.mariadb:
-        return ScratchPlan(tuple(_copy(one, one[1].name, groups) for one in named.values()))
+        return ScratchPlan(
+            tuple(_copy(one, one[1].name, groups, _only_lock(draft, locks, key)) for key, one in named.items())
+        )
     taken = {name for keyspace in draft.context.snapshot.keyspaces.values() for name in keyspace.tables}
     taken |= {cte.name for clause in tables.withs for cte in clause.ctes}
     spliced = splice(draft, tables, taken)
@@ -105,7 +109,7 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
     copies = []
     for name, reference in spliced.uses:
         one = named[reference.database or draft.context.schema or "", reference.name]
-        copies.append(_copy(one, name, groups))
+        copies.append(_copy(one, name, groups, locks.get(reference)))
     used = {(copy.database, copy.table) for copy in copies}
     copies += [_copy(one, one[1].name, ()) for key, one in named.items() if key not in used]
     stored_json = min(draft.functions & _STORED_JSON, default="")
@@ -124,8 +128,6 @@ def _check(draft: Draft) -> None:
             raise refuse(what)
     if draft.kind is not StatementKind.SELECT:
         raise refuse(f"{draft.kind.value} is not supported")
-    if draft.has("UPDATE", "SHARE"):
-        raise refuse("a lock (FOR …)")
 
 
 Named = tuple[Keyspace, Table]
@@ -167,9 +169,21 @@ def _mentioned(draft: Draft, tables: Tables) -> dict[tuple[str, str], Named]:
     return named
 
 
-def _copy(table: Named, name: str, groups: tuple[Group, ...]) -> Copy:
+def _only_lock(draft: Draft, locks: dict[Reference, Template | None], key: tuple[str, str]) -> Template | None:
+    """The lock with which a table is read wherever the statement names it."""
+    schema = draft.context.schema or ""
+    found = {lock for reference, lock in locks.items() if (reference.database or schema, reference.name) == key}
+    if len(found) > 1:
+        raise refuse(f"a lock on '{key[1]}' in one place and none, or another, elsewhere in the statement,")
+    return next(iter(found), None)
+
+
+def _copy(table: Named, name: str, groups: tuple[Group, ...], lock: Template | None = None) -> Copy:
     keyspace, configured = table
     homes = tuple(g for g in groups if g.keyspace.name == keyspace.name and configured.name in g.tables)
     if configured.kind is TableKind.REFERENCE or not homes:
         homes = (Group((configured.name,), keyspace, shard=configured.shard),)
-    return Copy(keyspace.name, configured.name, name, homes, configured.kind is TableKind.REFERENCE, name)
+    reference = configured.kind is TableKind.REFERENCE
+    if lock is not None and reference:
+        raise refuse(f"a lock on rows of a reference table ('{configured.name}') together with those of others")
+    return Copy(keyspace.name, configured.name, name, homes, reference, name, lock=lock)

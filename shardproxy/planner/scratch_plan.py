@@ -18,6 +18,7 @@ class Copy:
     groups   where these rows are: on the shards of any of them; of a reference table on any one shard of its keyspace
     where    a filter that the rows must pass, over the table under the name `alias`; None for all rows
     columns  lower-case names that the statement mentions: others that may be NULL can be left out; None for all columns
+    lock     the locking clause with which they are read
     """
 
     database: str
@@ -28,6 +29,7 @@ class Copy:
     alias: str = ""
     where: Template | None = None
     columns: frozenset[str] | None = None
+    lock: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
