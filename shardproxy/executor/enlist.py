@@ -11,6 +11,9 @@ Inside a transaction the shards join it, and a write sets a savepoint on each fi
 undone everywhere and the transaction goes on, unless a server has rolled back the whole (a deadlock): then it is rolled
 back on all shards, as one server does.
 
+A read that locks rows keeps its locks on all shards until the block ends, outside a transaction too: there each shard
+gets a plain transaction, which has written nothing and so needs no agreement on its end.
+
 Shards are asked in order, as by every other statement, so that two of them never wait for each other in a ring.
 """
 
@@ -130,6 +133,32 @@ class _Joined(Enlistment):
             await transaction.roll_back_all(client)
 
 
+class _Locking(Enlistment):
+    """A read with locks outside transactions: one on each shard, which ends with the block."""
+
+    def release(self, connection: BackendConnection, ended: bool) -> None:
+        if ended:
+            self._open.discard(connection)
+
+    async def settle(self) -> None:
+        await self._end(b"COMMIT")
+
+    async def undo(self, error: BaseException) -> None:
+        await to_the_end(self._end(b"ROLLBACK"))
+
+    async def _end(self, text: bytes) -> None:
+        """Nothing has been written: what cannot be ended in order is closed."""
+        for connection in self.connections:
+            try:
+                await quiet(connection)
+                if self.clock_stopped:
+                    await clock.go_on((connection,))
+                reply = await connection.query(text)
+            except BackendLost:
+                continue
+            connection.pool.give_back(connection, not reply.failed)
+
+
 class _Alone(Enlistment):
     """A write outside transactions: one of its own, committed when the block ends."""
 
@@ -171,6 +200,8 @@ async def enlisted(
         enlistment: Enlistment = await _join(client, plan, shards, write)
     elif write:
         enlistment = await _begin(client, shards, first)
+    elif plan.locks:
+        enlistment = await _begin_locking(client, shards, first)
     else:
         enlistment = Enlistment(shards, await _check_out(client, shards, replica and not first, first))
     client.working = enlistment.connections
@@ -226,6 +257,18 @@ async def _join(client: Client, plan: Plan, shards: Sequence[int], write: bool) 
     if write:
         await asyncio.gather(*(all_ok(connection, (_SAVEPOINT,)) for connection in taken))
     return _Joined(client, shards, taken, write)
+
+
+async def _begin_locking(client: Client, shards: Sequence[int], first: Sequence[bytes]) -> _Locking:
+    """A transaction on each shard. first: SET TRANSACTION … for it."""
+    taken = await _check_out(client, shards, False)
+    try:
+        await asyncio.gather(*(all_ok(connection, (*first, b"START TRANSACTION")) for connection in taken))
+    except BaseException:
+        for connection in taken:
+            connection.close()
+        raise
+    return _Locking(shards, taken)
 
 
 async def _begin(client: Client, shards: Sequence[int], first: Sequence[bytes]) -> _Alone:

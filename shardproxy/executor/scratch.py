@@ -123,7 +123,7 @@ class Scratch:
         for copy, shards, every in zip(self.plan.copies, self.shards, columns, strict=True):
             wanted = wanted_columns(copy, every)
             same = filled.setdefault(
-                (copy.database, copy.table, copy.where, copy.columns, tuple(shards)), (copy, wanted)
+                (copy.database, copy.table, copy.where, copy.columns, copy.lock, tuple(shards)), (copy, wanted)
             )
             if same[0] is not copy:
                 await _ok(home, _copy_text(same[0], copy, wanted), copy)
@@ -135,7 +135,7 @@ class Scratch:
     ) -> None:
         """Fill one scratch table."""
         text = self.request.render(_select(copy, columns))
-        binary = self.request.binary and copy.where is not None
+        binary = bool(text.parameters)
         insert = b"INSERT INTO %s (%s) VALUES " % (
             scratch_tables.full_name(copy), b",".join(quoted(column.name) for column in columns)
         )  # fmt: skip
@@ -145,14 +145,15 @@ class Scratch:
                 wires.append((connection, await self.request.wire_for(connection, text)))
             else:
                 wires.append((connection, packet(b"\x03" + text.text, 0)))
-        parts = []
-        for connection, wire in wires:
-            part = Part(connection)
-            parts.append(part)
-            connection.send(wire, part)
-            self.count(connection)
+        parts = [Part(connection) for connection in connections]
+        at_once = len(parts) if copy.lock is None else 1  # locks are taken shard by shard
+        started = 0
         literals = [column.literal for column in columns]
-        for part in parts:
+        for turn, part in enumerate(parts):
+            for connection, wire in wires[started : turn + at_once]:
+                parts[started].start(wire)
+                started += 1
+                self.count(connection)
             rows = Rows(literals, bool(part.connection.scanner.deprecate_eof), binary)
             before_rows, before_size = self.rows, self.size
             held = 0
@@ -246,9 +247,10 @@ def wanted_columns(copy: Copy, columns: list[Column]) -> list[Column]:
 def _select(copy: Copy, columns: Iterable[Column]) -> Template:
     table = quoted(copy.database) + b"." + quoted(copy.table)
     head = b"SELECT " + b",".join(column.expression for column in columns) + b" FROM " + table
-    if copy.where is None:
-        return Template((head + copy.lock,))
-    return head + b" AS " + quoted(copy.alias) + b" WHERE " + copy.where + copy.lock
+    text = Template((head,))
+    if copy.where is not None:
+        text = text + b" AS " + quoted(copy.alias) + b" WHERE " + copy.where
+    return text if copy.lock is None else text + copy.lock
 
 
 def _copy_text(source: Copy, target: Copy, columns: Iterable[Column]) -> bytes:

@@ -34,15 +34,17 @@ _UNCONTROLLED = frozenset((
 
 
 class Branch:
-    """One further shard. name: its XA id; wrote: something was written in it, as far as plans tell."""
+    """One further shard. name: its XA id; wrote, locked: something was written, or rows were locked by a read, in it,
+    as far as plans tell."""
 
-    __slots__ = ("connection", "name", "shard", "wrote")
+    __slots__ = ("connection", "locked", "name", "shard", "wrote")
 
     def __init__(self, connection: BackendConnection, shard: int, name: bytes) -> None:
         self.connection = connection
         self.shard = shard
         self.name = name
         self.wrote = False
+        self.locked = False
 
 
 class Transaction:
@@ -87,6 +89,11 @@ class Transaction:
         for shard in shards:
             if shard != self.first_shard:
                 self.branches[shard].wrote = True
+
+    def locks(self, shard: int) -> None:
+        """A read is about to lock rows there."""
+        if shard != self.first_shard:
+            self.branches[shard].locked = True
 
     async def begin(
         self, shard: int, connection: BackendConnection, first: Sequence[bytes], then: Sequence[bytes]
@@ -163,6 +170,8 @@ async def join(client: Client, plan: Plan, shard: int) -> BackendConnection:
         client.spanning = transaction
     if not plan.read and plan.kind is not StatementKind.SELECT:
         transaction.writes((shard,))
+    elif plan.locks:
+        transaction.locks(shard)
     return connection
 
 

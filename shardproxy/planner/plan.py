@@ -251,6 +251,12 @@ class Plan:
     ddl: DdlPlan | None = None
 
     @property
+    def locks(self) -> bool:
+        """A SELECT that locks rows, as far as its words tell: its locks are kept until the transaction ends, or the
+        statement where there is none."""
+        return self.kind is StatementKind.SELECT and not self.read
+
+    @property
     def needs_insert_id(self) -> bool:
         """Whether the server must be told the session's LAST_INSERT_ID() before the statement."""
         return self.carries_insert_id or self.insert_id is InsertId.ASKED

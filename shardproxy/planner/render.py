@@ -127,7 +127,9 @@ def _scratch(plan: ScratchPlan, why: str) -> list[str]:
         line = f"  scratch {name}: " + (_gathered(copy, i < len(fresh)))
         if copy.where is not None:
             line += f" where {copy.where.shown()}"
-        lines.append(line + (f",{copy.lock.decode()}" if copy.lock and i >= len(fresh) else ""))
+        if copy.lock is not None and i >= len(fresh):
+            line += f", read{copy.lock.shown()}"
+        lines.append(line)
     if plan.text is not None:
         lines.append(f"  runs: {plan.text.shown()}")
     return lines

@@ -11,9 +11,11 @@ from shardproxy.planner import routes
 from shardproxy.planner.blocks import Facts, find_table, refuse_view
 from shardproxy.planner.draft import Draft, is_name, refuse
 from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
+from shardproxy.planner.scratch_locks import reference_locks
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan
-from shardproxy.planner.scratch_tables import Tables, find_tables
+from shardproxy.planner.scratch_tables import Reference, Tables, find_tables
 from shardproxy.planner.scratch_text import Spliced, splice
+from shardproxy.planner.template import Template
 from shardproxy.sql.functions import LOCKS, SEQUENCES
 from shardproxy.sql.words import words
 from shardproxy.topology.model import Keyspace, Table, TableKind
@@ -28,7 +30,6 @@ _STORED_JSON = words("json_type json_storage_size json_storage_free")
 _FORBIDDEN_WORDS = {
     "INTO": "INTO",
     "PROCEDURE": "PROCEDURE",
-    "LOCK": "LOCK IN SHARE MODE",
     "SYSTEM_TIME": "FOR SYSTEM_TIME",
     "AGAINST": "a full-text search",
 }
@@ -95,14 +96,17 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
         named |= mentioned(draft, tables)
     for one in named.values():
         refuse_view(draft, *one)
+    locks = reference_locks(draft, tables)
     if draft.context.mariadb:
-        return ScratchPlan(tuple(copy_of(one, one[1].name, groups) for one in named.values()))
+        return ScratchPlan(
+            tuple(copy_of(one, one[1].name, groups, _only_lock(draft, locks, key)) for key, one in named.items())
+        )
     spliced = splice(draft, tables, names_taken(draft, tables))
     check_spliced(draft, spliced)
     copies = []
     for name, reference in spliced.uses:
         one = named[reference.database or draft.context.schema or "", reference.name]
-        copies.append(copy_of(one, name, groups))
+        copies.append(copy_of(one, name, groups, locks.get(reference)))
     used = {(copy.database, copy.table) for copy in copies}
     copies += [copy_of(one, one[1].name, ()) for key, one in named.items() if key not in used]
     stored_json = min(draft.functions & _STORED_JSON, default="")
@@ -138,8 +142,6 @@ def _check(draft: Draft) -> None:
             raise refuse(what)
     if draft.kind is not StatementKind.SELECT:
         raise refuse(f"{draft.kind.value} is not supported")
-    if draft.has("UPDATE", "SHARE"):
-        raise refuse("a lock (FOR …)")
 
 
 Named = tuple[Keyspace, Table]
@@ -181,10 +183,22 @@ def mentioned(draft: Draft, tables: Tables) -> dict[tuple[str, str], Named]:
     return named
 
 
-def copy_of(table: Named, name: str, groups: tuple[Group, ...]) -> Copy:
+def _only_lock(draft: Draft, locks: dict[Reference, Template | None], key: tuple[str, str]) -> Template | None:
+    """The lock with which a table is read wherever the statement names it."""
+    schema = draft.context.schema or ""
+    found = {lock for reference, lock in locks.items() if (reference.database or schema, reference.name) == key}
+    if len(found) > 1:
+        raise refuse(f"a lock on '{key[1]}' in one place and none, or another, elsewhere in the statement,")
+    return next(iter(found), None)
+
+
+def copy_of(table: Named, name: str, groups: tuple[Group, ...], lock: Template | None = None) -> Copy:
     """A scratch table with this name. groups: where its rows are, as far as that is known."""
     keyspace, configured = table
     homes = tuple(g for g in groups if g.keyspace.name == keyspace.name and configured.name in g.tables)
     if configured.kind is TableKind.REFERENCE or not homes:
         homes = (Group((configured.name,), keyspace, shard=configured.shard),)
-    return Copy(keyspace.name, configured.name, name, homes, configured.kind is TableKind.REFERENCE, name)
+    # A reference table is read, and locked, on the first shard of its keyspace, where whoever locks or writes it begins.
+    return Copy(
+        keyspace.name, configured.name, name, homes, configured.kind is TableKind.REFERENCE, name, lock=lock
+    )  # fmt: skip

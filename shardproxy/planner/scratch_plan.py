@@ -20,8 +20,8 @@ class Copy:
     name     its name, in the same database; the table's own name hides the table
     groups   where these rows are: on the shards of any of them; of a reference table on any one shard of its keyspace
     where    a filter that the rows must pass, over the table under the name `alias`; None for all rows
-    lock     what ends the statement that gathers: the locks that a write takes on what it reads
     columns  lower-case names that the statement mentions: others that may be NULL can be left out; None for all columns
+    lock     the locking clause with which they are read
     """
 
     database: str
@@ -32,7 +32,7 @@ class Copy:
     alias: str = ""
     where: Template | None = None
     columns: frozenset[str] | None = None
-    lock: bytes = b""
+    lock: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Target:
     """A table that a write over scratch tables changes.
 
     primary_key: its columns, each with its character set ("" where it is no text); rows cannot be told apart
-    without. identity:
-    columns of the shard key and of all other unique keys: a row where one of them changes is deleted and inserted
-    anew, for it may go to another shard, or take a value that another row of the statement gives up. gathered: its
-    rows are needed; else it starts empty, for an INSERT that only adds rows. counted: its AUTO_INCREMENT column, when
-    this is an INSERT and the proxy counts; given: the statement may give that column a value.
+    without. identity: columns of the shard key and of all other unique keys: a row where one of them changes is
+    deleted and inserted anew, for it may go to another shard, or take a value that another row of the statement gives
+    up. gathered: its rows are needed; else it starts empty, for an INSERT that only adds rows. counted: its
+    AUTO_INCREMENT column, when this is an INSERT and the proxy counts; given: the statement may give that column a
+    value.
     """
 
     keyspace: Keyspace

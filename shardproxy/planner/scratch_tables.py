@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from shardproxy.planner.calls import closing
 from shardproxy.planner.draft import Draft, is_name, refuse
+from shardproxy.planner.locks import Lock, read_lock
 from shardproxy.sql.functions import RESERVED
 from shardproxy.sql.tokens import TokenKind
 from shardproxy.sql.words import words
@@ -51,7 +52,8 @@ class Cte:
 
 @dataclass(eq=False, slots=True)
 class Reference:
-    """A place where a table is named: tokens `first` to `end`. cte: the WITH query that it is, else None."""
+    """A place where a table is named: tokens `first` to `end`. block: number of the SELECT whose FROM it stands in;
+    cte: the WITH query that it is, else None."""
 
     first: int
     end: int
@@ -59,6 +61,7 @@ class Reference:
     name: str
     has_alias: bool
     alias: str
+    block: int
     cte: Cte | None = None
 
 
@@ -70,15 +73,17 @@ class _Frame:
     end: int
     factor: bool = False  # a table is due
     inside_from: bool = False
+    block: int = 0  # number of the SELECT that is being read, 0 where it is not certain which
     withs: list[With] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Tables:
-    """References and WITH clauses, each in the order of the text."""
+    """References, WITH clauses, and locking clauses with the number of their SELECT; each in the order of the text."""
 
     references: list[Reference] = field(default_factory=list)
     withs: list[With] = field(default_factory=list)
+    locks: list[tuple[int, Lock]] = field(default_factory=list)
 
 
 def find_tables(draft: Draft, start: int = 0, in_from: bool = False) -> Tables:
@@ -95,6 +100,7 @@ class _Reader:
         self.found = Tables()
         self.frames = [_Frame(True, len(draft.tokens), factor=in_from, inside_from=in_from)]
         self.open: dict[int, tuple[With, Cte]] = {}  # closing parenthesis → the WITH query that ends there
+        self.blocks = 0
 
     def read(self, at: int) -> Tables:
         while at < len(self.draft.tokens):
@@ -120,18 +126,31 @@ class _Reader:
             return self._factor(at, frame)
         if word == "WITH" and draft.word(at + 1) != "ROLLUP":
             return self._with(at, frame)
+        lock = read_lock(draft, at)
+        if lock is not None:
+            self.found.locks.append((frame.block, lock))
+            frame.inside_from = False
+            return lock.end
         if word == "SELECT":
             frame.inside_from = False
+            frame.block = self._next_block()
         elif word == "FROM" and not frame.inside_from:
             frame.inside_from = frame.factor = True
         elif word == "TABLE" and self._begins_query(at):
             frame.factor = True
+            frame.block = self._next_block()
         elif frame.inside_from:
             if word in ("JOIN", "STRAIGHT_JOIN", ",") and draft.word(at - 1) != "FOR":
                 frame.factor = True
             elif self._ends_from(at):
                 frame.inside_from = False
+        if word in _SET_OPERATIONS:
+            frame.block = 0
         return at + 1
+
+    def _next_block(self) -> int:
+        self.blocks += 1
+        return self.blocks
 
     def _opening(self, at: int, frame: _Frame) -> int:
         first = self.draft.word(at + 1)
@@ -141,7 +160,7 @@ class _Reader:
             if first in _QUERY:
                 self.frames.append(_Frame(True, end))
             else:  # joins in parentheses, or a query in more than one pair
-                self.frames.append(_Frame(True, end, factor=True, inside_from=True))
+                self.frames.append(_Frame(True, end, factor=True, inside_from=True, block=frame.block))
         else:
             self.frames.append(_Frame(first in _QUERY, end))
         return at + 1
@@ -232,7 +251,7 @@ class _Reader:
             raise refuse(f"{draft.word(end)} of a table over several shards is not supported")
         cte = None if database else self._cte_named(name)
         alias = self._alias(end)
-        self.found.references.append(Reference(at, end, database, name, bool(alias), alias or name, cte))
+        self.found.references.append(Reference(at, end, database, name, bool(alias), alias or name, frame.block, cte))
         return end
 
     def _alias(self, at: int) -> str:
