@@ -140,6 +140,7 @@ class MariaDB(Flavor):
             self._program,
             "--no-defaults",
             f"--datadir={datadir}",
+            f"--tmpdir={datadir}",
             f"--port={port}",
             "--bind-address=127.0.0.1",
             "--socket=server.sock",
@@ -209,6 +210,7 @@ class MySQL(Flavor):
     def bare_command(self, datadir: Path, port: int) -> list[str]:
         return self._mysqld(
             datadir,
+            f"--tmpdir={self.seen(datadir)}",
             f"--port={port}",
             "--bind-address=127.0.0.1",
             "--socket=server.sock",

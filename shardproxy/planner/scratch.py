@@ -198,7 +198,7 @@ def copy_of(table: Named, name: str, groups: tuple[Group, ...], lock: Template |
     homes = tuple(g for g in groups if g.keyspace.name == keyspace.name and configured.name in g.tables)
     if configured.kind is TableKind.REFERENCE or not homes:
         homes = (Group((configured.name,), keyspace, shard=configured.shard),)
-    # A reference table is read, and locked, on the first shard of its keyspace, where whoever locks or writes it begins.
+    # A reference table is read, and locked, on its keyspace's first shard, where whoever locks or writes it begins.
     return Copy(
         keyspace.name, configured.name, name, homes, configured.kind is TableKind.REFERENCE, name, lock=lock
     )  # fmt: skip
