@@ -48,8 +48,9 @@ from shardproxy.sql.session_text import access_mode
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 10.0  # seconds until who wants a snapshot is told that there is none
+PATIENCE = 30.0  # seconds until who wants a snapshot is told that there is none
 HELD = 1.0  # seconds that commits are held at most for the snapshots to open
+LOCKING = 5.0  # seconds for the locks, each of which waits for one at most
 DRAIN = 0.1  # seconds that commits are held for branches to end
 LOOK_AGAIN = 0.002
 STEP_BACK = 0.2  # seconds for recovery, and for whoever holds a lock, before another try
@@ -69,7 +70,11 @@ Opening = Callable[[], Awaitable[None]]
 
 
 class _NotNow(TransactionError):
-    """Somebody is in the middle of a commit, and stays there."""
+    """Somebody is in the middle of a commit, and stays there. branch: the global part of its XA id, if it is known."""
+
+    def __init__(self, message: str, branch: str = "") -> None:
+        super().__init__(message)
+        self.branch = branch
 
 
 class Gate:
@@ -117,12 +122,21 @@ class Gate:
             except _NotNow as error:
                 if loop.time() > until:
                     raise TransactionError(f"no snapshot of all shards within {PATIENCE:g} s: {error}") from None
-            await asyncio.sleep(STEP_BACK)
+                branch = error.branch
+            while True:  # without holding anybody's commits
+                await asyncio.sleep(STEP_BACK)
+                if not branch or loop.time() > until or not await self._listed(profile, branch):
+                    break
+
+    async def _listed(self, profile: Profile, branch: str) -> bool:
+        """Whether any shard still has a branch of this transaction. Raises SqlError."""
+        answers = await _ask_all((await self._connections(profile)).values(), b"XA RECOVER")
+        return any((data or b"").startswith(branch.encode()) for rows in answers for *_, data in rows)
 
     async def _hold(self, profile: Profile, openings: Sequence[Opening]) -> list[Exception | None]:
         locks = await self._connections(profile)
         try:
-            async with asyncio.timeout(2 * HELD):
+            async with asyncio.timeout(LOCKING):
                 await self._lock(locks)
                 await self._no_half(locks)
             async with asyncio.timeout(HELD):
@@ -191,7 +205,7 @@ class Gate:
             if not left:
                 return
             if loop.time() > until:
-                raise _NotNow(f"transaction {left[0]} has committed on its first shard and not yet on the others")
+                raise _NotNow(f"transaction {left[0]} is committed on its first shard, not yet on the others", left[0])
             await asyncio.sleep(LOOK_AGAIN)
 
 
