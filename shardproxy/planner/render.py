@@ -42,6 +42,7 @@ def render_plan(plan: Plan, shards: Sequence[str] = ()) -> str:
     marks = [
         (plan.read, "a replica may answer"),
         (plan.primary, "primary asked for"),
+        (plan.snapshot, "one snapshot of all shards"),
         (plan.point, "point read"),
         (plan.key_index >= 0, f"key is literal {plan.key_index}"),
         (plan.carries_insert_id, "carries LAST_INSERT_ID()"),
