@@ -76,6 +76,7 @@ async def commit(transaction: Transaction) -> None:
 
     Raises SqlError when nothing was committed, OutcomeUnknown when nobody knows.
     """
+    transaction.ending = True
     first = transaction.first
     branches = list(transaction.branches.values())
     read_only = bool(first.scanner.status & IN_TRANS_READONLY)
@@ -299,4 +300,5 @@ async def _roll_back_plain(connection: BackendConnection) -> None:
 
 async def roll_back(transaction: Transaction) -> None:
     """ROLLBACK on all shards."""
+    transaction.ending = True
     await asyncio.gather(_roll_back_plain(transaction.first), _undo(list(transaction.branches.values())))

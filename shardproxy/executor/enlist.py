@@ -57,6 +57,9 @@ class Enlistment:
             else:
                 connection.pool.checkin(connection)
 
+    def writes(self, shards: Sequence[int]) -> None:
+        """Something is about to be written there; only of an enlistment with `write_later`."""
+
     async def settle(self) -> None:
         """All answers are whole. Raises SqlError."""
         for connection in list(self._open):
@@ -89,6 +92,10 @@ class _Joined(Enlistment):
         super().__init__(shards, connections)
         self._client = client
         self._write = write
+
+    def writes(self, shards: Sequence[int]) -> None:
+        if self._client.spanning is not None:
+            self._client.spanning.writes(shards)
 
     def release(self, connection: BackendConnection, ended: bool) -> None:
         """It stays with the transaction; an answer that is not wanted is thrown away when the block ends."""
@@ -159,6 +166,9 @@ class _Alone(Enlistment):
         super().__init__(shards, connections)
         self._own = own
 
+    def writes(self, shards: Sequence[int]) -> None:
+        self._own.writes(shards)
+
     def release(self, connection: BackendConnection, ended: bool) -> None:
         if ended:
             self._open.discard(connection)
@@ -174,9 +184,12 @@ class _Alone(Enlistment):
 
 @asynccontextmanager
 async def enlisted(
-    client: Client, plan: Plan, shards: Sequence[int], *, replica: bool, write: bool
+    client: Client, plan: Plan, shards: Sequence[int], *, replica: bool, write: bool, write_later: bool = False
 ) -> AsyncIterator[Enlistment]:
-    """See the module. Raises SqlError, also the servers' own."""
+    """See the module. write_later: where it is written is told by `writes`; else it is written on all of them.
+
+    Raises SqlError, also the servers' own.
+    """
     session = client.session
     first: tuple[bytes, ...] = ()
     if session.next_transaction and session.begin is None and client.held is None and session.autocommit:
@@ -199,6 +212,8 @@ async def enlisted(
         if plan.fixed_time and not write:
             enlistment.clock_stopped = True
             await clock.stop(enlistment.connections)
+        if write and not write_later:
+            enlistment.writes(shards)
         yield enlistment
         client.working = []
     except BaseException as error:
@@ -240,8 +255,6 @@ async def _join(client: Client, plan: Plan, shards: Sequence[int], write: bool) 
         transaction.check_pins(client, shard)
         taken.append(await single.take(client, plan, shard, False))
     if write:
-        if client.spanning is not None:
-            client.spanning.writes(shards)
         await asyncio.gather(*(all_ok(connection, (_SAVEPOINT,)) for connection in taken))
     return _Joined(client, shards, taken, write)
 
@@ -277,5 +290,4 @@ async def _begin(client: Client, shards: Sequence[int], first: Sequence[bytes]) 
         for connection in taken:
             connection.close()
         raise
-    own.writes(shards)
     return _Alone(shards, taken, own)

@@ -42,11 +42,7 @@ async def scratch(request: Request, route: Route) -> None:
         )
 
     async def once() -> None:
-        one = _Scratch(request, plan, route)
-        try:
-            await one.run()
-        finally:
-            one.bounds.hold("", -one.size)
+        await Scratch(request, plan, route).run()
 
     if client.session.simple:
         await twice(client, once)
@@ -54,7 +50,7 @@ async def scratch(request: Request, route: Route) -> None:
         await once()
 
 
-class _Scratch:
+class Scratch:
     """One run. shards: for each scratch table where its rows are."""
 
     def __init__(self, request: Request, plan: ScratchPlan, route: Route) -> None:
@@ -67,6 +63,7 @@ class _Scratch:
         self.shards = [_homes(request, copy) for copy in plan.copies]
         self.rows = 0
         self.size = 0
+        self.held = 0  # bytes for which the worker's bound is charged
 
     async def run(self) -> None:
         client = self.client
@@ -74,35 +71,35 @@ class _Scratch:
         everywhere = sorted({shard for shards in self.shards for shard in shards})
         async with scratch_home.opened(client, pool) as home:
             try:
-                await self._over(home, everywhere)
+                await self.over(home, everywhere)
             finally:
-                self.bounds.hold("", -self.size)
+                self.bounds.hold("", -self.held)
 
-    async def _over(self, home: BackendConnection, everywhere: list[int]) -> None:
+    async def over(self, home: BackendConnection, everywhere: list[int]) -> None:
         """Tables, rows, answer."""
         client = self.client
         columns = await scratch_home.create_tables(client, home, self.plan, self.shards)
-        self._check_json(columns)
-        await self._check_text(home)
+        self.check_json(columns)
+        await self.check_text(home)
         if everywhere:
             async with enlisted(client, self.request.plan, everywhere, replica=self.replica, write=False) as enlistment:
                 client.working = [*enlistment.connections, home]
-                await self._fill(home, enlistment, columns)
+                await self.fill(home, enlistment, columns)
         self.bounds.count(self.rows, self.size)
         client.working = [home]
-        await self._relay(home, await self._prepare(home))
+        await self._relay(home, await self.prepare(home))
 
-    def _check_json(self, columns: list[list[Column]]) -> None:
+    def check_json(self, columns: list[list[Column]]) -> None:
         """Raises UnsupportedError for a function that sees more of a JSON value than its text."""
         for copy, every in zip(self.plan.copies, columns, strict=True):
-            json = next((c.name for c in _wanted(copy, every) if c.json), "")
+            json = next((c.name for c in wanted_columns(copy, every) if c.json), "")
             if self.plan.stored_json and json:
                 raise UnsupportedError(
                     f"{self.plan.stored_json.upper()}() over several shards is not supported with tables that have a "
                     f"JSON column ({copy.database}.{copy.table}, column '{json}'): restrict the statement to one shard"
                 )
 
-    async def _check_text(self, home: BackendConnection) -> None:
+    async def check_text(self, home: BackendConnection) -> None:
         """Prepare what will run, while the tables are empty: what is wrong with it shows before rows are gathered.
 
         Raises the server's error.
@@ -123,19 +120,19 @@ class _Scratch:
             await request.execution.rewritten(text.text, text.parameters, self.client.mariadb).prepare(home)
         await scratch_home.switch(home, scratch_tables.loading(profile))
 
-    async def _fill(self, home: BackendConnection, enlistment: Enlistment, columns: list[list[Column]]) -> None:
+    async def fill(self, home: BackendConnection, enlistment: Enlistment, columns: list[list[Column]]) -> None:
         connections = dict(zip(enlistment.shards, enlistment.connections, strict=True))
         filled: dict[object, tuple[Copy, list[Column]]] = {}
         for copy, shards, every in zip(self.copies, self.shards, columns, strict=True):
-            wanted = _wanted(copy, every)
+            wanted = wanted_columns(copy, every)
             rows = (copy.database, copy.table, copy.where, copy.where and copy.alias, copy.lock, tuple(shards))
             same = filled.setdefault((rows, copy.columns), (copy, wanted))
             if same[0] is not copy:
                 await _ok(home, _copy_text(same[0], copy, wanted), copy)
                 continue
-            await self._gather(home, copy, wanted, [connections[shard] for shard in shards])
+            await self.gather(home, copy, wanted, [connections[shard] for shard in shards])
 
-    async def _gather(
+    async def gather(
         self, home: BackendConnection, copy: Copy, columns: list[Column], connections: list[BackendConnection]
     ) -> None:
         """Fill one scratch table."""
@@ -158,7 +155,7 @@ class _Scratch:
             for connection, wire in wires[started : turn + at_once]:
                 parts[started].start(wire)
                 started += 1
-                self._count(connection)
+                self.count(connection)
             rows = Rows(literals, bool(part.connection.scanner.deprecate_eof), binary)
             before_rows, before_size = self.rows, self.size
             held = 0
@@ -171,7 +168,7 @@ class _Scratch:
                 except UnsupportedError as error:
                     raise UnsupportedError(f"table {copy.database}.{copy.table}: {error}") from None
                 self.rows, self.size = before_rows + rows.rows, before_size + rows.size
-                self._within(copy, rows.size - held)
+                self.within(copy, rows.size - held)
                 held = rows.size
                 if rows.pending >= PIECE:
                     await _ok(home, insert + rows.take(), copy)
@@ -179,16 +176,17 @@ class _Scratch:
                 await _ok(home, insert + rows.take(), copy)
             _rest(part)
 
-    def _count(self, connection: BackendConnection) -> None:
+    def count(self, connection: BackendConnection) -> None:
         if self.client.entry is not None:
             self.client.entry.series[connection.pool.slot] += 1
 
-    def _within(self, copy: Copy, more: int) -> None:
+    def within(self, copy: Copy, more: int) -> None:
         table = f"{copy.database}.{copy.table}"
+        self.held += more
         self.bounds.hold(table, more)
         self.bounds.check(table, self.rows, self.size)
 
-    async def _prepare(self, home: BackendConnection) -> bytes:
+    async def prepare(self, home: BackendConnection) -> bytes:
         """Bring the connection into the session's state; what to send there."""
         session = self.client.session
         await scratch_home.switch(home, session.profile)
@@ -200,7 +198,7 @@ class _Scratch:
     async def _relay(self, home: BackendConnection, wire: bytes) -> None:
         """The answer, streamed to the client."""
         client = self.client
-        self._count(home)
+        self.count(home)
         part = Part(home)
         home.send(wire, part)
         out = Concatenation(bool(home.scanner.deprecate_eof))
@@ -252,7 +250,7 @@ def _filtered(request: Request, copy: Copy) -> Copy:
     return replace(copy, where=None)
 
 
-def _wanted(copy: Copy, columns: list[Column]) -> list[Column]:
+def wanted_columns(copy: Copy, columns: list[Column]) -> list[Column]:
     if copy.columns is None:
         return columns
     return [c for c in columns if not c.optional or c.name.lower() in copy.columns] or columns[:1]

@@ -12,7 +12,7 @@ from shardproxy.errors import BackendError, UnsupportedError
 from shardproxy.executor.scratch_columns import Column, column, quoted
 from shardproxy.planner.scratch_plan import Copy
 from shardproxy.protocol.mysql.resultset import TextResult, parse_resultset
-from shardproxy.session.profile import Profile, profile
+from shardproxy.session.profile import Profile, profile, with_variables
 
 # Rows are written with these: bytes as they are, zero dates as they are, 0 in an AUTO_INCREMENT column as it is.
 _LOADING = {
@@ -30,6 +30,11 @@ _LOGS = b"SELECT @@log_bin AND @@binlog_format <> 'ROW'"
 def loading(session: Profile) -> Profile:
     """The state in which scratch tables are made and filled."""
     return profile(session.capabilities, session.schema, tuple(sorted(_LOADING.items())))
+
+
+def exact(session: Profile) -> Profile:
+    """The state in which rows are written as they are, on a connection that is in the session's state otherwise."""
+    return with_variables(session, _LOADING)
 
 
 def full_name(copy: Copy) -> bytes:

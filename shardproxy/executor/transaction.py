@@ -48,9 +48,10 @@ class Branch:
 
 
 class Transaction:
-    """first: D's connection; last: where the last statement ran, for SHOW WARNINGS."""
+    """first: D's connection; last: where the last statement ran, for SHOW WARNINGS; ending: its COMMIT or ROLLBACK has
+    begun, so that it can be no deadlock's victim."""
 
-    __slots__ = ("branches", "first", "first_shard", "gateway", "ident", "last")
+    __slots__ = ("__weakref__", "branches", "ending", "first", "first_shard", "gateway", "ident", "last")
 
     def __init__(self, gateway: Gateway, first: BackendConnection, first_shard: int) -> None:
         self.gateway = gateway
@@ -58,13 +59,20 @@ class Transaction:
         self.first_shard = first_shard
         self.last = first
         self.branches: dict[int, Branch] = {}
+        self.ending = False
         gateway.transactions += 1
         name = shard_word(gateway.shards[first_shard].name)
         self.ident = TransactionId(gateway.coordinator, int(time()), gateway.transactions, first.server_thread, name)
+        gateway.spanning.add(self)
 
     @property
     def connections(self) -> list[BackendConnection]:
         return [self.first, *(branch.connection for branch in self.branches.values())]
+
+    @property
+    def by_shard(self) -> dict[int, BackendConnection]:
+        """The connection on each shard that takes part."""
+        return {self.first_shard: self.first} | {s: branch.connection for s, branch in self.branches.items()}
 
     def on(self, shard: int) -> BackendConnection | None:
         """The connection to a shard that takes part."""
@@ -102,6 +110,7 @@ class Transaction:
 
     def drop(self) -> None:
         """Roll the branches back, whatever is under way on them; nobody waits for it."""
+        self.ending = True
         for branch in self.branches.values():
             connection = branch.connection
             connection.holder = None

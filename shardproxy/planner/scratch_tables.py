@@ -18,6 +18,7 @@ from shardproxy.sql.words import words
 _QUERY = words("SELECT WITH TABLE VALUES")
 _ENDS_FROM = words("""
     WHERE GROUP HAVING ORDER LIMIT WINDOW FOR LOCK INTO PROCEDURE UNION EXCEPT INTERSECT MINUS OFFSET FETCH
+    SET RETURNING
 """)
 _SET_OPERATIONS = words("UNION EXCEPT INTERSECT MINUS")
 _MODIFIERS = words("""
@@ -99,21 +100,23 @@ class Tables:
     selects: dict[int, Select] = field(default_factory=dict)
 
 
-def find_tables(draft: Draft) -> Tables:
-    """All references. Raises UnsupportedError where a table must stand and something unknown does."""
-    return _Reader(draft).read()
+def find_tables(draft: Draft, start: int = 0, in_from: bool = False) -> Tables:
+    """All references from the token `start` on; in_from: tables of a FROM clause are due there, without its word.
+
+    Raises UnsupportedError where a table must stand and something unknown does.
+    """
+    return _Reader(draft, in_from).read(start)
 
 
 class _Reader:
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, in_from: bool) -> None:
         self.draft = draft
         self.found = Tables()
-        self.frames = [_Frame(True, len(draft.tokens))]
+        self.frames = [_Frame(True, len(draft.tokens), factor=in_from, inside_from=in_from)]
         self.open: dict[int, tuple[With, Cte]] = {}  # closing parenthesis → the WITH query that ends there
         self.blocks = 0
 
-    def read(self) -> Tables:
-        at = 0
+    def read(self, at: int) -> Tables:
         while at < len(self.draft.tokens):
             at = self._step(at)
         return self.found
@@ -157,7 +160,7 @@ class _Reader:
         elif frame.inside_from:
             if word in ("JOIN", "STRAIGHT_JOIN", ",") and draft.word(at - 1) != "FOR":
                 frame.factor = True
-            elif word in _ENDS_FROM and not self._index_hint(at):
+            elif self._ends_from(at):
                 frame.inside_from = False
         if word in _SET_OPERATIONS:
             frame.block = 0
@@ -195,6 +198,12 @@ class _Reader:
     def _begins_query(self, at: int) -> bool:
         before = self.draft.word(at - 1)
         return at == 0 or before == "(" or before in _SET_OPERATIONS or before in ("ALL", "DISTINCT", ")")
+
+    def _ends_from(self, at: int) -> bool:
+        word = self.draft.word(at)
+        if word == "ON":
+            return self.draft.word(at + 1) == "DUPLICATE"
+        return word in _ENDS_FROM and not self._index_hint(at)
 
     def _index_hint(self, at: int) -> bool:
         """FOR of USE INDEX FOR JOIN, and the word behind it."""

@@ -20,6 +20,7 @@ from shardproxy.planner.local_functions import local_functions
 from shardproxy.planner.lock_tables import lock_tables
 from shardproxy.planner.plan import Opcode, Plan, Rung
 from shardproxy.planner.query import query
+from shardproxy.planner.scratch_write import or_by_scratch
 from shardproxy.planner.session_statements import session_statements
 from shardproxy.planner.show import show
 from shardproxy.planner.unsupported import unsupported
@@ -38,8 +39,8 @@ PASSES: tuple[Pass, ...] = (
     ddl,
     lock_tables,
     local_functions,
-    insert,
-    query,
+    or_by_scratch(insert),
+    or_by_scratch(query),
     explain,
     unsupported,
 )
@@ -52,7 +53,10 @@ def plan_statement(sql: bytes, context: PlanContext) -> Plan:
     short = shorten(sql, digest, literals)
     if short is None:
         return _plan(sql, context, text)
-    return lengthen(_plan(short.sql, context, text), short, text)
+    plan = _plan(short.sql, context, text)
+    if plan.scratch is not None and plan.scratch.text is not None:
+        return _plan(sql, context, text)  # a text put together from all of the statement's literals
+    return lengthen(plan, short, text)
 
 
 def _plan(sql: bytes, context: PlanContext, digest_text: str) -> Plan:

@@ -32,6 +32,7 @@ TABLES = {
     "ddl_table",
     "fence",
     "fence_slot",
+    "lock_wait",
     "lookup",
     "marker",
     "migration",
