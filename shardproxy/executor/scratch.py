@@ -6,7 +6,9 @@ another statement. Rows stream from the shards into INSERTs; what runs ahead of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError, UnsupportedError
@@ -57,6 +59,7 @@ class Scratch:
         self.plan = plan
         self.replica = route.replica
         self.bounds = self.client.gateway.scratch
+        self.copies = [_filtered(request, copy) for copy in plan.copies]
         self.shards = [_homes(request, copy) for copy in plan.copies]
         self.rows = 0
         self.size = 0
@@ -120,11 +123,10 @@ class Scratch:
     async def fill(self, home: BackendConnection, enlistment: Enlistment, columns: list[list[Column]]) -> None:
         connections = dict(zip(enlistment.shards, enlistment.connections, strict=True))
         filled: dict[object, tuple[Copy, list[Column]]] = {}
-        for copy, shards, every in zip(self.plan.copies, self.shards, columns, strict=True):
+        for copy, shards, every in zip(self.copies, self.shards, columns, strict=True):
             wanted = wanted_columns(copy, every)
-            same = filled.setdefault(
-                (copy.database, copy.table, copy.where, copy.columns, copy.lock, tuple(shards)), (copy, wanted)
-            )
+            rows = (copy.database, copy.table, copy.where, copy.where and copy.alias, copy.lock, tuple(shards))
+            same = filled.setdefault((rows, copy.columns), (copy, wanted))
             if same[0] is not copy:
                 await _ok(home, _copy_text(same[0], copy, wanted), copy)
                 continue
@@ -236,6 +238,16 @@ def _homes(request: Request, copy: Copy) -> tuple[int, ...]:
         else:
             found |= evaluate(group.condition, group.keyspace, request.read)
     return tuple(sorted(found))
+
+
+_DATE = re.compile(rb"'[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])( [01][0-9]:[0-5][0-9]:[0-5][0-9])?'")
+
+
+def _filtered(request: Request, copy: Copy) -> Copy:
+    """The copy without its filter where that would compare dates with what is no date to every server."""
+    if all(_DATE.fullmatch(request.literals[index]) for index in copy.dates):
+        return copy
+    return replace(copy, where=None)
 
 
 def wanted_columns(copy: Copy, columns: list[Column]) -> list[Column]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from shardproxy.errors import SqlError
@@ -12,6 +12,7 @@ from shardproxy.planner.blocks import Facts, find_table, refuse_view
 from shardproxy.planner.draft import Draft, is_name, refuse
 from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
 from shardproxy.planner.scratch_locks import reference_locks
+from shardproxy.planner.scratch_needs import Need, in_common, needs
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan
 from shardproxy.planner.scratch_tables import Reference, Tables, find_tables
 from shardproxy.planner.scratch_text import Spliced, splice
@@ -92,25 +93,42 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
     named = referenced(draft, tables)
     if not named:
         raise refuse("no table")
-    if facts is None or not _agree(draft, facts, tables):
+    certain = facts is not None and _agree(draft, facts, tables)
+    if not certain:
         named |= mentioned(draft, tables)
     for one in named.values():
         refuse_view(draft, *one)
     locks = reference_locks(draft, tables)
+    needed = needs(draft, tables, certain)
     if draft.context.mariadb:
-        return ScratchPlan(
-            tuple(copy_of(one, one[1].name, groups, _only_lock(draft, locks, key)) for key, one in named.items())
-        )
+        shared = []
+        for key, one in named.items():
+            uses = [r for r in locks if (r.database or draft.context.schema or "", r.name) == key]
+            need = in_common(needed[r] for r in uses)
+            shared.append(_needed(copy_of(one, one[1].name, groups), _only_lock(draft, locks, uses), need, uses))
+        return ScratchPlan(tuple(shared))
     spliced = splice(draft, tables, names_taken(draft, tables))
     check_spliced(draft, spliced)
     copies = []
     for name, reference in spliced.uses:
         one = named[reference.database or draft.context.schema or "", reference.name]
-        copies.append(copy_of(one, name, groups, locks.get(reference)))
+        copies.append(_needed(copy_of(one, name, groups), locks[reference], needed[reference], [reference]))
     used = {(copy.database, copy.table) for copy in copies}
     copies += [copy_of(one, one[1].name, ()) for key, one in named.items() if key not in used]
     stored_json = min(draft.functions & _STORED_JSON, default="")
-    return ScratchPlan(tuple(copies), spliced.text if spliced.changed else None, stored_json)
+    return ScratchPlan(_gathered_once(copies), spliced.text if spliced.changed else None, stored_json)
+
+
+def _gathered_once(copies: list[Copy]) -> tuple[Copy, ...]:
+    """Where one use of a table needs all of its rows, the others are copied from that one on the server."""
+    found = []
+    for copy in copies:
+        same = [c for c in copies if (c.database, c.table, c.lock) == (copy.database, copy.table, copy.lock)]
+        if any(other.where is None for other in same):
+            columns = None if any(other.columns is None for other in same) else copy.columns
+            copy = replace(copy, where=None, dates=(), alias=copy.name, columns=columns)
+        found.append(copy)
+    return tuple(found)
 
 
 def names_taken(draft: Draft, tables: Tables) -> set[str]:
@@ -183,22 +201,30 @@ def mentioned(draft: Draft, tables: Tables) -> dict[tuple[str, str], Named]:
     return named
 
 
-def _only_lock(draft: Draft, locks: dict[Reference, Template | None], key: tuple[str, str]) -> Template | None:
+def _only_lock(draft: Draft, locks: dict[Reference, Template | None], uses: list[Reference]) -> Template | None:
     """The lock with which a table is read wherever the statement names it."""
-    schema = draft.context.schema or ""
-    found = {lock for reference, lock in locks.items() if (reference.database or schema, reference.name) == key}
+    found = {locks[reference] for reference in uses}
     if len(found) > 1:
-        raise refuse(f"a lock on '{key[1]}' in one place and none, or another, elsewhere in the statement,")
+        raise refuse(f"a lock on '{uses[0].name}' in one place and none, or another, elsewhere in the statement,")
     return next(iter(found), None)
 
 
+def _needed(copy: Copy, lock: Template | None, need: Need, uses: Sequence[Reference]) -> Copy:
+    """The scratch table with what these uses of it need."""
+    copy = replace(copy, columns=need.columns, lock=lock)
+    if need.filter is None:
+        return copy
+    return replace(copy, alias=uses[0].alias, where=need.filter.text, dates=need.filter.dates)
+
+
 def copy_of(table: Named, name: str, groups: tuple[Group, ...], lock: Template | None = None) -> Copy:
-    """A scratch table with this name. groups: where its rows are, as far as that is known."""
+    """A scratch table with this name. groups: where its rows are, as far as that is known.
+
+    A reference table is read, and locked, on its keyspace's first shard, where whoever locks or writes it begins.
+    """
     keyspace, configured = table
     homes = tuple(g for g in groups if g.keyspace.name == keyspace.name and configured.name in g.tables)
     if configured.kind is TableKind.REFERENCE or not homes:
         homes = (Group((configured.name,), keyspace, shard=configured.shard),)
-    # A reference table is read, and locked, on its keyspace's first shard, where whoever locks or writes it begins.
-    return Copy(
-        keyspace.name, configured.name, name, homes, configured.kind is TableKind.REFERENCE, name, lock=lock
-    )  # fmt: skip
+    reference = configured.kind is TableKind.REFERENCE
+    return Copy(keyspace.name, configured.name, name, homes, reference, name, lock=lock)

@@ -20,8 +20,9 @@ class Copy:
     name     its name, in the same database; the table's own name hides the table
     groups   where these rows are: on the shards of any of them; of a reference table on any one shard of its keyspace
     where    a filter that the rows must pass, over the table under the name `alias`; None for all rows
-    columns  lower-case names that the statement mentions: others that may be NULL can be left out; None for all columns
-    lock     the locking clause with which they are read
+    dates    indexes of literals in it: where one does not look like a date, all rows are gathered
+    columns  lower-case names that the statement mentions: the values of others do not matter; None for all columns
+    lock     what ends the statement that gathers: the locks that are taken on what is read
     """
 
     database: str
@@ -31,6 +32,7 @@ class Copy:
     reference: bool = False
     alias: str = ""
     where: Template | None = None
+    dates: tuple[int, ...] = ()
     columns: frozenset[str] | None = None
     lock: Template | None = None
 

@@ -21,6 +21,10 @@ _ENDS_FROM = words("""
     SET RETURNING
 """)
 _SET_OPERATIONS = words("UNION EXCEPT INTERSECT MINUS")
+_MODIFIERS = words("""
+    ALL DISTINCT DISTINCTROW HIGH_PRIORITY STRAIGHT_JOIN SQL_SMALL_RESULT SQL_BIG_RESULT SQL_BUFFER_RESULT SQL_CACHE
+    SQL_NO_CACHE SQL_CALC_FOUND_ROWS
+""")
 # What may follow a table and is no alias, though not reserved everywhere.
 _NO_ALIAS = words("""
     CROSS EXCEPT FETCH FOR FORCE GROUP HAVING IGNORE INNER INTERSECT INTO JOIN LEFT LIMIT LOCK MINUS NATURAL OFFSET ON
@@ -66,6 +70,14 @@ class Reference:
 
 
 @dataclass(slots=True)
+class Select:
+    """A SELECT, by its number. first: index behind its FROM, 0 for none; star: it has a * of all columns."""
+
+    first: int = 0
+    star: bool = False
+
+
+@dataclass(slots=True)
 class _Frame:
     """What one pair of parentheses holds, or the whole statement."""
 
@@ -79,11 +91,13 @@ class _Frame:
 
 @dataclass(slots=True)
 class Tables:
-    """References, WITH clauses, and locking clauses with the number of their SELECT; each in the order of the text."""
+    """References, WITH clauses, and locking clauses with the number of their SELECT; each in the order of the text.
+    selects: by number."""
 
     references: list[Reference] = field(default_factory=list)
     withs: list[With] = field(default_factory=list)
     locks: list[tuple[int, Lock]] = field(default_factory=list)
+    selects: dict[int, Select] = field(default_factory=dict)
 
 
 def find_tables(draft: Draft, start: int = 0, in_from: bool = False) -> Tables:
@@ -136,9 +150,13 @@ class _Reader:
             frame.block = self._next_block()
         elif word == "FROM" and not frame.inside_from:
             frame.inside_from = frame.factor = True
+            self._select(frame).first = at + 1
+        elif draft.tokens[at].text == "*" and self._is_star(at):
+            self._select(frame).star = True
         elif word == "TABLE" and self._begins_query(at):
             frame.factor = True
             frame.block = self._next_block()
+            self._select(frame).star = True
         elif frame.inside_from:
             if word in ("JOIN", "STRAIGHT_JOIN", ",") and draft.word(at - 1) != "FOR":
                 frame.factor = True
@@ -147,6 +165,18 @@ class _Reader:
         if word in _SET_OPERATIONS:
             frame.block = 0
         return at + 1
+
+    def _select(self, frame: _Frame) -> Select:
+        return self.found.selects.setdefault(frame.block, Select())
+
+    def _is_star(self, at: int) -> bool:
+        """A * that stands for columns; not the one of EXISTS (SELECT * FROM …), where no value counts."""
+        draft = self.draft
+        word = draft.word(at - 1)
+        if word not in ("SELECT", ",", ".") and word not in _MODIFIERS:
+            return False
+        exists = word == "SELECT" and draft.word(at - 2) == "(" and draft.word(at - 3) == "EXISTS"
+        return not exists or draft.word(at + 1) != "FROM" or not draft.words.isdisjoint(_SET_OPERATIONS)
 
     def _next_block(self) -> int:
         self.blocks += 1
