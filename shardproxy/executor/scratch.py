@@ -20,12 +20,15 @@ from shardproxy.executor.scatter import Part, twice
 from shardproxy.executor.scratch_columns import Column, quoted
 from shardproxy.executor.scratch_load import PIECE, Rows
 from shardproxy.merge.concat import Concatenation
-from shardproxy.planner.scratch_plan import Copy, ScratchPlan
+from shardproxy.planner.key_values import NoValue
+from shardproxy.planner.plan import Value
+from shardproxy.planner.scratch_plan import Copy, Kind, ScratchPlan
 from shardproxy.planner.template import Template
 from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.response import IN_TRANS, PREPARE
 from shardproxy.router.route import Route, evaluate
+from shardproxy.topology.keys import KeyType
 
 # Too many statements are prepared; this one can only be run as text.
 _ONLY_WHEN_PREPARED = frozenset((1461, 1295))
@@ -240,14 +243,27 @@ def _homes(request: Request, copy: Copy) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-_DATE = re.compile(rb"'[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])( [01][0-9]:[0-5][0-9]:[0-5][0-9])?'")
+_KINDS = {
+    Kind.NUMBER: re.compile(rb"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?"),
+    Kind.TEXT: re.compile(rb"['\"].*", re.DOTALL),
+    Kind.MOMENT: re.compile(rb"'[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])( [01][0-9]:[0-5][0-9]:[0-5][0-9])?'"),
+}
 
 
 def _filtered(request: Request, copy: Copy) -> Copy:
-    """The copy without its filter where that would compare dates with what is no date to every server."""
-    if all(_DATE.fullmatch(request.literals[index]) for index in copy.dates):
+    """The copy without its filter where a literal is none of the kind that can be compared in silence."""
+    if all(_is_of_kind(request, index, kind) for index, kind in copy.literals):
         return copy
     return replace(copy, where=None)
+
+
+def _is_of_kind(request: Request, index: int, kind: Kind) -> bool:
+    literal = request.literals[index]
+    if literal != b"?":
+        return _KINDS[kind].fullmatch(literal) is not None
+    if kind is Kind.MOMENT:
+        return False
+    return not isinstance(request.read(Value(index), KeyType.INT if kind is Kind.NUMBER else KeyType.TEXT), NoValue)
 
 
 def wanted_columns(copy: Copy, columns: list[Column]) -> list[Column]:

@@ -2,7 +2,8 @@
 
 Only what is listed here: comparisons of columns with literals or columns of a like type, LIKE, BETWEEN, IN, IS NULL, a
 few functions. Such a condition is the same on every server with the session's state, raises nothing, and depends on
-nothing but the row. A value that only looks like a date is looked at again when it is known (`Filter.dates`).
+nothing but the row. A plan does not know its literals, so what they must be is said (`Filter.literals`) and looked at
+when they are known.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from shardproxy.planner.calls import closing
 from shardproxy.planner.draft import Draft, is_name
+from shardproxy.planner.scratch_plan import Kind
 from shardproxy.planner.select_parts import Span
 from shardproxy.planner.template import Template, joined, template
 from shardproxy.sql.tokens import TokenKind
@@ -25,7 +27,10 @@ _MOMENTS = words("date datetime timestamp")
 _COMPARISONS = frozenset({"=", "<=>", "<>", "!=", "<", "<=", ">", ">="})
 _UNITS = words("SECOND MINUTE HOUR DAY WEEK MONTH QUARTER YEAR")
 # Functions of one text column → what they give.
-_OF_TEXT = {"LOWER": "text", "UPPER": "text", "LENGTH": "number", "CHAR_LENGTH": "number", "CHARACTER_LENGTH": "number"}
+_OF_TEXT = {
+    "LOWER": Kind.TEXT, "UPPER": Kind.TEXT,
+    "LENGTH": Kind.NUMBER, "CHAR_LENGTH": Kind.NUMBER, "CHARACTER_LENGTH": Kind.NUMBER,
+}  # fmt: skip
 _OF_MOMENT = words("YEAR MONTH DAYOFMONTH QUARTER")
 _LOOSER = words("OR XOR")  # they bind looser than AND
 _LOOSER_SIGNS = frozenset({"||", ":="})
@@ -35,20 +40,20 @@ Columns = Callable[[Span], Column | None]  # the column of the table that these 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """text: the condition; dates: indexes of literals that must be plain dates, or it is not to be used."""
+    """text: the condition; literals: for each its index, and of what kind it must be for the condition to be used."""
 
     text: Template
-    dates: tuple[int, ...] = ()
+    literals: tuple[tuple[int, Kind], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Operand:
-    """kind: number, text or moment; collation of texts, "" for literals; date: a text literal's index, else −1."""
+    """kind: None for a lone literal, whose index is `literal`; collation of a column's text."""
 
-    kind: str
+    kind: Kind | None
     end: int
     collation: str = ""
-    date: int = -1
+    literal: int = -1
 
 
 def filters(draft: Draft, span: Span, columns: Columns) -> list[Filter]:
@@ -63,7 +68,8 @@ def filters(draft: Draft, span: Span, columns: Columns) -> list[Filter]:
         each = [filters(draft, choice, columns) for choice in choices] if len(choices) > 1 else []
         if each and all(each):
             text = joined([all_of(some).text for some in each], b" OR ")
-            found.append(Filter(b"(" + text + b")", tuple(d for some in each for one in some for d in one.dates)))
+            literals = tuple(pair for some in each for one in some for pair in one.literals)
+            found.append(Filter(b"(" + text + b")", literals))
     return found
 
 
@@ -72,7 +78,7 @@ def all_of(some: list[Filter]) -> Filter:
     if len(some) == 1:
         return some[0]
     text = joined([one.text for one in some], b" AND ")
-    return Filter(b"(" + text + b")", tuple(d for one in some for d in one.dates))
+    return Filter(b"(" + text + b")", tuple(pair for one in some for pair in one.literals))
 
 
 def conjuncts(draft: Draft, span: Span) -> list[Span]:
@@ -141,7 +147,7 @@ class _Condition:
     def __init__(self, draft: Draft, columns: Columns) -> None:
         self.draft = draft
         self.columns = columns
-        self.dates: list[int] = []
+        self.literals: list[tuple[int, Kind]] = []
         self.seen = False  # a column
 
     def whole(self, span: Span) -> Filter | None:
@@ -151,7 +157,7 @@ class _Condition:
                 return None
         except _No:
             return None
-        return Filter(b"(" + template(self.draft, span.first, span.end) + b")", tuple(self.dates))
+        return Filter(b"(" + template(self.draft, span.first, span.end) + b")", tuple(self.literals))
 
     # ── OR, AND, NOT ──
 
@@ -195,7 +201,7 @@ class _Condition:
             return at + 1
         at += draft.word(at) == "NOT"
         match draft.word(at):
-            case "LIKE" if left.kind == "text":
+            case "LIKE" if left.kind is Kind.TEXT:
                 right = self._operand(at + 1)
                 self._alike(left, right)
                 if draft.word(right.end) == "ESCAPE":
@@ -215,8 +221,6 @@ class _Condition:
 
     def _listed(self, left: _Operand, at: int) -> int:
         while True:
-            if self.draft.tokens[at].literal < 0 and self.draft.word(at) not in ("-", "DATE", "TIMESTAMP"):
-                raise _No
             value = self._operand(at)
             self._alike(left, value)
             at = value.end
@@ -228,13 +232,11 @@ class _Condition:
 
     def _alike(self, left: _Operand, right: _Operand) -> None:
         """Comparing them converts neither in a way that could warn. Raises _No."""
-        kinds = {left.kind, right.kind}
-        if kinds == {"moment", "text"}:
-            text = left if left.kind == "text" else right
-            if text.date < 0:
-                raise _No
-            self.dates.append(text.date)
-        elif len(kinds) > 1 or len({left.collation, right.collation} - {""}) > 1:
+        for one, other in ((left, right), (right, left)):
+            if one.kind is None and other.kind is not None:
+                self.literals.append((one.literal, other.kind))
+                return
+        if left.kind is not right.kind or left.kind is None or len({left.collation, right.collation} - {""}) > 1:
             raise _No
 
     # ── operands ──
@@ -245,11 +247,11 @@ class _Condition:
             raise _No
         token = draft.tokens[at]
         word = draft.word(at)
-        if word == "-" or token.kind is TokenKind.NUMBER:
+        if word == "-" or (token.literal >= 0 and draft.word(at + 1) in ("+", "-")):
             return self._number(at)
-        if token.kind is TokenKind.STRING and token.literal >= 0 and token.text[:1] in ("'", '"'):
-            return _Operand("text", at + 1, date=token.literal)
-        if word in ("DATE", "TIMESTAMP") and self._is_literal(at + 1, TokenKind.STRING):
+        if token.literal >= 0:
+            return _Operand(None, at + 1, literal=token.literal)
+        if word in ("DATE", "TIMESTAMP") and self._is_literal(at + 1):
             return self._moment(at + 2)
         if draft.word(at + 1) == "(":
             return self._call(at)
@@ -257,47 +259,53 @@ class _Condition:
             raise _No
         return self._column(at)
 
-    def _is_literal(self, at: int, kind: TokenKind) -> bool:
-        tokens = self.draft.tokens
-        return at < len(tokens) and tokens[at].kind is kind and tokens[at].literal >= 0
+    def _is_literal(self, at: int) -> bool:
+        return at < len(self.draft.tokens) and self.draft.tokens[at].literal >= 0
+
+    def _numeric(self, at: int) -> None:
+        """A literal that must be a number. Raises _No."""
+        if not self._is_literal(at):
+            raise _No
+        self.literals.append((self.draft.tokens[at].literal, Kind.NUMBER))
 
     def _number(self, at: int) -> _Operand:
         """Literals, added and subtracted."""
         while True:
             at += self.draft.word(at) == "-"
-            if not self._is_literal(at, TokenKind.NUMBER):
-                raise _No
+            self._numeric(at)
             at += 1
             if self.draft.word(at) not in ("+", "-"):
-                return _Operand("number", at)
+                return _Operand(Kind.NUMBER, at)
             at += 1
 
     def _moment(self, at: int) -> _Operand:
         """Behind a date: intervals that are added or subtracted."""
         draft = self.draft
         while draft.word(at) in ("+", "-") and draft.word(at + 1) == "INTERVAL":
-            if not self._is_literal(at + 2, TokenKind.NUMBER) or draft.word(at + 3) not in _UNITS:
+            self._numeric(at + 2)
+            if draft.word(at + 3) not in _UNITS:
                 raise _No
             at += 4
-        return _Operand("moment", at)
+        return _Operand(Kind.MOMENT, at)
 
     def _call(self, at: int) -> _Operand:
         draft = self.draft
         name = draft.word(at)
         argument = self._operand(at + 2)
         end = argument.end
-        if name in _OF_TEXT and argument.kind == "text" and draft.word(end) == ")":
+        if name in _OF_TEXT and argument.kind is Kind.TEXT and draft.word(end) == ")":
             return _Operand(_OF_TEXT[name], end + 1, argument.collation)
-        if name in _OF_MOMENT and argument.kind == "moment" and draft.word(end) == ")":
-            return _Operand("number", end + 1)
-        if name in ("SUBSTRING", "SUBSTR", "LEFT", "RIGHT") and argument.kind == "text" and argument.date < 0:
-            least = 1 if name in ("LEFT", "RIGHT") else 0
+        if name in _OF_MOMENT and argument.kind is Kind.MOMENT and draft.word(end) == ")":
+            return _Operand(Kind.NUMBER, end + 1)
+        if name in ("SUBSTRING", "SUBSTR", "LEFT", "RIGHT") and argument.kind is Kind.TEXT:
+            most = 1 if name in ("LEFT", "RIGHT") else 2
             count = 0
-            while draft.word(end) in (",", "FROM", "FOR") and self._is_literal(end + 1, TokenKind.NUMBER):
+            while draft.word(end) in (",", "FROM", "FOR") and count < most:
+                self._numeric(end + 1)
                 count += 1
                 end += 2
-            if draft.word(end) == ")" and least <= count <= 2 - least and count:
-                return _Operand("text", end + 1, argument.collation)
+            if draft.word(end) == ")" and count:
+                return _Operand(Kind.TEXT, end + 1, argument.collation)
         raise _No
 
     def _column(self, at: int) -> _Operand:
@@ -311,9 +319,9 @@ class _Condition:
         self.seen = True
         kind = column.data_type
         if kind in _NUMBERS:
-            return _Operand("number", end)
+            return _Operand(Kind.NUMBER, end)
         if kind in _TEXTS and column.collation is not None:
-            return _Operand("text", end, column.collation)
+            return _Operand(Kind.TEXT, end, column.collation)
         if kind in _MOMENTS:
-            return _Operand("moment", end)
+            return _Operand(Kind.MOMENT, end)
         raise _No

@@ -126,7 +126,7 @@ def _gathered_once(copies: list[Copy]) -> tuple[Copy, ...]:
         same = [c for c in copies if (c.database, c.table, c.lock) == (copy.database, copy.table, copy.lock)]
         if any(other.where is None for other in same):
             columns = None if any(other.columns is None for other in same) else copy.columns
-            copy = replace(copy, where=None, dates=(), alias=copy.name, columns=columns)
+            copy = replace(copy, where=None, literals=(), alias=copy.name, columns=columns)
         found.append(copy)
     return tuple(found)
 
@@ -214,7 +214,7 @@ def _needed(copy: Copy, lock: Template | None, need: Need, uses: Sequence[Refere
     copy = replace(copy, columns=need.columns, lock=lock)
     if need.filter is None:
         return copy
-    return replace(copy, alias=uses[0].alias, where=need.filter.text, dates=need.filter.dates)
+    return replace(copy, alias=uses[0].alias, where=need.filter.text, literals=need.filter.literals)
 
 
 def copy_of(table: Named, name: str, groups: tuple[Group, ...], lock: Template | None = None) -> Copy:

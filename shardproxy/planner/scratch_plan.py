@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from shardproxy.topology.model import Keyspace, Table
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
     from shardproxy.planner.template import Template
 
 
+class Kind(Enum):
+    """What values are compared as, each without being converted in a way that could warn."""
+
+    NUMBER = "number"
+    TEXT = "text"
+    MOMENT = "date, with a time or without"
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """One scratch table: the rows of `database`.`table` that its use in the statement can need.
@@ -20,7 +29,7 @@ class Copy:
     name     its name, in the same database; the table's own name hides the table
     groups   where these rows are: on the shards of any of them; of a reference table on any one shard of its keyspace
     where    a filter that the rows must pass, over the table under the name `alias`; None for all rows
-    dates    indexes of literals in it: where one does not look like a date, all rows are gathered
+    literals indexes of literals in it, and their kinds: where one is of another kind, all rows are gathered
     columns  lower-case names that the statement mentions: the values of others do not matter; None for all columns
     lock     what ends the statement that gathers: the locks that are taken on what is read
     """
@@ -32,7 +41,7 @@ class Copy:
     reference: bool = False
     alias: str = ""
     where: Template | None = None
-    dates: tuple[int, ...] = ()
+    literals: tuple[tuple[int, Kind], ...] = ()
     columns: frozenset[str] | None = None
     lock: Template | None = None
 
