@@ -25,6 +25,7 @@ from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.response import IN_TRANS, PREPARE
 from shardproxy.router.route import Route, evaluate
 
+_ALL = b" LIMIT 18446744073709551615"  # whatever sql_select_limit says
 # Too many statements are prepared; this one can only be run as text.
 _ONLY_WHEN_PREPARED = frozenset((1461, 1295))
 
@@ -221,6 +222,8 @@ class Scratch:
         if part.ended and (out.warnings or out.failed):
             session.conditions = await diagnostics.fetch(home, None)
             session.warnings = len(session.conditions) if out.failed else out.warnings
+        if self.request.plan.found_rows and part.ended and not out.failed:
+            session.find(await diagnostics.found_rows(home))
         client.finish()
 
 
@@ -247,8 +250,8 @@ def _select(copy: Copy, columns: Iterable[Column]) -> Template:
     table = quoted(copy.database) + b"." + quoted(copy.table)
     head = b"SELECT " + b",".join(column.expression for column in columns) + b" FROM " + table
     if copy.where is None:
-        return Template((head + copy.lock,))
-    return head + b" AS " + quoted(copy.alias) + b" WHERE " + copy.where + copy.lock
+        return Template((head + _ALL + copy.lock,))
+    return head + b" AS " + quoted(copy.alias) + b" WHERE " + copy.where + _ALL + copy.lock
 
 
 def _copy_text(source: Copy, target: Copy, columns: Iterable[Column]) -> bytes:

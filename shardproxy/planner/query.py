@@ -82,6 +82,8 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         raise refuse("FOR UPDATE of rows of reference tables together with others is not supported: lock with OF table")
     why = obstacle(draft, facts, found)
     merged = merge(draft, tree, facts, found) if why else why
+    if draft.context.modes.gathered:
+        why = merged = "a session variable (sql_select_limit, max_sort_length, sql_buffer_result)"
     opcode = routes.opcode(found)
     spread = Spread.CONCAT
     if why:

@@ -7,6 +7,7 @@ goes through `run`, which costs a little more and can do everything.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +129,8 @@ def run(
     plan = entry.plan
     client.entry = entry
     client.check(plan)
+    if client.session.found >= 0:
+        _void_found(client, plan)
     if plan.local:
         if client.held is not None and client.session.pins and local_answers.server_knows(plan):
             return single.forward(client, plan, client.session.shard, False, wire)
@@ -152,6 +155,12 @@ def run(
     if plan.spread is Spread.CONCAT:
         return _scatter(client, plan, found, wire)
     return several.run(text_request(client, plan, sql, literals, read, wire), found)
+
+
+def _void_found(client: ClientConnection, plan: Plan) -> None:
+    """What FOUND_ROWS() was told ends with the next statement, but for those that ask about the last one."""
+    if not plan.local and plan.kind is not StatementKind.SHOW_WARNINGS:
+        client.session.find(-1)
 
 
 async def _number(
@@ -201,12 +210,16 @@ async def _scatter(client: ClientConnection, plan: Plan, found: Route, wire: byt
 def run_prepared(client: ClientConnection, wire: bytes) -> Work:
     """One execution of a prepared statement. Raises SqlError with the client's answer."""
     statement = prepared.find(client, wire)
-    if statement.version != client.plan_version:
+    gathered = client.session.modes.gathered
+    if statement.version != client.plan_version or statement.modes.gathered is not gathered:
+        statement.modes = replace(statement.modes, gathered=gathered)
         statement.entry = client.plan_again(statement)
         statement.version = client.plan_version
     entry = client.entry = statement.entry
     plan = entry.plan
     client.check(plan)
+    if client.session.found >= 0:
+        _void_found(client, plan)
     if statement.local:
         return run(client, entry, packet(b"\x03" + statement.text, 0), statement.text, statement.literals)
     if plan.local:
