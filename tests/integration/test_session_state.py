@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shardproxy.protocol.mysql.constants import FieldType
 from tests.proxy import SPLIT, ProxyUnderTest
 from tests.wire import RawClient, Refused
 
@@ -19,6 +20,10 @@ def client(proxy: ProxyUnderTest) -> Iterator[RawClient]:
         for uid in (1, 2, FAR, FAR + 1):
             made.query(f"INSERT INTO users VALUES ({uid}, 'n{uid}', {uid})")
         yield made
+
+
+def integer(value: int) -> tuple[int, bool, int]:
+    return (FieldType.LONGLONG, False, value)
 
 
 def code_of(client: RawClient, sql: str) -> int:
@@ -135,3 +140,27 @@ def test_found_rows_is_known_until_the_next_statement(proxy: ProxyUnderTest, cli
     assert code_of(client, "SELECT FOUND_ROWS() + 1") == 9100
     assert code_of(client, "SELECT SQL_CALC_FOUND_ROWS nothere FROM users") == 1054
     assert code_of(client, "SELECT FOUND_ROWS()") == 9100
+
+
+# ── executable comments ──
+
+
+@pytest.mark.parametrize(
+    ("sql", "label"),
+    [
+        ("SELECT uid/*!50000 + 1 */ FROM users WHERE uid > ? /*! AND uid < 9999 */ ORDER BY 1", b"uid + 1"),
+        ("SELECT uid+ 1/*M!00000 + 1 */ FROM users /*!50000 WHERE uid > ? */ ORDER BY uid", None),
+    ],
+)
+def test_executable_comments_over_several_shards(
+    proxy: ProxyUnderTest, client: RawClient, sql: str, label: bytes | None
+) -> None:
+    more = 2 if "M!" in sql and proxy.mariadb else 1
+    result = client.execute(client.prepare(sql), [integer(1)])
+    assert result.rows == [[2 + more], [FAR + more], [FAR + 1 + more]]
+    as_text = client.query(sql.replace("?", "1"))
+    assert as_text.rows == [[b"%d" % row[0]] for row in result.rows if isinstance(row[0], int)]
+    near = client.query(sql.replace("uid > ?", "uid = 2"))
+    assert [c.name for c in near.columns] == [c.name for c in as_text.columns] == [c.name for c in result.columns]
+    if label:
+        assert result.columns[0].name.strip() == label

@@ -33,6 +33,7 @@ from shardproxy.planner.sequence_plan import SequencePlan
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.router.route import Route, ValueReader, route
 from shardproxy.sql.digest import SOFT, SPLIT, scan, scan_hard
+from shardproxy.sql.executable import has_code, without_code
 
 if TYPE_CHECKING:
     from shardproxy.frontend.mysql.connection import ClientConnection
@@ -126,6 +127,11 @@ def run(
 
     numbered: the text is the client's with numbers of a sequence written into it.
     """
+    if has_code(sql) and numbered is None:
+        read_as = without_code(sql, client.session.modes, client.mariadb)
+        if read_as != sql and read_as.strip():
+            digest, literals = scan(read_as, client.session.modes)
+            return run(client, client.plan(digest, read_as), packet(b"\x03" + read_as, 0), read_as, literals)
     plan = entry.plan
     client.entry = entry
     client.check(plan)
