@@ -35,7 +35,7 @@ class Sides:
     def both(self, sql: str, parameters: tuple[Any, ...] | None = None) -> Any:
         """Run it on both sides; what the client sees must be equal. Gives it."""
         answers = [answer(side, sql, parameters) for side in (self.here, self.there)]
-        assert answers[0] == answers[1], sql
+        assert answers[0] == answers[1], (sql, *answers)
         return answers[0]
 
     def same(self, *sqls: str) -> None:

@@ -120,7 +120,7 @@ async def forget_decisions(gateway: Gateway) -> None:
         deletes = [delete_text(idents[i : i + _AT_ONCE]).encode() for i in range(0, len(idents), _AT_ONCE)]
         try:
             connection = await pool.checkout(profile)
-            await _checked_in(connection, (b"START TRANSACTION READ WRITE", *deletes, b"COMMIT"))
+            await checked_in(connection, (b"START TRANSACTION READ WRITE", *deletes, b"COMMIT"))
         except SqlError as error:
             log.warning("decision rows are left to recovery: %s", error)
 
@@ -257,7 +257,7 @@ async def _commit_branch(branch: Branch) -> bool:
 
 async def _end_reader(branch: Branch) -> bool:
     connection = branch.connection
-    await _checked_in(connection, (b"XA END " + branch.name, b"XA COMMIT " + branch.name + b" ONE PHASE"))
+    await checked_in(connection, (b"XA END " + branch.name, b"XA COMMIT " + branch.name + b" ONE PHASE"))
     return True
 
 
@@ -273,10 +273,10 @@ async def undo_branch(name: bytes, connection: BackendConnection) -> None:
     if connection.sinks:
         connection.pool.abandon(connection)
         return
-    await _checked_in(connection, (b"XA END " + name, b"XA ROLLBACK " + name))
+    await checked_in(connection, (b"XA END " + name, b"XA ROLLBACK " + name))
 
 
-async def _checked_in(connection: BackendConnection, texts: Sequence[bytes]) -> None:
+async def checked_in(connection: BackendConnection, texts: Sequence[bytes]) -> None:
     """Run the texts; when the last has succeeded the connection is free, else it is closed. (XA END fails for a branch
     that is prepared or was rolled back by the server.)"""
     try:
@@ -295,7 +295,7 @@ async def _roll_back_plain(connection: BackendConnection) -> None:
     if connection.sinks:
         connection.pool.abandon(connection)
         return
-    await _checked_in(connection, (b"ROLLBACK",))
+    await checked_in(connection, (b"ROLLBACK",))
 
 
 async def roll_back(transaction: Transaction) -> None:

@@ -21,6 +21,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
+from time import perf_counter
 
 from shardproxy.backend.connection import BackendConnection, Sink
 from shardproxy.backend.gateway import Gateway
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
 LONGEST_PAUSE = 1.0  # seconds between two looks, when so many look that the picture stays old
+SHARE = 0.1  # of the worker's time that reading what servers show may take
+MOST_WAITS = 10_000  # read of one server: of 150 that queue for one row, each waits for all before it
 KEPT_OPEN = 10.0  # seconds that connections for looking outlive the last look
 _INTERRUPTED = 1317
 _DEADLOCK = 1213, "40001", "Deadlock found when trying to get lock; try restarting transaction"
@@ -50,11 +53,12 @@ _TRANSACTIONS = (
     b"FROM information_schema.innodb_trx"
 )
 _WAITS_MARIADB = (
-    b"SELECT requesting_trx_id, requested_lock_id, blocking_trx_id FROM information_schema.innodb_lock_waits"
+    b"SELECT requesting_trx_id, requested_lock_id, blocking_trx_id FROM information_schema.innodb_lock_waits "
+    b"LIMIT %d" % MOST_WAITS
 )
 _WAITS_MYSQL = (
     b"SELECT requesting_engine_transaction_id, requesting_engine_lock_id, blocking_engine_transaction_id "
-    b"FROM performance_schema.data_lock_waits WHERE engine = 'INNODB'"
+    b"FROM performance_schema.data_lock_waits WHERE engine = 'INNODB' LIMIT %d" % MOST_WAITS
 )
 _ANNOUNCED = b"SELECT xid, members FROM _shardproxy.lock_wait"
 _SETTINGS = b"SET autocommit=1, innodb_lock_wait_timeout=1"
@@ -73,6 +77,7 @@ class DeadlockWatch:
         self._before: dict[int, Look] = {}
         self._pause = 0.0
         self._number = 0  # of looks
+        self._spent = 0.0  # seconds that reading the last looks took
         self._profile: Profile
         self._announced: dict[TransactionId, tuple[int, str]] = {}  # → shard and members
         self._eyes: dict[str, BackendConnection] = {}  # by server name
@@ -84,7 +89,8 @@ class DeadlockWatch:
         self._gateway, self._mariadb = gateway, mariadb
         loop = asyncio.get_running_loop()
         while after > 0:
-            await asyncio.sleep(max(after, self._pause) * random.uniform(0.5, 1))
+            spent, self._spent = self._spent, 0.0
+            await asyncio.sleep(max(after, self._pause) * random.uniform(0.5, 1) + spent / SHARE)
             waiting = self._waiting(loop.time() - after) if gateway.spanning else []
             try:
                 if waiting:
@@ -217,10 +223,13 @@ class DeadlockWatch:
             return None
         self.looks += 1
         self._told.pop(name, None)
+        begun = perf_counter()
         shown, waiting, announced = (
             parse_resultset(replies[i].data, eye.scanner.deprecate_eof).rows for i in (1, 2, 4)
         )
-        return read_look(self._word(shard), shown, waiting, announced)
+        look = read_look(self._word(shard), shown, waiting, announced)
+        self._spent += perf_counter() - begun
+        return look
 
     async def _eye(self, shard: int) -> BackendConnection:
         """A connection of the watch's own to the primary. Raises SqlError."""

@@ -25,7 +25,7 @@ from contextlib import asynccontextmanager
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, SqlError
-from shardproxy.executor import clock, commit, single, transaction
+from shardproxy.executor import clock, commit, single, snapshot, transaction
 from shardproxy.executor.client import Client
 from shardproxy.executor.transaction import ROLLED_BACK, Transaction, all_ok, check_bookkeeping, quiet, to_the_end
 from shardproxy.planner.plan import Plan
@@ -81,6 +81,31 @@ async def _give_back(connection: BackendConnection) -> None:
         connection.close()
     else:
         connection.pool.checkin(connection)
+
+
+class _AtOnce(Enlistment):
+    """For a read outside transactions whose snapshots are of one instant: each is in a transaction that only reads."""
+
+    def release(self, connection: BackendConnection, ended: bool) -> None:
+        if ended and not self.clock_stopped and connection in self._open:
+            self._open.discard(connection)
+            connection.pool.in_background(commit.checked_in(connection, (b"COMMIT",)))
+        elif connection in self._open:
+            self._open.discard(connection)
+            if not ended:
+                connection.pool.abandon(connection)
+            else:
+                connection.pool.in_background(_end_read(connection))
+
+
+async def _end_read(connection: BackendConnection) -> None:
+    """Let its clock run again, and end its transaction."""
+    try:
+        await clock.go_on((connection,))
+    except SqlError:
+        connection.close()
+    else:
+        await commit.checked_in(connection, (b"COMMIT",))
 
 
 class _Joined(Enlistment):
@@ -196,12 +221,16 @@ async def enlisted(
         # SET TRANSACTION before a statement that is a transaction by itself: it holds for that one.
         first, session.next_transaction = session.next_transaction, ()
         session.refresh()
+    if plan.snapshot and len(shards) > 1:
+        snapshot.check_statement(client)
     if not session.simple:
         enlistment: Enlistment = await _join(client, plan, shards, write)
     elif write:
         enlistment = await _begin(client, shards, first)
     elif plan.locks:
         enlistment = await _begin_locking(client, shards, first)
+    elif plan.snapshot and len(shards) > 1:
+        enlistment = _AtOnce(shards, await snapshot.read(client, await _check_out(client, shards, False, first)))
     else:
         enlistment = Enlistment(shards, await _check_out(client, shards, replica and not first, first))
     client.working = enlistment.connections

@@ -49,9 +49,9 @@ class Branch:
 
 class Transaction:
     """first: D's connection; last: where the last statement ran, for SHOW WARNINGS; ending: its COMMIT or ROLLBACK has
-    begun, so that it can be no deadlock's victim."""
+    begun, so that it can be no deadlock's victim; snapshot: its snapshots on all shards are of one instant."""
 
-    __slots__ = ("__weakref__", "branches", "ending", "first", "first_shard", "gateway", "ident", "last")
+    __slots__ = ("__weakref__", "branches", "ending", "first", "first_shard", "gateway", "ident", "last", "snapshot")
 
     def __init__(self, gateway: Gateway, first: BackendConnection, first_shard: int) -> None:
         self.gateway = gateway
@@ -60,6 +60,7 @@ class Transaction:
         self.last = first
         self.branches: dict[int, Branch] = {}
         self.ending = False
+        self.snapshot = False
         gateway.transactions += 1
         name = shard_word(gateway.shards[first_shard].name)
         self.ident = TransactionId(gateway.coordinator, int(time()), gateway.transactions, first.server_thread, name)
@@ -158,6 +159,8 @@ async def join(client: Client, plan: Plan, shard: int) -> BackendConnection:
     session = client.session
     transaction = client.spanning or Transaction(client.gateway, held, session.shard)
     connection = transaction.on(shard)
+    if connection is None and transaction.snapshot:
+        raise TransactionError(f"the transaction's snapshot is older than shard {client.gateway.shards[shard].name}")
     if connection is None:
         await check_bookkeeping(client.gateway, session.shard, session.profile)
         await check_bookkeeping(client.gateway, shard, session.profile)

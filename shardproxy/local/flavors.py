@@ -140,6 +140,7 @@ class MariaDB(Flavor):
             self._program,
             "--no-defaults",
             f"--datadir={datadir}",
+            f"--tmpdir={datadir}",
             f"--port={port}",
             "--bind-address=127.0.0.1",
             "--socket=server.sock",
@@ -153,6 +154,7 @@ class MariaDB(Flavor):
             self._program,
             "--no-defaults",
             f"--datadir={datadir}",
+            f"--tmpdir={datadir}",  # a server that starts deletes what others have in a folder for all
             f"--port={port}",
             f"--server-id={server_id}",
             f"--gtid-domain-id={domain}",
@@ -208,6 +210,7 @@ class MySQL(Flavor):
     def bare_command(self, datadir: Path, port: int) -> list[str]:
         return self._mysqld(
             datadir,
+            f"--tmpdir={self.seen(datadir)}",
             f"--port={port}",
             "--bind-address=127.0.0.1",
             "--socket=server.sock",
@@ -219,6 +222,7 @@ class MySQL(Flavor):
     def server_command(self, datadir: Path, port: int, server_id: int, domain: int, replica: bool) -> list[str]:
         return self._mysqld(
             datadir,
+            f"--tmpdir={self.seen(datadir)}",
             f"--port={port}",
             f"--server-id={server_id}",
             "--gtid-mode=ON",

@@ -81,7 +81,7 @@ class PinReason(Enum):
     TEMPORARY_TABLE = "temporary table"
     NAMED_LOCK = "GET_LOCK"
     LOCK_TABLES = "LOCK TABLES"
-    FOUND_ROWS = "SQL_CALC_FOUND_ROWS"
+    FOUND_ROWS = "SQL_CALC_FOUND_ROWS"  # in an INSERT … SELECT
     SQL_PREPARE = "PREPARE statement"
     UNKNOWN_VARIABLE = "SET of a variable that is not carried"
     UNKNOWN_FUNCTION = "function that may change the session"
@@ -175,6 +175,7 @@ class Local(Enum):
     CURRENT_USER = "current_user"
     WARNING_COUNT = "warning_count"
     ERROR_COUNT = "error_count"
+    FOUND_ROWS = "found_rows"
 
 
 class InsertId(Enum):
@@ -205,12 +206,15 @@ class Plan:
     key_index  literal index when the plan is exactly "key = one plain integer literal" on one group of a keyspace
                with integer keys, else −1: the hot path's short cut
     primary    a hint or the statement asks for the primary
+    snapshot   a hint or the statement asks for one snapshot of all shards
     shard_hint shard name from a hint, or None
     key_bounds INSERT into a sharded table: each value of the group's condition must fit (`key_bounds.problem(value)`
                is "" then), or the statement is refused with that text: a lax sql_mode would store another value
     nonzero    values of an AUTO_INCREMENT column: refuse a literal or parameter that is 0 or NULL ('' and '0' too)
                unless sql_mode has NO_AUTO_VALUE_ON_ZERO, for each shard would put its own next number there
     insert_id  see InsertId
+    found_rows SELECT SQL_CALC_FOUND_ROWS: the server is asked for FOUND_ROWS() afterwards, and for nothing else
+               (insert_id is ASKED)
     not_above  why the rung above does not serve when several shards come out, for people; "" on the first rung
     merge, scratch, write  what Spread.MERGE, SCRATCH and WRITE do
     sequence   INSERT into a table whose AUTO_INCREMENT column is counted by the proxy: first the numbers, see
@@ -237,12 +241,14 @@ class Plan:
     local: tuple[tuple[str, Local], ...] = ()
     key_index: int = -1
     primary: bool = False
+    snapshot: bool = False
     shard_hint: str | None = None
     tables: tuple[str, ...] = ()
     schema_change: bool = False
     key_bounds: KeyBounds | None = None
     nonzero: tuple[Value, ...] = ()
     insert_id: InsertId = InsertId.REPORTED
+    found_rows: bool = False
     not_above: str = ""
     merge: MergePlan | None = None
     scratch: ScratchPlan | None = None

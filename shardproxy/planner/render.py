@@ -42,6 +42,7 @@ def render_plan(plan: Plan, shards: Sequence[str] = ()) -> str:
     marks = [
         (plan.read, "a replica may answer"),
         (plan.primary, "primary asked for"),
+        (plan.snapshot, "one snapshot of all shards"),
         (plan.point, "point read"),
         (plan.key_index >= 0, f"key is literal {plan.key_index}"),
         (plan.carries_insert_id, "carries LAST_INSERT_ID()"),
@@ -127,7 +128,9 @@ def _scratch(plan: ScratchPlan, why: str) -> list[str]:
         line = f"  scratch {name}: " + (_gathered(copy, i < len(fresh)))
         if copy.where is not None:
             line += f" where {copy.where.shown()}"
-        lines.append(line + (f",{copy.lock.shown()}" if copy.lock and i >= len(fresh) else ""))
+        if copy.lock is not None and i >= len(fresh):
+            line += f", read{copy.lock.shown()}"
+        lines.append(line)
     if plan.text is not None:
         lines.append(f"  runs: {plan.text.shown()}")
     return lines

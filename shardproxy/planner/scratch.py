@@ -217,18 +217,20 @@ def _only_lock(draft: Draft, locks: dict[Reference, Template | None], uses: list
 
 def _needed(copy: Copy, lock: Template | None, need: Need, uses: Sequence[Reference]) -> Copy:
     """The scratch table with what these uses of it need."""
-    if lock is not None and copy.reference:
-        raise refuse(f"a lock on rows of a reference table ('{copy.table}') together with those of others")
     copy = replace(copy, columns=need.columns, lock=lock)
     if need.filter is None:
         return copy
     return replace(copy, alias=uses[0].alias, where=need.filter.text, literals=need.filter.literals)
 
 
-def copy_of(table: Named, name: str, groups: tuple[Group, ...]) -> Copy:
-    """A scratch table with this name. groups: where its rows are, as far as that is known."""
+def copy_of(table: Named, name: str, groups: tuple[Group, ...], lock: Template | None = None) -> Copy:
+    """A scratch table with this name. groups: where its rows are, as far as that is known.
+
+    A reference table is read, and locked, on its keyspace's first shard, where whoever locks or writes it begins.
+    """
     keyspace, configured = table
     homes = tuple(g for g in groups if g.keyspace.name == keyspace.name and configured.name in g.tables)
     if configured.kind is TableKind.REFERENCE or not homes:
         homes = (Group((configured.name,), keyspace, shard=configured.shard),)
-    return Copy(keyspace.name, configured.name, name, homes, configured.kind is TableKind.REFERENCE, name)
+    reference = configured.kind is TableKind.REFERENCE
+    return Copy(keyspace.name, configured.name, name, homes, reference, name, lock=lock)

@@ -51,11 +51,11 @@ class Target:
     """A table that a write over scratch tables changes.
 
     primary_key: its columns, each with its character set ("" where it is no text); rows cannot be told apart
-    without. identity:
-    columns of the shard key and of all other unique keys: a row where one of them changes is deleted and inserted
-    anew, for it may go to another shard, or take a value that another row of the statement gives up. gathered: its
-    rows are needed; else it starts empty, for an INSERT that only adds rows. counted: its AUTO_INCREMENT column, when
-    this is an INSERT and the proxy counts; given: the statement may give that column a value.
+    without. identity: columns of the shard key and of all other unique keys: a row where one of them changes is
+    deleted and inserted anew, for it may go to another shard, or take a value that another row of the statement gives
+    up. gathered: its rows are needed; else it starts empty, for an INSERT that only adds rows. counted: its
+    AUTO_INCREMENT column, when this is an INSERT and the proxy counts; given: the statement may give that column a
+    value.
     """
 
     keyspace: Keyspace

@@ -44,7 +44,8 @@ _INSERTS = frozenset({StatementKind.INSERT, StatementKind.REPLACE})
 _CHANGES = frozenset({StatementKind.UPDATE, StatementKind.DELETE})
 _FOR_UPDATE, _SHARED = Template((b" FOR UPDATE",)), Template((b" LOCK IN SHARE MODE",))
 # The planner's own refusals, and what its parser does not know; other numbers are what a server would say too.
-_REFUSED = frozenset((9100, 1064))
+REFUSED = 9100
+_RESCUED = frozenset((REFUSED, 1064))
 # Values of these types are not compared for what they are, as a row's identity must be.
 _TEXTS = words("char varchar tinytext text mediumtext longtext")
 _NO_IDENTITY = words("float double real json bit geometry point linestring polygon")
@@ -58,7 +59,7 @@ def or_by_scratch(step: Callable[[Draft], Plan | None]) -> Callable[[Draft], Pla
             plan = step(draft)
         except SqlError as error:
             hopeless = isinstance(error, TooLarge) or draft.shard_hint is not None
-            if hopeless or draft.kind not in _INSERTS | _CHANGES or error.code not in _REFUSED:
+            if hopeless or draft.kind not in _INSERTS | _CHANGES or error.code not in _RESCUED:
                 raise
             return _unanalysed(draft, error)
         if plan is None or plan.shard_hint is not None or plan.sequence is not None:
@@ -105,7 +106,11 @@ def _unanalysed(draft: Draft, error: SqlError) -> Plan:
     try:
         found = _scratch_write(draft)
     except SqlError as problem:
-        raise (problem if problem.code in (1046, 1049) else error) from None
+        if problem.code in (1046, 1049):
+            raise problem from None
+        if problem.code != REFUSED or str(problem) == str(error):
+            raise error from None
+        raise refuse(f"{error}; nor can scratch tables do it: {problem}", error.code) from None
     return draft.plan(
         Opcode.SCRATCH,
         _reason(found),
@@ -138,24 +143,23 @@ def _scratch_write(draft: Draft) -> ScratchPlan:
     for one in targets:
         target = _target(draft, one, at, (one[0].name, one[1].name) in read)
         write.append(target)
-        copy = copy_of(one, one[1].name, () if draft.kind in _INSERTS else found)
-        copies.append(replace(copy, lock=_FOR_UPDATE))
+        copies.append(copy_of(one, one[1].name, () if draft.kind in _INSERTS else found, _FOR_UPDATE))
     if len(targets) == 1 and draft.kind in _CHANGES:
         copies[0] = _filtered(draft, at, copies[0])
     own = frozenset((keyspace.name, table.name) for keyspace, table in targets)
     for key, one in named.items():
         refuse_view(draft, *one)
         if key not in own and draft.context.mariadb:
-            copies.append(replace(copy_of(one, one[1].name, found), lock=_SHARED))
+            copies.append(copy_of(one, one[1].name, found, _SHARED))
     if draft.context.mariadb:
         return ScratchPlan(tuple(copies), write=ScratchWrite(tuple(write)))
     spliced = splice(draft, at.tables, names_taken(draft, at.tables), own, frozenset(at.kept))
     check_spliced(draft, spliced)
     for name, reference in spliced.uses:
         one = named[reference.database or draft.context.schema or "", reference.name]
-        copies.append(replace(copy_of(one, name, found), lock=_SHARED))
+        copies.append(copy_of(one, name, found, _SHARED))
     used = {(copy.database, copy.table) for copy in copies}
-    copies += [replace(copy_of(one, one[1].name, ()), lock=_SHARED) for key, one in named.items() if key not in used]
+    copies += [copy_of(one, one[1].name, (), _SHARED) for key, one in named.items() if key not in used]
     text = spliced.text if spliced.changed else None
     again = any((copy.database, copy.table) in own for copy in copies[len(targets) :])
     return ScratchPlan(tuple(copies), text, write=ScratchWrite(tuple(write), again))

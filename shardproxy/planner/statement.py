@@ -13,7 +13,7 @@ from shardproxy.planner.ddl import ddl
 from shardproxy.planner.draft import Draft
 from shardproxy.planner.explain import explain
 from shardproxy.planner.forward import forward
-from shardproxy.planner.hints import hints
+from shardproxy.planner.hints import check_snapshot, hints
 from shardproxy.planner.insert import insert
 from shardproxy.planner.lex import lex
 from shardproxy.planner.local_functions import local_functions
@@ -67,6 +67,7 @@ def _plan(sql: bytes, context: PlanContext, digest_text: str) -> Plan:
         for step in PASSES:
             plan = step(draft)
             if plan is not None:
+                check_snapshot(plan)
                 return plan
         raise AssertionError("the last pass refuses what no other has planned")
     except SqlError as error:

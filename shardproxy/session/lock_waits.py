@@ -57,18 +57,18 @@ def read_look(shard: str, transactions: Iterable[Cells], waits: Iterable[Cells],
     Where a number means several transactions and nothing tells them apart, the wait is left out: a deadlock that is
     not seen ends by time-out, one that is not there must not be seen.
     """
-    rows = []
+    rows: dict[int, list[tuple[Local, str, str, int]]] = {}
     marks = set()
     for number, thread, started, lock, since, locks, mark in transactions:
         if mark is not None:
             marks.add(_text(mark))
         local = Local(shard, int(thread or 0), int(number or 0), _text(started))
-        rows.append((local, _text(lock), _text(since), int(locks or 0)))
+        rows.setdefault(local.number, []).append((local, _text(lock), _text(since), int(locks or 0)))
     found = []
     for waiting, lock, holding in waits:
         wanted = _text(lock)
-        waiters = [row for row in rows if row[0].number == int(waiting or 0) and row[1] == wanted]
-        holders = [row for row in rows if row[0].number == int(holding or 0) and row[3] > 0]
+        waiters = [row for row in rows.get(int(waiting or 0), ()) if row[1] == wanted]
+        holders = [row for row in rows.get(int(holding or 0), ()) if row[3] > 0]
         if len(waiters) == 1 and len(holders) == 1:
             found.append(Wait(waiters[0][0], holders[0][0], f"{wanted} {waiters[0][2]}"))
     parts: dict[Local, TransactionId] = {}
@@ -76,7 +76,7 @@ def read_look(shard: str, transactions: Iterable[Cells], waits: Iterable[Cells],
         ident = parse_transaction(_text(xid))
         if ident is not None:
             parts.update(dict.fromkeys(read_members(_text(members)), ident))
-    return Look("".join(sorted(marks)), tuple(row[0] for row in rows), tuple(found), parts)
+    return Look("".join(sorted(marks)), tuple(row[0] for same in rows.values() for row in same), tuple(found), parts)
 
 
 def _text(value: bytes | None) -> str:
