@@ -106,6 +106,7 @@ class Worker:
         gateway = Gateway(
             s.snapshot, make_pool, s.pool.max_lag, s.coordinator, scratch=bounds, sequence_block=s.pool.sequence_block
         )
+        gateway.scatter_limit = s.pool.scatter_limit
         gateway.see(s.health)
         modes = SqlModes.parse(s.sql_mode)
         context = PlanContext(s.snapshot, s.catalog, None, modes, s.mariadb)

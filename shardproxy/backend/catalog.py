@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shardproxy.backend.control import ControlConnection, Credentials, open_control, text
@@ -18,6 +18,9 @@ _COLUMNS = (
     "SELECT table_name AS tbl, column_name AS name, data_type, column_type, is_nullable, column_default, extra, "
     "character_set_name AS charset, collation_name AS collation FROM information_schema.columns "
     "WHERE table_schema = %s ORDER BY table_name, ordinal_position"
+)
+_VIEWS = (
+    "SELECT table_name AS name, view_definition AS definition FROM information_schema.views WHERE table_schema = %s"
 )
 _UNIQUE = (
     "SELECT table_name AS tbl, index_name AS name, column_name AS col FROM information_schema.statistics "
@@ -45,6 +48,10 @@ _DIGESTS = tuple(
         (
             "JSON_ARRAY(table_schema, table_name, index_name, non_unique, seq_in_index, column_name)",
             "information_schema.statistics WHERE table_schema IN (DATABASES)",
+        ),
+        (
+            "JSON_ARRAY(table_schema, table_name, view_definition)",
+            "information_schema.views WHERE table_schema IN (DATABASES)",
         ),
         (
             "JSON_ARRAY(table_schema, table_name, table_type)",
@@ -176,6 +183,7 @@ def _single_tables_elsewhere(snapshot: Snapshot, keyspace: Keyspace, here: str) 
 async def read_tables(connection: ControlConnection, database: str) -> dict[str, TableSchema]:
     """Definitions of all tables and views of one database on one server, by name."""
     kinds = {text(row["name"]): text(row["type"]) for row in await connection.query(_TABLES, (database,))}
+    views = {text(row["name"]): text(row["definition"]) or "" for row in await connection.query(_VIEWS, (database,))}
     columns: dict[str, list[Column]] = {}
     for row in await connection.query(_COLUMNS, (database,)):
         columns.setdefault(str(text(row["tbl"])), []).append(_column(row))
@@ -184,7 +192,9 @@ async def read_tables(connection: ControlConnection, database: str) -> dict[str,
         index = unique.setdefault(str(text(row["tbl"])), {}).setdefault(str(text(row["name"])), [])
         index.append(text(row["col"]))
     return {
-        name: _table(database, name, kinds.get(name) == "VIEW", cols, unique.get(name, {}))
+        name: replace(
+            _table(database, name, kinds.get(name) == "VIEW", cols, unique.get(name, {})), view_text=views.get(name, "")
+        )
         for name, cols in columns.items()
         if name in kinds
     }

@@ -164,6 +164,12 @@ class BackendSettings(_Table):
         description="Connections per server and worker on which point reads of several clients queue; `0`: none.",
     )
     shared_depth: int = Field(default=16, ge=1, le=1024, description="Point reads in flight on one shared connection.")
+    scatter_limit: int = Field(
+        default=16,
+        ge=1,
+        le=65535,
+        description="Shards that work for one statement at once, where their rows are handed on or gathered in turn.",
+    )
 
 
 class SequenceSettings(_Table):

@@ -100,7 +100,7 @@ async def scatter(
             for connection in enlistment.connections:
                 await ready(connection)
         wires = [(connection, await wire_for(connection)) for connection in enlistment.connections]
-        out = await _relay(client, enlistment, wires, 1 if plan.locks else len(shards))
+        out = await _relay(client, enlistment, wires, 1 if plan.locks else client.gateway.scatter_limit)
     session = client.session
     session.affected = -1
     if out is None:

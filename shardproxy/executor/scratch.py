@@ -152,7 +152,7 @@ class Scratch:
             else:
                 wires.append((connection, packet(b"\x03" + text.text, 0)))
         parts = [Part(connection) for connection in connections]
-        at_once = len(parts) if copy.lock is None else 1  # locks are taken shard by shard
+        at_once = self.client.gateway.scatter_limit if copy.lock is None else 1  # locks are taken shard by shard
         started = 0
         literals = [column.literal for column in columns]
         for turn, part in enumerate(parts):

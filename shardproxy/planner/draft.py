@@ -14,7 +14,8 @@ from shardproxy.sql.tokens import Token, TokenKind
 
 @dataclass(slots=True)
 class Draft:
-    """tokens: without comments and without the semicolons at the end; functions: names called, lower case;
+    """sql: the client's text, or (`expanded`) that text with views' definitions put in;
+    tokens: without comments and without the semicolons at the end; functions: names called, lower case;
     positions: literal index → index in `tokens`; table_hints: how a new table is spread ("key", "reference", "single",
     "keyspace" → value)."""
 
@@ -34,6 +35,7 @@ class Draft:
     functions: frozenset[str] = frozenset()
     words: frozenset[str] = frozenset()
     positions: dict[int, int] = field(default_factory=dict)
+    expanded: bool = False
 
     def word(self, index: int) -> str:
         """The keyword at an index of `tokens`, upper case; a sign as it is; "" for anything else and past the end."""

@@ -16,6 +16,7 @@ from shardproxy.planner.scratch_needs import Need, in_common, needs
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan
 from shardproxy.planner.scratch_tables import Reference, Tables, find_tables
 from shardproxy.planner.scratch_text import Spliced, splice
+from shardproxy.planner.select_parts import as_written
 from shardproxy.planner.template import Template
 from shardproxy.sql.functions import LOCKS, SEQUENCES
 from shardproxy.sql.words import words
@@ -106,7 +107,7 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
             uses = [r for r in locks if (r.database or draft.context.schema or "", r.name) == key]
             need = in_common(needed[r] for r in uses)
             shared.append(_needed(copy_of(one, one[1].name, groups), _only_lock(draft, locks, uses), need, uses))
-        return ScratchPlan(tuple(shared))
+        return ScratchPlan(tuple(shared), _whole(draft) if draft.expanded else None)
     spliced = splice(draft, tables, names_taken(draft, tables))
     check_spliced(draft, spliced)
     copies = []
@@ -116,7 +117,12 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
     used = {(copy.database, copy.table) for copy in copies}
     copies += [copy_of(one, one[1].name, ()) for key, one in named.items() if key not in used]
     stored_json = min(draft.functions & _STORED_JSON, default="")
-    return ScratchPlan(_gathered_once(copies), spliced.text if spliced.changed else None, stored_json)
+    text = spliced.text if spliced.changed else _whole(draft) if draft.expanded else None
+    return ScratchPlan(_gathered_once(copies), text, stored_json)
+
+
+def _whole(draft: Draft) -> Template:
+    return as_written(draft, 0, len(draft.tokens))
 
 
 def _gathered_once(copies: list[Copy]) -> tuple[Copy, ...]:

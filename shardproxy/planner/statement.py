@@ -24,6 +24,7 @@ from shardproxy.planner.scratch_write import or_by_scratch
 from shardproxy.planner.session_statements import session_statements
 from shardproxy.planner.show import show
 from shardproxy.planner.unsupported import unsupported
+from shardproxy.planner.view_text import view_text
 from shardproxy.sql.digest import scan
 
 Pass = Callable[[Draft], Plan | None]
@@ -32,6 +33,7 @@ PASSES: tuple[Pass, ...] = (
     lex,
     hints,
     classify,
+    view_text,
     calls,
     session_statements,
     forward,

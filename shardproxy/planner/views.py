@@ -74,7 +74,7 @@ def _view_at(draft: Draft, at: int) -> tuple[Keyspace, str, int]:
 
 
 def _check_tables(draft: Draft, at: int, keyspace: Keyspace) -> None:
-    """Raises unless the definition reads tables of this keyspace only, which all of its shards have."""
+    """Raises unless the definition reads tables and views of this keyspace only, which all of its shards have."""
     inner = draft.cut(at)
     tokens = inner.tokens
     if tokens and tokens[-1].upper == "OPTION" and "WITH" in (t.upper for t in tokens[-4:]):
@@ -87,6 +87,8 @@ def _check_tables(draft: Draft, at: int, keyspace: Keyspace) -> None:
             continue
         if (node.db or draft.context.schema or "").lower() in SYSTEM_DATABASES:
             raise refuse("a view of a system database's tables is not supported")
+        if _is_view(draft, node.db or draft.context.schema or "", node.name, keyspace):
+            continue
         home, table = find_table(draft, node.db, node.name)
         if home is None or table is None or home.name != keyspace.name:
             raise refuse(f"the view is in keyspace '{keyspace.name}' and reads tables of another")
@@ -94,6 +96,12 @@ def _check_tables(draft: Draft, at: int, keyspace: Keyspace) -> None:
             raise refuse(
                 f"the view reads '{table.name}', which is on one shard: create it there, with a hint shard=NAME"
             )
+
+
+def _is_view(draft: Draft, database: str, name: str, keyspace: Keyspace) -> bool:
+    """Whether it is another view of the keyspace."""
+    schema = draft.context.catalog.get(database, name)
+    return database == keyspace.name and name not in keyspace.tables and schema is not None and schema.is_view
 
 
 def _plan(draft: Draft, keyspace: Keyspace, names: tuple[str, ...], drops: bool) -> Plan:

@@ -30,7 +30,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """Columns in ordinal order; `unique_keys` holds the column names of each unique index, primary key included."""
+    """Columns in ordinal order; `unique_keys` holds the column names of each unique index, primary key included.
+    view_text: a view's definition as information_schema has it, "" where it may not be read."""
 
     database: str
     name: str
@@ -38,6 +39,7 @@ class TableSchema:
     unique_keys: tuple[tuple[str, ...], ...] = ()
     primary_key: tuple[str, ...] = ()
     is_view: bool = False
+    view_text: str = ""
     _by_name: dict[str, Column] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -49,13 +51,15 @@ class TableSchema:
 
 
 class Catalog:
-    """All known table schemas, by (database, table). `version` grows with each load: plans of another are stale."""
+    """All known table schemas, by (database, table). `version` grows with each load: plans of another are stale.
+    views: names of those that are views."""
 
-    __slots__ = ("tables", "version")
+    __slots__ = ("tables", "version", "views")
 
     def __init__(self, tables: Mapping[tuple[str, str], TableSchema], version: int = 1) -> None:
         self.tables = dict(tables)
         self.version = version
+        self.views = frozenset(name for (_, name), table in self.tables.items() if table.is_view)
 
     def get(self, database: str, table: str) -> TableSchema | None:
         return self.tables.get((database, table))

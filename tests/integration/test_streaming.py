@@ -251,6 +251,33 @@ def small_pool(cluster: LocalCluster, **backend: str | int) -> Iterator[ProxyUnd
         made.process.stop()
 
 
+def test_no_more_shards_work_at_once_than_the_limit(cluster: LocalCluster, proxy: ProxyUnderTest) -> None:
+    fill_users(proxy, 3)
+    limited = start_proxy(cluster, "limited", backend={"scatter_limit": 1})
+    tables = [proxy.primary(shard).connect("main") for shard in (0, 1)]
+    try:
+        for table in tables:
+            table.cursor().execute("LOCK TABLES users WRITE")
+        with limited.connect() as client, ThreadPoolExecutor(1) as pool:
+
+            def ask() -> int:
+                with client.cursor() as cursor:
+                    return cursor.execute("SELECT * FROM users /*limited*/")
+
+            answer = pool.submit(ask)
+            eventually(lambda: len(running(proxy, "limited")) > 0, "the first shard is asked")
+            assert len(running(proxy, "limited")) == 1
+            tables[0].cursor().execute("UNLOCK TABLES")
+            eventually(lambda: len(running(proxy, "limited")) == 1, "the second shard is asked")
+            assert not answer.done()
+            tables[1].cursor().execute("UNLOCK TABLES")
+            assert answer.result(30) == 6
+    finally:
+        for table in tables:
+            table.close()
+        limited.process.stop()
+
+
 def test_the_wait_for_a_pool_has_an_end_and_its_error_names_the_pool(mariadb_cluster: LocalCluster) -> None:
     with (
         small_pool(mariadb_cluster, pool_wait="200ms") as proxy,

@@ -1,4 +1,4 @@
-"""A view under a table's name: nobody knows which rows of which shards it reads."""
+"""Views: one under a table's name is refused, others are replaced by their definitions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from shardproxy.planner.plan import Plan, Rung
 from shardproxy.planner.statement import plan_statement
-from shardproxy.topology.schema import Catalog
-from tests.unit.planner.world import context
+from shardproxy.topology.schema import Catalog, TableSchema
+from tests.unit.planner.world import column, context
 
 
 def plan(sql: str, **world: str) -> Plan:
@@ -50,3 +50,67 @@ def test_other_tables_and_descriptions_are_not(sql: str) -> None:
 
 def test_a_hint_sends_them_on() -> None:
     assert plan("SELECT * FROM users /*shardproxy: shard=a*/").rung is Rung.ONE_SHARD
+
+
+def read(sql: str, *views: TableSchema, mariadb: bool = False) -> Plan:
+    known = replace(context(), mariadb=mariadb)
+    tables = dict(known.catalog.tables) | {("shop", view.name): view for view in views}
+    return plan_statement(sql.encode(), replace(known, catalog=Catalog(tables)))
+
+
+def view(name: str, text: str, *columns: str) -> TableSchema:
+    return TableSchema("shop", name, tuple(column(c, "int") for c in columns), is_view=True, view_text=text)
+
+
+RICH = view(
+    "rich", "select `shop`.`users`.`uid` AS `uid` from `shop`.`users` where (`shop`.`users`.`name` = 'a')", "id"
+)
+PLACES = view("places", "select `shop`.`countries`.`id` AS `id` from `shop`.`countries`", "id")
+OF_VIEW = view("above", "select `shop`.`rich`.`id` AS `id` from `shop`.`rich` where (`shop`.`rich`.`id` > 7)", "id")
+
+
+def text(found: Plan) -> str:
+    assert found.scratch is not None and found.scratch.text is not None
+    return found.scratch.text.shown()
+
+
+def test_a_definition_stands_for_a_view_and_has_no_literals_of_the_statement() -> None:
+    found = read("SELECT 5 AS x, r.* FROM rich r WHERE id > 6", RICH)
+    inner = RICH.view_text
+    assert text(found) == f"SELECT ?0 AS x, r.* FROM ({inner}) AS `r` (`id`) WHERE id > ?1"
+    assert [copy.table for copy in found.scratch.copies] == ["users"]  # type: ignore[union-attr]
+    found = read("SELECT * FROM shop.rich", RICH, mariadb=True)
+    assert text(found) == f"SELECT * FROM ({inner}) AS `rich`"
+
+
+def test_views_of_views_are_named_without_their_database() -> None:
+    found = read("SELECT COUNT(*) FROM above a", RICH, OF_VIEW)
+    inner = f"select `rich`.`id` AS `id` from ({RICH.view_text}) AS `rich` (`id`) where (`rich`.`id` > 7)"
+    assert text(found) == f"SELECT COUNT(*) FROM ({inner}) AS `a` (`id`)"
+    endless = replace(OF_VIEW, name="rich", view_text=OF_VIEW.view_text)
+    assert "too deep" in read("SELECT * FROM rich", endless).error
+
+
+def test_a_view_that_any_shard_has_is_read_there() -> None:
+    assert read("SELECT * FROM places", PLACES).rung is Rung.ONE_SHARD
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("SELECT * FROM rich FOR UPDATE", "lock"),
+        ("SELECT (SELECT 1 FROM rich) FROM users", "alias"),
+        ("SELECT shop.rich.id FROM rich", "database"),
+        ("SELECT * FROM unreadable", "SHOW VIEW"),
+        ("SELECT * FROM ordered", "ORDER BY"),
+        ("SELECT * FROM foreign_words", "ASCII"),
+    ],
+)
+def test_what_is_not_certain_is_refused(sql: str, why: str) -> None:
+    others = (
+        view("unreadable", ""),
+        view("ordered", f"{RICH.view_text} order by 1"),
+        view("foreign_words", "select 'ä'"),
+    )
+    found = read(sql, RICH, *others)
+    assert found.rung is Rung.ERROR and why in found.error
