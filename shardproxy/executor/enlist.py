@@ -54,6 +54,18 @@ class Enlistment:
             else:
                 connection.pool.checkin(connection)
 
+    def on(self, shard: int) -> BackendConnection:
+        """The connection to a shard that takes part."""
+        return self.connections[self.shards.index(shard)]
+
+    async def add(self, client: Client, plan: Plan, shards: Sequence[int]) -> None:
+        """Further shards take part in a write; those that do already are left out. Raises SqlError."""
+        raise AssertionError("a read outside transactions has its shards from the start")
+
+    def _more(self, shard: int, connection: BackendConnection) -> None:
+        self.shards += (shard,)
+        self.connections.append(connection)
+
     async def settle(self) -> None:
         """All answers are whole. Raises SqlError."""
         for connection in list(self._open):
@@ -92,6 +104,17 @@ class _Joined(Enlistment):
         if ended:
             self._open.discard(connection)
 
+    async def add(self, client: Client, plan: Plan, shards: Sequence[int]) -> None:
+        for shard in shards:
+            if shard in self.shards:
+                continue
+            transaction.check_pins(client, shard)
+            connection = await single.take(client, plan, shard, False)
+            self._more(shard, connection)
+            if client.spanning is not None:
+                client.spanning.writes((shard,))
+            await all_ok(connection, (_SAVEPOINT,))
+
     async def settle(self) -> None:
         for connection in self._open:
             await quiet(connection)
@@ -126,13 +149,28 @@ class _Joined(Enlistment):
 class _Alone(Enlistment):
     """A write outside transactions: one of its own, committed when the block ends."""
 
-    def __init__(self, shards: Sequence[int], connections: list[BackendConnection], own: Transaction) -> None:
+    def __init__(
+        self, shards: Sequence[int], connections: list[BackendConnection], own: Transaction, first: Sequence[bytes]
+    ) -> None:
         super().__init__(shards, connections)
         self._own = own
+        self._first = first  # SET TRANSACTION …
 
     def release(self, connection: BackendConnection, ended: bool) -> None:
         if ended:
             self._open.discard(connection)
+
+    async def add(self, client: Client, plan: Plan, shards: Sequence[int]) -> None:
+        own, profile = self._own, client.session.profile
+        for shard in shards:
+            if shard in self.shards:
+                continue
+            for other in (own.first_shard, shard):
+                await check_bookkeeping(client.gateway, other, profile)
+            [connection] = await _check_out(client, (shard,), False)
+            await own.begin(shard, connection, self._first, ())
+            self._more(shard, connection)
+            own.writes((shard,))
 
     async def settle(self) -> None:
         for connection in self._open:
@@ -235,4 +273,4 @@ async def _begin(client: Client, shards: Sequence[int], first: Sequence[bytes]) 
             connection.close()
         raise
     own.writes(shards)
-    return _Alone(shards, taken, own)
+    return _Alone(shards, taken, own, first)

@@ -71,13 +71,21 @@ class Part(Sink):
 
 Wire = Callable[[BackendConnection], Awaitable[bytes]]
 Ready = Callable[[BackendConnection], Awaitable[object]]
+First = Callable[[bool], Awaitable[None]]
 
 
 async def scatter(
-    client: Client, plan: Plan, shards: tuple[int, ...], replica: bool, wire_for: Wire, ready: Ready | None = None
+    client: Client,
+    plan: Plan,
+    shards: tuple[int, ...],
+    replica: bool,
+    wire_for: Wire,
+    ready: Ready | None = None,
+    first: First | None = None,
 ) -> None:
     """Relay the concatenated answers of these shards. wire_for: the command for a connection; ready: what must have
-    been done on all of them before the first is asked for.
+    been done on all of them before the first is asked for; first: called before anything goes to the client, with
+    whether there is a row: what it raises is raised here.
 
     Raises SqlError: BackendLost only when nothing has gone to the client yet.
     """
@@ -86,7 +94,7 @@ async def scatter(
             for connection in enlistment.connections:
                 await ready(connection)
         wires = [(connection, await wire_for(connection)) for connection in enlistment.connections]
-        out = await _relay(client, enlistment, wires)
+        out = await _relay(client, enlistment, wires, first)
     session = client.session
     session.affected = -1
     if out is None:
@@ -96,7 +104,7 @@ async def scatter(
 
 
 async def _relay(
-    client: Client, enlistment: Enlistment, wires: list[tuple[BackendConnection, bytes]]
+    client: Client, enlistment: Enlistment, wires: list[tuple[BackendConnection, bytes]], first: First | None
 ) -> Concatenation | None:
     """None: the client has been cut off in the middle of a row."""
     parts = []
@@ -107,22 +115,37 @@ async def _relay(
         parts.append(part)
         connection.send(wire, part)
     out = Concatenation(bool(wires[0][0].scanner.deprecate_eof))
+    held = b""
     try:
         for part in parts:
             while True:
                 data = await part.take()
                 if data:
-                    client.write(out.feed(data))
+                    held += out.feed(data)
+                    if first is not None:
+                        if not out.rows and not out.failed:
+                            continue
+                        if not out.failed:
+                            await first(True)
+                        first = None
+                    client.write(held)
+                    held = b""
                     await client.drained()
                 elif part.ended:
                     break
             out.next_part()
             if out.failed:
                 break
+        if first is not None:
+            await first(False)
+            client.write(held)
+            first = None
         if not out.failed:
             client.write(out.end())
     except (SqlError, ProtocolError) as error:
         if isinstance(error, BackendLost) and not client.relayed:
+            raise
+        if first is not None and isinstance(error, SqlError):
             raise
         if out.mid_packet:
             client.abort()  # an ERR in the middle of a row would be read as part of it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from shardproxy.errors import SqlError
 from shardproxy.planner.bulk import lengthen, shorten
@@ -18,6 +19,7 @@ from shardproxy.planner.insert import insert
 from shardproxy.planner.lex import lex
 from shardproxy.planner.local_functions import local_functions
 from shardproxy.planner.lock_tables import lock_tables
+from shardproxy.planner.lookup_conditions import asked
 from shardproxy.planner.plan import Opcode, Plan, Rung
 from shardproxy.planner.query import query
 from shardproxy.planner.session_statements import session_statements
@@ -61,7 +63,8 @@ def _plan(sql: bytes, context: PlanContext, digest_text: str) -> Plan:
         for step in PASSES:
             plan = step(draft)
             if plan is not None:
-                return plan
+                looked_up = asked(plan.groups)
+                return replace(plan, lookups=looked_up) if looked_up else plan
         raise AssertionError("the last pass refuses what no other has planned")
     except SqlError as error:
         return error_plan(draft, str(error), error.code)

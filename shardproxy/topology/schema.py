@@ -30,7 +30,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """Columns in ordinal order; `unique_keys` holds the column names of each unique index, primary key included."""
+    """Columns in ordinal order; `unique_keys` holds the column names of each unique index, primary key included, and
+    `unique_names` the indexes' names in the same order."""
 
     database: str
     name: str
@@ -38,6 +39,7 @@ class TableSchema:
     unique_keys: tuple[tuple[str, ...], ...] = ()
     primary_key: tuple[str, ...] = ()
     is_view: bool = False
+    unique_names: tuple[str, ...] = ()
     _by_name: dict[str, Column] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
