@@ -26,7 +26,8 @@ _COLUMNS = (
     "WHERE table_schema = %s ORDER BY table_name, ordinal_position"
 )
 _UNIQUE = (
-    "SELECT table_name AS tbl, index_name AS name, column_name AS col FROM information_schema.statistics "
+    "SELECT table_name AS tbl, index_name AS name, IF(sub_part IS NULL, column_name, NULL) AS col "
+    "FROM information_schema.statistics "
     "WHERE table_schema = %s AND non_unique = 0 ORDER BY table_name, index_name, seq_in_index"
 )
 # MariaDB's uca1400 collations serve several character sets: only this table has their numbers on the wire.
@@ -230,9 +231,9 @@ def _table(
     unique = {}
     for index, parts in indexes.items():
         named = tuple(part for part in parts if part is not None)
-        if len(named) == len(parts):  # an index over an expression says nothing about whole columns
+        if len(named) == len(parts):  # one over an expression, or the beginning of a value, is of no whole columns
             unique[index] = named
-    primary = tuple(part for part in indexes.get("PRIMARY", ()) if part is not None)
+    primary = unique.get("PRIMARY", ())
     return TableSchema(database, name, tuple(columns), tuple(unique.values()), primary, is_view, tuple(unique))
 
 

@@ -12,7 +12,11 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from shardproxy.admin import lookups as admin
+from shardproxy.admin.lookup.backfill import Backfilled
+from shardproxy.admin.lookup.backfill import backfill as fill
+from shardproxy.admin.lookup.verify import Differences
+from shardproxy.admin.lookup.verify import verify as compare
+from shardproxy.admin.lookup.work import list_indexes, prepare
 from shardproxy.backend.control import Credentials
 from shardproxy.cli.terminal import (
     DEFAULT_CONFIG,
@@ -49,7 +53,7 @@ def indexes(context: typer.Context, config: ConfigOption = DEFAULT_CONFIG, as_js
     if context.invoked_subcommand is not None:
         return
     settings = read_config(config)
-    found = asyncio.run(admin.list_indexes(build_snapshot(settings), Credentials.of(settings), 30.0))
+    found = asyncio.run(list_indexes(build_snapshot(settings), Credentials.of(settings), 30.0))
     if as_json:
         print_json({"indexes": [asdict(one) for one in found]})
         return
@@ -80,10 +84,10 @@ def backfill(
     """
     settings = read_config(config)
 
-    async def work() -> admin.Backfilled:
-        job = await admin.prepare(build_snapshot(settings), Credentials.of(settings), seconds, name, index, batch)
+    async def work() -> Backfilled:
+        job = await prepare(build_snapshot(settings), Credentials.of(settings), seconds, name, index, batch)
         with _bar("backfill", job.rows) as advance:
-            return await admin.backfill(job, advance)
+            return await fill(job, advance)
 
     done = asyncio.run(work())
     if as_json:
@@ -121,10 +125,10 @@ def verify(
     """
     settings = read_config(config)
 
-    async def work() -> admin.Differences:
-        job = await admin.prepare(build_snapshot(settings), Credentials.of(settings), seconds, name, index, batch)
+    async def work() -> Differences:
+        job = await prepare(build_snapshot(settings), Credentials.of(settings), seconds, name, index, batch)
         with _bar("verify", job.rows) as advance:
-            return await admin.verify(job, repair, advance)
+            return await compare(job, repair, advance)
 
     told = asyncio.run(work())
     if as_json:

@@ -28,7 +28,7 @@ from shardproxy.planner.lookup_conditions import READ_AS
 from shardproxy.planner.lookup_plan import Index, LookedUp, Part, PartKind
 from shardproxy.planner.plan import Plan, Spread, StatementKind, Value
 from shardproxy.planner.sort_keys import is_padded
-from shardproxy.router.route import Route, route
+from shardproxy.router.route import Resolved, Route, route
 from shardproxy.session.profile import Profile, with_variables
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.lookup import entry_value, home
@@ -49,11 +49,12 @@ class _ChangedError(Exception):
 @dataclass(slots=True)
 class _Asked:
     """What the indexes said. shards: for each condition; entries: what was read, to compare; outside: it was read in
-    no transaction, so it may change any time."""
+    no transaction, so it may change any time; apart: none may be read in it."""
 
     shards: dict[LookedUp, frozenset[int]] = field(default_factory=dict)
     entries: dict[tuple[Index, bytes], Seen] = field(default_factory=dict)
     outside: bool = False
+    apart: bool = False
 
 
 async def run(request: Request) -> None:
@@ -76,6 +77,11 @@ async def run(request: Request) -> None:
             return
     found = route(plan, request.read, snapshot, held)
     await _as_ever(request, found)
+
+
+async def resolve(request: Request) -> Resolved:
+    """What the indexes say now, asked outside the session's transaction. Raises SqlError."""
+    return (await _ask(request, apart=True)).shards
 
 
 def _settled(request: Request, held: int) -> bool:
@@ -119,9 +125,9 @@ def _prepared(request: Request) -> Callable[[BackendConnection], Awaitable[objec
 # ── asking ──
 
 
-async def _ask(request: Request) -> _Asked:
-    """The entries of all values that the statement names. Raises SqlError."""
-    asked = _Asked()
+async def _ask(request: Request, apart: bool = False) -> _Asked:
+    """The entries of all values that the statement names. apart: never in the transaction. Raises SqlError."""
+    asked = _Asked(apart=apart)
     for looked in request.plan.lookups:
         shards: set[int] = set()
         for values in looked.values:
@@ -155,7 +161,7 @@ async def _shard_of(request: Request, index: Index, value: bytes, asked: _Asked)
 async def _read_entry(request: Request, index: Index, value: bytes, asked: _Asked) -> Seen:
     client, plan = request.client, request.plan
     shard = home(client.gateway.snapshot.keyspaces[index.schema], value)
-    if client.session.simple:
+    if client.session.simple or asked.apart:
         asked.outside = True
         return await _outside(client, shard, lookup_text.entry_read(index, value))
     plain = plan.kind is StatementKind.SELECT and plan.read

@@ -152,7 +152,7 @@ def _shards(found: Found) -> tuple[int, ...]:
 def _everywhere(draft: Draft, found: list[Found], register: Table | None = None) -> Plan:
     """Each shard that has the tables runs the statement. register: the new table, when it is not configured yet."""
     keyspace = found[0][0]
-    check_ddl(draft, [table for _, table in found])
+    check_ddl(draft, found)
     homes = {_shards(one) for one in found}
     if len(homes) != 1 or any(one[0].name != keyspace.name for one in found):
         raise refuse("these tables are not on the same shards: change them in separate statements")

@@ -16,7 +16,7 @@ from shardproxy.planner.plan import Plan, StatementKind, Value
 from shardproxy.planner.template import template
 from shardproxy.sql.functions import CLOCK, RANDOM
 from shardproxy.sql.tokens import Token, TokenKind
-from shardproxy.topology.model import Table
+from shardproxy.topology.model import Keyspace, Table
 
 if TYPE_CHECKING:
     from shardproxy.planner.insert import Insert
@@ -197,13 +197,13 @@ _ROWS_GO = frozenset({"CONVERT", "EXCHANGE", "DISCARD", "IMPORT"})
 _ONLY_NAMES = frozenset({"COLUMN", "INDEX", "KEY"})
 
 
-def check_ddl(draft: Draft, tables: list[Table]) -> None:
+def check_ddl(draft: Draft, tables: list[tuple[Keyspace, Table]]) -> None:
     """Raise when a schema change would leave entries without rows, or rows without entries."""
     verb = draft.word(0)
-    for table in tables:
+    for keyspace, table in tables:
         if not table.lookups or verb == "CREATE":
             continue
-        why = _loses(draft, verb, table)
+        why = _loses(draft, verb, keyspace, table)
         if why:
             raise refuse(
                 f"{verb} {why} of {table.name} is not supported: it has lookup indexes. "
@@ -215,12 +215,12 @@ def check_ddl(draft: Draft, tables: list[Table]) -> None:
             )
 
 
-def _loses(draft: Draft, verb: str, table: Table) -> str:
+def _loses(draft: Draft, verb: str, keyspace: Keyspace, table: Table) -> str:
     """What of the change touches entries; "" when nothing does."""
     if verb in ("TRUNCATE", "RENAME") or (verb == "DROP" and draft.word(1) in ("TABLE", "TABLES")):
         return "TABLE"
     columns = {column.lower() for lookup in table.lookups for column in lookup.columns}
-    schema = draft.context.catalog.get(draft.context.schema or "", table.name)
+    schema = draft.context.catalog.get(keyspace.name, table.name)
     names = {name.lower() for name in schema.unique_names} - {"primary"} if schema is not None else set()
     for i, token in enumerate(draft.tokens):
         word = token.upper

@@ -63,13 +63,22 @@ def _plan(sql: bytes, context: PlanContext, digest_text: str) -> Plan:
         for step in PASSES:
             plan = step(draft)
             if plan is not None:
-                looked_up = asked(plan.groups)
-                return replace(plan, lookups=looked_up) if looked_up else plan
+                return _with_lookups(plan)
         raise AssertionError("the last pass refuses what no other has planned")
     except SqlError as error:
         return error_plan(draft, str(error), error.code)
     except RecursionError:
         return error_plan(draft, "the statement is nested too deeply to be analysed", 9100)
+
+
+def _with_lookups(plan: Plan) -> Plan:
+    """The plan with the lookup indexes that are asked before it is routed."""
+    looked_up = asked(plan.groups)
+    if not looked_up:
+        return plan
+    names = ", ".join(dict.fromkeys(looked.index.name for looked in looked_up))
+    reason = f"lookup index {names} names the shard; where it names several, {plan.reason}"
+    return replace(plan, lookups=looked_up, reason=reason)
 
 
 def error_plan(draft: Draft, message: str, code: int) -> Plan:
