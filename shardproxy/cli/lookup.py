@@ -93,7 +93,7 @@ def backfill(
     if as_json:
         print_json({**asdict(done), "ready": done.ready})
     else:
-        pruned = f", {done.pruned} differences of old entries repaired" if done.pruned else ""
+        pruned = f", {done.pruned} entries without row taken away" if done.pruned else ""
         stdout().print(f"{done.rows} rows read, {done.entries} entries made{pruned}: {'ready' if done.ready else ''}")
     if not done.ready:
         note("not ready: values that are not unique over the shards. Change or delete rows, then run it again:")

@@ -21,6 +21,7 @@ from shardproxy.topology.lookup import home
 _LONGEST_KEY = 767  # bytes of a shard key in an entry
 _AT_ONCE = 200  # statements, or rows of one
 _KEPT_WEIGHTS = 10_000
+_LONGEST_SHOWN = 64  # bytes of a value in a message
 _DUPLICATE = 1062
 
 _blanks: dict[bool, dict[str, bytes]] = {True: {}, False: {}}  # MariaDB → collation → weight of a blank
@@ -176,9 +177,19 @@ def duplicate(entry: Entry, mariadb: bool) -> SqlError:
     """The error that the table's own unique key would give, were all rows on one server."""
     index = entry.index
     key = index.unique if mariadb else f"{index.table}.{index.unique}"
-    longest = 192 if mariadb else 64
-    shown = entry.shown.decode("utf-8", "replace")[:longest]
-    return SqlError(f"Duplicate entry '{shown}' for key '{key}'", _DUPLICATE, "23000")
+    return SqlError(f"Duplicate entry '{shown_entry(entry.shown, mariadb)}' for key '{key}'", _DUPLICATE, "23000")
+
+
+def shown_entry(value: bytes, mariadb: bool) -> str:
+    """A value as the servers print it in their messages: 64 bytes at most, each cuts in its own way."""
+    if mariadb:
+        value = value.replace(b"\x00", b"\\0000")
+        if len(value) > _LONGEST_SHOWN:
+            return value[: _LONGEST_SHOWN - 3].decode("utf-8", "ignore") + "..."
+        return value.decode("utf-8", "replace")
+    value = value.partition(b"\x00")[0][:_LONGEST_SHOWN]
+    whole = value.decode("utf-8", "ignore")
+    return whole + value[len(whole.encode()) :].decode("latin-1")
 
 
 def _our_failure(reply: Reply) -> SqlError:

@@ -28,21 +28,28 @@ def found_row(
     row: Sequence[bytes | None], indexes: Sequence[Index], primary: Sequence[Part], blanks: Blanks
 ) -> FoundRow:
     """row: the columns in order. blanks: of every collation that `padded_collations` gives."""
-    at = 1
+    left = iter(row)
+    key = lookup_text.key_bytes(indexes[0], next(left) or b"")
     values: list[bytes | None] = []
     shown: list[bytes] = []
     for index in indexes:
-        parts = [
-            None if value is None else comparable(part, value, blanks)
-            for part, value in zip(index.parts, row[at : at + len(index.parts)], strict=True)
+        raw = [next(left) for _ in index.parts]
+        texts = [
+            next(left) if part.kind is PartKind.TEXT else _shown(value)
+            for part, value in zip(index.parts, raw, strict=True)
         ]
-        at += len(parts)
-        whole = [part for part in parts if part is not None]
-        values.append(entry_value(whole) if len(whole) == len(parts) else None)
-        shown.append(row[at] or b"")
-        at += 1
-    key = lookup_text.key_bytes(indexes[0], row[0] or b"")
-    return FoundRow(key, tuple(values), tuple(shown), tuple(value or b"" for value in row[at:]))
+        whole = [comparable(part, v, blanks) for part, v in zip(index.parts, raw, strict=True) if v is not None]
+        values.append(entry_value(whole) if len(whole) == len(raw) else None)
+        shown.append(b"-".join(text or b"" for text in texts))
+    return FoundRow(key, tuple(values), tuple(shown), tuple(value or b"" for value in left))
+
+
+_PRINTED = bytes(range(0x20, 0x7F))
+
+
+def _shown(value: bytes | None) -> bytes:
+    """A number or binary string as servers print it in messages."""
+    return b"".join(bytes((c,)) if c in _PRINTED else b"\\x%02X" % c for c in value or b"")
 
 
 def comparable(part: Part, value: bytes, blanks: Blanks) -> bytes:

@@ -57,10 +57,9 @@ def key_of(index: Index, stored: bytes) -> KeyValue:
     return int(stored) if index.key_type is KeyType.INT else stored
 
 
-def shown(index: Index, source: str = "") -> bytes:
-    """An expression for the value as an error message shows it, in UTF-8."""
-    columns = [_column(part.column, source) for part in index.parts]
-    return b"CAST(CONVERT(CONCAT_WS('-', " + b", ".join(columns) + b") USING utf8mb4) AS BINARY)"
+def shown_text(part: Part, source: str = "") -> bytes:
+    """An expression for a text as an error message shows it, in UTF-8."""
+    return b"CAST(CONVERT(" + _column(part.column, source) + b" USING utf8mb4) AS BINARY)"
 
 
 def primary_value(part: Part, source: str = "") -> bytes:
@@ -78,11 +77,12 @@ def primary_literal(part: Part, value: bytes) -> bytes:
 
 
 def select_columns(indexes: Sequence[Index], primary: Sequence[Part], source: str = "") -> list[bytes]:
-    """The shard key; of each index its parts and how it is shown; the primary key's parts: see lookup_rows."""
+    """The shard key; of each index its parts, and its texts as they are shown; the primary key's parts: see
+    lookup_rows."""
     columns = [key_value(indexes[0], source)]
     for index in indexes:
         columns += [part_value(part, source) for part in index.parts]
-        columns.append(shown(index, source))
+        columns += [shown_text(part, source) for part in index.parts if part.kind is PartKind.TEXT]
     columns += [primary_value(part, source) for part in primary]
     return columns
 

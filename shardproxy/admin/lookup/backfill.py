@@ -56,7 +56,7 @@ async def backfill(work: Work, advance: Advance) -> Backfilled:
         stale = not progress and await _has_entries(work)
         await _note(work, book, "building", here, progress)
         if stale:
-            found = await verify(work, True, lambda rows: None)
+            found = await verify(work, True, lambda rows: None, only_orphans=True)
             done.pruned = found.repaired
         homes = {i: await stack.enter_async_context(open_primary(work, i)) for i in work.keyspace.map.all_shards}
         for shard in work.keyspace.map.all_shards:

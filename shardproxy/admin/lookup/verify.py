@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 
 from shardproxy.admin.lookup.work import (
@@ -70,40 +71,37 @@ def _within(marks: array[int], mark: int) -> bool:
     return at < len(marks) and marks[at] == mark
 
 
-async def verify(work: Work, repair: bool, advance: Advance) -> Differences:
+async def verify(work: Work, repair: bool, advance: Advance, only_orphans: bool = False) -> Differences:
     """Compare rows and entries both ways; 16 bytes of memory a row. What differs is looked at again, so that writes
     under way do not count. repair: make missing entries, and take away those without a row.
 
-    advance: called with numbers of rows read. Raises ShardproxyError.
+    advance: called with numbers of rows read; only_orphans: one way. Raises ShardproxyError.
     """
     told = Differences()
     async with AsyncExitStack() as stack:
         shards = {i: await stack.enter_async_context(open_primary(work, i)) for i in work.keyspace.shards}
-        marks: array[int] = array("Q")
+        of_entries: array[int] = array("Q")
         for connection in shards.values():
             async for page in entries_pages(work, connection):
-                marks.extend(_mark(entry.value, entry.key) for entry in page)
-        told.entries = len(marks)
-        marks = _sorted(marks)
+                of_entries.extend(_mark(entry.value, entry.key) for entry in page)
+        told.entries = len(of_entries)
+        of_entries = _sorted(of_entries)
         of_rows: array[int] = array("Q")
         for shard in work.keyspace.map.all_shards:
             async for rows in _all_rows(work, shards[shard]):
                 told.rows += len(rows)
-                for row in rows:
-                    value = row.values[0]
-                    if value is None:
-                        continue
-                    mark = _mark(value, row.key)
-                    of_rows.append(mark)
-                    if not _within(marks, mark):
-                        await _missing(work, shards, shard, row, repair, told)
+                marks = {row.primary: _mark(row.values[0], row.key) for row in rows if row.values[0] is not None}
+                of_rows.extend(marks.values())
+                lacking = [row for row in rows if row.primary in marks and not _within(of_entries, marks[row.primary])]
+                if lacking and not only_orphans:
+                    await _missing(work, shards, shard, lacking, repair, told)
                 advance(len(rows))
         of_rows = _sorted(of_rows)
         for shard, connection in shards.items():
             async for page in entries_pages(work, connection):
-                for entry in page:
-                    if home(work.keyspace, entry.value) != shard or not _within(of_rows, _mark(entry.value, entry.key)):
-                        await _orphan(work, shards, shard, entry, repair, told)
+                strays = [entry for entry in page if home(work.keyspace, entry.value) != shard]
+                lost = [e for e in page if e not in strays and not _within(of_rows, _mark(e.value, e.key))]
+                await _orphans(work, shards, shard, strays, lost, repair, told)
     return told
 
 
@@ -118,37 +116,52 @@ async def _missing(
     work: Work,
     shards: dict[int, ControlConnection],
     shard: int,
-    row: FoundRow,
+    rows: list[FoundRow],
     repair: bool,
     told: Differences,
 ) -> None:
-    """A row whose entry was not seen."""
-    value = row.values[0] or b""
-    at_home = shards[home(work.keyspace, value)]
-    for _ in range(_LOOKS):
-        found = await at_home.query(lookup_text.entry_read(work.index, value).decode())
-        if found and as_bytes(found[0]["shard_key"]) == row.key:
+    """Rows whose entry was not seen."""
+    owners: dict[bytes, bytes] = {}
+    for look in range(_LOOKS):
+        if look:
+            await asyncio.sleep(_PAUSE)
+        owners = await _owners(work, shards, rows)
+        rows = [row for row in rows if owners.get(row.values[0] or b"") != row.key]
+        rows = [row for row in rows if await _still(work, shards[shard], row)]
+        if not rows:
             return
-        if not await _still(work, shards[shard], row):
-            return
-        await asyncio.sleep(_PAUSE)
-    owner = as_bytes(found[0]["shard_key"]) if found else None
-    if owner is not None:
-        told.conflicts += 1
-        told.note(f"'{shown(row)}' of {work.index.key} = {readable(row.key)}: the entry is of {readable(owner)}")
-        return
-    told.missing += 1
-    told.note(f"'{shown(row)}' of {work.index.key} = {readable(row.key)} has no entry")
-    if repair:
-        rows = shards[shard]
+    for row in rows:
+        owner = owners.get(row.values[0] or b"")
+        place = f"'{shown(row)}' of {work.index.key} = {readable(row.key)}"
+        if owner is not None:
+            told.conflicts += 1
+            told.note(f"{place}: the entry is of {readable(owner)}")
+            continue
+        told.missing += 1
+        told.note(f"{place} has no entry")
+        if repair:
+            told.repaired += await in_transaction(shards[shard], partial(_make, work, shards, shard, row))
 
-        async def make() -> int:
-            made, _ = (
-                await enter(work, at_home, [row]) if await _still(work, rows, row, " LOCK IN SHARE MODE") else (1, [])
-            )
-            return made
 
-        told.repaired += min(1, await in_transaction(rows, make))
+async def _owners(work: Work, shards: dict[int, ControlConnection], rows: list[FoundRow]) -> dict[bytes, bytes]:
+    """Value → shard key of its entry, of those that have one."""
+    by_home: dict[int, list[bytes]] = {}
+    for row in rows:
+        value = row.values[0] or b""
+        by_home.setdefault(home(work.keyspace, value), []).append(value)
+    owners: dict[bytes, bytes] = {}
+    for shard, values in by_home.items():
+        found = await shards[shard].query(lookup_text.present(work.index, values).decode())
+        owners |= {as_bytes(row["value"]) or b"": as_bytes(row["shard_key"]) or b"" for row in found}
+    return owners
+
+
+async def _make(work: Work, shards: dict[int, ControlConnection], shard: int, row: FoundRow) -> int:
+    """The entry of a row, while that is locked. 1: it has one now, or needs none any more."""
+    if not await _still(work, shards[shard], row, " LOCK IN SHARE MODE"):
+        return 1
+    _, conflicts = await enter(work, shards[home(work.keyspace, row.values[0] or b"")], [row])
+    return 0 if conflicts else 1
 
 
 async def _still(work: Work, connection: ControlConnection, row: FoundRow, lock: str = "") -> bool:
@@ -162,39 +175,43 @@ async def _still(work: Work, connection: ControlConnection, row: FoundRow, lock:
     return any(one.values == row.values and one.key == row.key for one in found)
 
 
-async def _orphan(
+async def _orphans(
     work: Work,
     shards: dict[int, ControlConnection],
     shard: int,
-    entry: Entry,
+    strays: list[Entry],
+    lost: list[Entry],
     repair: bool,
     told: Differences,
 ) -> None:
-    """An entry whose row was not seen, or that is where nobody looks for it."""
-    stray = home(work.keyspace, entry.value) != shard
-    for _ in range(1 if stray else _LOOKS):
-        found = await shards[shard].query(lookup_text.entry_read(work.index, entry.value).decode())
-        if not found or as_bytes(found[0]["shard_key"]) != entry.key:
-            return
-        if not stray:
-            if await _owned(work, shards, entry):
-                return
+    """strays: entries that are where nobody looks for them; lost: entries whose row was not seen."""
+    for look in range(_LOOKS if lost else 0):
+        if look:
             await asyncio.sleep(_PAUSE)
-    told.orphans += 1
-    why = "is on a shard where nobody looks for it" if stray else "has no row"
-    told.note(f"an entry of {work.index.key} = {readable(entry.key)} (value x'{entry.value.hex()}') {why}")
-    if repair:
-        connection = shards[shard]
+        lost = [entry for entry in lost if not await _owned(work, shards, entry)]
+        there = (
+            await shards[shard].query(lookup_text.present(work.index, [e.value for e in lost]).decode()) if lost else ()
+        )
+        keys = {as_bytes(row["value"]): as_bytes(row["shard_key"]) for row in there}
+        lost = [entry for entry in lost if keys.get(entry.value) == entry.key]
+        if not lost:
+            break
+    for entry in (*strays, *lost):
+        told.orphans += 1
+        why = "is on a shard where nobody looks for it" if entry in strays else "has no row"
+        told.note(f"an entry of {work.index.key} = {readable(entry.key)} (value x'{entry.value.hex()}') {why}")
+        if repair:
+            remove = partial(_remove, work, shards, shard, entry, entry in strays)
+            told.repaired += await in_transaction(shards[shard], remove)
 
-        async def remove() -> int:
-            read = lookup_text.entry_read(work.index, entry.value, b" FOR UPDATE").decode()
-            if not await connection.query(read) or (
-                not stray and await _owned(work, shards, entry, " LOCK IN SHARE MODE")
-            ):
-                return 1
-            return await connection.execute(lookup_text.entry_delete(work.index, entry.value, entry.key).decode())
 
-        told.repaired += min(1, await in_transaction(connection, remove))
+async def _remove(work: Work, shards: dict[int, ControlConnection], shard: int, entry: Entry, stray: bool) -> int:
+    """Take an entry away, while it is locked, unless it has a row by now. 1: nothing is wrong any more."""
+    connection = shards[shard]
+    there = await connection.query(lookup_text.entry_read(work.index, entry.value, b" FOR UPDATE").decode())
+    if there and (stray or not await _owned(work, shards, entry, " LOCK IN SHARE MODE")):
+        await connection.execute(lookup_text.entry_delete(work.index, entry.value, entry.key).decode())
+    return 1
 
 
 async def _owned(work: Work, shards: dict[int, ControlConnection], entry: Entry, lock: str = "") -> bool:
