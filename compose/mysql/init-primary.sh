@@ -5,7 +5,8 @@ CREATE USER IF NOT EXISTS 'replication'@'%' IDENTIFIED BY '$REPLICATION_PASSWORD
 GRANT REPLICATION SLAVE ON *.* TO 'replication'@'%';
 
 CREATE USER IF NOT EXISTS 'shardproxy'@'%' IDENTIFIED BY '$PROXY_PASSWORD';
-GRANT REPLICATION CLIENT, XA_RECOVER_ADMIN ON *.* TO 'shardproxy'@'%';
+GRANT REPLICATION CLIENT, PROCESS, XA_RECOVER_ADMIN ON *.* TO 'shardproxy'@'%';
+GRANT SELECT ON performance_schema.* TO 'shardproxy'@'%';
 GRANT ALL PRIVILEGES ON main.* TO 'shardproxy'@'%';
 GRANT ALL PRIVILEGES ON \`\\_shardproxy\`.* TO 'shardproxy'@'%';
 

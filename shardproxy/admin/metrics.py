@@ -63,6 +63,13 @@ FAMILIES: Mapping[str, Family] = _families(
     Family("shardproxy_connections_total", Kind.COUNTER, "Client connections accepted.", ()),
     Family("shardproxy_transactions_open", Kind.GAUGE, "Transactions open now.", ()),
     Family("shardproxy_xa_commits_total", Kind.COUNTER, "Commits on several shards that wrote a decision row.", ()),
+    Family("shardproxy_deadlocks_total", Kind.COUNTER, "Transactions rolled back for a deadlock over shards.", ()),
+    Family(
+        "shardproxy_deadlock_looks_total",
+        Kind.COUNTER,
+        "Looks at a shard's lock waits, by result: done, or failed (a right or performance_schema is missing).",
+        ("result",),
+    ),
     Family("shardproxy_scratch_queries_total", Kind.COUNTER, "Statements run over scratch tables.", ()),
     Family("shardproxy_scratch_rows_total", Kind.COUNTER, "Rows gathered into scratch tables.", ()),
     Family("shardproxy_scratch_bytes_total", Kind.COUNTER, "Bytes of rows gathered into scratch tables.", ()),

@@ -63,6 +63,7 @@ def pool_of(config: Config) -> PoolSettings:
         scratch_rows=config.scratch.max_rows,
         scratch_bytes=config.scratch.max_bytes,
         scratch_worker_bytes=config.scratch.max_worker_bytes,
+        deadlock_after=config.transactions.deadlock_after,
     )
 
 

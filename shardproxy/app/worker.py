@@ -24,6 +24,7 @@ from shardproxy.backend.dial import DialSettings, dial
 from shardproxy.backend.gateway import Gateway, ScratchBounds
 from shardproxy.backend.pool import Pool
 from shardproxy.executor.commit import forget_decisions
+from shardproxy.executor.deadlock import DeadlockWatch
 from shardproxy.frontend.mysql.front import Front
 from shardproxy.frontend.mysql.login import ChangeUser, ClientLogin
 from shardproxy.planner.cache import PlanCache
@@ -75,6 +76,7 @@ class Worker:
         self._misses = 0
         self._pinned: dict[str, int] = {}  # as last reported
         self._forgetting: asyncio.Task[None] | None = None
+        self._deadlocks = DeadlockWatch()
         self.done = asyncio.Event()
         self.front = self._wire()
 
@@ -126,8 +128,11 @@ class Worker:
         gc.collect()
         gc.freeze()  # what is alive now stays alive: no collection has to walk it again
         ticker = loop.create_task(self._tick())
+        after = self.settings.pool.deadlock_after
+        watch = loop.create_task(self._deadlocks.watch(self.front.gateway, self.settings.mariadb, after))
         await self.done.wait()
         ticker.cancel()
+        watch.cancel()
         self.front.gateway.close()
         self.report()
 
@@ -238,6 +243,9 @@ class Worker:
         self._count_plans()
         self._count_pools()
         counters.add("shardproxy_xa_commits_total", (), self._new("xa commits", front.gateway.commits))
+        counters.add("shardproxy_deadlocks_total", (), self._new("deadlocks", self._deadlocks.ended))
+        counters.add("shardproxy_deadlock_looks_total", ("done",), self._new("looks", self._deadlocks.looks))
+        counters.add("shardproxy_deadlock_looks_total", ("failed",), self._new("no looks", self._deadlocks.failed))
         scratch = front.gateway.scratch
         counters.add("shardproxy_scratch_queries_total", (), self._new("scratch queries", scratch.queries))
         counters.add("shardproxy_scratch_rows_total", (), self._new("scratch rows", scratch.gathered_rows))

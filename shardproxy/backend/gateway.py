@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from secrets import token_hex
 from typing import Any
+from weakref import WeakSet
 
 from shardproxy.backend.pool import Pool
 from shardproxy.errors import BackendError
@@ -96,7 +97,8 @@ class Gateway:
     coordinator: this worker's identity in transactions over several shards, never used by another run; transactions:
     how many of those it has begun; commits: how many wrote a decision row and committed; verified: names of primaries
     that are known to be fit for them; ended: by deciding shard, a profile and the ids of transactions whose decision
-    rows may go. sequence_block: see `[sequences]` of the configuration; books: executor.sequence.Books, made there.
+    rows may go; spanning: those of executor.transaction that are alive. sequence_block: see `[sequences]` of the
+    configuration; books: executor.sequence.Books, gate: executor.snapshot.Gate, each made there.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Gateway:
         self.snapshot = snapshot
         self.sequence_block = sequence_block
         self.books: Any = None
+        self.gate: Any = None
         self._max_lag = max_lag
         self.pools: dict[str, Pool] = {}
         self.shards: list[ShardPools] = []
@@ -122,6 +125,7 @@ class Gateway:
         self.commits = 0
         self.verified: set[str] = set()
         self.ended: dict[int, tuple[Profile, list[str]]] = {}
+        self.spanning: WeakSet[Any] = WeakSet()
         self.adopt(snapshot)
 
     def adopt(self, snapshot: Snapshot) -> None:

@@ -116,6 +116,11 @@ class TransactionSettings(_Table):
     recovery_interval: PositiveDuration = Field(
         default=2.0, description="Time between two looks for branches that a crash has left undecided."
     )
+    deadlock_after: Duration = Field(
+        default=0.2,
+        description="A statement of such a transaction that waits this long makes its worker look for a deadlock over "
+        "shards; `0s`: never.",
+    )
 
 
 class BackendSettings(_Table):

@@ -9,6 +9,7 @@ from shardproxy.errors import RouteError, UnsupportedError
 from shardproxy.executor import shares
 from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.executor.request import Request
+from shardproxy.executor.scratch_write import scratch_write
 from shardproxy.merge import counts
 from shardproxy.planner.plan import InsertId, KeyIn
 from shardproxy.planner.template import Rewritten
@@ -39,7 +40,7 @@ async def write(request: Request, found: Route) -> None:
     """A write as its plan says. Raises SqlError; then nothing has changed."""
     match request.plan.write:
         case SplitRows() as rows:
-            await split(request, rows)
+            await split(request, found, rows)
         case Limited() as limited:
             await some(request, found, limited)
         case _:
@@ -68,13 +69,19 @@ async def some(request: Request, found: Route, limited: Limited) -> None:
     client.ok(told.affected, 0, told.warnings, told.info, told.sorted_conditions())
 
 
-async def split(request: Request, rows: SplitRows, then: Then | None = None) -> None:
+async def split(request: Request, found: Route, rows: SplitRows, then: Then | None = None) -> None:
     """INSERT or REPLACE, each shard its rows. then: called when all are stored, before they are committed, with the
     numbers of each shard's rows, from 0. Raises SqlError; then nothing is stored."""
     client, plan = request.client, request.plan
     [group] = plan.groups
     assert isinstance(group.condition, KeyIn)
-    placed = place(plan, group.condition.values, group.keyspace, request.read)
+    try:
+        placed = place(plan, group.condition.values, group.keyspace, request.read)
+    except RouteError:
+        if plan.scratch is None:
+            raise
+        await scratch_write(request, found)
+        return
     of_shard: dict[int, list[int]] = {}
     for row, shard in enumerate(placed):
         of_shard.setdefault(shard, []).append(row)

@@ -11,7 +11,9 @@
     9, 10  recovery and the deletion of old rows: `admin.recovery`
 
 Branches that have written nothing are not prepared. They keep their locks until D has committed, and end then: as on
-one server, nobody gets a lock of a transaction whose writes are not visible yet. When no branch has written, D's COMMIT
+one server, nobody gets a lock of a transaction whose writes are not visible yet. Those in which a read has locked rows
+must be there still: XA END, at step 2, fails where a branch is gone, and with it what the client decided by those rows,
+so nothing is committed. When no branch has written, D's COMMIT
 alone decides and there is no row: a branch without writes may end either way. Whether D has written is not known
 (one-shard transactions are not watched); it counts as if it had.
 
@@ -74,13 +76,15 @@ async def commit(transaction: Transaction) -> None:
 
     Raises SqlError when nothing was committed, OutcomeUnknown when nobody knows.
     """
+    transaction.ending = True
     first = transaction.first
     branches = list(transaction.branches.values())
     read_only = bool(first.scanner.status & IN_TRANS_READONLY)
     writers = [branch for branch in branches if branch.wrote and not read_only]
     readers = [branch for branch in branches if branch not in writers]
-    if writers:
+    if writers or any(branch.locked for branch in readers):
         await _prepare(transaction, writers, readers)
+    if writers:
         await _decide(transaction, writers, readers)
     await _step(transaction, 4)
     sent = asyncio.get_running_loop().time()
@@ -116,7 +120,7 @@ async def forget_decisions(gateway: Gateway) -> None:
         deletes = [delete_text(idents[i : i + _AT_ONCE]).encode() for i in range(0, len(idents), _AT_ONCE)]
         try:
             connection = await pool.checkout(profile)
-            await _checked_in(connection, (b"START TRANSACTION READ WRITE", *deletes, b"COMMIT"))
+            await checked_in(connection, (b"START TRANSACTION READ WRITE", *deletes, b"COMMIT"))
         except SqlError as error:
             log.warning("decision rows are left to recovery: %s", error)
 
@@ -132,16 +136,19 @@ async def _step(transaction: Transaction, number: int) -> None:
 async def _prepare(transaction: Transaction, writers: list[Branch], readers: list[Branch]) -> None:
     """Step 2."""
     await _step(transaction, 2)
-    outcomes = await asyncio.gather(*(_prepare_branch(branch) for branch in writers))
+    outcomes = await asyncio.gather(
+        *(_run_branch(branch, b"XA END ", b"XA PREPARE ") for branch in writers),
+        *(_run_branch(branch, b"XA END ") for branch in readers if branch.locked),
+    )
     error = next((outcome for outcome in outcomes if outcome is not None), None)
     if error is not None:
         await _abort(transaction, [*writers, *readers])
         raise _rolled_back(error)
 
 
-async def _prepare_branch(branch: Branch) -> SqlError | None:
+async def _run_branch(branch: Branch, *texts: bytes) -> SqlError | None:
     try:
-        replies = await branch.connection.queries((b"XA END " + branch.name, b"XA PREPARE " + branch.name))
+        replies = await branch.connection.queries([text + branch.name for text in texts])
     except BackendLost as error:
         return error
     failed = next((reply for reply in replies if reply.failed), None)
@@ -250,7 +257,7 @@ async def _commit_branch(branch: Branch) -> bool:
 
 async def _end_reader(branch: Branch) -> bool:
     connection = branch.connection
-    await _checked_in(connection, (b"XA END " + branch.name, b"XA COMMIT " + branch.name + b" ONE PHASE"))
+    await checked_in(connection, (b"XA END " + branch.name, b"XA COMMIT " + branch.name + b" ONE PHASE"))
     return True
 
 
@@ -266,10 +273,10 @@ async def undo_branch(name: bytes, connection: BackendConnection) -> None:
     if connection.sinks:
         connection.pool.abandon(connection)
         return
-    await _checked_in(connection, (b"XA END " + name, b"XA ROLLBACK " + name))
+    await checked_in(connection, (b"XA END " + name, b"XA ROLLBACK " + name))
 
 
-async def _checked_in(connection: BackendConnection, texts: Sequence[bytes]) -> None:
+async def checked_in(connection: BackendConnection, texts: Sequence[bytes]) -> None:
     """Run the texts; when the last has succeeded the connection is free, else it is closed. (XA END fails for a branch
     that is prepared or was rolled back by the server.)"""
     try:
@@ -288,9 +295,10 @@ async def _roll_back_plain(connection: BackendConnection) -> None:
     if connection.sinks:
         connection.pool.abandon(connection)
         return
-    await _checked_in(connection, (b"ROLLBACK",))
+    await checked_in(connection, (b"ROLLBACK",))
 
 
 async def roll_back(transaction: Transaction) -> None:
     """ROLLBACK on all shards."""
+    transaction.ending = True
     await asyncio.gather(_roll_back_plain(transaction.first), _undo(list(transaction.branches.values())))

@@ -11,6 +11,7 @@ from shardproxy.errors import BackendError, BackendLost
 from shardproxy.protocol.mysql.resultset import parse_resultset
 
 KEPT = 64  # max_error_count of old servers; the rest is counted but not kept
+DEADLOCK = 1213
 Condition = tuple[bytes, bytes, bytes]  # level, code, message
 
 
@@ -29,7 +30,10 @@ async def fetch(connection: BackendConnection, error: tuple[int, str] | None) ->
     if reply.failed:
         return fallback
     rows = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows
-    return [(row[0] or b"", row[1] or b"", row[2] or b"") for row in rows[:KEPT]] or fallback
+    found = [(row[0] or b"", row[1] or b"", row[2] or b"") for row in rows[:KEPT]]
+    if error is not None and error[0] == DEADLOCK and (b"%d" % DEADLOCK) not in [row[1] for row in rows]:
+        return fallback  # a deadlock over shards, which the server knows as an interrupted statement
+    return found or fallback
 
 
 async def insert_id(connection: BackendConnection) -> int:

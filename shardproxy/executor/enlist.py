@@ -11,6 +11,9 @@ Inside a transaction the shards join it, and a write sets a savepoint on each fi
 undone everywhere and the transaction goes on, unless a server has rolled back the whole (a deadlock): then it is rolled
 back on all shards, as one server does.
 
+A read that locks rows keeps its locks on all shards until the block ends, outside a transaction too: there each shard
+gets a plain transaction, which has written nothing and so needs no agreement on its end.
+
 Shards are asked in order, as by every other statement, so that two of them never wait for each other in a ring.
 """
 
@@ -22,7 +25,7 @@ from contextlib import asynccontextmanager
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, SqlError
-from shardproxy.executor import clock, commit, single, transaction
+from shardproxy.executor import clock, commit, single, snapshot, transaction
 from shardproxy.executor.client import Client
 from shardproxy.executor.transaction import ROLLED_BACK, Transaction, all_ok, check_bookkeeping, quiet, to_the_end
 from shardproxy.planner.plan import Plan
@@ -53,6 +56,9 @@ class Enlistment:
                 connection.pool.in_background(_give_back(connection))
             else:
                 connection.pool.checkin(connection)
+
+    def writes(self, shards: Sequence[int]) -> None:
+        """Something is about to be written there; only of an enlistment with `write_later`."""
 
     def on(self, shard: int) -> BackendConnection:
         """The connection to a shard that takes part."""
@@ -89,6 +95,31 @@ async def _give_back(connection: BackendConnection) -> None:
         connection.pool.checkin(connection)
 
 
+class _AtOnce(Enlistment):
+    """For a read outside transactions whose snapshots are of one instant: each is in a transaction that only reads."""
+
+    def release(self, connection: BackendConnection, ended: bool) -> None:
+        if ended and not self.clock_stopped and connection in self._open:
+            self._open.discard(connection)
+            connection.pool.in_background(commit.checked_in(connection, (b"COMMIT",)))
+        elif connection in self._open:
+            self._open.discard(connection)
+            if not ended:
+                connection.pool.abandon(connection)
+            else:
+                connection.pool.in_background(_end_read(connection))
+
+
+async def _end_read(connection: BackendConnection) -> None:
+    """Let its clock run again, and end its transaction."""
+    try:
+        await clock.go_on((connection,))
+    except SqlError:
+        connection.close()
+    else:
+        await commit.checked_in(connection, (b"COMMIT",))
+
+
 class _Joined(Enlistment):
     """In the session's transaction, on `held` or on its branches. write: there is a savepoint to go back to."""
 
@@ -98,6 +129,10 @@ class _Joined(Enlistment):
         super().__init__(shards, connections)
         self._client = client
         self._write = write
+
+    def writes(self, shards: Sequence[int]) -> None:
+        if self._client.spanning is not None:
+            self._client.spanning.writes(shards)
 
     def release(self, connection: BackendConnection, ended: bool) -> None:
         """It stays with the transaction; an answer that is not wanted is thrown away when the block ends."""
@@ -146,6 +181,32 @@ class _Joined(Enlistment):
             await transaction.roll_back_all(client)
 
 
+class _Locking(Enlistment):
+    """A read with locks outside transactions: one on each shard, which ends with the block."""
+
+    def release(self, connection: BackendConnection, ended: bool) -> None:
+        if ended:
+            self._open.discard(connection)
+
+    async def settle(self) -> None:
+        await self._end(b"COMMIT")
+
+    async def undo(self, error: BaseException) -> None:
+        await to_the_end(self._end(b"ROLLBACK"))
+
+    async def _end(self, text: bytes) -> None:
+        """Nothing has been written: what cannot be ended in order is closed."""
+        for connection in self.connections:
+            try:
+                await quiet(connection)
+                if self.clock_stopped:
+                    await clock.go_on((connection,))
+                reply = await connection.query(text)
+            except BackendLost:
+                continue
+            connection.pool.give_back(connection, not reply.failed)
+
+
 class _Alone(Enlistment):
     """A write outside transactions: one of its own, committed when the block ends."""
 
@@ -155,6 +216,9 @@ class _Alone(Enlistment):
         super().__init__(shards, connections)
         self._own = own
         self._first = first  # SET TRANSACTION …
+
+    def writes(self, shards: Sequence[int]) -> None:
+        self._own.writes(shards)
 
     def release(self, connection: BackendConnection, ended: bool) -> None:
         if ended:
@@ -183,19 +247,28 @@ class _Alone(Enlistment):
 
 @asynccontextmanager
 async def enlisted(
-    client: Client, plan: Plan, shards: Sequence[int], *, replica: bool, write: bool
+    client: Client, plan: Plan, shards: Sequence[int], *, replica: bool, write: bool, write_later: bool = False
 ) -> AsyncIterator[Enlistment]:
-    """See the module. Raises SqlError, also the servers' own."""
+    """See the module. write_later: where it is written is told by `writes`; else it is written on all of them.
+
+    Raises SqlError, also the servers' own.
+    """
     session = client.session
     first: tuple[bytes, ...] = ()
     if session.next_transaction and session.begin is None and client.held is None and session.autocommit:
         # SET TRANSACTION before a statement that is a transaction by itself: it holds for that one.
         first, session.next_transaction = session.next_transaction, ()
         session.refresh()
+    if plan.snapshot and len(shards) > 1:
+        snapshot.check_statement(client)
     if not session.simple:
         enlistment: Enlistment = await _join(client, plan, shards, write)
     elif write:
         enlistment = await _begin(client, shards, first)
+    elif plan.locks:
+        enlistment = await _begin_locking(client, shards, first)
+    elif plan.snapshot and len(shards) > 1:
+        enlistment = _AtOnce(shards, await snapshot.read(client, await _check_out(client, shards, False, first)))
     else:
         enlistment = Enlistment(shards, await _check_out(client, shards, replica and not first, first))
     client.working = enlistment.connections
@@ -206,6 +279,8 @@ async def enlisted(
         if plan.fixed_time and not write:
             enlistment.clock_stopped = True
             await clock.stop(enlistment.connections)
+        if write and not write_later:
+            enlistment.writes(shards)
         yield enlistment
         client.working = []
     except BaseException as error:
@@ -247,10 +322,20 @@ async def _join(client: Client, plan: Plan, shards: Sequence[int], write: bool) 
         transaction.check_pins(client, shard)
         taken.append(await single.take(client, plan, shard, False))
     if write:
-        if client.spanning is not None:
-            client.spanning.writes(shards)
         await asyncio.gather(*(all_ok(connection, (_SAVEPOINT,)) for connection in taken))
     return _Joined(client, shards, taken, write)
+
+
+async def _begin_locking(client: Client, shards: Sequence[int], first: Sequence[bytes]) -> _Locking:
+    """A transaction on each shard. first: SET TRANSACTION … for it."""
+    taken = await _check_out(client, shards, False)
+    try:
+        await asyncio.gather(*(all_ok(connection, (*first, b"START TRANSACTION")) for connection in taken))
+    except BaseException:
+        for connection in taken:
+            connection.close()
+        raise
+    return _Locking(shards, taken)
 
 
 async def _begin(client: Client, shards: Sequence[int], first: Sequence[bytes]) -> _Alone:
@@ -272,5 +357,4 @@ async def _begin(client: Client, shards: Sequence[int], first: Sequence[bytes]) 
         for connection in taken:
             connection.close()
         raise
-    own.writes(shards)
     return _Alone(shards, taken, own, first)

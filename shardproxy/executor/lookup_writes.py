@@ -62,7 +62,7 @@ async def _insert(request: Request, found: Route, entered: EnteredRows) -> None:
         await lookup_entries.change(request, enlistment, (), added)
 
     if isinstance(plan.write, SplitRows):
-        await changes.split(request, plan.write, enter)
+        await changes.split(request, found, plan.write, enter)
         return
     told = shares.Told()
     async with (

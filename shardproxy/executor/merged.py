@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SqlError
+from shardproxy.executor import scatter
 from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.executor.merge_groups import grouped
 from shardproxy.executor.merge_keys import Described, NotMergeable, learn_blanks
@@ -60,7 +61,9 @@ async def merged(request: Request, found: Route) -> None:
 
     async def send() -> None:
         async with enlisted(request.client, request.plan, found.shards, replica=found.replica, write=False) as taken:
-            await _Merging(request, plan, bound, taken).run()
+            merging = _Merging(request, plan, bound, taken)
+            await merging.run()
+        request.client.write(merging.end)
         request.client.finish()
 
     await twice(request.client, send)
@@ -126,6 +129,7 @@ class _Merging:
         self.streams = [ShardStream(self.deprecate_eof, request.binary) for _ in self.parts]
         self.seq = 1
         self.began = False
+        self.end = b""  # the last packet: it goes out when nothing is held on the shards any more
 
     async def run(self) -> None:
         """The whole answer."""
@@ -179,7 +183,9 @@ class _Merging:
         for part, wire in zip(self.parts, wires, strict=True):
             if client.entry is not None:
                 client.entry.series[part.connection.pool.slot] += 1
-            part.connection.send(wire, part)
+            part.start(wire)
+            if request.plan.locks:
+                await part.far()  # it has its locks: the shards are locked in order
 
     async def _heads(self) -> None:
         for part, stream in zip(self.parts, self.streams, strict=True):
@@ -274,6 +280,7 @@ class _Merging:
                 stream.feed(await part.take())
             if stream.ended:
                 self._release(part)
+        for stream in self.streams:  # an error may have come together with a shard's first rows
             if stream.error:
                 err = parse_err(stream.error)
                 raise BackendError(err.text, err.code, err.sqlstate)
@@ -290,12 +297,12 @@ class _Merging:
         session = self.client.session
         session.affected = -1
         session.warnings = warnings
-        status = self.streams[0].status
+        status = scatter.status_told(self.client, self.streams[0].status)
         self._release_all()
         if self.deprecate_eof:
-            self.client.write(packet(build_ok(0, 0, status, warnings, header=0xFE), self.seq))
+            self.end = packet(build_ok(0, 0, status, warnings, header=0xFE), self.seq)
         else:
-            self.client.write(packet(build_eof(status, warnings), self.seq))
+            self.end = packet(build_eof(status, warnings), self.seq)
 
     def _failed(self, error: SqlError | ProtocolError) -> None:
         """Before the answer has begun the error is the caller's; after, it ends the answer."""

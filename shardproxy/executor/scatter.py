@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable
 from shardproxy.backend.connection import BackendConnection, Sink
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SqlError
 from shardproxy.executor.client import Client
+from shardproxy.executor.commit import IN_TRANS_READONLY
 from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.plan import Plan
+from shardproxy.protocol.mysql.response import IN_TRANS
 
 BUFFER = 256 * 1024  # bytes that a shard may run ahead of its turn
 
@@ -25,10 +27,16 @@ class Part(Sink):
         self.connection = connection
         self.chunks: list[bytes] = []
         self.size = 0
+        self.sent = False
         self.ended = False
         self.paused = False
         self.lost: BackendLost | None = None
         self._changed = asyncio.Event()
+
+    def start(self, wire: bytes) -> None:
+        """Send the command."""
+        self.sent = True
+        self.connection.send(wire, self)
 
     def response_chunk(self, data: bytes, connection: BackendConnection) -> None:
         self.chunks.append(data)
@@ -62,11 +70,17 @@ class Part(Sink):
             self.connection.transport.resume_reading()
         return data
 
+    async def far(self) -> None:
+        """Wait until the answer is whole, lost, or so long that the shard has been told to wait."""
+        while not self.ended and not self.paused and self.lost is None:
+            self._changed.clear()
+            await self._changed.wait()
+
     def finish(self, enlistment: Enlistment) -> None:
         """Give the connection back; where it is still at work, that ends."""
         if self.ended and self.paused:  # its end came in one piece with what was too much
             self.connection.transport.resume_reading()
-        enlistment.release(self.connection, self.ended)
+        enlistment.release(self.connection, self.ended or not self.sent)
 
 
 Wire = Callable[[BackendConnection], Awaitable[bytes]]
@@ -94,30 +108,37 @@ async def scatter(
             for connection in enlistment.connections:
                 await ready(connection)
         wires = [(connection, await wire_for(connection)) for connection in enlistment.connections]
-        out = await _relay(client, enlistment, wires, first)
+        out = await _relay(client, enlistment, wires, 1 if plan.locks else len(shards), first)
     session = client.session
     session.affected = -1
     if out is None:
         return
+    if not out.failed:
+        out.status = status_told(client, out.status)
+        client.write(out.end())
     session.warnings = out.warnings
     client.finish()
 
 
 async def _relay(
-    client: Client, enlistment: Enlistment, wires: list[tuple[BackendConnection, bytes]], first: First | None
+    client: Client,
+    enlistment: Enlistment,
+    wires: list[tuple[BackendConnection, bytes]],
+    at_once: int,
+    first: First | None,
 ) -> Concatenation | None:
-    """None: the client has been cut off in the middle of a row."""
-    parts = []
-    for connection, wire in wires:
-        if client.entry is not None:
-            client.entry.series[connection.pool.slot] += 1
-        part = Part(connection)
-        parts.append(part)
-        connection.send(wire, part)
+    """None: the client has been cut off in the middle of a row. at_once: how many shards may be at work."""
+    parts = [Part(connection) for connection, _ in wires]
     out = Concatenation(bool(wires[0][0].scanner.deprecate_eof))
     held = b""
+    started = 0
     try:
-        for part in parts:
+        for turn, part in enumerate(parts):
+            for connection, wire in wires[started : turn + at_once]:
+                if client.entry is not None:
+                    client.entry.series[connection.pool.slot] += 1
+                parts[started].start(wire)
+                started += 1
             while True:
                 data = await part.take()
                 if data:
@@ -140,8 +161,6 @@ async def _relay(
             await first(False)
             client.write(held)
             first = None
-        if not out.failed:
-            client.write(out.end())
     except (SqlError, ProtocolError) as error:
         if isinstance(error, BackendLost) and not client.relayed:
             raise
@@ -155,6 +174,12 @@ async def _relay(
         for part in parts:
             part.finish(enlistment)
     return out
+
+
+def status_told(client: Client, status: int) -> int:
+    """Server status flags that a shard gave, as the client is told them: a transaction that only a locking read has is
+    no transaction of the session's."""
+    return status & ~(IN_TRANS | IN_TRANS_READONLY) if client.session.simple else status
 
 
 async def twice(client: Client, send: Callable[[], Awaitable[None]]) -> None:

@@ -6,7 +6,9 @@ another statement. Rows stream from the shards into INSERTs; what runs ahead of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError, UnsupportedError
@@ -18,12 +20,15 @@ from shardproxy.executor.scatter import Part, twice
 from shardproxy.executor.scratch_columns import Column, quoted
 from shardproxy.executor.scratch_load import PIECE, Rows
 from shardproxy.merge.concat import Concatenation
-from shardproxy.planner.scratch_plan import Copy, ScratchPlan
+from shardproxy.planner.key_values import NoValue
+from shardproxy.planner.plan import Value
+from shardproxy.planner.scratch_plan import Copy, Kind, ScratchPlan
 from shardproxy.planner.template import Template
 from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.response import IN_TRANS, PREPARE
 from shardproxy.router.route import Route, evaluate
+from shardproxy.topology.keys import KeyType
 
 # Too many statements are prepared; this one can only be run as text.
 _ONLY_WHEN_PREPARED = frozenset((1461, 1295))
@@ -40,11 +45,7 @@ async def scratch(request: Request, route: Route) -> None:
         )
 
     async def once() -> None:
-        one = _Scratch(request, plan, route)
-        try:
-            await one.run()
-        finally:
-            one.bounds.hold("", -one.size)
+        await Scratch(request, plan, route).run()
 
     if client.session.simple:
         await twice(client, once)
@@ -52,7 +53,7 @@ async def scratch(request: Request, route: Route) -> None:
         await once()
 
 
-class _Scratch:
+class Scratch:
     """One run. shards: for each scratch table where its rows are."""
 
     def __init__(self, request: Request, plan: ScratchPlan, route: Route) -> None:
@@ -61,9 +62,11 @@ class _Scratch:
         self.plan = plan
         self.replica = route.replica
         self.bounds = self.client.gateway.scratch
+        self.copies = [_filtered(request, copy) for copy in plan.copies]
         self.shards = [_homes(request, copy) for copy in plan.copies]
         self.rows = 0
         self.size = 0
+        self.held = 0  # bytes for which the worker's bound is charged
 
     async def run(self) -> None:
         client = self.client
@@ -71,36 +74,35 @@ class _Scratch:
         everywhere = sorted({shard for shards in self.shards for shard in shards})
         async with scratch_home.opened(client, pool) as home:
             try:
-                await self._over(home, everywhere)
+                await self.over(home, everywhere)
             finally:
-                self.bounds.hold("", -self.size)
+                self.bounds.hold("", -self.held)
 
-    async def _over(self, home: BackendConnection, everywhere: list[int]) -> None:
+    async def over(self, home: BackendConnection, everywhere: list[int]) -> None:
         """Tables, rows, answer."""
         client = self.client
         columns = await scratch_home.create_tables(client, home, self.plan, self.shards)
-        self._check_json(columns)
-        await self._check_text(home)
+        self.check_json(columns)
+        await self.check_text(home)
         if everywhere:
             async with enlisted(client, self.request.plan, everywhere, replica=self.replica, write=False) as enlistment:
                 client.working = [*enlistment.connections, home]
-                await self._fill(home, enlistment, columns)
+                await self.fill(home, enlistment, columns)
         self.bounds.count(self.rows, self.size)
         client.working = [home]
-        await self._relay(home, await self._prepare(home))
+        await self._relay(home, await self.prepare(home))
 
-
-    def _check_json(self, columns: list[list[Column]]) -> None:
+    def check_json(self, columns: list[list[Column]]) -> None:
         """Raises UnsupportedError for a function that sees more of a JSON value than its text."""
         for copy, every in zip(self.plan.copies, columns, strict=True):
-            json = next((c.name for c in _wanted(copy, every) if c.json), "")
+            json = next((c.name for c in wanted_columns(copy, every) if c.json), "")
             if self.plan.stored_json and json:
                 raise UnsupportedError(
                     f"{self.plan.stored_json.upper()}() over several shards is not supported with tables that have a "
                     f"JSON column ({copy.database}.{copy.table}, column '{json}'): restrict the statement to one shard"
                 )
 
-    async def _check_text(self, home: BackendConnection) -> None:
+    async def check_text(self, home: BackendConnection) -> None:
         """Prepare what will run, while the tables are empty: what is wrong with it shows before rows are gathered.
 
         Raises the server's error.
@@ -121,25 +123,24 @@ class _Scratch:
             await request.execution.rewritten(text.text, text.parameters, self.client.mariadb).prepare(home)
         await scratch_home.switch(home, scratch_tables.loading(profile))
 
-    async def _fill(self, home: BackendConnection, enlistment: Enlistment, columns: list[list[Column]]) -> None:
+    async def fill(self, home: BackendConnection, enlistment: Enlistment, columns: list[list[Column]]) -> None:
         connections = dict(zip(enlistment.shards, enlistment.connections, strict=True))
         filled: dict[object, tuple[Copy, list[Column]]] = {}
-        for copy, shards, every in zip(self.plan.copies, self.shards, columns, strict=True):
-            wanted = _wanted(copy, every)
-            same = filled.setdefault(
-                (copy.database, copy.table, copy.where, copy.columns, tuple(shards)), (copy, wanted)
-            )
+        for copy, shards, every in zip(self.copies, self.shards, columns, strict=True):
+            wanted = wanted_columns(copy, every)
+            rows = (copy.database, copy.table, copy.where, copy.where and copy.alias, copy.lock, tuple(shards))
+            same = filled.setdefault((rows, copy.columns), (copy, wanted))
             if same[0] is not copy:
                 await _ok(home, _copy_text(same[0], copy, wanted), copy)
                 continue
-            await self._gather(home, copy, wanted, [connections[shard] for shard in shards])
+            await self.gather(home, copy, wanted, [connections[shard] for shard in shards])
 
-    async def _gather(
+    async def gather(
         self, home: BackendConnection, copy: Copy, columns: list[Column], connections: list[BackendConnection]
     ) -> None:
         """Fill one scratch table."""
         text = self.request.render(_select(copy, columns))
-        binary = self.request.binary and copy.where is not None
+        binary = bool(text.parameters)
         insert = b"INSERT INTO %s (%s) VALUES " % (
             scratch_tables.full_name(copy), b",".join(quoted(column.name) for column in columns)
         )  # fmt: skip
@@ -149,14 +150,15 @@ class _Scratch:
                 wires.append((connection, await self.request.wire_for(connection, text)))
             else:
                 wires.append((connection, packet(b"\x03" + text.text, 0)))
-        parts = []
-        for connection, wire in wires:
-            part = Part(connection)
-            parts.append(part)
-            connection.send(wire, part)
-            self._count(connection)
+        parts = [Part(connection) for connection in connections]
+        at_once = len(parts) if copy.lock is None else 1  # locks are taken shard by shard
+        started = 0
         literals = [column.literal for column in columns]
-        for part in parts:
+        for turn, part in enumerate(parts):
+            for connection, wire in wires[started : turn + at_once]:
+                parts[started].start(wire)
+                started += 1
+                self.count(connection)
             rows = Rows(literals, bool(part.connection.scanner.deprecate_eof), binary)
             before_rows, before_size = self.rows, self.size
             held = 0
@@ -169,7 +171,7 @@ class _Scratch:
                 except UnsupportedError as error:
                     raise UnsupportedError(f"table {copy.database}.{copy.table}: {error}") from None
                 self.rows, self.size = before_rows + rows.rows, before_size + rows.size
-                self._within(copy, rows.size - held)
+                self.within(copy, rows.size - held)
                 held = rows.size
                 if rows.pending >= PIECE:
                     await _ok(home, insert + rows.take(), copy)
@@ -177,16 +179,17 @@ class _Scratch:
                 await _ok(home, insert + rows.take(), copy)
             _rest(part)
 
-    def _count(self, connection: BackendConnection) -> None:
+    def count(self, connection: BackendConnection) -> None:
         if self.client.entry is not None:
             self.client.entry.series[connection.pool.slot] += 1
 
-    def _within(self, copy: Copy, more: int) -> None:
+    def within(self, copy: Copy, more: int) -> None:
         table = f"{copy.database}.{copy.table}"
+        self.held += more
         self.bounds.hold(table, more)
         self.bounds.check(table, self.rows, self.size)
 
-    async def _prepare(self, home: BackendConnection) -> bytes:
+    async def prepare(self, home: BackendConnection) -> bytes:
         """Bring the connection into the session's state; what to send there."""
         session = self.client.session
         await scratch_home.switch(home, session.profile)
@@ -198,7 +201,7 @@ class _Scratch:
     async def _relay(self, home: BackendConnection, wire: bytes) -> None:
         """The answer, streamed to the client."""
         client = self.client
-        self._count(home)
+        self.count(home)
         part = Part(home)
         home.send(wire, part)
         out = Concatenation(bool(home.scanner.deprecate_eof))
@@ -240,7 +243,30 @@ def _homes(request: Request, copy: Copy) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _wanted(copy: Copy, columns: list[Column]) -> list[Column]:
+_KINDS = {
+    Kind.NUMBER: re.compile(rb"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?"),
+    Kind.TEXT: re.compile(rb"['\"].*", re.DOTALL),
+    Kind.MOMENT: re.compile(rb"'[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])( [01][0-9]:[0-5][0-9]:[0-5][0-9])?'"),
+}
+
+
+def _filtered(request: Request, copy: Copy) -> Copy:
+    """The copy without its filter where a literal is none of the kind that can be compared in silence."""
+    if all(_is_of_kind(request, index, kind) for index, kind in copy.literals):
+        return copy
+    return replace(copy, where=None)
+
+
+def _is_of_kind(request: Request, index: int, kind: Kind) -> bool:
+    literal = request.literals[index]
+    if literal != b"?":
+        return _KINDS[kind].fullmatch(literal) is not None
+    if kind is Kind.MOMENT:
+        return False
+    return not isinstance(request.read(Value(index), KeyType.INT if kind is Kind.NUMBER else KeyType.TEXT), NoValue)
+
+
+def wanted_columns(copy: Copy, columns: list[Column]) -> list[Column]:
     if copy.columns is None:
         return columns
     return [c for c in columns if not c.optional or c.name.lower() in copy.columns] or columns[:1]
@@ -249,9 +275,10 @@ def _wanted(copy: Copy, columns: list[Column]) -> list[Column]:
 def _select(copy: Copy, columns: Iterable[Column]) -> Template:
     table = quoted(copy.database) + b"." + quoted(copy.table)
     head = b"SELECT " + b",".join(column.expression for column in columns) + b" FROM " + table
-    if copy.where is None:
-        return Template((head,))
-    return head + b" AS " + quoted(copy.alias) + b" WHERE " + copy.where
+    text = Template((head,))
+    if copy.where is not None:
+        text = text + b" AS " + quoted(copy.alias) + b" WHERE " + copy.where
+    return text if copy.lock is None else text + copy.lock
 
 
 def _copy_text(source: Copy, target: Copy, columns: Iterable[Column]) -> bytes:

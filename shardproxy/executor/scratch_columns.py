@@ -31,7 +31,7 @@ _TYPE = re.compile(r"[a-z0-9_]+")
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a scratch table. expression: what reads it as a binary string; literal: such a string to SQL, which
-    may raise UnsupportedError; json: its type is MySQL's JSON."""
+    may raise UnsupportedError; optional: rows can be inserted without it; json: its type is MySQL's JSON."""
 
     name: str
     expression: bytes
@@ -91,8 +91,9 @@ def _moment(value: bytes) -> bytes:
     return b"FROM_UNIXTIME(" + value + b")" if value.strip(b"0.") else b"'0000-00-00'"
 
 
-def column(name: str, column_type: str, nullable: bool, default: bytes | None, extra: str, key: bool) -> Column | None:
-    """How to copy a column, from its row in SHOW COLUMNS; None for one that is computed.
+def column(name: str, column_type: str, default: bytes | None, extra: str, key: bool) -> Column | None:
+    """How to copy a column, from its row in SHOW COLUMNS; None for one that is computed. key: an index or a check of
+    the table has to do with it.
 
     Raises UnsupportedError for a type whose values are not known to arrive unchanged.
     """
@@ -101,7 +102,8 @@ def column(name: str, column_type: str, nullable: bool, default: bytes | None, e
     match = _TYPE.match(column_type.lower())
     kind = match.group() if match else column_type
     q = quoted(name)
-    optional = nullable and default is None and not key and kind not in _GEOMETRIES
+    computed = default is not None and (b"(" in default or "default_generated" in extra.lower())
+    optional = not key and not computed and kind not in _GEOMETRIES
     if kind in _EXACT_NUMBERS:
         return Column(name, b"CAST(%s AS BINARY)" % q, number, optional)
     if kind in ("float", "double", "real"):

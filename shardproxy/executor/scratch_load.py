@@ -41,13 +41,17 @@ class Rows:
         row = self._binary_row if self._binary else self._text_row
         for _, payload in self._reader.feed(data):
             if self._state == _ROWS and not self._ends(payload):
-                value = row(payload)
-                self.values.append(value)
-                self.pending += len(value)
+                self.add(row(payload))
                 self.rows += 1
                 self.size += len(payload)
             else:
                 self._other(payload)
+
+    def add(self, literals: list[bytes]) -> None:
+        """One row has come."""
+        value = b"(" + b",".join(literals) + b")"
+        self.values.append(value)
+        self.pending += len(value)
 
     def take(self) -> bytes:
         """The VALUES so far, for one INSERT."""
@@ -84,7 +88,7 @@ class Rows:
         else:
             raise RemoteProtocolError("bytes after the end of an answer")
 
-    def _text_row(self, payload: bytes) -> bytes:
+    def _text_row(self, payload: bytes) -> list[bytes]:
         parts = []
         at = 0
         for literal in self._literals:
@@ -99,9 +103,9 @@ class Rows:
             at += length
         if at != len(payload):
             raise RemoteProtocolError("a row that is not of the expected columns")
-        return b"(" + b",".join(parts) + b")"
+        return parts
 
-    def _binary_row(self, payload: bytes) -> bytes:
+    def _binary_row(self, payload: bytes) -> list[bytes]:
         literals = self._literals
         at = 1 + (len(literals) + 9 >> 3)
         parts = []
@@ -114,4 +118,4 @@ class Rows:
             at += length
         if at != len(payload):
             raise RemoteProtocolError("a row that is not of the expected columns")
-        return b"(" + b",".join(parts) + b")"
+        return parts

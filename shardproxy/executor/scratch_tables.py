@@ -12,7 +12,7 @@ from shardproxy.errors import BackendError, UnsupportedError
 from shardproxy.executor.scratch_columns import Column, column, quoted
 from shardproxy.planner.scratch_plan import Copy
 from shardproxy.protocol.mysql.resultset import TextResult, parse_resultset
-from shardproxy.session.profile import Profile, profile
+from shardproxy.session.profile import Profile, profile, with_variables
 
 # Rows are written with these: bytes as they are, zero dates as they are, 0 in an AUTO_INCREMENT column as it is.
 _LOADING = {
@@ -30,6 +30,11 @@ _LOGS = b"SELECT @@log_bin AND @@binlog_format <> 'ROW'"
 def loading(session: Profile) -> Profile:
     """The state in which scratch tables are made and filled."""
     return profile(session.capabilities, session.schema, tuple(sorted(_LOADING.items())))
+
+
+def exact(session: Profile) -> Profile:
+    """The state in which rows are written as they are, on a connection that is in the session's state otherwise."""
+    return with_variables(session, _LOADING)
 
 
 def full_name(copy: Copy) -> bytes:
@@ -61,10 +66,11 @@ async def create(connection: BackendConnection, copy: Copy, definition: Callable
     table = quoted(copy.database) + b"." + quoted(copy.table)
     target = full_name(copy)
     show = b"SHOW COLUMNS FROM " + target
-    like, renamed, shown = await asyncio.gather(
+    like, renamed, shown, whole = await asyncio.gather(
         connection.query(b"CREATE TEMPORARY TABLE %s LIKE %s" % (made, table)),
         connection.query(b"ALTER TABLE %s RENAME %s" % (made, target)),
         connection.query(show),
+        connection.query(b"SHOW CREATE TABLE " + target),
     )
     if like.failed or renamed.failed:
         reply = await connection.query(temporary_table(await definition(), target))
@@ -74,7 +80,8 @@ async def create(connection: BackendConnection, copy: Copy, definition: Callable
                 f"{(like if like.failed else renamed).error_message}; made from its columns: {reply.error_message}",
             )
         shown = await connection.query(show)
-    return _columns(result(shown, connection))
+        whole = await connection.query(b"SHOW CREATE TABLE " + target)
+    return _columns(result(shown, connection), result(whole, connection).rows[0][1] or b"")
 
 
 _CHARSET = re.compile(rb" DEFAULT CHARSET=\w+( COLLATE[= ]\w+)?")
@@ -106,12 +113,29 @@ async def definition_of(copy: Copy, pool: Pool, session: Profile) -> bytes:
     return found.rows[0][1] or b""
 
 
-def _columns(found: TextResult) -> list[Column]:
+_NAMES = re.compile(rb"`((?:[^`]|``)+)`")
+_INDEX = re.compile(rb"\s*(PRIMARY |UNIQUE |FULLTEXT |SPATIAL |VECTOR )?(KEY|INDEX) ")
+
+
+def _bound_names(definition: bytes) -> frozenset[bytes] | None:
+    """Columns that an index has; None where others may depend on any: computed columns, checks, indexed expressions."""
+    found: set[bytes] = set()
+    for line in definition.split(b"\n")[1:]:
+        if b" GENERATED ALWAYS AS " in line or b" AS (" in line or b"CHECK (" in line or b"((" in line:
+            return None
+        if _INDEX.match(line):
+            found |= {name.replace(b"``", b"`") for name in _NAMES.findall(line)}
+    return frozenset(found)
+
+
+def _columns(found: TextResult, definition: bytes) -> list[Column]:
+    """The table's columns, from SHOW COLUMNS and SHOW CREATE TABLE."""
     columns = []
-    for name, kind, nullable, key, default, extra, *_ in found.rows:
+    bound = _bound_names(definition)
+    for name, kind, _, key, default, extra, *_ in found.rows:
         made = column(
-            (name or b"").decode(), (kind or b"").decode(), nullable == b"YES", default, (extra or b"").decode(),
-            bool(key),
+            (name or b"").decode(), (kind or b"").decode(), default, (extra or b"").decode(),
+            bool(key) or bound is None or name in bound,
         )  # fmt: skip
         if made is not None:
             columns.append(made)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from shardproxy.errors import SessionError, SqlError, UnsupportedError
-from shardproxy.executor import explain_route, transaction, variables
+from shardproxy.executor import explain_route, snapshot, transaction, variables
 from shardproxy.executor.client import Client
 from shardproxy.executor.diagnostics import Condition
 from shardproxy.planner.plan import Plan, StatementKind
@@ -36,6 +36,8 @@ Handler = Callable[[Client, Plan, bytes, bytes], Work]
 def begin(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     """BEGIN, START TRANSACTION: an open transaction is committed first, as a server does."""
     session = client.session
+    if plan.snapshot:
+        return _begin_snapshot(client, sql)
     if client.held is not None and session.pins:
         session.opened = access_mode(sql, session.modes)
         session.savepoints = ()
@@ -47,6 +49,16 @@ def begin(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     session.refresh()
     client.ok()
     return None
+
+
+async def _begin_snapshot(client: Client, sql: bytes) -> None:
+    snapshot.check_session(client)
+    asked = client.session.next_transaction
+    if client.held is not None:
+        asked = ()
+        await commit_held(client)
+    await snapshot.begin(client, sql, asked)
+    client.ok()
 
 
 async def _commit_then_begin(client: Client, sql: bytes) -> None:

@@ -11,6 +11,7 @@ from shardproxy.executor.merge_keys import NotMergeable
 from shardproxy.executor.merged import merged
 from shardproxy.executor.request import Request
 from shardproxy.executor.scratch import scratch
+from shardproxy.executor.scratch_write import scratch_write
 from shardproxy.planner.plan import Spread
 from shardproxy.router.route import Route
 
@@ -28,9 +29,14 @@ async def _merged(request: Request, found: Route) -> None:
         await below(request, found)
 
 
+async def _scratch(request: Request, found: Route) -> None:
+    plan = request.plan.scratch
+    await (scratch_write if plan is not None and plan.write is not None else scratch)(request, found)
+
+
 EXECUTORS: dict[Spread, Callable[[Request, Route], Work]] = {
     Spread.MERGE: _merged,
-    Spread.SCRATCH: scratch,
+    Spread.SCRATCH: _scratch,
     Spread.EACH: changes.each,
     Spread.WRITE: changes.write,
 }

@@ -116,7 +116,7 @@ async def checkout(client: Client, shard: int, replica: bool) -> BackendConnecti
     return await primary.checkout(client.session.profile)
 
 
-_PLAIN_BEGIN = len("START TRANSACTION")  # a longer text has options, or is a SAVEPOINT
+_PLAIN_BEGIN = len("START TRANSACTION")  # a longer text has options
 
 
 async def _open_transaction(client: Client, connection: BackendConnection) -> None:
@@ -129,7 +129,7 @@ async def _open_transaction(client: Client, connection: BackendConnection) -> No
         await expect_ok(connection, text)
     session.opened = session.next_transaction
     session.savepoints = ()
-    if begin and (len(begin) > 1 or len(begin[0]) > _PLAIN_BEGIN):
+    if begin and (len(begin) > 1 or len(begin[0]) > _PLAIN_BEGIN or b"SAVE" in begin[0].upper()):
         session.opened += access_mode(begin[0], session.modes)
         session.savepoints = savepoints_after((), begin, session.modes)
     session.begin = None

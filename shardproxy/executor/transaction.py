@@ -34,21 +34,24 @@ _UNCONTROLLED = frozenset((
 
 
 class Branch:
-    """One further shard. name: its XA id; wrote: something was written in it, as far as plans tell."""
+    """One further shard. name: its XA id; wrote, locked: something was written, or rows were locked by a read, in it,
+    as far as plans tell."""
 
-    __slots__ = ("connection", "name", "shard", "wrote")
+    __slots__ = ("connection", "locked", "name", "shard", "wrote")
 
     def __init__(self, connection: BackendConnection, shard: int, name: bytes) -> None:
         self.connection = connection
         self.shard = shard
         self.name = name
         self.wrote = False
+        self.locked = False
 
 
 class Transaction:
-    """first: D's connection; last: where the last statement ran, for SHOW WARNINGS."""
+    """first: D's connection; last: where the last statement ran, for SHOW WARNINGS; ending: its COMMIT or ROLLBACK has
+    begun, so that it can be no deadlock's victim; snapshot: its snapshots on all shards are of one instant."""
 
-    __slots__ = ("branches", "first", "first_shard", "gateway", "ident", "last")
+    __slots__ = ("__weakref__", "branches", "ending", "first", "first_shard", "gateway", "ident", "last", "snapshot")
 
     def __init__(self, gateway: Gateway, first: BackendConnection, first_shard: int) -> None:
         self.gateway = gateway
@@ -56,13 +59,21 @@ class Transaction:
         self.first_shard = first_shard
         self.last = first
         self.branches: dict[int, Branch] = {}
+        self.ending = False
+        self.snapshot = False
         gateway.transactions += 1
         name = shard_word(gateway.shards[first_shard].name)
         self.ident = TransactionId(gateway.coordinator, int(time()), gateway.transactions, first.server_thread, name)
+        gateway.spanning.add(self)
 
     @property
     def connections(self) -> list[BackendConnection]:
         return [self.first, *(branch.connection for branch in self.branches.values())]
+
+    @property
+    def by_shard(self) -> dict[int, BackendConnection]:
+        """The connection on each shard that takes part."""
+        return {self.first_shard: self.first} | {s: branch.connection for s, branch in self.branches.items()}
 
     def on(self, shard: int) -> BackendConnection | None:
         """The connection to a shard that takes part."""
@@ -80,6 +91,11 @@ class Transaction:
             if shard != self.first_shard:
                 self.branches[shard].wrote = True
 
+    def locks(self, shard: int) -> None:
+        """A read is about to lock rows there."""
+        if shard != self.first_shard:
+            self.branches[shard].locked = True
+
     async def begin(
         self, shard: int, connection: BackendConnection, first: Sequence[bytes], then: Sequence[bytes]
     ) -> None:
@@ -95,6 +111,7 @@ class Transaction:
 
     def drop(self) -> None:
         """Roll the branches back, whatever is under way on them; nobody waits for it."""
+        self.ending = True
         for branch in self.branches.values():
             connection = branch.connection
             connection.holder = None
@@ -142,6 +159,8 @@ async def join(client: Client, plan: Plan, shard: int) -> BackendConnection:
     session = client.session
     transaction = client.spanning or Transaction(client.gateway, held, session.shard)
     connection = transaction.on(shard)
+    if connection is None and transaction.snapshot:
+        raise TransactionError(f"the transaction's snapshot is older than shard {client.gateway.shards[shard].name}")
     if connection is None:
         await check_bookkeeping(client.gateway, session.shard, session.profile)
         await check_bookkeeping(client.gateway, shard, session.profile)
@@ -154,6 +173,8 @@ async def join(client: Client, plan: Plan, shard: int) -> BackendConnection:
         client.spanning = transaction
     if not plan.read and plan.kind is not StatementKind.SELECT:
         transaction.writes((shard,))
+    elif plan.locks:
+        transaction.locks(shard)
     return connection
 
 

@@ -75,6 +75,7 @@ class Facts:
     obstacle: str = ""
     visited_tables: set[int] = field(default_factory=set)
     locked: list[Source] = field(default_factory=list)  # by FOR UPDATE
+    locks: int = 0  # locking clauses
 
 
 SYSTEM_DATABASES = frozenset({"information_schema", "performance_schema", "mysql", "sys"})

@@ -25,6 +25,7 @@ class Draft:
     comments: tuple[str, ...] = ()
     kind: StatementKind = StatementKind.OTHER
     primary: bool = False
+    snapshot: bool = False
     shard_hint: str | None = None
     table_hints: dict[str, str] = field(default_factory=dict)
     pins: dict[PinReason, None] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class Draft:
             "pins": tuple(self.pins),
             "carries_insert_id": self.carries_insert_id,
             "primary": self.primary,
+            "snapshot": self.snapshot,
             "shard_hint": self.shard_hint,
         }
         fields.update(more)

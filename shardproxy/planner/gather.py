@@ -132,6 +132,7 @@ class _Walk:
 
     def _lock(self, lock: exp.Expr, block: Block) -> None:
         """FOR UPDATE [OF …]: the sources whose rows it locks."""
+        self.facts.locks += 1
         self.facts.visited_tables.update(id(table) for table in lock.expressions)
         named = {table.name for table in lock.expressions}
         if lock.args.get("update"):

@@ -1,12 +1,12 @@
-"""Hints in comments: /*shardproxy: primary*/, /*shardproxy: shard=NAME*/, and how a new table is spread:
-/*shardproxy: key=uid keyspace=main*/. Several are separated by commas or blanks."""
+"""Hints in comments: /*shardproxy: primary*/, /*shardproxy: snapshot*/, /*shardproxy: shard=NAME*/, and how a new table
+is spread: /*shardproxy: key=uid keyspace=main*/. Several are separated by commas or blanks."""
 
 from __future__ import annotations
 
 import re
 
 from shardproxy.planner.draft import Draft, refuse
-from shardproxy.planner.plan import Plan
+from shardproxy.planner.plan import Plan, StatementKind
 
 _MARK = "shardproxy:"
 _EQUALS = re.compile(r"\s*=\s*")
@@ -15,7 +15,8 @@ _OF_TABLES = ("key", "keyspace", "single")
 
 
 def hints(draft: Draft) -> Plan | None:
-    """Sets `primary`, `shard_hint`, `table_hints`. An unknown hint is an error: a misspelt one must not be ignored."""
+    """Sets `primary`, `snapshot`, `shard_hint`, `table_hints`. An unknown hint is an error: a misspelt one must not be
+    ignored."""
     if draft.starts("EXPLAIN", "ROUTE") or draft.starts("DESC", "ROUTE") or draft.starts("DESCRIBE", "ROUTE"):
         return None  # they belong to the statement that is explained
     for comment in draft.comments:
@@ -34,6 +35,8 @@ def _take(draft: Draft, hint: str) -> None:
     name = name.lower()
     if name == "primary" and not value:
         draft.primary = True
+    elif name == "snapshot" and not value:
+        draft.snapshot = draft.primary = True
     elif name == "shard" and value:
         draft.shard_hint = _known_shard(draft, value)
     elif (name == "reference" and not value) or (name in _OF_TABLES and value):
@@ -41,9 +44,15 @@ def _take(draft: Draft, hint: str) -> None:
             raise refuse(f"the hint {name} stands twice, with different values")
     else:
         raise refuse(
-            f"unknown hint '{hint}': known are primary and shard=NAME, and for CREATE TABLE key=COLUMN, reference, "
-            "single=SHARD and keyspace=NAME"
+            f"unknown hint '{hint}': known are primary, snapshot and shard=NAME, and for CREATE TABLE key=COLUMN, "
+            "reference, single=SHARD and keyspace=NAME"
         )
+
+
+def check_snapshot(plan: Plan) -> None:
+    """The hint snapshot is for what reads without locks. Raises UnsupportedError."""
+    if plan.snapshot and not plan.read and plan.kind not in (StatementKind.BEGIN, StatementKind.EXPLAIN):
+        raise refuse("the hint snapshot is for SELECT without locks and for START TRANSACTION")
 
 
 def _check_place(draft: Draft) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from shardproxy.planner import routes
-from shardproxy.planner.blocks import find_table, refuse_view
+from shardproxy.planner.blocks import Facts, find_table, refuse_view
 from shardproxy.planner.bounds import KeyBounds, key_bounds
 from shardproxy.planner.calls import closing
 from shardproxy.planner.draft import Draft, is_name, literal_value, refuse
@@ -67,6 +67,14 @@ def insert(draft: Draft) -> Plan | None:
             plan = _into_sharded(draft, parts)
     plan = enter(draft, parts, replace(plan, insert_id=_insert_id(draft, parts, bool(plan.nonzero))))
     return plan if sequence is None else replace(plan, sequence=sequence, nonzero=())
+
+
+def facts_of_rows(draft: Draft) -> Facts:
+    """What is known of the query that gives an INSERT its rows. Raises where there is none or it cannot be analysed."""
+    parts = _take_apart(draft)
+    if not parts.select:
+        raise refuse("no query")
+    return gather(draft, parse(draft, parts.select))
 
 
 # ── taking it apart ──

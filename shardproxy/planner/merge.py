@@ -83,6 +83,7 @@ class _Merge:
             groups,
             parts.limit,
             parts.offset,
+            as_written(draft, parts.lock, len(draft.tokens)) if parts.lock < len(draft.tokens) else None,
         )
 
     def _positions(self, terms: tuple[OrderTerm, ...]) -> bool:

@@ -121,6 +121,7 @@ class MergePlan:
     distinct    rows with equal keys are one; the keys cover all items
     groups      see GroupMerge
     limit, offset  literals of the statement
+    lock        FOR UPDATE and its kin
     """
 
     head: Template
@@ -134,6 +135,7 @@ class MergePlan:
     groups: GroupMerge | None = None
     limit: Value | None = None
     offset: Value | None = None
+    lock: Template | None = None
 
     def described(self) -> str:
         """For people: what is merged and how."""

@@ -36,7 +36,9 @@ def shard_text(
             one = _at(position, len(columns), term.text)
             terms.append(one + b" DESC" if term.descending else one)
         text = text + b" ORDER BY " + joined(terms, b", ")
-    return text if most < 0 else text + b" LIMIT %d" % most
+    if most >= 0:
+        text = text + b" LIMIT %d" % most
+    return text if plan.lock is None else text + b" " + plan.lock
 
 
 def _at(position: int, hidden: int, text: Template) -> Template:

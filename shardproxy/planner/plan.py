@@ -206,6 +206,7 @@ class Plan:
     key_index  literal index when the plan is exactly "key = one plain integer literal" on one group of a keyspace
                with integer keys, else −1: the hot path's short cut
     primary    a hint or the statement asks for the primary
+    snapshot   a hint or the statement asks for one snapshot of all shards
     shard_hint shard name from a hint, or None
     key_bounds INSERT into a sharded table: each value of the group's condition must fit (`key_bounds.problem(value)`
                is "" then), or the statement is refused with that text: a lax sql_mode would store another value
@@ -240,6 +241,7 @@ class Plan:
     local: tuple[tuple[str, Local], ...] = ()
     key_index: int = -1
     primary: bool = False
+    snapshot: bool = False
     shard_hint: str | None = None
     tables: tuple[str, ...] = ()
     schema_change: bool = False
@@ -254,6 +256,12 @@ class Plan:
     ddl: DdlPlan | None = None
     lookups: tuple[LookedUp, ...] = ()
     entries: Entries | None = None
+
+    @property
+    def locks(self) -> bool:
+        """A SELECT that locks rows, as far as its words tell: its locks are kept until the transaction ends, or the
+        statement where there is none."""
+        return self.kind is StatementKind.SELECT and not self.read
 
     @property
     def needs_insert_id(self) -> bool:

@@ -50,6 +50,11 @@ def query(draft: Draft) -> Plan | None:
     return change_entries(draft, tree, facts, change(draft, tree, facts))
 
 
+def facts_of(draft: Draft) -> Facts:
+    """What is known of an UPDATE or DELETE. Raises where it cannot be analysed."""
+    return gather(draft, parse(draft, _for_analysis(draft)))
+
+
 def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
     """The plan of a query whose facts are gathered."""
     read = not draft.pins and not draft.functions & LOCKS and not _locks(draft)

@@ -20,7 +20,7 @@ from shardproxy.planner.plan import (
     Spread,
     Value,
 )
-from shardproxy.planner.scratch_plan import ScratchPlan
+from shardproxy.planner.scratch_plan import Copy, ScratchPlan
 from shardproxy.planner.write_render import render_write
 
 _MOST_VALUES = 8
@@ -44,6 +44,7 @@ def render_plan(plan: Plan, shards: Sequence[str] = ()) -> str:
     marks = [
         (plan.read, "a replica may answer"),
         (plan.primary, "primary asked for"),
+        (plan.snapshot, "one snapshot of all shards"),
         (plan.point, "point read"),
         (plan.key_index >= 0, f"key is literal {plan.key_index}"),
         (plan.carries_insert_id, "carries LAST_INSERT_ID()"),
@@ -119,7 +120,8 @@ def _spread(plan: Plan) -> list[str]:
         case Spread.EACH:
             return ["several shards: each changes its own rows, in one transaction"]
         case Spread.WRITE:
-            return render_write(plan.write)
+            odd = [] if plan.scratch is None else ["keys that cannot be placed: over scratch tables"]
+            return [*render_write(plan.write), *odd]
         case Spread.REFUSE if plan.spread_error and any(group.shard is None for group in plan.groups):
             return [f"several shards: error: {plan.spread_error}"]
         case Spread.ANY if not plan.shard_hint:
@@ -133,12 +135,21 @@ def _spread(plan: Plan) -> list[str]:
 
 def _scratch(plan: ScratchPlan, why: str) -> list[str]:
     lines = [f"several shards: gathered into scratch tables, for {why or 'the shards cannot answer together'}"]
-    for copy in plan.copies:
+    fresh = [] if plan.write is None else [t.table.name for t in plan.write.targets if not t.gathered]
+    for i, copy in enumerate(plan.copies):
         name = f"{copy.database}.{copy.table}" + (f" as {copy.name}" if copy.name != copy.table else "")
-        line = f"  scratch {name}: " + ("one copy" if copy.reference else "all rows" if copy.where is None else "rows")
+        line = f"  scratch {name}: " + (_gathered(copy, i < len(fresh)))
         if copy.where is not None:
             line += f" where {copy.where.shown()}"
+        if copy.lock is not None and i >= len(fresh):
+            line += f", read{copy.lock.shown()}"
         lines.append(line)
     if plan.text is not None:
         lines.append(f"  runs: {plan.text.shown()}")
     return lines
+
+
+def _gathered(copy: Copy, fresh: bool) -> str:
+    if fresh:
+        return "new rows alone"
+    return "one copy" if copy.reference else "all rows" if copy.where is None else "rows"

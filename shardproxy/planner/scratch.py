@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from shardproxy.errors import SqlError
@@ -11,9 +11,12 @@ from shardproxy.planner import routes
 from shardproxy.planner.blocks import Facts, find_table, refuse_view
 from shardproxy.planner.draft import Draft, is_name, refuse
 from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
+from shardproxy.planner.scratch_locks import reference_locks
+from shardproxy.planner.scratch_needs import Need, in_common, needs
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan
-from shardproxy.planner.scratch_tables import Tables, find_tables
-from shardproxy.planner.scratch_text import splice
+from shardproxy.planner.scratch_tables import Reference, Tables, find_tables
+from shardproxy.planner.scratch_text import Spliced, splice
+from shardproxy.planner.template import Template
 from shardproxy.sql.functions import LOCKS, SEQUENCES
 from shardproxy.sql.words import words
 from shardproxy.topology.model import Keyspace, Table, TableKind
@@ -28,7 +31,6 @@ _STORED_JSON = words("json_type json_storage_size json_storage_free")
 _FORBIDDEN_WORDS = {
     "INTO": "INTO",
     "PROCEDURE": "PROCEDURE",
-    "LOCK": "LOCK IN SHARE MODE",
     "SYSTEM_TIME": "FOR SYSTEM_TIME",
     "AGAINST": "a full-text search",
 }
@@ -88,50 +90,82 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
     """Raises UnsupportedError with what stands in the way."""
     _check(draft)
     tables = find_tables(draft)
-    named = _referenced(draft, tables)
+    named = referenced(draft, tables)
     if not named:
         raise refuse("no table")
-    if facts is None or not _agree(draft, facts, tables):
-        named |= _mentioned(draft, tables)
+    certain = facts is not None and _agree(draft, facts, tables)
+    if not certain:
+        named |= mentioned(draft, tables)
     for one in named.values():
         refuse_view(draft, *one)
+    locks = reference_locks(draft, tables)
+    needed = needs(draft, tables, certain)
     if draft.context.mariadb:
-        return ScratchPlan(tuple(_copy(one, one[1].name, groups) for one in named.values()))
-    taken = {name for keyspace in draft.context.snapshot.keyspaces.values() for name in keyspace.tables}
-    taken |= {cte.name for clause in tables.withs for cte in clause.ctes}
-    spliced = splice(draft, tables, taken)
-    if spliced.changed and (b"/*!" in draft.sql or b"/*M!" in draft.sql):
-        raise refuse("an executable comment")  # tokens do not tell where it begins and ends
+        shared = []
+        for key, one in named.items():
+            uses = [r for r in locks if (r.database or draft.context.schema or "", r.name) == key]
+            need = in_common(needed[r] for r in uses)
+            shared.append(_needed(copy_of(one, one[1].name, groups), _only_lock(draft, locks, uses), need, uses))
+        return ScratchPlan(tuple(shared))
+    spliced = splice(draft, tables, names_taken(draft, tables))
+    check_spliced(draft, spliced)
     copies = []
     for name, reference in spliced.uses:
         one = named[reference.database or draft.context.schema or "", reference.name]
-        copies.append(_copy(one, name, groups))
+        copies.append(_needed(copy_of(one, name, groups), locks[reference], needed[reference], [reference]))
     used = {(copy.database, copy.table) for copy in copies}
-    copies += [_copy(one, one[1].name, ()) for key, one in named.items() if key not in used]
+    copies += [copy_of(one, one[1].name, ()) for key, one in named.items() if key not in used]
     stored_json = min(draft.functions & _STORED_JSON, default="")
-    return ScratchPlan(tuple(copies), spliced.text if spliced.changed else None, stored_json)
+    return ScratchPlan(_gathered_once(copies), spliced.text if spliced.changed else None, stored_json)
 
 
-def _check(draft: Draft) -> None:
+def _gathered_once(copies: list[Copy]) -> tuple[Copy, ...]:
+    """Where one use of a table needs all of its rows, the others are copied from that one on the server."""
+    found = []
+    for copy in copies:
+        same = [c for c in copies if (c.database, c.table, c.lock) == (copy.database, copy.table, copy.lock)]
+        if any(other.where is None for other in same):
+            columns = None if any(other.columns is None for other in same) else copy.columns
+            copy = replace(copy, where=None, literals=(), alias=copy.name, columns=columns)
+        found.append(copy)
+    return tuple(found)
+
+
+def names_taken(draft: Draft, tables: Tables) -> set[str]:
+    """Names that no scratch table may get."""
+    taken = {name for keyspace in draft.context.snapshot.keyspaces.values() for name in keyspace.tables}
+    return taken | {cte.name for clause in tables.withs for cte in clause.ctes}
+
+
+def check_spliced(draft: Draft, spliced: Spliced) -> None:
+    """Raises where the text may not be put together anew: tokens do not tell where an executable comment ends."""
+    if spliced.changed and (b"/*!" in draft.sql or b"/*M!" in draft.sql):
+        raise refuse("an executable comment")
+
+
+def check_functions(draft: Draft) -> None:
+    """Raises for what only the server at hand knows."""
     if draft.pins:
         reason = next(iter(draft.pins)).value
         raise refuse(f"what only one server connection knows ({reason})")
     odd = sorted(draft.functions & (LOCKS | SEQUENCES | _ONE_SERVERS))
     if odd:
         raise refuse(f"{odd[0].upper()}()")
+
+
+def _check(draft: Draft) -> None:
+    check_functions(draft)
     for word, what in _FORBIDDEN_WORDS.items():
         if draft.has(word):
             raise refuse(what)
     if draft.kind is not StatementKind.SELECT:
         raise refuse(f"{draft.kind.value} is not supported")
-    if draft.has("UPDATE", "SHARE"):
-        raise refuse("a lock (FOR …)")
 
 
 Named = tuple[Keyspace, Table]
 
 
-def _referenced(draft: Draft, tables: Tables) -> dict[tuple[str, str], Named]:
+def referenced(draft: Draft, tables: Tables) -> dict[tuple[str, str], Named]:
     """The tables that stand in FROM clauses, by database and name."""
     named: dict[tuple[str, str], Named] = {}
     for reference in tables.references:
@@ -150,7 +184,7 @@ def _agree(draft: Draft, facts: Facts, tables: Tables) -> bool:
     return by_tree == Counter((r.database or schema, r.name) for r in tables.references if r.cte is None)
 
 
-def _mentioned(draft: Draft, tables: Tables) -> dict[tuple[str, str], Named]:
+def mentioned(draft: Draft, tables: Tables) -> dict[tuple[str, str], Named]:
     """Tables whose names stand anywhere else in the statement. A place that was overlooked then reads gathered rows
     too, never those of one shard."""
     seen = {i for reference in tables.references for i in range(reference.first, reference.end)}
@@ -167,9 +201,30 @@ def _mentioned(draft: Draft, tables: Tables) -> dict[tuple[str, str], Named]:
     return named
 
 
-def _copy(table: Named, name: str, groups: tuple[Group, ...]) -> Copy:
+def _only_lock(draft: Draft, locks: dict[Reference, Template | None], uses: list[Reference]) -> Template | None:
+    """The lock with which a table is read wherever the statement names it."""
+    found = {locks[reference] for reference in uses}
+    if len(found) > 1:
+        raise refuse(f"a lock on '{uses[0].name}' in one place and none, or another, elsewhere in the statement,")
+    return next(iter(found), None)
+
+
+def _needed(copy: Copy, lock: Template | None, need: Need, uses: Sequence[Reference]) -> Copy:
+    """The scratch table with what these uses of it need."""
+    copy = replace(copy, columns=need.columns, lock=lock)
+    if need.filter is None:
+        return copy
+    return replace(copy, alias=uses[0].alias, where=need.filter.text, literals=need.filter.literals)
+
+
+def copy_of(table: Named, name: str, groups: tuple[Group, ...], lock: Template | None = None) -> Copy:
+    """A scratch table with this name. groups: where its rows are, as far as that is known.
+
+    A reference table is read, and locked, on its keyspace's first shard, where whoever locks or writes it begins.
+    """
     keyspace, configured = table
     homes = tuple(g for g in groups if g.keyspace.name == keyspace.name and configured.name in g.tables)
     if configured.kind is TableKind.REFERENCE or not homes:
         homes = (Group((configured.name,), keyspace, shard=configured.shard),)
-    return Copy(keyspace.name, configured.name, name, homes, configured.kind is TableKind.REFERENCE, name)
+    reference = configured.kind is TableKind.REFERENCE
+    return Copy(keyspace.name, configured.name, name, homes, reference, name, lock=lock)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from shardproxy.planner.calls import closing
 from shardproxy.planner.draft import Draft, is_name, refuse
+from shardproxy.planner.locks import Lock, read_lock
 from shardproxy.sql.functions import RESERVED
 from shardproxy.sql.tokens import TokenKind
 from shardproxy.sql.words import words
@@ -17,8 +18,13 @@ from shardproxy.sql.words import words
 _QUERY = words("SELECT WITH TABLE VALUES")
 _ENDS_FROM = words("""
     WHERE GROUP HAVING ORDER LIMIT WINDOW FOR LOCK INTO PROCEDURE UNION EXCEPT INTERSECT MINUS OFFSET FETCH
+    SET RETURNING
 """)
 _SET_OPERATIONS = words("UNION EXCEPT INTERSECT MINUS")
+_MODIFIERS = words("""
+    ALL DISTINCT DISTINCTROW HIGH_PRIORITY STRAIGHT_JOIN SQL_SMALL_RESULT SQL_BIG_RESULT SQL_BUFFER_RESULT SQL_CACHE
+    SQL_NO_CACHE SQL_CALC_FOUND_ROWS
+""")
 # What may follow a table and is no alias, though not reserved everywhere.
 _NO_ALIAS = words("""
     CROSS EXCEPT FETCH FOR FORCE GROUP HAVING IGNORE INNER INTERSECT INTO JOIN LEFT LIMIT LOCK MINUS NATURAL OFFSET ON
@@ -50,7 +56,8 @@ class Cte:
 
 @dataclass(eq=False, slots=True)
 class Reference:
-    """A place where a table is named: tokens `first` to `end`. cte: the WITH query that it is, else None."""
+    """A place where a table is named: tokens `first` to `end`. block: number of the SELECT whose FROM it stands in;
+    cte: the WITH query that it is, else None."""
 
     first: int
     end: int
@@ -58,7 +65,16 @@ class Reference:
     name: str
     has_alias: bool
     alias: str
+    block: int
     cte: Cte | None = None
+
+
+@dataclass(slots=True)
+class Select:
+    """A SELECT, by its number. first: index behind its FROM, 0 for none; star: it has a * of all columns."""
+
+    first: int = 0
+    star: bool = False
 
 
 @dataclass(slots=True)
@@ -69,31 +85,38 @@ class _Frame:
     end: int
     factor: bool = False  # a table is due
     inside_from: bool = False
+    block: int = 0  # number of the SELECT that is being read, 0 where it is not certain which
     withs: list[With] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Tables:
-    """References and WITH clauses, each in the order of the text."""
+    """References, WITH clauses, and locking clauses with the number of their SELECT; each in the order of the text.
+    selects: by number."""
 
     references: list[Reference] = field(default_factory=list)
     withs: list[With] = field(default_factory=list)
+    locks: list[tuple[int, Lock]] = field(default_factory=list)
+    selects: dict[int, Select] = field(default_factory=dict)
 
 
-def find_tables(draft: Draft) -> Tables:
-    """All references. Raises UnsupportedError where a table must stand and something unknown does."""
-    return _Reader(draft).read()
+def find_tables(draft: Draft, start: int = 0, in_from: bool = False) -> Tables:
+    """All references from the token `start` on; in_from: tables of a FROM clause are due there, without its word.
+
+    Raises UnsupportedError where a table must stand and something unknown does.
+    """
+    return _Reader(draft, in_from).read(start)
 
 
 class _Reader:
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, in_from: bool) -> None:
         self.draft = draft
         self.found = Tables()
-        self.frames = [_Frame(True, len(draft.tokens))]
+        self.frames = [_Frame(True, len(draft.tokens), factor=in_from, inside_from=in_from)]
         self.open: dict[int, tuple[With, Cte]] = {}  # closing parenthesis → the WITH query that ends there
+        self.blocks = 0
 
-    def read(self) -> Tables:
-        at = 0
+    def read(self, at: int) -> Tables:
         while at < len(self.draft.tokens):
             at = self._step(at)
         return self.found
@@ -117,18 +140,47 @@ class _Reader:
             return self._factor(at, frame)
         if word == "WITH" and draft.word(at + 1) != "ROLLUP":
             return self._with(at, frame)
+        lock = read_lock(draft, at)
+        if lock is not None:
+            self.found.locks.append((frame.block, lock))
+            frame.inside_from = False
+            return lock.end
         if word == "SELECT":
             frame.inside_from = False
+            frame.block = self._next_block()
         elif word == "FROM" and not frame.inside_from:
             frame.inside_from = frame.factor = True
+            self._select(frame).first = at + 1
+        elif draft.tokens[at].text == "*" and self._is_star(at):
+            self._select(frame).star = True
         elif word == "TABLE" and self._begins_query(at):
             frame.factor = True
+            frame.block = self._next_block()
+            self._select(frame).star = True
         elif frame.inside_from:
             if word in ("JOIN", "STRAIGHT_JOIN", ",") and draft.word(at - 1) != "FOR":
                 frame.factor = True
-            elif word in _ENDS_FROM and not self._index_hint(at):
+            elif self._ends_from(at):
                 frame.inside_from = False
+        if word in _SET_OPERATIONS:
+            frame.block = 0
         return at + 1
+
+    def _select(self, frame: _Frame) -> Select:
+        return self.found.selects.setdefault(frame.block, Select())
+
+    def _is_star(self, at: int) -> bool:
+        """A * that stands for columns; not the one of EXISTS (SELECT * FROM …), where no value counts."""
+        draft = self.draft
+        word = draft.word(at - 1)
+        if word not in ("SELECT", ",", ".") and word not in _MODIFIERS:
+            return False
+        exists = word == "SELECT" and draft.word(at - 2) == "(" and draft.word(at - 3) == "EXISTS"
+        return not exists or draft.word(at + 1) != "FROM" or not draft.words.isdisjoint(_SET_OPERATIONS)
+
+    def _next_block(self) -> int:
+        self.blocks += 1
+        return self.blocks
 
     def _opening(self, at: int, frame: _Frame) -> int:
         first = self.draft.word(at + 1)
@@ -138,7 +190,7 @@ class _Reader:
             if first in _QUERY:
                 self.frames.append(_Frame(True, end))
             else:  # joins in parentheses, or a query in more than one pair
-                self.frames.append(_Frame(True, end, factor=True, inside_from=True))
+                self.frames.append(_Frame(True, end, factor=True, inside_from=True, block=frame.block))
         else:
             self.frames.append(_Frame(first in _QUERY, end))
         return at + 1
@@ -146,6 +198,12 @@ class _Reader:
     def _begins_query(self, at: int) -> bool:
         before = self.draft.word(at - 1)
         return at == 0 or before == "(" or before in _SET_OPERATIONS or before in ("ALL", "DISTINCT", ")")
+
+    def _ends_from(self, at: int) -> bool:
+        word = self.draft.word(at)
+        if word == "ON":
+            return self.draft.word(at + 1) == "DUPLICATE"
+        return word in _ENDS_FROM and not self._index_hint(at)
 
     def _index_hint(self, at: int) -> bool:
         """FOR of USE INDEX FOR JOIN, and the word behind it."""
@@ -223,7 +281,7 @@ class _Reader:
             raise refuse(f"{draft.word(end)} of a table over several shards is not supported")
         cte = None if database else self._cte_named(name)
         alias = self._alias(end)
-        self.found.references.append(Reference(at, end, database, name, bool(alias), alias or name, cte))
+        self.found.references.append(Reference(at, end, database, name, bool(alias), alias or name, frame.block, cte))
         return end
 
     def _alias(self, at: int) -> str:

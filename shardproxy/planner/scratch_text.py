@@ -28,13 +28,23 @@ class Spliced:
     changed: bool = False
 
 
-def splice(draft: Draft, tables: Tables, taken: set[str]) -> Spliced:
-    """The statement with a table of its own for each use. taken: names that no scratch table may get."""
-    writer = _Writer(draft, tables, taken)
+def splice(
+    draft: Draft,
+    tables: Tables,
+    taken: set[str],
+    own: frozenset[tuple[str, str]] = frozenset(),
+    kept: frozenset[int] = frozenset(),
+) -> Spliced:
+    """The statement with a table of its own for each use. taken: names that no scratch table may get.
+
+    own: tables (database, name) whose own name is given to something else already; kept: first tokens of the
+    uses that are these.
+    """
+    writer = _Writer(draft, tables, taken, own, kept)
     text = writer.part(0, len(draft.tokens), {})
     if writer.changed:  # now it is known which select items are: these keep their labels
         spans = writer.spans
-        writer = _Writer(draft, tables, taken)
+        writer = _Writer(draft, tables, taken, own, kept)
         writer.labels = labelled(draft, spans)
         text = writer.part(0, len(draft.tokens), {})
     return Spliced(text, writer.uses, writer.changed)
@@ -49,12 +59,15 @@ Instances = dict[Cte, list[str]]
 
 
 class _Writer:
-    def __init__(self, draft: Draft, tables: Tables, taken: set[str]) -> None:
+    def __init__(
+        self, draft: Draft, tables: Tables, taken: set[str], own: frozenset[tuple[str, str]], kept: frozenset[int]
+    ) -> None:
         self.draft = draft
+        self.kept = kept
         self.references = {r.first: r for r in tables.references}
         self.withs = {w.first: w for w in tables.withs}
         self.taken = set(taken)
-        self.used: set[tuple[str, str]] = set()
+        self.used: set[tuple[str, str]] = set(own)
         self.uses: list[tuple[str, Reference]] = []
         self.changed = False
         self.spans: list[int] = []  # first tokens of what is spliced
@@ -110,6 +123,8 @@ class _Writer:
             return None if name == reference.name else quoted(name)
         table = (reference.database, reference.name)
         qualified = (reference.database or self.draft.context.schema or "", reference.name)
+        if reference.first in self.kept:
+            return None
         if qualified not in self.used:
             self.used.add(qualified)
             self.uses.append((reference.name, reference))

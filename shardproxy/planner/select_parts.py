@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
 from shardproxy.planner.draft import Draft, is_name
+from shardproxy.planner.locks import outer_locks
 from shardproxy.planner.plan import Value
 from shardproxy.planner.template import Template
 from shardproxy.sql.functions import AGGREGATES
@@ -56,13 +57,15 @@ class Term:
 
 @dataclass(slots=True)
 class Parts:
-    """The clauses. head_end: first token of the select list; where_end: behind FROM … WHERE."""
+    """The clauses. head_end: first token of the select list; where_end: behind FROM … WHERE; lock: where FOR UPDATE
+    or its kin begins, at the end when there is none."""
 
     head_end: int
     items_end: int
     where_end: int
     body_end: int
     distinct: bool
+    lock: int
     items: list[Item] = field(default_factory=list)
     group: list[Term] = field(default_factory=list)
     having: Span | None = None
@@ -78,10 +81,13 @@ def cut(draft: Draft, tree: exp.Expr) -> Parts | str:
     inner = _inner_whole(draft)
     if inner:
         return inner
+    end = outer_locks(draft)
+    if end < len(draft.tokens):
+        draft = replace(draft)
+        draft.use(draft.tokens[:end])
     starts = _clauses(draft)
     if isinstance(starts, str):
         return starts
-    end = len(draft.tokens)
     head_end = 1
     while draft.word(head_end) in _MODIFIERS:
         head_end += 1
@@ -89,8 +95,9 @@ def cut(draft: Draft, tree: exp.Expr) -> Parts | str:
     order_at = min(begin["ORDER"], begin["LIMIT"])
     group_at = min(begin["GROUP"], begin["HAVING"], order_at)
     parts = Parts(
-        head_end, begin["FROM"], group_at, order_at, any(draft.word(i).startswith("DISTINCT") for i in range(head_end))
-    )
+        head_end, begin["FROM"], group_at, order_at,
+        any(draft.word(i).startswith("DISTINCT") for i in range(head_end)), end,
+    )  # fmt: skip
     if "FROM" not in starts:
         return "a SELECT without FROM"
     for problem in (

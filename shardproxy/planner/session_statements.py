@@ -67,9 +67,7 @@ def _begin(draft: Draft) -> None:
     if any(option not in ("WITH CONSISTENT SNAPSHOT", "READ ONLY", "READ WRITE") for option in options):
         raise refuse(f"START TRANSACTION {_words(draft, 2)} is not supported", 1064)
     if "WITH CONSISTENT SNAPSHOT" in options:
-        raise refuse(
-            "START TRANSACTION WITH CONSISTENT SNAPSHOT is not supported: the snapshot would be of one shard only"
-        )
+        draft.snapshot = True
 
 
 _ISOLATION_LEVELS = frozenset(

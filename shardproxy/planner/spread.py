@@ -41,8 +41,8 @@ _WORDS = {
 def obstacle(draft: Draft, facts: Facts, groups: tuple[Group, ...]) -> str:
     """What forces the statement onto one shard, for people; "" when the answers may be concatenated."""
     for word in sorted(_WORDS.keys() & draft.words):
-        if word == "FOR" and not _locks(draft):
-            continue
+        if word in ("FOR", "LOCK") and _locks(draft) == facts.locks:
+            continue  # each shard locks its own rows
         return _WORDS[word]
     called = draft.functions
     aggregates = sorted(called & AGGREGATES)
@@ -69,8 +69,10 @@ def obstacle(draft: Draft, facts: Facts, groups: tuple[Group, ...]) -> str:
     return ""
 
 
-def _locks(draft: Draft) -> bool:
-    """Whether a FOR may begin a lock: not that of USE INDEX FOR JOIN (…) nor of SUBSTRING(… FROM … FOR …)."""
+def _locks(draft: Draft) -> int:
+    """How many locks there may be: each LOCK, and each FOR that is not that of USE INDEX FOR JOIN (…) nor of
+    SUBSTRING(… FROM … FOR …)."""
+    found = 0
     opened: list[str] = []  # for each parenthesis that is open, the word before it
     for i in range(len(draft.tokens)):
         match draft.word(i):
@@ -80,9 +82,10 @@ def _locks(draft: Draft) -> bool:
                 opened.pop()
             case "FOR":
                 substring = bool(opened) and opened[-1] in ("SUBSTRING", "SUBSTR")
-                if not substring and draft.word(i - 1) not in ("INDEX", "KEY"):
-                    return True
-    return False
+                found += not substring and draft.word(i - 1) not in ("INDEX", "KEY")
+            case "LOCK":
+                found += 1
+    return found
 
 
 def _seeded(draft: Draft) -> bool:

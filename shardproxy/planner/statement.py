@@ -14,7 +14,7 @@ from shardproxy.planner.ddl import ddl
 from shardproxy.planner.draft import Draft
 from shardproxy.planner.explain import explain
 from shardproxy.planner.forward import forward
-from shardproxy.planner.hints import hints
+from shardproxy.planner.hints import check_snapshot, hints
 from shardproxy.planner.insert import insert
 from shardproxy.planner.lex import lex
 from shardproxy.planner.local_functions import local_functions
@@ -22,6 +22,7 @@ from shardproxy.planner.lock_tables import lock_tables
 from shardproxy.planner.lookup_conditions import asked
 from shardproxy.planner.plan import Opcode, Plan, Rung
 from shardproxy.planner.query import query
+from shardproxy.planner.scratch_write import or_by_scratch
 from shardproxy.planner.session_statements import session_statements
 from shardproxy.planner.show import show
 from shardproxy.planner.unsupported import unsupported
@@ -40,8 +41,8 @@ PASSES: tuple[Pass, ...] = (
     ddl,
     lock_tables,
     local_functions,
-    insert,
-    query,
+    or_by_scratch(insert),
+    or_by_scratch(query),
     explain,
     unsupported,
 )
@@ -54,7 +55,10 @@ def plan_statement(sql: bytes, context: PlanContext) -> Plan:
     short = shorten(sql, digest, literals)
     if short is None:
         return _plan(sql, context, text)
-    return lengthen(_plan(short.sql, context, text), short, text)
+    plan = _plan(short.sql, context, text)
+    if plan.scratch is not None and plan.scratch.text is not None:
+        return _plan(sql, context, text)  # a text put together from all of the statement's literals
+    return lengthen(plan, short, text)
 
 
 def _plan(sql: bytes, context: PlanContext, digest_text: str) -> Plan:
@@ -63,6 +67,7 @@ def _plan(sql: bytes, context: PlanContext, digest_text: str) -> Plan:
         for step in PASSES:
             plan = step(draft)
             if plan is not None:
+                check_snapshot(plan)
                 return _with_lookups(plan)
         raise AssertionError("the last pass refuses what no other has planned")
     except SqlError as error:

@@ -72,7 +72,13 @@ def route(plan: Plan, read: ValueReader, snapshot: Snapshot, held: int = -1, res
             )
     if plan.spread is Spread.ALL:
         return Route(_all_of(plan, snapshot), False)
-    shards = _meet(plan, read, resolved)
+    try:
+        shards = _meet(plan, read, resolved)
+    except RouteError:
+        everywhere = _all_of(plan, snapshot)
+        if plan.scratch is None or plan.scratch.write is None or len(everywhere) == 1:
+            raise
+        return Route(everywhere, False)  # scratch tables will tell what a server stores for such a key
     if not shards:
         choices = _any_of(plan, snapshot)
         return Route((held if held in choices else choices[0],), replica)

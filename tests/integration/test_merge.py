@@ -307,6 +307,20 @@ AGGREGATED = [
 ]  # fmt: skip
 
 
+def test_an_error_behind_a_shards_first_rows_ends_the_answer(both: Both) -> None:
+    with both.lone() as lone, both.client() as client:
+        for sql in (
+            "SELECT id, EXP(id * 10) FROM things ORDER BY id",
+            "SELECT DISTINCT id, EXP(id * 10) FROM things ORDER BY id",
+            "SELECT few, COUNT(*), MAX(EXP(id * 10)) FROM things GROUP BY few ORDER BY few",
+        ):
+            with pytest.raises(Refused) as theirs:
+                lone.query(sql)
+            with pytest.raises(Refused) as ours:
+                client.query(sql)
+            assert ours.value.code == theirs.value.code == 1690
+
+
 @pytest.mark.parametrize("sql", AGGREGATED)
 def test_groups_are_those_of_one_server(both: Both, sql: str) -> None:
     _same(both, sql, ordered="ORDER BY" in sql or "GROUP BY" not in sql)

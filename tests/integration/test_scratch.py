@@ -233,3 +233,22 @@ def test_bounds_name_the_table_and_leave_nothing(cluster: LocalCluster) -> None:
             cursor.execute("SELECT 1")
     finally:
         running.process.stop()
+
+
+def test_the_workers_bound_is_charged_as_long_as_rows_are_held(cluster: LocalCluster) -> None:
+    bounds = {"max_bytes": "1KiB", "max_worker_bytes": "1KiB"}
+    running = start_proxy(cluster, "scratch_worker", proxy={"workers": 1}, scratch=bounds)
+    try:
+        with running.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM users")
+            for uid in (1, SPLIT):
+                cursor.execute("INSERT INTO users VALUES (%s, REPEAT('x', 90), 1)", (uid,))
+            for _ in range(20):
+                cursor.execute(WINDOW)
+                assert len(cursor.fetchall()) == 2
+            for uid in range(2, 20):
+                cursor.execute("INSERT INTO users VALUES (%s, REPEAT('x', 90), 1)", (uid,))
+            with pytest.raises(pymysql.MySQLError, match=r"scratch\.max_worker_bytes"):
+                cursor.execute(WINDOW)
+    finally:
+        running.process.stop()

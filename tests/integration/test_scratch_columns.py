@@ -94,7 +94,7 @@ def test_json_that_its_text_does_not_carry_is_found(oracle: LocalServer, flavor:
     if flavor == "mariadb":
         assert oracle.rows("SELECT CAST(JSON_ARRAY(DATE'2020-01-01') AS CHAR)") == [('["2020-01-01"]',)]
         return  # JSON is text there
-    made = column("j", "json", True, None, "", False)
+    made = column("j", "json", None, "", False)
     assert made is not None and made.json
     with oracle.connect(charset="latin1") as connection, connection.cursor() as cursor:
         for values, lost in ((KEPT, False), (LOST, True)):
@@ -113,9 +113,9 @@ def _carry(connection: Any, server: LocalServer, charset: str) -> None:
         cursor.execute("SHOW COLUMNS FROM origin")
         described = cursor.fetchall()
     columns = []
-    for name, kind, nullable, key, default, extra in described:
+    for name, kind, _, key, default, extra in described:
         text = kind.decode() if isinstance(kind, bytes) else kind
-        found = column(name, text, nullable == "YES", default, extra, bool(key))
+        found = column(name, text, default, extra, bool(key))
         if found is not None:
             columns.append(found)
     assert [c.name for c in columns] == ["k", "v"]

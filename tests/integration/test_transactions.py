@@ -94,6 +94,14 @@ def test_savepoints_reach_shards_that_join_later(filled: ProxyUnderTest) -> None
     assert balances(filled) == (90, 100)
 
 
+def test_savepoints_without_begin_reach_shards_that_join_later(filled: ProxyUnderTest) -> None:
+    first, second = change()
+    with filled.connect() as connection:
+        run(connection, "SET autocommit=0", "SAVEPOINT a", first, second, "RELEASE SAVEPOINT a", "ROLLBACK")
+        run(connection, "SAVEPOINT a", first, second, "ROLLBACK TO a", "COMMIT")
+    assert balances(filled) == (100, 100)
+
+
 def test_autocommit_off(filled: ProxyUnderTest) -> None:
     with filled.connect() as connection:
         run(connection, "SET autocommit=0", *change())

@@ -4,70 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
-import pymysql
 import pytest
 from pymysql.constants import CLIENT
 
 from shardproxy.local import LocalServer
+from tests.beside import FAR, FILL, Sides, answer, rows
 from tests.proxy import SPLIT, ProxyUnderTest
-
-FAR = SPLIT + 1  # a key on the second shard
-TABLES = ("users", "orders", "countries")
-
-
-class Sides:
-    """A client of the proxy and one of the lone server, who say the same things."""
-
-    def __init__(self, proxy: ProxyUnderTest, lone: LocalServer, **options: Any) -> None:
-        self.proxy = proxy
-        self.here = proxy.connect(**options)
-        self.there = pymysql.connect(
-            host="127.0.0.1", port=lone.port, user=lone.admin_user, password=lone.admin_password, database="main",
-            autocommit=None, **options,
-        )  # fmt: skip
-
-    def close(self) -> None:
-        self.here.close()
-        self.there.close()
-
-    def both(self, sql: str, parameters: tuple[Any, ...] | None = None) -> Any:
-        """Run it on both sides; what the client sees must be equal. Gives it."""
-        answers = [_answer(side, sql, parameters) for side in (self.here, self.there)]
-        assert answers[0] == answers[1], sql
-        return answers[0]
-
-    def same(self, *sqls: str) -> None:
-        """Run them on both sides, one after the other, and compare the tables' contents after each."""
-        for sql in sqls:
-            self.both(sql)
-            self.compare(sql)
-
-    def compare(self, after: str) -> None:
-        for table in TABLES:
-            query = f"SELECT * FROM {table}"
-            here, there = (sorted(_rows(side, query)) for side in (self.here, self.there))
-            assert here == there, (after, table)
-
-
-def _answer(side: Any, sql: str, parameters: tuple[Any, ...] | None) -> Any:
-    with side.cursor() as cursor:
-        try:
-            cursor.execute(sql, parameters)
-        except pymysql.MySQLError as error:
-            return error.args
-        result = cursor._result
-        message = (result.message or b"") if not result.has_next else b""
-        cursor.execute("SHOW WARNINGS")
-        # The order of warnings about rows of several shards is theirs only where they name their rows.
-        return (result.affected_rows, result.insert_id, message, result.warning_count, sorted(cursor.fetchall()))
-
-
-def _rows(side: Any, sql: str) -> list[Any]:
-    with side.cursor() as cursor:
-        cursor.execute(sql)
-        return list(cursor.fetchall())
 
 
 @pytest.fixture
@@ -75,12 +18,6 @@ def sides(proxy: ProxyUnderTest, lone: LocalServer) -> Iterator[Sides]:
     made = Sides(proxy, lone)
     yield made
     made.close()
-
-
-FILL = (
-    f"INSERT INTO users VALUES (1, 'a', 10), ({FAR}, 'b', 20), (2, 'c', 30), ({FAR + 1}, 'd', 40), (3, 'e', 50)",
-    f"INSERT INTO orders VALUES (1, 1, 1.5), (1, 2, 2.5), ({FAR}, 1, 3.5), (2, 7, 4), ({FAR + 1}, 9, 5)",
-)
 
 
 def test_rows_of_several_shards_are_inserted(sides: Sides) -> None:
@@ -129,7 +66,7 @@ def test_each_shard_changes_its_own_rows(sides: Sides) -> None:
         "UPDATE users SET balance = balance + 1",
         "UPDATE users SET balance = 21 WHERE balance IN (21, 51)",
         f"UPDATE users SET balance = balance * 2, name = CONCAT(name, '!') WHERE uid IN (1, 2, {FAR})",
-        "UPDATE users u JOIN orders o ON u.uid = o.uid SET u.balance = u.balance + o.oid, o.total = u.balance",
+        "UPDATE users u JOIN orders o ON u.uid = o.uid SET u.balance = u.balance + o.oid, o.total = o.total + 1",
         "UPDATE users u LEFT JOIN orders o ON u.uid = o.uid SET u.balance = -1 WHERE o.oid IS NULL",
         "UPDATE users SET name = 'none' WHERE balance > 1000000",
         "DELETE FROM orders WHERE total < 3 AND EXISTS (SELECT 1 FROM users WHERE users.uid = orders.uid)",
@@ -150,10 +87,10 @@ def test_the_order_of_changes_is_that_of_each_shards_rows(sides: Sides) -> None:
 def test_a_number_of_rows_is_changed_whichever_they_are(sides: Sides, limit: int) -> None:
     sides.same(*FILL)
     sides.both(f"UPDATE users SET balance = 1000 WHERE uid > 0 LIMIT {limit}")
-    changed = [_rows(side, "SELECT COUNT(*) FROM users WHERE balance = 1000") for side in (sides.here, sides.there)]
+    changed = [rows(side, "SELECT COUNT(*) FROM users WHERE balance = 1000") for side in (sides.here, sides.there)]
     assert changed[0] == changed[1] == [(min(limit, 5),)]
     sides.both(f"DELETE FROM users LIMIT {limit}")
-    left = [len(_rows(side, "SELECT uid FROM users")) for side in (sides.here, sides.there)]
+    left = [len(rows(side, "SELECT uid FROM users")) for side in (sides.here, sides.there)]
     assert left[0] == left[1] == 5 - min(limit, 5)
 
 
@@ -178,7 +115,7 @@ def test_an_error_on_one_shard_undoes_the_others(sides: Sides) -> None:
         f"UPDATE users SET balance = IF(uid = {FAR}, 99999999999, 7)",
         f"UPDATE orders SET oid = 1 WHERE uid IN (1, {FAR}, 2)",
     ):
-        here, there = (_answer(side, sql, None) for side in (sides.here, sides.there))
+        here, there = (answer(side, sql, None) for side in (sides.here, sides.there))
         # Which of its rows a share has reached says nothing about the whole statement's rows.
         assert here == (there[0], re.sub(r" at row [0-9]+$", "", there[1]))
         assert here[0] in (1264, 1062)

@@ -67,7 +67,23 @@ async def _facts(connection: ControlConnection, databases: Sequence[str]) -> Ser
         databases=present,
         tables=tables,
         refused=tuple(refused),
+        lock_waits=await _lock_waits(connection) if server.role is Role.PRIMARY else "",
     )
+
+
+async def _lock_waits(connection: ControlConnection) -> str:
+    """Why lock waits cannot be read, as looking for deadlocks over shards needs; empty when they can."""
+    try:
+        await connection.query("SELECT 1 FROM information_schema.innodb_trx LIMIT 1")
+        if not connection.is_mariadb:
+            await connection.query("SELECT 1 FROM performance_schema.data_lock_waits LIMIT 1")
+            if not (await connection.query("SELECT @@performance_schema AS is_on"))[0]["is_on"]:
+                return "performance_schema is OFF"
+    except BackendError:
+        raise
+    except SqlError as error:
+        return str(error)
+    return ""
 
 
 async def _variables(connection: ControlConnection) -> dict[str, str]:

@@ -85,6 +85,7 @@ class ServerFacts:
     """Everything asked from one server. `error` is set when it could not be asked at all; the rest is empty then.
 
     refused: questions that our account may not ask, as (what, the server's message).
+    lock_waits: why the lock waits of a primary cannot be read; empty when they can.
     databases: database → its default collation. tables: (database, table) → definition; primaries only.
     """
 
@@ -96,6 +97,7 @@ class ServerFacts:
     databases: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[tuple[str, str], TableFacts] = field(default_factory=dict)
     refused: tuple[tuple[str, str], ...] = ()
+    lock_waits: str = ""
 
     @property
     def is_mariadb(self) -> bool:

@@ -185,6 +185,21 @@ def durable_commits(config: Config, snapshot: Snapshot, facts: Sequence[ServerFa
             )
 
 
+def lock_waits(config: Config, snapshot: Snapshot, facts: Sequence[ServerFacts]) -> Iterator[Finding]:
+    """A deadlock over shards is found by the lock waits of all of them."""
+    if len(snapshot.shards) < 2 or not config.transactions.deadlock_after:
+        return
+    for fact in facts:
+        if fact.lock_waits:
+            yield warning(
+                fact.server.name,
+                f"its lock waits cannot be read ({fact.lock_waits}): a deadlock over shards is not found there "
+                "and ends by innodb_lock_wait_timeout",
+                "GRANT PROCESS ON *.* to the proxy's account"
+                + ("" if fact.is_mariadb else ", and SELECT ON performance_schema.*; performance_schema must be ON"),
+            )
+
+
 def room_for_pools(config: Config, snapshot: Snapshot, facts: Sequence[ServerFacts]) -> Iterator[Finding]:
     """All workers' connections and the largest statement fit the servers' limits."""
     most = config.proxy.workers * (config.backend.pool_size + config.backend.shared_connections)
@@ -219,5 +234,6 @@ RULES: tuple[Rule, ...] = (
     case_of_names,
     binlog_for_moving,
     durable_commits,
+    lock_waits,
     room_for_pools,
 )

@@ -108,6 +108,12 @@ def replicating(name: str, **state: object) -> Callable[[Facts], Facts]:
             "its replication status cannot be read: 1227",
         ),
         (
+            lambda f: {**f, "b/primary": replace(f["b/primary"], lock_waits="Access denied")},
+            W,
+            "b/primary",
+            "its lock waits cannot be read (Access denied)",
+        ),
+        (
             lambda f: {**f, "b/primary": replace(f["b/primary"], variables=f["a/primary"].variables)},
             E,
             "b/primary",

@@ -1,0 +1,212 @@
+"""Deadlocks over shards, through the real proxy: one transaction gets 1213, the others go on."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any
+
+import pymysql
+import pytest
+
+from tests.proxy import SPLIT, ProxyUnderTest, eventually, start_proxy
+
+ONE, OTHER = 1, SPLIT + 1  # a key of shard1, one of shard2
+SOON = 10.0  # seconds; the servers' own limit is 50
+
+
+def run(connection: Any, *statements: str) -> Any:
+    """The rows of the last statement."""
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        return cursor.fetchall()
+
+
+def add(uid: int, amount: int = 1) -> str:
+    return f"UPDATE users SET balance = balance + {amount} WHERE uid = {uid}"
+
+
+class Statement:
+    """One that runs in a thread of its own. code: its error's number, 0 when it succeeded."""
+
+    def __init__(self, connection: Any, statement: str) -> None:
+        self.connection = connection
+        self.code = -1
+        self.seconds = 0.0
+        self._statement = statement
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        begun = monotonic()
+        try:
+            run(self.connection, self._statement)
+        except pymysql.MySQLError as error:
+            self.code = error.args[0]
+        else:
+            self.code = 0
+        self.seconds = monotonic() - begun
+
+    @property
+    def done(self) -> bool:
+        return self.code >= 0
+
+    def join(self) -> int:
+        self._thread.join()
+        return self.code
+
+
+@pytest.fixture
+def filled(proxy: ProxyUnderTest) -> ProxyUnderTest:
+    """Rows on both shards."""
+    fill(proxy)
+    return proxy
+
+
+def fill(proxy: ProxyUnderTest) -> None:
+    with proxy.connect() as connection:
+        for uid in range(4):
+            run(connection, f"INSERT INTO users VALUES ({uid},'a',100), ({SPLIT + uid},'b',100)")
+
+
+def balances(proxy: ProxyUnderTest) -> dict[int, int]:
+    with proxy.connect() as connection:
+        return {uid: balance for uid, balance in run(connection, "SELECT uid, balance FROM users") if balance != 100}
+
+
+def waiting(proxy: ProxyUnderTest) -> int:
+    """Transactions of both primaries that wait for a lock."""
+    found = 0
+    for shard in (0, 1):
+        with proxy.primary(shard).connect() as direct:
+            query = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+            found += int(run(direct, query)[0][0])
+    return found
+
+
+def announced(proxy: ProxyUnderTest) -> int:
+    return sum(
+        int(proxy.primary(shard).rows("SELECT COUNT(*) FROM _shardproxy.lock_wait")[0][0]) for shard in (0, 1)
+    )  # fmt: skip
+
+
+def metric(proxy: ProxyUnderTest, name: str) -> float:
+    text = proxy.get("/metrics").decode()
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+
+def of_worker(proxy: ProxyUnderTest, worker: int, stack: ExitStack) -> Any:
+    """A connection to this worker: the proxy's connection ids name it."""
+    for _ in range(100):
+        connection = proxy.connect()
+        if connection.thread_id() >> 24 == worker:
+            return stack.enter_context(connection)
+        connection.close()
+    raise AssertionError(f"no connection to worker {worker}")
+
+
+@pytest.mark.parametrize("workers", [(0, 0), (0, 1)], ids=["one worker", "two workers"])
+def test_two_in_a_ring(filled: ProxyUnderTest, workers: tuple[int, int]) -> None:
+    before = metric(filled, "shardproxy_deadlocks_total")
+    with ExitStack() as stack:
+        a, b = (of_worker(filled, worker, stack) for worker in workers)
+        run(a, "BEGIN", add(ONE))
+        run(b, "BEGIN", add(OTHER, 10))
+        statements = [Statement(a, add(OTHER)), Statement(b, add(ONE, 10))]
+        codes = [statement.join() for statement in statements]
+        assert sorted(codes) == [0, 1213]
+        assert max(statement.seconds for statement in statements) < SOON
+        victim, other = (a, b) if codes[0] else (b, a)
+        assert run(victim, "SHOW WARNINGS")[0][1] == 1213
+        run(victim, "DO 0")
+        assert victim.server_status & 1 == 0, "it is in no transaction"
+        run(other, "COMMIT")
+        by = 10 if codes[0] else 1
+        assert balances(filled) == {ONE: 100 + by, OTHER: 100 + by}
+        run(victim, "BEGIN", add(ONE, 100), add(OTHER, 100), "COMMIT")
+        assert balances(filled) == {ONE: 200 + by, OTHER: 200 + by}
+    eventually(lambda: metric(filled, "shardproxy_deadlocks_total") == before + 1, "it is counted")
+    eventually(lambda: announced(filled) == 0, "nothing stays announced")
+
+
+def test_three_in_a_ring(filled: ProxyUnderTest) -> None:
+    """One of them waits in a transaction on one shard only."""
+    with filled.connect() as a, filled.connect() as b, filled.connect() as c:
+        run(a, "BEGIN", add(1), add(SPLIT + 1))
+        run(b, "BEGIN", add(SPLIT + 2), add(2))
+        run(c, "BEGIN", add(3))
+        first = Statement(c, add(2))  # c waits for b on shard 1
+        eventually(lambda: waiting(filled) == 1, "one waits")
+        statements = [first, Statement(a, add(3)), Statement(b, add(SPLIT + 1))]
+        codes = {}
+        for _ in statements:
+            eventually(lambda: any(s.done for s in statements if s not in codes), "one goes on")
+            done = next(s for s in statements if s.done and s not in codes)
+            codes[done] = done.join()
+            run(done.connection, "ROLLBACK")
+        assert sorted(codes.values()) == [0, 0, 1213]
+        assert codes[first] == 0
+        assert max(statement.seconds for statement in statements) < SOON
+    assert balances(filled) == {}
+
+
+def test_a_mere_wait_goes_on(filled: ProxyUnderTest) -> None:
+    """Also where others wait for the one that waits, and for a while."""
+    looks = metric(filled, 'shardproxy_deadlock_looks_total{result="done"}')
+    with filled.connect() as a, filled.connect() as b, filled.connect() as c:
+        run(a, "BEGIN", add(OTHER))
+        run(b, "BEGIN", add(ONE))
+        second = Statement(b, add(OTHER))
+        third = Statement(c, add(ONE))
+        eventually(lambda: waiting(filled) == 2, "two wait")
+        eventually(lambda: announced(filled) == 1, "the one in the middle is announced")
+        eventually(lambda: metric(filled, "shardproxy_deadlock_looks_total") > looks + 20, "more looks")
+        assert (second.code, third.code) == (-1, -1)
+        run(a, "COMMIT")
+        assert second.join() == 0
+        run(b, "COMMIT")
+        assert third.join() == 0
+    assert balances(filled) == {ONE: 102, OTHER: 102}
+    eventually(lambda: announced(filled) == 0, "nothing stays announced")
+
+
+def test_statements_on_all_shards(filled: ProxyUnderTest) -> None:
+    """A statement outside transactions that is one over shards by itself, and a transaction that comes its way."""
+    with filled.connect() as a, filled.connect() as b:
+        run(a, "BEGIN", add(OTHER))
+        everywhere = Statement(b, "UPDATE users SET balance = balance + 10")
+        eventually(lambda: waiting(filled) == 1, "it waits on the second shard")
+        back = Statement(a, add(ONE))
+        assert sorted((everywhere.join(), back.join())) == [0, 1213]
+        assert max(everywhere.seconds, back.seconds) < SOON
+        run(a, "COMMIT")
+        changed = balances(filled)
+    assert changed == ({} if back.code else {ONE: 101, OTHER: 101}) | (
+        {} if everywhere.code else dict.fromkeys([*range(4), *range(SPLIT, SPLIT + 4)], 110)
+    )
+
+
+def test_locking_reads(filled: ProxyUnderTest) -> None:
+    with filled.connect() as a, filled.connect() as b:
+        lock = "SELECT balance FROM users WHERE uid = %d FOR UPDATE"
+        run(a, "BEGIN", lock % ONE)
+        run(b, "BEGIN", lock % OTHER)
+        statements = [Statement(a, lock % OTHER), Statement(b, lock % ONE)]
+        assert sorted(statement.join() for statement in statements) == [0, 1213]
+        assert max(statement.seconds for statement in statements) < SOON
+
+
+def test_over_two_proxies(filled: ProxyUnderTest) -> None:
+    second = start_proxy(filled.cluster, "second", proxy={"drain_timeout": "100ms"})
+    try:
+        with filled.connect() as a, second.connect() as b:
+            run(a, "BEGIN", add(ONE))
+            run(b, "BEGIN", add(OTHER))
+            statements = [Statement(a, add(OTHER)), Statement(b, add(ONE))]
+            assert sorted(statement.join() for statement in statements) == [0, 1213]
+            assert max(statement.seconds for statement in statements) < SOON
+    finally:
+        second.process.stop()
+    assert balances(filled) == {}
