@@ -42,6 +42,7 @@ class Enlistment:
         self.shards = tuple(shards)
         self.connections = connections
         self.clock_stopped = False  # all have one time until they are given back
+        self.read_view = False  # all are in a transaction that only reads
         self._open = set(connections)
 
     def release(self, connection: BackendConnection, ended: bool) -> None:
@@ -52,6 +53,8 @@ class Enlistment:
                 connection.pool.abandon(connection)
             elif connection.tainted:
                 connection.close()
+            elif self.read_view:
+                connection.pool.in_background(_end_view(connection, self.clock_stopped))
             elif self.clock_stopped:
                 connection.pool.in_background(_give_back(connection))
             else:
@@ -81,7 +84,7 @@ class Enlistment:
         """Something went wrong: nothing is known of answers that are under way."""
         for connection in list(self._open):
             self._open.discard(connection)
-            connection.tainted = connection.tainted or self.clock_stopped
+            connection.tainted = connection.tainted or self.clock_stopped or self.read_view
             connection.pool.release(connection)
 
 
@@ -107,13 +110,14 @@ class _AtOnce(Enlistment):
             if not ended:
                 connection.pool.abandon(connection)
             else:
-                connection.pool.in_background(_end_read(connection))
+                connection.pool.in_background(_end_view(connection, True))
 
 
-async def _end_read(connection: BackendConnection) -> None:
+async def _end_view(connection: BackendConnection, clock_stopped: bool) -> None:
     """Let its clock run again, and end its transaction."""
     try:
-        await clock.go_on((connection,))
+        if clock_stopped:
+            await clock.go_on((connection,))
     except SqlError:
         connection.close()
     else:

@@ -109,9 +109,7 @@ async def _stored(
         pieces: list[Piece] = [head]
         for number, values in enumerate(some):
             pieces.append(b" OR (" if number else b"(")
-            for i, (part, value) in enumerate(zip(index.parts, values, strict=True)):
-                pieces.append((b" AND " if i else b"") + lookup_text.name(part.column) + b" = ")
-                pieces += [b"-", value.index] if value.negative else [value.index]
+            pieces += equal_pieces(index, values)
             pieces.append(b")")
         found = await found_rows(request, connection, request.render(Template(tuple(pieces))), (index,), ())
         if len(found) != len(some) or any(row.values[0] is None for row in found):
@@ -121,6 +119,15 @@ async def _stored(
             )
         entries += [Entry(index, row.values[0] or b"", row.key, row.shown[0]) for row in found]
     return entries
+
+
+def equal_pieces(index: Index, values: Sequence[Value]) -> list[Piece]:
+    """The condition that a row has these values of an index."""
+    pieces: list[Piece] = []
+    for i, (part, value) in enumerate(zip(index.parts, values, strict=True)):
+        pieces.append((b" AND " if i else b"") + lookup_text.name(part.column) + b" = ")
+        pieces += [b"-", value.index] if value.negative else [value.index]
+    return pieces
 
 
 # ── UPDATE, DELETE ──

@@ -96,14 +96,16 @@ async def scatter(
     wire_for: Wire,
     ready: Ready | None = None,
     first: First | None = None,
+    read_view: bool = False,
 ) -> None:
     """Relay the concatenated answers of these shards. wire_for: the command for a connection; ready: what must have
     been done on all of them before the first is asked for; first: called before anything goes to the client, with
-    whether there is a row: what it raises is raised here.
+    whether there is a row: what it raises is raised here; read_view: `ready` opens a transaction that only reads.
 
     Raises SqlError: BackendLost only when nothing has gone to the client yet.
     """
     async with enlisted(client, plan, shards, replica=replica, write=False) as enlistment:
+        enlistment.read_view = read_view
         if ready is not None:
             for connection in enlistment.connections:
                 await ready(connection)
