@@ -9,7 +9,7 @@ from shardproxy.planner.blocks import Block, Source, lacks_column
 from shardproxy.planner.draft import Draft
 from shardproxy.planner.lookup_index import index_of
 from shardproxy.planner.lookup_plan import Index, LookedUp, Part, PartKind
-from shardproxy.planner.plan import AllOf, AnyOf, Anywhere, Condition, Group, KeyIn, Nowhere, Value
+from shardproxy.planner.plan import AllOf, AnyOf, Anywhere, Condition, Group, KeyBetween, KeyIn, Nowhere
 from shardproxy.topology.keys import KeyType
 
 _MOST_VALUES = 16  # of an IN list: beyond that every shard is asked
@@ -73,9 +73,13 @@ def _is_of(draft: Draft, column: exp.Column, source: Source, block: Block) -> bo
 
 
 def asked(groups: tuple[Group, ...]) -> tuple[LookedUp, ...]:
-    """The conditions of these groups for which an index is to be asked, each once."""
+    """The conditions of these groups for which an index is to be asked, each once; none when a group is on several
+    shards whatever the indexes say."""
     found: list[LookedUp] = []
-    stack: list[Condition] = [group.condition for group in groups]
+    of_groups = [group.condition for group in groups if group.shard is None]
+    if any(isinstance(condition, (Anywhere, KeyBetween)) for condition in of_groups):
+        return ()
+    stack: list[Condition] = list(of_groups)
     while stack:
         one = stack.pop()
         if isinstance(one, LookedUp):
@@ -84,7 +88,3 @@ def asked(groups: tuple[Group, ...]) -> tuple[LookedUp, ...]:
             stack.extend(one.parts)
     return tuple(dict.fromkeys(found))
 
-
-def literals(looked: LookedUp) -> tuple[Value, ...]:
-    """All values of a condition, one after the other."""
-    return tuple(value for values in looked.values for value in values)

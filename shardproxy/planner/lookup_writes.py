@@ -139,6 +139,8 @@ def _check(draft: Draft, facts: Facts, source: Source, indexes: tuple[Index, ...
         why = "has a LIMIT"
     elif draft.has("RETURNING"):
         why = "has RETURNING"
+    elif draft.has("USING"):
+        why = "has USING"
     elif draft.has("IGNORE"):
         why = "has IGNORE"
     elif draft.pins:
