@@ -15,8 +15,6 @@ DEADLOCK = 1213
 Condition = tuple[bytes, bytes, bytes]  # level, code, message
 
 
-
-
 async def fetch(connection: BackendConnection, error: tuple[int, str] | None) -> list[Condition]:
     """The conditions that the last statement left on this connection.
 
@@ -38,7 +36,16 @@ async def fetch(connection: BackendConnection, error: tuple[int, str] | None) ->
 
 async def insert_id(connection: BackendConnection) -> int:
     """LAST_INSERT_ID() on this connection. Raises BackendError, BackendLost."""
-    reply = await connection.query(b"SELECT LAST_INSERT_ID()")
+    return await _number(connection, b"SELECT LAST_INSERT_ID() LIMIT 1")
+
+
+async def found_rows(connection: BackendConnection) -> int:
+    """FOUND_ROWS() on this connection. Raises BackendError, BackendLost."""
+    return await _number(connection, b"SELECT FOUND_ROWS() LIMIT 1")
+
+
+async def _number(connection: BackendConnection, text: bytes) -> int:
+    reply = await connection.query(text)
     if reply.failed:
         raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
     [[value]] = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import BackendError, SqlError
 from shardproxy.executor.client import Client
-from shardproxy.executor.clock import clock
+from shardproxy.executor.clock import clock, running
 from shardproxy.executor.diagnostics import Condition, fetch
 from shardproxy.executor.enlist import enlisted
 from shardproxy.planner.plan import InsertId, Plan
@@ -50,7 +50,7 @@ async def _execute(
         if reply.outcome == OK and reply.warnings and conditions is None:
             conditions = await fetch(connection, None)
         if plan.fixed_time:
-            await _ok(connection, b"SET timestamp=DEFAULT")
+            await _ok(connection, running(connection))
         if reply.failed:
             raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
         if reply.outcome != OK:

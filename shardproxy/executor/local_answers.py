@@ -17,7 +17,12 @@ _UNSIGNED, _NOT_NULL, _BINARY = 32, 1, 128
 _TEXT = (Local.USER, Local.CURRENT_USER)
 
 
-_OURS = frozenset((Local.CONNECTION_ID, *_TEXT))
+_OURS = frozenset((Local.CONNECTION_ID, Local.FOUND_ROWS, *_TEXT))
+_DEPRECATED = (
+    b"Warning",
+    b"1287",
+    b"FOUND_ROWS() is deprecated and will be removed in a future release. Consider using COUNT(*) instead.",
+)
 
 
 def server_knows(plan: Plan) -> bool:
@@ -34,21 +39,30 @@ def server_knows(plan: Plan) -> bool:
 def answer(client: Client, plan: Plan, binary: bool = False) -> None:
     """Write the one row and finish. binary: as to an execution of a prepared statement."""
     session = client.session
+    asked = [what for _, what in plan.local]
+    if Local.FOUND_ROWS in asked and session.found < 0:
+        raise UnsupportedError(
+            "FOUND_ROWS() is known right after SELECT SQL_CALC_FOUND_ROWS only: write that, or SELECT COUNT(*)"
+        )
+    warnings = 0 if client.mariadb else asked.count(Local.FOUND_ROWS)
     values: dict[Local, int | str] = {
         Local.LAST_INSERT_ID: session.insert_id,
         Local.ROW_COUNT: session.affected,
+        Local.FOUND_ROWS: session.found,
         Local.CONNECTION_ID: session.ident,
         Local.USER: f"{session.user}@{client.host}",
         Local.CURRENT_USER: f"{session.user}@%",
         Local.WARNING_COUNT: session.warnings,
         Local.ERROR_COUNT: sum(1 for c in session.conditions or () if c[0] == b"Error"),
     }
-    _write(client, plan, [str(values[what]).encode() for _, what in plan.local], binary)
+    _write(client, plan, [str(values[what]).encode() for what in asked], binary, warnings)
+    if session.found >= 0:
+        session.find(1)
     if all(what not in (Local.WARNING_COUNT, Local.ERROR_COUNT) for _, what in plan.local):
         session.affected = -1
         if not client.mariadb:  # MariaDB keeps them over statements without tables
-            session.warnings = 0
-            session.conditions = []
+            session.warnings = warnings
+            session.conditions = [_DEPRECATED] * warnings
     client.finish()
 
 
@@ -71,14 +85,14 @@ def describe(client: Client, plan: Plan, ident: int) -> bytes:
     return join_packets(payloads, client.seq)
 
 
-def _write(client: Client, plan: Plan, row: list[bytes], binary: bool) -> None:
+def _write(client: Client, plan: Plan, row: list[bytes], binary: bool, warnings: int = 0) -> None:
     columns = _columns(client, plan)
     if binary:
         values = [v if c.type == FieldType.VAR_STRING else int(v) for v, c in zip(row, columns, strict=True)]
         payload = build_binary_row(values, columns)
     else:
         payload = text_row(row)
-    client.write(result_bytes(columns, [payload], client.status(), 0, _deprecate_eof(client), client.seq))
+    client.write(result_bytes(columns, [payload], client.status(), warnings, _deprecate_eof(client), client.seq))
 
 
 def _deprecate_eof(client: Client) -> bool:
@@ -94,7 +108,7 @@ def _column(label: str, what: Local, mariadb: bool) -> ColumnDefinition:
     name = label.encode()
     if what in _TEXT:
         return ColumnDefinition(name, FieldType.VAR_STRING, 45, 1536 if mariadb else 1152, 0, 39 if mariadb else 31)
-    flags = _BINARY if what is Local.ROW_COUNT else _BINARY | _UNSIGNED
+    flags = _BINARY if what in (Local.ROW_COUNT, Local.FOUND_ROWS) else _BINARY | _UNSIGNED
     if what is Local.CONNECTION_ID and mariadb and not label.startswith("@@"):
         return ColumnDefinition(name, FieldType.LONG, 63, 10, flags | _NOT_NULL, 0)
     if not label.startswith("@@"):

@@ -70,16 +70,23 @@ async def number(
     """Take the statement's numbers, and write them. parameters, count: see SequencePlan.render. Raises SqlError."""
     session = client.session
     values = [_own(sequence, value, read, session) for value in sequence.values()]
-    if None in values and PinReason.UNKNOWN_VARIABLE in session.pins:
+    if None in values and (PinReason.UNKNOWN_VARIABLE in session.pins or _steps(session)):
         raise SessionError(
-            f"{sequence.table}.{sequence.column} is counted over all shards, and the session has set a variable that "
-            "is not carried, which may be one that counts (insert_id, auto_increment_increment): use another connection"
+            f"{sequence.table}.{sequence.column} is counted over all shards, and the session has set "
+            "auto_increment_increment, or a variable that is not carried and may be one that counts (insert_id): use "
+            "another connection"
         )
     counter = books(client).sequence(sequence.keyspace, sequence.table, sequence.column, sequence.largest)
     found = counter.now(values) or await counter.number(values)
     written = [have if value is None else None for value, have in zip(values, found, strict=True)]
     made = tuple(have for have in written if have is not None)
     return Numbered(sequence, made, len(values), sequence.render(literals, written, parameters, count))
+
+
+def _steps(session: Session) -> bool:
+    """Whether the session has asked for other steps than one."""
+    names = ("auto_increment_increment", "auto_increment_offset")
+    return any(session.profile.value(name) not in (None, "1") for name in names)
 
 
 def _own(sequence: SequencePlan, value: Value | None, read: ValueReader, session: Session) -> int | None:

@@ -30,6 +30,7 @@ from shardproxy.protocol.mysql.response import IN_TRANS, PREPARE
 from shardproxy.router.route import Route, evaluate
 from shardproxy.topology.keys import KeyType
 
+_ALL = b" LIMIT 18446744073709551615"  # whatever sql_select_limit says
 # Too many statements are prepared; this one can only be run as text.
 _ONLY_WHEN_PREPARED = frozenset((1461, 1295))
 
@@ -227,6 +228,8 @@ class Scratch:
         if part.ended and (out.warnings or out.failed):
             session.conditions = await diagnostics.fetch(home, None)
             session.warnings = len(session.conditions) if out.failed else out.warnings
+        if self.request.plan.found_rows and part.ended and not out.failed:
+            session.find(await diagnostics.found_rows(home))
         client.finish()
 
 
@@ -278,6 +281,7 @@ def _select(copy: Copy, columns: Iterable[Column]) -> Template:
     text = Template((head,))
     if copy.where is not None:
         text = text + b" AS " + quoted(copy.alias) + b" WHERE " + copy.where
+    text += _ALL
     return text if copy.lock is None else text + copy.lock
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import BackendError, SessionError, SqlError
 from shardproxy.executor.client import Client
-from shardproxy.executor.clock import clock
+from shardproxy.executor.clock import clock, running
 from shardproxy.executor.diagnostics import KEPT, Condition, fetch
 from shardproxy.executor.everywhere import count
 from shardproxy.merge import counts
@@ -101,7 +101,7 @@ async def one_time(client: Client, plan: Plan, connections: Sequence[BackendConn
     finally:
         for connection in connections:
             if not connection.closed and not connection.sinks:
-                await _set(connection, b"SET timestamp=DEFAULT")
+                await _set(connection, running(connection))
 
 
 async def _set(connection: BackendConnection, text: bytes) -> None:

@@ -10,15 +10,22 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from shardproxy.errors import SqlError
+from shardproxy.errors import SessionError, SqlError
 from shardproxy.executor import single, transaction
 from shardproxy.executor.client import Client
-from shardproxy.executor.diagnostics import fetch
-from shardproxy.planner.plan import Plan
+from shardproxy.executor.diagnostics import fetch, insert_id
+from shardproxy.planner.plan import PinReason, Plan
 from shardproxy.protocol.mysql.constants import FieldType
 from shardproxy.protocol.mysql.resultset import parse_resultset
-from shardproxy.session.profile import CHARSET_VARIABLES, Profile, charset_assignments, unreadable, with_variables
-from shardproxy.sql.session_text import CARRIED, assigned_variables
+from shardproxy.session.profile import (
+    CHARSET_VARIABLES,
+    Profile,
+    charset_assignments,
+    unreadable,
+    with_variables,
+    without,
+)
+from shardproxy.sql.session_text import CARRIED, INSERT_IDS, PINNING_AT, assigned_variables
 
 Work = Coroutine[Any, Any, None] | None
 REMEMBERED = 1024
@@ -57,18 +64,30 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
     names = tuple(name for name in assigned if name in CARRIED)
     before = session.profile
     held = client.held if client.spanning is None else None
-    connection = held
-    if connection is None:
-        connection = await client.gateway.shards[single.any_shard(client)].primary.checkout(before)
+    may_pin = not PINNING_AT.keys().isdisjoint(names)
+    if may_pin and client.spanning is not None:
+        raise SessionError(f"{', '.join(names)} may pin the session, and its transaction is on several shards: COMMIT")
+    shard = single.any_shard(client)
+    connection = held or await client.gateway.shards[shard].primary.checkout(before)
     try:
+        if plan.needs_insert_id and not session.pins:
+            await single.expect_ok(connection, b"SET @@SESSION.last_insert_id=%d" % session.insert_id)
         reply = await connection.query(sql)
         if reply.failed:
             raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
         conditions = await fetch(connection, None) if reply.warnings else None
-        wanted = with_variables(before, await _read_back(connection, names))
+        values = await _read_back(connection, names)
+        pinning = [name for name in values if values[name] in PINNING_AT.get(name, ())]
+        wanted = with_variables(before, {name: values[name] for name in values if name not in pinning})
+        if "timestamp" in names and (await _read_back(connection, ("timestamp",)))["timestamp"] != values["timestamp"]:
+            wanted = without(wanted, ("timestamp",))  # it was set to DEFAULT: the clock runs
         if any(name in CHARSET_VARIABLES for name in names):
             # So that results are described here as on every other connection with this profile.
             await single.expect_ok(connection, f"SET {', '.join(charset_assignments(wanted))}".encode())
+        if not INSERT_IDS.isdisjoint(assigned):
+            session.insert_id = await insert_id(connection)
+        if pinning:
+            await single.expect_ok(connection, b"SET @@SESSION.last_insert_id=%d" % session.insert_id)
     except BaseException:
         if held is None:
             connection.close()  # half of the assignments may have been made
@@ -76,18 +95,27 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
     connection.profile = wanted
     if held is not None and unreadable(wanted):
         await held.switch(before)
-    if held is None:
+    if pinning:
+        client.hold(connection, shard, (PinReason.UNKNOWN_VARIABLE,))
+    elif held is None:
         connection.pool.checkin(connection)
-        known = client.known_profiles
-        if len(known) >= REMEMBERED:
-            known.clear()
-        known[before, sql] = wanted
+        _remember(client, assigned, sql, wanted)
     if client.spanning is not None:
         await _bring_all(client, wanted)
     _adopt(client, wanted)
     if held is not None and not session.pins and not reply.status & 1:
         client.let_go()
     client.ok(warnings=reply.warnings, conditions=conditions)
+
+
+def _remember(client: Client, assigned: tuple[str, ...], sql: bytes, wanted: Profile) -> None:
+    """What this text does to this profile, where it does the same each time."""
+    if "timestamp" in assigned or not INSERT_IDS.isdisjoint(assigned):
+        return
+    known = client.known_profiles
+    if len(known) >= REMEMBERED:
+        known.clear()
+    known[client.session.profile, sql] = wanted
 
 
 async def _bring_all(client: Client, wanted: Profile) -> None:
@@ -122,7 +150,7 @@ async def _read_back(connection: Any, names: tuple[str, ...]) -> dict[str, str]:
     wanted = [n for n in names if n not in CHARSET_VARIABLES]
     if any(n in CHARSET_VARIABLES for n in names):
         wanted += CHARSET_VARIABLES
-    reply = await connection.query("SELECT " + ", ".join(f"@@SESSION.{name}" for name in wanted))
+    reply = await connection.query("SELECT " + ", ".join(f"@@SESSION.{name}" for name in wanted) + " LIMIT 1")
     if reply.failed:
         raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
     result = parse_resultset(reply.data, connection.scanner.deprecate_eof)

@@ -18,7 +18,7 @@ UNKNOWN = "?"  # in Draft.functions: a function that is not built in
 
 
 def calls(draft: Draft) -> Plan | None:
-    """Fills `functions`, `pins` and `carries_insert_id`."""
+    """Fills `functions`, `pins`, `carries_insert_id` and `found_rows`."""
     functions = {name for i in range(len(draft.tokens) - 1) if draft.word(i + 1) == "(" and (name := _called(draft, i))}
     functions |= {word.lower() for word in draft.words if word.lower() in CLOCK_WORDS}
     if "CURRENT_USER" in draft.words:
@@ -28,8 +28,10 @@ def calls(draft: Draft) -> Plan | None:
         draft.pins[PinReason.USER_VARIABLE] = None
     if functions & LOCKS:
         draft.pins[PinReason.NAMED_LOCK] = None
-    if "found_rows" in functions or draft.has("SQL_CALC_FOUND_ROWS"):
-        draft.pins[PinReason.FOUND_ROWS] = None
+    if draft.has("SQL_CALC_FOUND_ROWS"):
+        draft.found_rows = draft.kind is StatementKind.SELECT
+        if not draft.found_rows:
+            draft.pins[PinReason.FOUND_ROWS] = None
     if UNKNOWN in functions and draft.kind is not StatementKind.DDL:
         draft.pins[PinReason.UNKNOWN_FUNCTION] = None
     if "last_insert_id" in functions:

@@ -8,7 +8,7 @@ from typing import Any
 
 from shardproxy.errors import UnsupportedError
 from shardproxy.planner.context import PlanContext
-from shardproxy.planner.plan import Opcode, PinReason, Plan, Rung, StatementKind, Value
+from shardproxy.planner.plan import InsertId, Opcode, PinReason, Plan, Rung, StatementKind, Value
 from shardproxy.sql.tokens import Token, TokenKind
 
 
@@ -30,6 +30,7 @@ class Draft:
     table_hints: dict[str, str] = field(default_factory=dict)
     pins: dict[PinReason, None] = field(default_factory=dict)
     carries_insert_id: bool = False
+    found_rows: bool = False
     functions: frozenset[str] = frozenset()
     words: frozenset[str] = frozenset()
     positions: dict[int, int] = field(default_factory=dict)
@@ -68,6 +69,8 @@ class Draft:
             "snapshot": self.snapshot,
             "shard_hint": self.shard_hint,
         }
+        if self.found_rows:
+            fields.update(found_rows=True, insert_id=InsertId.ASKED)
         fields.update(more)
         return Plan(self.kind, opcode, rung, reason, **fields)
 

@@ -15,7 +15,7 @@ _INSERTS = frozenset({StatementKind.INSERT, StatementKind.REPLACE})
 
 def forward(draft: Draft) -> Plan | None:
     """The plan of a statement with a shard hint."""
-    if draft.shard_hint is None:
+    if draft.shard_hint is None or "found_rows" in draft.functions:
         return None
     if draft.kind in _PINS:
         draft.pins[_PINS[draft.kind]] = None
@@ -31,5 +31,5 @@ def forward(draft: Draft) -> Plan | None:
         spread=Spread.ANY,
         read=(shows or reads) and not draft.pins,
         schema_change=draft.kind is StatementKind.DDL,
-        insert_id=InsertId.ASKED if draft.kind in _INSERTS else InsertId.REPORTED,
+        insert_id=InsertId.ASKED if draft.kind in _INSERTS or draft.found_rows else InsertId.REPORTED,
     )

@@ -9,6 +9,7 @@ from shardproxy.sql.tokens import TokenKind
 _FUNCTIONS = {
     "LAST_INSERT_ID": Local.LAST_INSERT_ID,
     "ROW_COUNT": Local.ROW_COUNT,
+    "FOUND_ROWS": Local.FOUND_ROWS,
     "CONNECTION_ID": Local.CONNECTION_ID,
     "USER": Local.USER,
     "SESSION_USER": Local.USER,
@@ -23,7 +24,9 @@ _VARIABLES = {
     "pseudo_thread_id": Local.CONNECTION_ID,
 }
 # Inside a larger expression a server would answer these for its own connection to the proxy.
-_NOT_FOR_SERVERS = frozenset({"connection_id", "row_count", "user", "session_user", "system_user", "current_user"})
+_NOT_FOR_SERVERS = frozenset(
+    {"connection_id", "row_count", "found_rows", "user", "session_user", "system_user", "current_user"}
+)
 
 
 def local_functions(draft: Draft) -> Plan | None:

@@ -82,7 +82,7 @@ class PinReason(Enum):
     TEMPORARY_TABLE = "temporary table"
     NAMED_LOCK = "GET_LOCK"
     LOCK_TABLES = "LOCK TABLES"
-    FOUND_ROWS = "SQL_CALC_FOUND_ROWS"
+    FOUND_ROWS = "SQL_CALC_FOUND_ROWS"  # in an INSERT … SELECT
     SQL_PREPARE = "PREPARE statement"
     UNKNOWN_VARIABLE = "SET of a variable that is not carried"
     UNKNOWN_FUNCTION = "function that may change the session"
@@ -176,6 +176,7 @@ class Local(Enum):
     CURRENT_USER = "current_user"
     WARNING_COUNT = "warning_count"
     ERROR_COUNT = "error_count"
+    FOUND_ROWS = "found_rows"
 
 
 class InsertId(Enum):
@@ -213,6 +214,8 @@ class Plan:
     nonzero    values of an AUTO_INCREMENT column: refuse a literal or parameter that is 0 or NULL ('' and '0' too)
                unless sql_mode has NO_AUTO_VALUE_ON_ZERO, for each shard would put its own next number there
     insert_id  see InsertId
+    found_rows SELECT SQL_CALC_FOUND_ROWS: the server is asked for FOUND_ROWS() afterwards, and for nothing else
+               (insert_id is ASKED)
     not_above  why the rung above does not serve when several shards come out, for people; "" on the first rung
     merge, scratch, write  what Spread.MERGE, SCRATCH and WRITE do
     sequence   INSERT into a table whose AUTO_INCREMENT column is counted by the proxy: first the numbers, see
@@ -248,6 +251,7 @@ class Plan:
     key_bounds: KeyBounds | None = None
     nonzero: tuple[Value, ...] = ()
     insert_id: InsertId = InsertId.REPORTED
+    found_rows: bool = False
     not_above: str = ""
     merge: MergePlan | None = None
     scratch: ScratchPlan | None = None

@@ -36,6 +36,9 @@ def query(draft: Draft) -> Plan | None:
     if draft.functions & SEQUENCES or _next_value(draft):
         raise refuse("sequences count on each shard by themselves: they are not supported")
     if draft.kind is StatementKind.SELECT:
+        if draft.word(0) == "VALUES" and not draft.has("SELECT", "FROM", "TABLE"):
+            read = not draft.pins and not draft.functions & LOCKS
+            return draft.plan(Opcode.NONE, "no table: any shard", spread=Spread.ANY, read=read)
         try:
             tree = parse(draft, _for_analysis(draft))
             return select(draft, tree, gather(draft, tree))
@@ -83,6 +86,8 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         raise refuse("FOR UPDATE of rows of reference tables together with others is not supported: lock with OF table")
     why = obstacle(draft, facts, found)
     merged = merge(draft, tree, facts, found) if why else why
+    if draft.context.modes.gathered:
+        why = merged = "a session variable (sql_select_limit, max_sort_length, sql_buffer_result)"
     opcode = routes.opcode(found)
     spread = Spread.CONCAT
     if why:
@@ -110,6 +115,8 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
 def _for_analysis(draft: Draft) -> tuple[Token, ...]:
     """The tokens without what the parser does not know and what does not change where rows are."""
     tokens = draft.tokens
+    if draft.kind is StatementKind.UPDATE:
+        tokens = _plain_assignments(tokens)
     if draft.kind is StatementKind.SELECT and draft.has("INTO"):
         return _without_into(draft)
     if draft.kind is StatementKind.DELETE:
@@ -120,6 +127,15 @@ def _for_analysis(draft: Draft) -> tuple[Token, ...]:
     while end < len(tokens) and tokens[end].upper in modifiers:
         end += 1
     return tokens[: verb + 1] + tokens[end:]
+
+
+def _plain_assignments(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    """SET column := value is SET column = value, which the parser knows."""
+    variables = [i > 0 and tokens[i - 1].kind is TokenKind.USER_VARIABLE for i in range(len(tokens))]
+    return tuple(
+        token._replace(text="=", upper="=") if token.upper == ":=" and not after else token
+        for token, after in zip(tokens, variables, strict=True)
+    )
 
 
 def _using_to_from(draft: Draft, tokens: tuple[Token, ...]) -> tuple[Token, ...]:

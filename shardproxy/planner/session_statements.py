@@ -5,7 +5,7 @@ from __future__ import annotations
 from shardproxy.planner.blocks import SYSTEM_DATABASES, unknown_database
 from shardproxy.planner.draft import Draft, is_name, refuse
 from shardproxy.planner.plan import Opcode, PinReason, Plan, Spread, StatementKind
-from shardproxy.sql.session_text import CARRIED, assigned_variables
+from shardproxy.sql.session_text import CARRIED, INSERT_IDS, assigned_variables
 from shardproxy.sql.tokens import Token, TokenKind
 
 
@@ -140,7 +140,7 @@ def _set(draft: Draft) -> None:
     for assignment in _assignments(draft.tokens[1:]):
         _check_assignment(draft, assignment)
     names = assigned_variables(draft.sql, draft.context.modes, draft.context.mariadb)
-    if any(name not in CARRIED and not name.startswith("@") for name in names):
+    if any(name not in CARRIED and name not in INSERT_IDS and not name.startswith("@") for name in names):
         draft.pins[PinReason.UNKNOWN_VARIABLE] = None
 
 

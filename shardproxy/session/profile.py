@@ -6,11 +6,12 @@ dict look-up and the hot path compares with `is`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from shardproxy.protocol.mysql.constants import Cap
+from shardproxy.sql.session_text import GATHERED_UNLESS
 
 # Client capabilities that change what the server sends or how it counts: a connection is made with the same ones.
 CARRIED_CAPABILITIES = int(Cap.DEPRECATE_EOF | Cap.FOUND_ROWS | Cap.IGNORE_SPACE)
@@ -105,6 +106,17 @@ def with_variables(old: Profile, changes: Mapping[str, str]) -> Profile:
     merged = dict(old.variables)
     merged.update(changes)
     return profile(old.capabilities, old.schema, tuple(sorted(merged.items())))
+
+
+def without(old: Profile, names: Iterable[str]) -> Profile:
+    """These variables have the server's default again."""
+    gone = frozenset(names)
+    return profile(old.capabilities, old.schema, tuple(v for v in old.variables if v[0] not in gone))
+
+
+def gathers(of: Profile) -> bool:
+    """Whether a variable is set under which the answers of several shards cannot be put together."""
+    return any(name in GATHERED_UNLESS and literal not in GATHERED_UNLESS[name] for name, literal in of.variables)
 
 
 def statement_key(of: Profile, text: bytes) -> StatementKey:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.plan import PinReason
-from shardproxy.session.profile import Profile, StatementKey, statement_key, with_schema
+from shardproxy.session.profile import Profile, StatementKey, gathers, statement_key, with_schema
 from shardproxy.sql.modes import SqlModes
 
 
@@ -45,7 +45,8 @@ class PreparedStatement:
 class Session:
     """Everything that follows a client from statement to statement.
 
-    `simple` is the hot path's one test: no server connection is held, nothing is pending, autocommit is on.
+    `simple` is the hot path's one test: no server connection is held, nothing is pending, autocommit is on. While
+    FOUND_ROWS() is known it is off too, so that the next statement comes the long way and makes that void.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Session:
         "autocommit",
         "begin",
         "conditions",
+        "found",
         "ident",
         "initial",
         "insert_id",
@@ -95,6 +97,7 @@ class Session:
         self.shard = -1  # index of the shard that a transaction or pin holds, −1 for none
         self.insert_id = 0  # LAST_INSERT_ID()
         self.affected = 0  # ROW_COUNT()
+        self.found = -1  # FOUND_ROWS() while it is known: right after SELECT SQL_CALC_FOUND_ROWS
         self.warnings = 0
         self.conditions: list[tuple[bytes, bytes, bytes]] | None = None  # SHOW WARNINGS, when not on `held`
         self.statements = None
@@ -106,12 +109,19 @@ class Session:
         self.autocommit = profile.autocommit
         mode = profile.value("sql_mode")
         modes = SqlModes.parse(mode.strip("'")) if mode else self._default_modes
-        self.modes = modes if profile.reads_utf8 else replace(modes, single_byte=True)
+        single_byte, gathered = not profile.reads_utf8, gathers(profile)
+        self.modes = replace(modes, single_byte=single_byte, gathered=gathered) if single_byte or gathered else modes
         self.refresh()
 
     def refresh(self) -> None:
         """Recompute `simple` after any change to transaction, pins or autocommit."""
-        self.simple = self.autocommit and self.shard < 0 and self.begin is None and not self.next_transaction
+        nothing = self.begin is None and not self.next_transaction and self.found < 0
+        self.simple = self.autocommit and self.shard < 0 and nothing
+
+    def find(self, rows: int) -> None:
+        """FOUND_ROWS() is this from now on; −1: not known."""
+        self.found = rows
+        self.refresh()
 
     @property
     def in_transaction(self) -> bool:

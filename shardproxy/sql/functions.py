@@ -127,9 +127,9 @@ NOT_CALLED = (
     offset on only optimize option or order ordinality out outer outfile over
     partition path persistent precision primary procedure prune purge quick
     range read real recursive references regexp release rename require reset restrict return returning revoke rlike
-    rows select separator serial set share shared show signed skip smallint some spatial sql starting stored
-    straight_join subpartition
-    table tables temporary terminated text then tinyblob tinyint tinytext to trailing trigger
+    rows select separator serial set share shared show signed skip smallint some spatial sql sql_big_result
+    sql_buffer_result sql_cache sql_calc_found_rows sql_no_cache sql_small_result starting stored straight_join
+    subpartition table tables temporary terminated text then tinyblob tinyint tinytext to trailing trigger
     union unique unlock unsigned update use using
     varbinary varchar varying view virtual visible when where window with write xor zerofill
     against member of rollup sounds system_time temptable engine_attribute hash vector json

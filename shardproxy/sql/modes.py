@@ -27,6 +27,8 @@ class SqlModes:
     single_byte            the client's character set has one byte a character and is not ASCII (latin1 …): a byte
                            from 0x80 on may be a blank or a sign, and text values are not UTF-8. Not part of
                            sql_mode; the session sets it with `dataclasses.replace`.
+    gathered               a variable is set under which the answers of several shards cannot be put together, only
+                           their rows (sql_select_limit …). Set by the session, too.
     """
 
     ansi_quotes: bool = False
@@ -37,6 +39,7 @@ class SqlModes:
     foreign: bool = False
     zero_is_value: bool = False
     single_byte: bool = False
+    gathered: bool = False
 
     @classmethod
     def parse(cls, sql_mode: str) -> Self:

@@ -111,8 +111,8 @@ def parse_show_warnings(sql: bytes, modes: SqlModes, mariadb: bool) -> WarningsR
     return None
 
 
-# Session variables that can be brought to any connection and back to DEFAULT, and whose value changes nothing about
-# what a statement over several shards would answer. Every other variable pins the session that sets it.
+# Session variables that can be brought to any connection and back to DEFAULT, and under which statements over several
+# shards are answered as on one server. Every other variable pins the session that sets it.
 CARRIED = words("""
     autocommit sql_mode time_zone transaction_isolation tx_isolation transaction_read_only tx_read_only
     character_set_client character_set_connection character_set_results collation_connection
@@ -121,7 +121,27 @@ CARRIED = words("""
     sql_quote_show_create lc_time_names lc_messages div_precision_increment sql_notes sql_warnings innodb_strict_mode
     join_buffer_size sort_buffer_size tmp_table_size max_heap_table_size sql_big_selects cte_max_recursion_depth
     max_recursive_iterations optimizer_switch read_buffer_size
+    auto_increment_increment auto_increment_offset big_tables block_encryption_mode bulk_insert_buffer_size
+    default_regex_flags default_week_format end_markers_in_json eq_range_index_dive_limit
+    information_schema_stats_expiry internal_tmp_mem_storage_engine low_priority_updates max_length_for_sort_data
+    max_seeks_for_key max_sort_length mrr_buffer_size net_retry_count optimizer_prune_level optimizer_search_depth
+    optimizer_use_condition_selectivity query_alloc_block_size query_cache_type query_cache_wlock_invalidate
+    query_prealloc_size range_alloc_block_size range_optimizer_max_mem_size read_rnd_buffer_size sql_auto_is_null
+    sql_buffer_result sql_select_limit timestamp tmp_memory_table_size updatable_views_with_limit
+    windowing_use_high_precision
 """)
+# At these values, as SQL literals, they pin nevertheless: a server finds the row that its own connection has inserted
+# last; it answers without rows also what the proxy itself must know.
+PINNING_AT: dict[str, tuple[str, ...]] = {"sql_auto_is_null": ("1", "'ON'"), "sql_select_limit": ("0",)}
+# At other values than these the answers of several shards cannot be put together, only their rows: see
+# SqlModes.gathered. A server sorts by a part of a long value then, or ends an answer early.
+GATHERED_UNLESS: dict[str, tuple[str, ...]] = {
+    "max_sort_length": ("1024",),
+    "sql_buffer_result": ("0", "'OFF'"),
+    "sql_select_limit": ("18446744073709551615",),
+}
+# Names of LAST_INSERT_ID(), which a session has and no connection.
+INSERT_IDS = frozenset(("last_insert_id", "identity"))
 
 _SCOPES = frozenset(("SESSION", "LOCAL"))
 _CHARSET = ("character_set_client", "character_set_connection", "character_set_results", "collation_connection")

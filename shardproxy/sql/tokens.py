@@ -6,6 +6,7 @@ Only plan-cache misses come here. Source: sql/sql_lex.cc of MySQL 9.7 and MariaD
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -174,6 +175,40 @@ def tokenize(sql: bytes, modes: SqlModes, mariadb: bool, limit: int = 100_000) -
     if found_literals != len(spans):
         return TokenStream(tuple(tokens), tuple(comments), "a number is glued to a name or a quote")
     return TokenStream(tuple(tokens), tuple(comments))
+
+
+def pieces(sql: bytes, modes: SqlModes, mariadb: bool) -> Iterator[tuple[bytes, bool | None]]:
+    """The text in pieces that make it up: (bytes, whether they are a mark of an executable comment, or one that does
+    not run). The last is (b"", None) where the text cannot be read, or the server's version decides."""
+    pattern = _PATTERNS[modes.ansi_quotes, modes.no_backslash_escapes]
+    inside_code = False
+    at = 0
+    while at < len(sql):
+        if inside_code and sql.startswith(b"*/", at):
+            inside_code = False
+            at += 2
+            yield b"*/", True
+            continue
+        match = pattern.match(sql, at)
+        if match is None:
+            yield b"", None
+            return
+        start, at = at, match.end()
+        if match.lastgroup not in ("code", "version"):
+            yield match.group(), False
+            continue
+        problem = _executed(match, mariadb, inside_code)
+        if problem == "skip":
+            end = sql.find(b"*/", at)
+            at = end + 2 if end >= 0 else len(sql)
+        elif problem:
+            yield b"", None
+            return
+        else:
+            inside_code = True
+        yield sql[start:at], True
+    if inside_code:
+        yield b"", None
 
 
 _NAMED = frozenset({TokenKind.WORD, TokenKind.NAME})

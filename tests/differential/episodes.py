@@ -83,11 +83,11 @@ _VARIABLES = (
     "SET sql_select_limit = 3", "SET sql_auto_is_null = 1", "SET timestamp = 1700000000", "SET time_zone = '+05:00'",
     "SET auto_increment_increment = 5", "SET insert_id = 77",
     "SET group_concat_max_len = 4", "SET div_precision_increment = 8", "SET max_sort_length = 64",
-    "SET sql_buffer_result = 1",
+    "SET sql_buffer_result = 1", "SET @@identity = 12, sql_notes = 0", "SET sql_select_limit = 0",
     "SET last_insert_id = 9", "SET unique_checks = 0", "SET low_priority_updates = 1", "SET default_week_format = 3",
     "SET SESSION TRANSACTION READ ONLY", "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SET LOCAL sql_select_limit = DEFAULT",
-    "SET @@session.sql_select_limit = 2, sql_mode = ''", "SET sql_warnings = 1",
+    "SET @@session.sql_select_limit = 2, sql_mode = ''", "SET sql_warnings = 1", "SET timestamp = DEFAULT",
     "SET lc_time_names = 'de_DE'", "SET sql_big_selects = 1", "SET SESSION foreign_key_checks = 0",
 )  # fmt: skip
 # Not sql_safe_updates: whether a key serves is the optimizer's opinion.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from tests.differential.episodes import Episode, Step
+from tests.differential.episodes import COUNT, Episode, Step
 from tests.differential.outcomes import Outcome, ask, ask_both, difference
 from tests.differential.schema import COUNTING, Table
 from tests.differential.sides import Sides
@@ -108,8 +108,10 @@ def _step(
             valid = session.in_transaction or judge.accepts(session.state, step)
         return Verdict(step, REFUSED if valid else INVALID, mine[0].message)
     theirs = theirs or ask(oracle, replace(step, again=step.again and not mine[-1].refused))
-    if theirs[0].insert_id and step.label.startswith(_INSERTS) and _COUNTED_SHARDED.search(step.sql):
+    returning = not step.label.startswith("insert select") and "RETURNING" in step.sql.upper()
+    if step.label.startswith(_INSERTS) and _COUNTED_SHARDED.search(step.sql) and (theirs[0].insert_id or returning):
         session.counted = True
+        step = replace(step, compare=COUNT) if returning else step
     for i, (one, other) in enumerate(zip(mine, theirs, strict=False)):
         if one.refused:
             break

@@ -14,6 +14,7 @@ from shardproxy.protocol.mysql.framing import PacketReader, packet
 from shardproxy.protocol.mysql.packets import build_eof, build_ok
 from shardproxy.protocol.mysql.response import FIELDS
 from shardproxy.sql.digest import scan
+from shardproxy.sql.executable import has_code, without_code
 
 if TYPE_CHECKING:
     from shardproxy.frontend.mysql.connection import ClientConnection
@@ -117,6 +118,8 @@ async def _relay_field_list(client: ClientConnection, payload: bytes) -> None:
 
 def _prepare(client: ClientConnection, payload: bytes) -> Work:
     sql = payload[1:]
+    if has_code(sql):
+        sql = without_code(sql, client.session.modes, client.mariadb)
     digest, literals = scan(sql, client.session.modes)
     entry = client.plan(digest, sql)
     if entry.plan.rung is Rung.ERROR:

@@ -271,14 +271,15 @@ class ClientConnection(Sink):
         if entry is not None:
             plan = entry.plan
             ended = outcome == OK and plan.kind in _ENDS
-            asks = plan.insert_id is InsertId.ASKED and not session.pins  # an INSERT that fails may have counted
+            # An INSERT that fails may have counted.
+            asks = plan.insert_id is InsertId.ASKED and (plan.found_rows or not session.pins)
             if scanner.insert_id and outcome == OK and plan.insert_id is InsertId.REPORTED:
                 session.insert_id = scanner.insert_id
             entry.latencies.append(perf_counter() - self.started)
             self.entry = None
         self.wire = self.redone = None
         if asks:
-            self.run(self._settle(connection, outcome, True))
+            self.run(self._settle(connection, outcome, True, entry is not None and entry.plan.found_rows))
             return
         if connection is self.held:
             if self.spanning is not None:
@@ -355,14 +356,15 @@ class ClientConnection(Sink):
         session.shard = -1
         session.refresh()
 
-    async def _settle(self, connection: BackendConnection, outcome: int, asks: bool) -> None:
+    async def _settle(self, connection: BackendConnection, outcome: int, asks: bool, found_rows: bool = False) -> None:
         """Ask for what the last statement left on its connection before that goes to somebody else: its conditions,
-        and LAST_INSERT_ID() where `asks`. The client has its answer already.
+        and where `asks` LAST_INSERT_ID(), or with `found_rows` that. The client has its answer already.
 
         An ERR does not say whether the transaction still is (a deadlock has ended it); the answers to these do.
         """
         session = self.session
         error = None
+        found = -1
         if outcome == ERR:
             err = parse_err(connection.scanner.error)
             error = (err.code, err.text)
@@ -372,7 +374,9 @@ class ClientConnection(Sink):
                 conditions = await diagnostics.fetch(connection, error)
             if outcome == ERR:
                 session.warnings = len(conditions)  # an ERR carries no count
-            if asks:
+            if found_rows:
+                found = await diagnostics.found_rows(connection) if outcome == ROWS else -1
+            elif asks:
                 session.insert_id = await diagnostics.insert_id(connection)
         except (ShardproxyError, OSError):
             connection.close()
@@ -382,6 +386,8 @@ class ClientConnection(Sink):
             connection.close()
             raise
         session.conditions = conditions
+        if found >= 0:
+            session.find(found)
         if self.spanning is not None:
             lost = connection is self.held and not connection.scanner.status & IN_TRANS
             if lost or (error is not None and error[0] in ROLLED_BACK):

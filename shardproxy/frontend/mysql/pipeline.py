@@ -7,6 +7,7 @@ goes through `run`, which costs a little more and can do everything.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from shardproxy.planner.sequence_plan import SequencePlan
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.router.route import Route, ValueReader, route
 from shardproxy.sql.digest import SOFT, SPLIT, scan, scan_hard
+from shardproxy.sql.executable import has_code, without_code
 
 if TYPE_CHECKING:
     from shardproxy.frontend.mysql.connection import ClientConnection
@@ -127,9 +129,16 @@ def run(
 
     numbered: the text is the client's with numbers of a sequence written into it.
     """
+    if has_code(sql) and numbered is None:
+        read_as = without_code(sql, client.session.modes, client.mariadb)
+        if read_as != sql and read_as.strip():
+            digest, literals = scan(read_as, client.session.modes)
+            return run(client, client.plan(digest, read_as), packet(b"\x03" + read_as, 0), read_as, literals)
     plan = entry.plan
     client.entry = entry
     client.check(plan)
+    if client.session.found >= 0:
+        _void_found(client, plan)
     if plan.local:
         if client.held is not None and client.session.pins and local_answers.server_knows(plan):
             return single.forward(client, plan, client.session.shard, False, wire)
@@ -158,6 +167,12 @@ def run(
     if plan.spread is Spread.CONCAT:
         return _scatter(client, plan, found, wire)
     return several.run(text_request(client, plan, sql, literals, read, wire), found)
+
+
+def _void_found(client: ClientConnection, plan: Plan) -> None:
+    """What FOUND_ROWS() was told ends with the next statement, but for those that ask about the last one."""
+    if not plan.local and plan.kind is not StatementKind.SHOW_WARNINGS:
+        client.session.find(-1)
 
 
 async def _number(
@@ -207,12 +222,16 @@ async def _scatter(client: ClientConnection, plan: Plan, found: Route, wire: byt
 def run_prepared(client: ClientConnection, wire: bytes) -> Work:
     """One execution of a prepared statement. Raises SqlError with the client's answer."""
     statement = prepared.find(client, wire)
-    if statement.version != client.plan_version:
+    gathered = client.session.modes.gathered
+    if statement.version != client.plan_version or statement.modes.gathered is not gathered:
+        statement.modes = replace(statement.modes, gathered=gathered)
         statement.entry = client.plan_again(statement)
         statement.version = client.plan_version
     entry = client.entry = statement.entry
     plan = entry.plan
     client.check(plan)
+    if client.session.found >= 0:
+        _void_found(client, plan)
     if statement.local:
         return run(client, entry, packet(b"\x03" + statement.text, 0), statement.text, statement.literals)
     if plan.local:

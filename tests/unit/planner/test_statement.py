@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.plan import Plan, Rung, Spread, StatementKind
 from shardproxy.planner.render import render_plan
 from shardproxy.planner.statement import plan_statement
@@ -163,7 +164,6 @@ def test_reads_stay_off_replicas_when_they_pin_or_lock() -> None:
     assert plan("SELECT name FROM users WHERE uid = 5").read
     for sql in ("SELECT @x := name FROM users WHERE uid = 5", "SELECT name FROM users WHERE uid = 5 FOR SHARE",
                 "SELECT foo(name) FROM users WHERE uid = 5", "SELECT get_lock('x', 1)",
-                "SELECT SQL_CALC_FOUND_ROWS name FROM users WHERE uid = 5 LIMIT 1",
                 "/*shardproxy: shard=a*/ DELETE FROM users", "INSERT INTO users (uid) VALUES (5)"):  # fmt: skip
         assert not plan(sql).read, sql
 
@@ -178,3 +178,18 @@ def test_explain_has_the_route_of_its_statement() -> None:
     inner = plan("SELECT name FROM users WHERE uid = 5")
     found = plan("EXPLAIN SELECT name FROM users WHERE uid = 5")
     assert found.kind is StatementKind.EXPLAIN and found.groups == inner.groups and found.spread is Spread.REFUSE
+
+
+def test_under_some_variables_shards_are_never_put_together() -> None:
+    modes = SqlModes(gathered=True)
+    for sql in ("SELECT name FROM users", "SELECT name FROM users ORDER BY uid", "SELECT COUNT(*) FROM users"):
+        assert plan(sql).spread in (Spread.CONCAT, Spread.MERGE)
+        made = plan_statement(sql.encode(), replace(context(), modes=modes))
+        assert made.spread is Spread.SCRATCH and "sql_select_limit" in made.not_above
+    assert plan_statement(b"SELECT name FROM users WHERE uid = 5", replace(context(), modes=modes)).key_index == 0
+
+
+def test_found_rows_are_asked_for_and_take_no_short_cut() -> None:
+    made = plan("SELECT SQL_CALC_FOUND_ROWS name FROM users WHERE uid = 5 LIMIT 1")
+    assert made.found_rows and not made.pins
+    assert CachedPlan(made, [], []).key_index == -1

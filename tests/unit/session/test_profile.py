@@ -15,11 +15,13 @@ from shardproxy.session.profile import (
     UTF8MB4_GENERAL_CI,
     Charsets,
     Profile,
+    gathers,
     profile,
     reachable,
     transition,
     with_schema,
     with_variables,
+    without,
 )
 
 COLLATIONS = {
@@ -176,3 +178,21 @@ def test_a_new_connection_can_be_brought_to_any_profile(wanted: Profile) -> None
     server = ServerSession(fresh)
     server.apply(*transition(fresh, wanted))
     assert server.variables == ServerSession(wanted).variables
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, False),
+        ({"sql_mode": "''"}, False),
+        ({"sql_select_limit": "5"}, True),
+        ({"sql_select_limit": "18446744073709551615"}, False),
+        ({"max_sort_length": "1024", "sql_buffer_result": "0"}, False),
+        ({"max_sort_length": "64"}, True),
+        ({"sql_buffer_result": "1"}, True),
+    ],
+)
+def test_variables_under_which_answers_cannot_be_put_together(variables: dict[str, str], expected: bool) -> None:
+    changed = with_variables(profile(0, None, ()), variables)
+    assert gathers(changed) is expected
+    assert without(changed, variables) is profile(0, None, ())

@@ -1,0 +1,166 @@
+"""What a session has set follows it to every shard, also to statements over several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from shardproxy.protocol.mysql.constants import FieldType
+from tests.proxy import SPLIT, ProxyUnderTest
+from tests.wire import RawClient, Refused
+
+FAR = SPLIT + 1  # a key on the second shard
+
+
+@pytest.fixture
+def client(proxy: ProxyUnderTest) -> Iterator[RawClient]:
+    """A session; `users` has two rows on each shard."""
+    with RawClient(proxy.port) as made:
+        for uid in (1, 2, FAR, FAR + 1):
+            made.query(f"INSERT INTO users VALUES ({uid}, 'n{uid}', {uid})")
+        yield made
+
+
+def integer(value: int) -> tuple[int, bool, int]:
+    return (FieldType.LONGLONG, False, value)
+
+
+def code_of(client: RawClient, sql: str) -> int:
+    with pytest.raises(Refused) as refused:
+        client.query(sql)
+    return refused.value.code
+
+
+# ── variables under which shards cannot be put together ──
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT * FROM users", "SELECT uid FROM users ORDER BY uid", "SELECT DISTINCT uid FROM users"]
+)
+def test_sql_select_limit_over_several_shards(proxy: ProxyUnderTest, client: RawClient, sql: str) -> None:
+    assert len(client.rows(sql)) == 4
+    prepared = client.prepare(sql)
+    client.query("SET sql_select_limit = 3")
+    assert len(client.rows(sql)) == 3
+    assert len(client.execute(prepared).rows) == 3
+    assert len(client.rows(sql + " LIMIT 10")) == 4
+    assert client.rows("SELECT COUNT(*) FROM (SELECT uid FROM users) AS d") == [[b"4"]]
+    client.query("BEGIN")
+    client.query("INSERT INTO users VALUES (3, 'n', 1)")
+    assert len(client.rows(sql)) == 3
+    client.query("ROLLBACK")
+    assert proxy.pinned() == {}
+    client.query("SET sql_select_limit = DEFAULT")
+    assert len(client.rows(sql)) == 4
+    assert len(client.execute(prepared).rows) == 4
+
+
+def test_no_rows_at_all_pins(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query("SET sql_select_limit = 0")
+    assert client.rows("SELECT ROW_COUNT()") == []
+    assert proxy.pinned() == {"SET of a variable that is not carried": 1}
+    assert code_of(client, "SELECT * FROM users") == 9102
+
+
+def test_sql_auto_is_null_pins_when_it_is_on(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query("SET sql_auto_is_null = 0")
+    assert proxy.pinned() == {}
+    client.query("INSERT INTO settings (name) VALUES ('a')")
+    [[ident]] = client.rows("SELECT LAST_INSERT_ID()")
+    client.query("SET sql_auto_is_null = 1")
+    assert client.rows("SELECT LAST_INSERT_ID()") == [[ident]]
+    assert proxy.pinned() == {"SET of a variable that is not carried": 1}
+
+
+# ── clocks and numbers ──
+
+
+def test_the_clock_stands_on_every_shard(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query("SET time_zone = '+00:00', timestamp = 1000000000.25")
+    expected = b"2001-09-09 01:46:40.250000"
+    for sql in (
+        "SELECT NOW(6) FROM users",
+        "SELECT NOW(6) FROM users ORDER BY uid",
+        "SELECT MAX(NOW(6)) FROM users GROUP BY uid",
+    ):
+        assert client.rows(sql) == [[expected]] * 4
+    client.query(f"UPDATE users SET name = NOW(6) WHERE uid IN (1, {FAR})")
+    assert client.rows("SELECT DISTINCT name FROM users WHERE name LIKE '2001%'") == [[expected]]
+    assert client.rows(f"SELECT NOW(6) FROM users WHERE uid = {FAR}") == [[expected]]
+    assert proxy.pinned() == {}
+    client.query("SET timestamp = DEFAULT")
+    rows = client.rows("SELECT NOW(6) > '2020-01-01', @@timestamp > 1600000000 FROM users")
+    assert rows == [[b"1", b"1"]] * 4
+
+
+def test_last_insert_id_is_set(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query("SET last_insert_id = 9")
+    assert client.rows("SELECT LAST_INSERT_ID()") == [[b"9"]]
+    assert client.rows(f"SELECT LAST_INSERT_ID() + 1 FROM users WHERE uid = {FAR}") == [[b"10"]]
+    client.query("SET @@identity = LAST_INSERT_ID() + 5")
+    assert client.rows("SELECT @@last_insert_id") == [[b"14"]]
+    assert proxy.pinned() == {}
+
+
+# ── FOUND_ROWS() ──
+
+
+@pytest.mark.parametrize("where", ["uid = 1", "uid < 5", "TRUE"])
+@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+def test_found_rows(proxy: ProxyUnderTest, client: RawClient, where: str, prepared: bool, begun: bool) -> None:
+    sql = f"SELECT SQL_CALC_FOUND_ROWS uid FROM users WHERE {where} ORDER BY uid LIMIT 1"
+    expected = b"%d" % {"uid = 1": 1, "uid < 5": 2, "TRUE": 4}[where]
+    if begun:
+        client.query("BEGIN")
+        client.query("UPDATE users SET balance = 7")
+    for _ in range(2):
+        if prepared:
+            assert client.execute(client.prepare(sql)).rows == [[1]]
+        else:
+            assert client.rows(sql) == [[b"1"]]
+        assert client.rows("SELECT FOUND_ROWS()") == [[expected]]
+        assert client.rows("SELECT FOUND_ROWS() AS n") == [[b"1"]]
+    assert proxy.pinned() == {}
+    assert client.rows(f"SELECT name FROM users WHERE uid = {FAR}") == [[b"n%d" % FAR]]
+    client.query("ROLLBACK")
+
+
+def test_found_rows_is_known_until_the_next_statement(proxy: ProxyUnderTest, client: RawClient) -> None:
+    assert code_of(client, "SELECT FOUND_ROWS()") == 9100
+    client.query("SELECT SQL_CALC_FOUND_ROWS 1 + 'a' FROM users LIMIT 1")
+    deprecated = 0 if proxy.mariadb else 1
+    assert len(client.rows("SHOW WARNINGS")) > deprecated
+    assert client.rows("SELECT FOUND_ROWS()") == [[b"4"]]
+    if not proxy.mariadb:
+        assert client.rows("SHOW WARNINGS")[0][1] == b"1287"
+    client.query(f"SELECT name FROM users WHERE uid = {FAR}")
+    assert code_of(client, "SELECT FOUND_ROWS()") == 9100
+    assert code_of(client, "SELECT FOUND_ROWS() + 1") == 9100
+    assert code_of(client, "SELECT SQL_CALC_FOUND_ROWS nothere FROM users") == 1054
+    assert code_of(client, "SELECT FOUND_ROWS()") == 9100
+
+
+# ── executable comments ──
+
+
+@pytest.mark.parametrize(
+    ("sql", "label"),
+    [
+        ("SELECT uid/*!50000 + 1 */ FROM users WHERE uid > ? /*! AND uid < 9999 */ ORDER BY 1", b"uid + 1"),
+        ("SELECT uid+ 1/*M!00000 + 1 */ FROM users /*!50000 WHERE uid > ? */ ORDER BY uid", None),
+    ],
+)
+def test_executable_comments_over_several_shards(
+    proxy: ProxyUnderTest, client: RawClient, sql: str, label: bytes | None
+) -> None:
+    more = 2 if "M!" in sql and proxy.mariadb else 1
+    result = client.execute(client.prepare(sql), [integer(1)])
+    assert result.rows == [[2 + more], [FAR + more], [FAR + 1 + more]]
+    as_text = client.query(sql.replace("?", "1"))
+    assert as_text.rows == [[b"%d" % row[0]] for row in result.rows if isinstance(row[0], int)]
+    near = client.query(sql.replace("uid > ?", "uid = 2"))
+    assert [c.name for c in near.columns] == [c.name for c in as_text.columns] == [c.name for c in result.columns]
+    if label:
+        assert result.columns[0].name.strip() == label
