@@ -142,13 +142,13 @@ class Scratch:
     ) -> None:
         """Fill one scratch table."""
         text = self.request.render(_select(copy, columns))
-        binary = bool(text.parameters)
+        binary = self.request.binary and bool(text.parameters)
         insert = b"INSERT INTO %s (%s) VALUES " % (
             scratch_tables.full_name(copy), b",".join(quoted(column.name) for column in columns)
         )  # fmt: skip
         wires = []
         for connection in connections:
-            if binary:
+            if text.parameters:
                 wires.append((connection, await self.request.wire_for(connection, text)))
             else:
                 wires.append((connection, packet(b"\x03" + text.text, 0)))

@@ -16,7 +16,7 @@ _NAMING = words("""
 """)
 _CHANGES_ROWS = frozenset({StatementKind.INSERT, StatementKind.REPLACE, StatementKind.UPDATE, StatementKind.DELETE})
 _ASSIGNING = frozenset({StatementKind.SELECT, StatementKind.SET, StatementKind.DO})
-_READING = _CHANGES_ROWS | {StatementKind.EXPLAIN}
+_READING = _CHANGES_ROWS | {StatementKind.EXPLAIN, StatementKind.PREPARE}
 UNKNOWN = "?"  # in Draft.functions: a function that is not built in
 
 

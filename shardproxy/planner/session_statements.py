@@ -29,6 +29,9 @@ def session_statements(draft: Draft) -> Plan | None:
             _kill(draft)
         case StatementKind.SHOW_WARNINGS:
             pass
+        case StatementKind.PREPARE:
+            if draft.shard_hint is not None:
+                return None
         case StatementKind.EXPLAIN_ROUTE:
             _explain_route(draft)
         case StatementKind.DO:

@@ -249,6 +249,7 @@ class _Author:
 
     def _twin(self, step: Step) -> None:
         """The same text with other literals: other values, or other kinds of literals at the same places."""
+        forms: tuple[str, ...]
         forms = ("5", "'5'", "5.0", "5e0", "0x05", "x'05'", "b'101'", "'05'", "' 5'", "'5abc'", "2000", "'2000'", "-1",
                  "0", "18446744073709551616", "'a'", "''", "00005", "5.4", "1", "2")  # fmt: skip
         forms += ("@k", "@K", "@`k`") * (4 if self.has_variable else 0)

@@ -296,3 +296,79 @@ def test_an_assignment_in_a_write_pins(proxy: ProxyUnderTest, client: RawClient)
     client.query("UPDATE settings SET id = (@n := @n + 1)")
     assert proxy.pinned() == {"user variable": 1}
     assert client.rows("SELECT id, @n FROM settings") == [[b"6", b"6"]]
+
+
+# ── PREPARE as SQL ──
+
+
+def test_prepare_and_execute(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query("PREPARE near FROM 'SELECT name, uid + ? FROM users WHERE uid = ?'")
+    client.query(f"SET @one = 1, @near = 2, @far = {FAR}, @text = 'SELECT COUNT(*) FROM users WHERE uid > ?'")
+    result = client.query("EXECUTE near USING @one, @near")
+    assert result.rows == [[b"n2", b"3"]] and [c.name for c in result.columns] == [b"name", b"uid + ?"]
+    assert client.rows("EXECUTE NEAR USING @one, @far") == [[b"n%d" % FAR, b"%d" % (FAR + 1)]]
+    client.query("PREPARE counted FROM @text")
+    assert client.rows("EXECUTE counted USING @near") == [[b"2"]]
+    client.query("PREPARE ordered FROM 'SELECT uid FROM users WHERE uid >= ? ORDER BY uid DESC LIMIT ?'")
+    assert client.rows("EXECUTE ordered USING @near, @one") == [[b"%d" % (FAR + 1)]]
+    client.query("PREPARE plain FROM 'SELECT uid FROM users WHERE name <> ''it\\\\''s'' AND uid >= ?'")
+    assert len(client.rows("EXECUTE plain USING @near")) == 3
+    client.query("PREPARE windowed FROM 'SELECT uid, ROW_NUMBER() OVER (ORDER BY uid), ? FROM users WHERE uid > ?'")
+    assert client.rows("EXECUTE windowed USING @one, @near") == [
+        [b"%d" % FAR, b"1", b"1"],
+        [b"%d" % (FAR + 1), b"2", b"1"],
+    ]
+    assert proxy.pinned() == {}
+    client.query("DEALLOCATE PREPARE near")
+    client.query("DROP PREPARE counted")
+    assert code_of(client, "EXECUTE near USING @one, @near") == 1243
+    assert code_of(client, "DEALLOCATE PREPARE near") == 1243
+
+
+def test_writes_by_execute(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query(f"SET @a = 20, @b = {FAR + 20}, @n = 'new', @none = NULL")
+    client.query("PREPARE put FROM 'INSERT INTO users (uid, name) VALUES (?, ?), (?, ?)'")
+    assert client.query("EXECUTE put USING @a, @n, @b, @n").ok.affected == 2
+    assert client.rows("SELECT uid FROM users WHERE name = 'new' ORDER BY uid") == [[b"20"], [b"%d" % (FAR + 20)]]
+    client.query("PREPARE raise FROM 'UPDATE users SET balance = balance + ? WHERE name = ?'")
+    client.query("BEGIN")
+    assert client.query("EXECUTE raise USING @a, @n").ok.affected == 2
+    client.query("ROLLBACK")
+    client.query("PREPARE gone FROM 'DELETE FROM users WHERE name = ? OR uid = ?'")
+    assert client.query("EXECUTE gone USING @n, @none").ok.affected == 2
+    client.query("PREPARE country FROM 'INSERT INTO countries VALUES (?, ?)'")
+    client.query("SET @code = 'xx'")
+    client.query("EXECUTE country USING @code, @n")
+    assert client.rows("SELECT * FROM countries") == [[b"xx", b"new"]]
+    client.query("PREPARE setting FROM 'SET @z = 5'")
+    client.query("EXECUTE setting")
+    assert client.rows(f"SELECT @z FROM users WHERE uid = {FAR}") == [[b"5"]]
+    assert proxy.pinned() == {}
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("EXECUTE nothing", 1243),
+        ("PREPARE p FROM 'SELECT nonsense FROM users'", 1054),
+        ("PREPARE p FROM 'SELEC 1'", 9100),
+        ("PREPARE p FROM 'PREPARE q FROM ''SELECT 1'''", 1295),
+        ("PREPARE p FROM @nothing", 9100),
+        ("PREPARE p FROM", 1064),
+        ("EXECUTE one", 1210),
+        ("EXECUTE one USING @a, @b", 1210),
+        ("EXECUTE one USING 5", 1064),
+        ("PREPARE one FROM 'SELECT nonsense FROM users'", 1054),
+    ],
+)
+def test_mistakes_of_prepare(client: RawClient, sql: str, code: int) -> None:
+    client.query("PREPARE one FROM 'SELECT ?'")
+    assert code_of(client, sql) == code
+    client.query("SET @a = 1")
+    if sql.startswith("PREPARE one"):
+        assert code_of(client, "EXECUTE one USING @a") == 1243
+    else:
+        assert client.rows("EXECUTE one USING @a") == [[b"1"]]
+    client.query("SET sql_mode = 'ANSI_QUOTES'")
+    client.command(Com.RESET_CONNECTION)
+    assert code_of(client, "EXECUTE one USING @a") == 1243
