@@ -86,7 +86,7 @@ def _named_elsewhere(draft: Draft, tables: Tables, name: str) -> bool:
 
 
 def _filters(draft: Draft, tables: Tables) -> dict[Reference, list[Filter]]:
-    if draft.functions & _COUNTING or draft.has("ROWNUM") or _hidden(draft):
+    if draft.functions & _COUNTING or draft.has("ROWNUM") or _hidden(draft) or draft.assigns:
         return {}
     by_first = {reference.first: reference for reference in tables.references}
     found: dict[Reference, list[Filter]] = {}

@@ -83,9 +83,10 @@ class ScratchWrite:
 class ScratchPlan:
     """copies: the scratch tables; text: the statement over them, None where it runs as the client wrote it;
     stored_json: a function that it calls and that shows how MySQL stores a JSON value, which a copy may change;
-    write: of a write, what follows."""
+    write: of a write, what follows; into: the answer is no rows, but goes into user variables."""
 
     copies: tuple[Copy, ...]
     text: Template | None = None
     stored_json: str = ""
     write: ScratchWrite | None = None
+    into: bool = False
