@@ -98,8 +98,8 @@ class Gateway:
     how many of those it has begun; commits: how many wrote a decision row and committed; verified: names of primaries
     that are known to be fit for them; ended: by deciding shard, a profile and the ids of transactions whose decision
     rows may go; spanning: those of executor.transaction that are alive. sequence_block: see `[sequences]` of the
-    configuration; books: executor.sequence.Books, gate: executor.snapshot.Gate, each made there. scatter_limit: how many
-    shards work for one statement at once, where they answer in turn.
+    configuration; books: executor.sequence.Books, gate: executor.snapshot.Gate, each made there. scatter_limit: how
+    many shards work for one statement at once, where they answer in turn.
     """
 
     def __init__(

@@ -107,10 +107,10 @@ def _final(plan: MergePlan, request: Request) -> tuple[FinalTerm, ...]:
 
 def _number(request: Request, value: Value) -> int:
     literal = request.literals[value.index]
-    if literal.isdigit():
+    if literal.isdigit() and int(literal) < 1 << 64:
         return int(literal)
     number = request.read(value, KeyType.INT)
-    if not isinstance(number, int) or number < 0:
+    if not isinstance(number, int) or not 0 <= number < 1 << 64:
         raise NotMergeable("LIMIT and positions over several shards must be plain numbers")
     return number
 

@@ -262,6 +262,7 @@ def test_prepared_limits_and_values(both: Both) -> None:
         "SELECT DISTINCT few FROM things ORDER BY nowhere(few)",
         "SELECT t.id, l.id FROM things t JOIN entries l ON t.id = l.id ORDER BY UPPER(id)",
         "SELECT g FROM entries GROUP BY id, kind ORDER BY amount",
+        "SELECT id FROM things ORDER BY id LIMIT 18446744073709551616 OFFSET 2",
     ],
 )
 def test_errors_are_those_of_the_clients_own_text(both: Both, sql: str) -> None:

@@ -262,7 +262,8 @@ def test_no_more_shards_work_at_once_than_the_limit(cluster: LocalCluster, proxy
 
             def ask() -> int:
                 with client.cursor() as cursor:
-                    return cursor.execute("SELECT * FROM users /*limited*/")
+                    cursor.execute("SELECT * FROM users /*limited*/")
+                    return len(cursor.fetchall())
 
             answer = pool.submit(ask)
             eventually(lambda: len(running(proxy, "limited")) > 0, "the first shard is asked")
