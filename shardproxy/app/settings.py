@@ -36,7 +36,7 @@ class PoolSettings:
     scratch_rows: int = 1_000_000
     scratch_bytes: int = 256 << 20
     scratch_worker_bytes: int = 1 << 30
-    deadlock_after: float = 0.2
+    deadlock_after: float = 0.1
     scatter_limit: int = 16
 
 

@@ -117,7 +117,7 @@ class TransactionSettings(_Table):
         default=2.0, description="Time between two looks for branches that a crash has left undecided."
     )
     deadlock_after: Duration = Field(
-        default=0.2,
+        default=0.1,
         description="A statement of such a transaction that waits this long makes its worker look for a deadlock over "
         "shards; `0s`: never.",
     )

@@ -38,6 +38,7 @@ from shardproxy.session.xid import TransactionId, shard_word
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
+APART = 0.11  # seconds between two looks; InnoDB shows the same picture for 0.1
 LONGEST_PAUSE = 1.0  # seconds between two looks, when so many look that the picture stays old
 SHARE = 0.1  # of the worker's time that reading what servers show may take
 MOST_WAITS = 10_000  # read of one server: of 150 that queue for one row, each waits for all before it
@@ -88,13 +89,16 @@ class DeadlockWatch:
         """Look again and again. after: seconds that a statement may wait first; 0: never."""
         self._gateway, self._mariadb = gateway, mariadb
         loop = asyncio.get_running_loop()
+        pause = after
         while after > 0:
-            spent, self._spent = self._spent, 0.0
-            await asyncio.sleep(max(after, self._pause) * random.uniform(0.5, 1) + spent / SHARE)
+            await asyncio.sleep(pause)
+            pause = after / 2
             waiting = self._waiting(loop.time() - after) if gateway.spanning else []
             try:
                 if waiting:
+                    self._spent = 0.0
                     await self._round(waiting)
+                    pause = max(APART, self._pause) * random.uniform(1, 1.5) + self._spent / SHARE
                 elif self._announced or self._eyes:
                     await self._rest(loop.time())
             except (SqlError, ProtocolError, OSError) as error:
@@ -152,9 +156,8 @@ class DeadlockWatch:
         for transaction in crossing:  # and no others: everybody must have the same ones to choose from
             parts.update(dict.fromkeys(members[transaction], transaction.ident))
         chosen = victims(self._lasting(looks), parts)
-        for transaction in crossing:
-            if transaction.ident in chosen:
-                await self._end(transaction, chosen[transaction.ident])
+        ours = [transaction for transaction in crossing if transaction.ident in chosen]
+        await asyncio.gather(*(self._end(transaction, chosen[transaction.ident]) for transaction in ours))
 
     def _lasting(self, looks: dict[int, Look]) -> set[Wait]:
         """Waits that this look and the one before it show."""

@@ -82,11 +82,6 @@ class _ScratchWrite(Scratch):
 
     async def over(self, home: BackendConnection, everywhere: list[int]) -> None:
         client, write = self.client, self.write
-        if write.checked:
-            await self._check_original(home)
-        columns = await scratch_home.create_tables(client, home, self.plan, self.shards)
-        self.check_json(columns)
-        await self.check_text(home)
         written = {shard for target in write.targets for shard in _may_be_on(target)}
         shards = sorted({*everywhere, *written})
         async with enlisted(
@@ -94,6 +89,11 @@ class _ScratchWrite(Scratch):
         ) as enlistment:
             client.working = [*enlistment.connections, home]
             await self._check_writable(enlistment)
+            if write.checked:
+                await self._check_original(home)
+            columns = await scratch_home.create_tables(client, home, self.plan, self.shards)
+            self.check_json(columns)
+            await self.check_text(home)
             await self._check_rules(enlistment.connections[0])
             await self.fill(home, enlistment, columns)
             self.bounds.count(self.rows, self.size)

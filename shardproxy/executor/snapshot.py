@@ -54,7 +54,7 @@ LOCKING = 5.0  # seconds for the locks, each of which waits for one at most
 DRAIN = 0.1  # seconds that commits are held for branches to end
 LOOK_AGAIN = 0.002
 STEP_BACK = 0.2  # seconds for recovery, and for whoever holds a lock, before another try
-DISTANCE = 0.01  # seconds between two holds of a worker
+DISTANCE = 2  # so many times as long as it held commits, a worker lets them go on
 
 _LOCK = (
     b"SET autocommit=1, lock_wait_timeout=1, wait_timeout=2",
@@ -96,7 +96,9 @@ class Gate:
         await done
 
     async def _serve(self, profile: Profile) -> None:
+        loop = asyncio.get_running_loop()
         while self._waiting:
+            begun = loop.time()
             batch = [(opening, done) for opening, done in self._waiting if not done.done()]
             self._waiting = []
             try:
@@ -110,7 +112,7 @@ class Gate:
                     done.set_result(None)
                 else:
                     done.set_exception(outcome)
-            await asyncio.sleep(DISTANCE)
+            await asyncio.sleep(DISTANCE * min(loop.time() - begun, HELD))
 
     async def _hold_soon(self, profile: Profile, openings: Sequence[Opening]) -> list[Exception | None]:
         """How each of them went. Raises SqlError when commits could not be held."""

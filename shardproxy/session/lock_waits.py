@@ -114,10 +114,23 @@ Name = TransactionId | Local  # of what waits as one
 
 
 def victims(waits: Collection[Wait], parts: Mapping[Local, TransactionId]) -> dict[TransactionId, tuple[Local, ...]]:
-    """One transaction for each knot of rings, the youngest, and its members that wait in it.
+    """Transactions without which no ring is left, and their members that wait in one.
 
-    Whoever sees the same waits chooses the same. A knot of several rings may need another look after the first victim.
+    Of each knot of rings the youngest, and so on with what then is left. Whoever sees the same waits chooses the same.
     """
+    chosen: dict[TransactionId, tuple[Local, ...]] = {}
+    left = list(waits)
+    while True:
+        found = _one_of_each_knot(left, parts)
+        if not found:
+            return chosen
+        chosen |= found
+        left = [w for w in left if parts.get(w.waiter) not in found and parts.get(w.holder) not in found]
+
+
+def _one_of_each_knot(
+    waits: Collection[Wait], parts: Mapping[Local, TransactionId]
+) -> dict[TransactionId, tuple[Local, ...]]:
     after: dict[Name, set[Name]] = {}
     for wait in waits:
         a, b = parts.get(wait.waiter, wait.waiter), parts.get(wait.holder, wait.holder)

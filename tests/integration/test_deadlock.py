@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 from typing import Any
 
 import pymysql
 import pytest
+from typer.testing import CliRunner
 
+from shardproxy.cli.main import app
 from tests.proxy import SPLIT, ProxyUnderTest, eventually, start_proxy
 
 ONE, OTHER = 1, SPLIT + 1  # a key of shard1, one of shard2
@@ -210,3 +214,69 @@ def test_over_two_proxies(filled: ProxyUnderTest) -> None:
     finally:
         second.process.stop()
     assert balances(filled) == {}
+
+
+LEAST = {"user": "least", "password": "least"}
+
+
+def grant(proxy: ProxyUnderTest, *more: str) -> None:
+    """An account with what docs/operations.md says that statements, transactions and snapshots over shards need."""
+    admin = "REPLICA MONITOR" if proxy.mariadb else "REPLICATION CLIENT, XA_RECOVER_ADMIN"
+    rights = [f"{admin} ON *.*", "ALL ON `_shardproxy`.*", *more]
+    rights += [f"SELECT, INSERT, UPDATE, DELETE ON {database}.*" for database in ("main", "hashed")]
+    for shard in proxy.cluster.shards:
+        shard.primary.rows("DROP USER IF EXISTS least")
+        shard.primary.rows("CREATE USER least IDENTIFIED BY 'least'")
+        for right in rights:
+            shard.primary.rows(f"GRANT {right} TO least")
+    proxy.cluster.wait_replicated()
+
+
+@contextmanager
+def least_proxy(proxy: ProxyUnderTest) -> Iterator[ProxyUnderTest]:
+    """A proxy that logs in to the servers with that account."""
+    running = start_proxy(proxy.cluster, "least", proxy={"drain_timeout": "100ms"}, backend=LEAST)
+    try:
+        yield running
+    finally:
+        running.process.stop()
+        for shard in proxy.cluster.shards:
+            shard.primary.rows("DROP USER least")
+        proxy.cluster.wait_replicated()
+
+
+def test_the_rights_that_the_docs_name_are_enough(filled: ProxyUnderTest) -> None:
+    grant(filled, "PROCESS ON *.*", *([] if filled.mariadb else ["SELECT ON performance_schema.*"]))
+    with least_proxy(filled) as least, least.connect() as a, least.connect() as b:
+        run(a, "BEGIN", add(ONE))
+        run(b, "BEGIN", add(OTHER))
+        statements = [Statement(a, add(OTHER)), Statement(b, add(ONE))]
+        assert sorted(statement.join() for statement in statements) == [0, 1213]
+        assert max(statement.seconds for statement in statements) < SOON
+        for connection in (a, b):
+            run(connection, "ROLLBACK")
+        run(a, "/*shardproxy: snapshot*/ SELECT SUM(balance) FROM users")
+        assert metric(least, 'shardproxy_deadlock_looks_total{result="failed"}') == 0
+
+
+def test_without_the_rights_it_ends_by_time_out_and_is_told(filled: ProxyUnderTest) -> None:
+    grant(filled)
+    with least_proxy(filled) as least:
+        found = check_waits(least)
+        assert len(found) == 2
+        assert all("GRANT PROCESS" in fix for fix in found)
+        with least.connect() as a, least.connect() as b:
+            for connection, uid in ((a, ONE), (b, OTHER)):
+                run(connection, "SET innodb_lock_wait_timeout=2", "BEGIN", add(uid))
+            statements = [Statement(a, add(OTHER)), Statement(b, add(ONE))]
+            assert 1205 in [statement.join() for statement in statements]
+        eventually(
+            lambda: metric(least, 'shardproxy_deadlock_looks_total{result="failed"}') > 0, "failed looks are counted"
+        )
+
+
+def check_waits(proxy: ProxyUnderTest) -> list[str]:
+    """What `shardctl check` says is to be done about lock waits."""
+    result = CliRunner().invoke(app, ["check", "--json", "--config", str(proxy.cluster.folder / "least.toml")])
+    findings = json.loads(result.stdout)["findings"]
+    return [finding["fix"] for finding in findings if "its lock waits cannot be read" in finding["what"]]

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -841,7 +842,7 @@ def test_idle_sessions_do_not_notice_lost_connections(proxy: ProxyUnderTest, cli
 
 
 def kill_servers_clients(server: LocalServer) -> None:
-    """KILL every connection of the proxy's clients to a server, and wait until they are gone."""
+    """KILL every connection of the proxy's clients to a server, and wait until both ends have seen that."""
     sql = "SELECT id FROM information_schema.processlist WHERE user = 'shardproxy' AND db = 'main'"
     with server.connect() as connection, connection.cursor() as cursor:
         cursor.execute(sql)
@@ -852,9 +853,15 @@ def kill_servers_clients(server: LocalServer) -> None:
 
         def gone() -> bool:
             cursor.execute(sql)
-            return not {ident for (ident,) in cursor.fetchall()} & set(idents)
+            return not {ident for (ident,) in cursor.fetchall()} & set(idents) and not _half_closed(server.port)
 
         eventually(gone, f"connections of {server.name} end")
+
+
+def _half_closed(port: int) -> bool:
+    """Whether connections to this port have been closed by the server and not yet by the other side."""
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(there.endswith(f":{port:04X}") and state == "08" for _, _, there, state, *_ in sockets)
 
 
 def test_nothing_is_left_open(proxy: ProxyUnderTest) -> None:

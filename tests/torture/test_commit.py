@@ -3,7 +3,7 @@
 Clients move amounts between accounts of two shards, and book each transfer on both. Workers, the proxy and the servers
 are killed at every step of the protocol and at random. In the end the sum is what it was, no branch is left, a transfer
 that was acknowledged is on both shards, one that was refused on none, and one whose client never heard is on both or on
-none.
+none. Meanwhile a reader looks at snapshots of both shards: in each of them the sum is right.
 
 SHARDPROXY_CRASHES=all  every victim at every step, and more at random (a usual run takes every second one)
 """
@@ -27,6 +27,7 @@ from shardproxy.local.proxy_environment import proxy_environment
 from tests.proxy import SPLIT, ProxyUnderTest, eventually, start_proxy
 
 ACCOUNTS, CLIENTS, START = 8, 4, 1000
+TOTAL = 2 * ACCOUNTS * START
 FAULTS = Path(__file__).parent / "faults"
 _UNHEARD = {0, 2006, 2013, 2014, 9113, 9121}  # the client cannot know what became of its COMMIT
 
@@ -69,9 +70,11 @@ class Bank:
         self.acknowledged: set[int] = set()
         self.refused: set[int] = set()
         self.unheard: set[int] = set()
-        self.wrong: list[str] = []
+        self.wrong: list[int] = []  # sums that snapshots showed
+        self.snapshots = 0
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._client, args=(n,)) for n in range(CLIENTS)]
+        self._threads.append(threading.Thread(target=self._reader))
 
     def open(self) -> None:
         self.proxy.empty()
@@ -96,6 +99,19 @@ class Bank:
                     while not self._end.is_set():
                         transfer += CLIENTS
                         self._transfer(connection, dice, transfer)
+            except (pymysql.MySQLError, OSError):
+                self._end.wait(0.02)
+
+    def _reader(self) -> None:
+        while not self._end.is_set():
+            try:
+                with closing(self.proxy.connect(read_timeout=90)) as connection, connection.cursor() as cursor:
+                    while not self._end.wait(0.02):
+                        cursor.execute("/*shardproxy: snapshot*/ SELECT SUM(balance) FROM users")
+                        total = int(cursor.fetchone()[0])
+                        self.snapshots += 1
+                        if total != TOTAL:
+                            self.wrong.append(total)
             except (pymysql.MySQLError, OSError):
                 self._end.wait(0.02)
 
@@ -139,7 +155,9 @@ class Bank:
         assert not self.refused & booked[0], "refused transfers that were made"
         assert booked[0] <= self.acknowledged | self.unheard
         total = sum(int(shard.rows("SELECT SUM(balance) FROM main.users")[0][0]) for shard in shards)
-        assert total == 2 * ACCOUNTS * START
+        assert total == TOTAL
+        assert self.snapshots > 0
+        assert not self.wrong
 
 
 def ready(proxy: ProxyUnderTest) -> None:
