@@ -135,10 +135,13 @@ class Scratch:
             copy = await scratch_keys.narrowed(home, self.copies, place, rows)
             if copy is None:
                 continue
+            narrowed = copy.where is not self.copies[place].where
             self.copies[place] = copy
             wanted = wanted_columns(copy, columns[place])
             of_rows = (copy.database, copy.table, copy.where, copy.where and copy.alias, copy.lock, self.shards[place])
             same = filled.setdefault((of_rows, copy.columns), place)
+            if same == place and not narrowed:
+                same = scratch_keys.whole(self.copies, place, rows)
             if same == place:
                 await self.gather(home, copy, wanted, [connections[shard] for shard in self.shards[place]])
                 rows[place] = self.rows - before
@@ -267,7 +270,7 @@ def _filtered(request: Request, copy: Copy) -> Copy:
     """The copy without its filter where a literal is none of the kind that can be compared in silence."""
     if all(_is_of_kind(request, index, kind) for index, kind in copy.literals):
         return copy
-    return replace(copy, where=None)
+    return replace(copy, where=None, literals=())
 
 
 def _is_of_kind(request: Request, index: int, kind: Kind) -> bool:

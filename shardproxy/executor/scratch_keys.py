@@ -29,11 +29,23 @@ def next_place(copies: Sequence[Copy], rows: Mapping[int, int]) -> int:
         known = min((rows[other] for _, other, _ in copy.keys if other in rows), default=_MOST_ROWS + 1)
         if known <= MOST_KEYS:
             return 0, known
+        if any((copies[other].database, copies[other].table) == (copy.database, copy.table) for other in rows):
+            return 4, place  # perhaps another use of the table needs all rows: then they are copied
         if copy.reference or copy.where is not None:
             return 1, place
         return (2 if known <= _MOST_ROWS else 3), known
 
     return min(left, key=cost, default=-1)
+
+
+def whole(copies: Sequence[Copy], place: int, rows: Mapping[int, int]) -> int:
+    """Another scratch table that has all rows of the same table, and the same columns; itself when there is none."""
+    copy = copies[place]
+    alike = replace(copy, name="", alias="", where=None, literals=(), keys=())
+    for other in rows:
+        if other != place and replace(copies[other], name="", alias="") == alike:
+            return other
+    return place
 
 
 async def narrowed(home: BackendConnection, copies: Sequence[Copy], place: int, rows: Mapping[int, int]) -> Copy | None:

@@ -148,7 +148,7 @@ def _gathered_once(copies: tuple[Copy, ...]) -> tuple[Copy, ...]:
         same = [c for c in copies if (c.database, c.table, c.lock) == (copy.database, copy.table, copy.lock)]
         if any(other.columns is None for other in same):
             copy = replace(copy, columns=None)
-        if any(other.where is None and all(copies[key[1]] in same for key in other.keys) for other in same):
+        if any(other.where is None and not other.keys for other in same):
             copy = replace(copy, where=None, literals=(), keys=(), alias=copy.name)
         found.append(copy)
     return tuple(found)
