@@ -32,7 +32,7 @@ from shardproxy.app.explain import explain
 from shardproxy.app.from_config import accounts_of, greeted_version, limits_of, pool_of, rights_of
 from shardproxy.app.settings import WorkerSettings, client_tls
 from shardproxy.backend import health
-from shardproxy.backend.catalog import LoadedCatalog, load_catalog, load_registered, schema_digest
+from shardproxy.backend.catalog import LoadedCatalog, load_catalog, load_lookups, load_registered, schema_digest
 from shardproxy.backend.control import Credentials, open_control
 from shardproxy.config import Config
 from shardproxy.counters import Counters
@@ -163,7 +163,7 @@ class Supervisor:
         async with self._catalog_lock:
             version = self._loaded.catalog.version + 1 if self._loaded else 1
             timeout = self.config.backend.connect_timeout
-            snapshot = await self._with_registered(timeout)
+            snapshot = await load_lookups(await self._with_registered(timeout), self._credentials, timeout)
             loaded = await load_catalog(snapshot, self._credentials, timeout, version)
             if not self._sql_mode:
                 primary = self.snapshot.shards[0].primary

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from shardproxy.backend.control import ControlConnection, Credentials, open_control, text
 from shardproxy.backend.ddl_record import MISSING_TABLE, Ask, Row, sql_text
+from shardproxy.backend.lookup_record import lookup_states, set_lookup_building
 from shardproxy.backend.table_config import Registered, registered
 from shardproxy.errors import BackendError, BackendUnavailable, SqlError
+from shardproxy.topology.build import with_ready
+from shardproxy.topology.lookup import index_name
 from shardproxy.topology.model import Keyspace, Snapshot, TableKind
 from shardproxy.topology.schema import Catalog, Column, TableSchema
+
+log = logging.getLogger(__name__)
 
 _TABLES = "SELECT table_name AS name, table_type AS type FROM information_schema.tables WHERE table_schema = %s"
 _COLUMNS = (
@@ -23,7 +29,8 @@ _VIEWS = (
     "SELECT table_name AS name, view_definition AS definition FROM information_schema.views WHERE table_schema = %s"
 )
 _UNIQUE = (
-    "SELECT table_name AS tbl, index_name AS name, column_name AS col FROM information_schema.statistics "
+    "SELECT table_name AS tbl, index_name AS name, IF(sub_part IS NULL, column_name, NULL) AS col "
+    "FROM information_schema.statistics "
     "WHERE table_schema = %s AND non_unique = 0 ORDER BY table_name, index_name, seq_in_index"
 )
 # MariaDB's uca1400 collations serve several character sets: only this table has their numbers on the wire.
@@ -60,6 +67,10 @@ _DIGESTS = tuple(
         (
             "JSON_ARRAY(keyspace, table_name, kind, key_column, shard)",
             "_shardproxy.table_config WHERE keyspace IN (DATABASES)",
+        ),
+        (
+            "JSON_ARRAY(keyspace, index_name, state, placement)",
+            "_shardproxy.lookup_index WHERE keyspace IN (DATABASES)",
         ),
     )
 )
@@ -134,6 +145,30 @@ async def load_registered(snapshot: Snapshot, credentials: Credentials, seconds:
     return found
 
 
+async def load_lookups(snapshot: Snapshot, credentials: Credentials, seconds: float) -> Snapshot:
+    """The snapshot with its lookup indexes marked as ready, where the keyspace's first shard says so; none where that
+    does not answer: their entries may be behind the rows.
+
+    An index that is recorded and not configured is no longer kept up to date: its record is set back to building.
+    """
+    states: dict[tuple[str, str], tuple[str, str]] = {}
+    for keyspace in snapshot.keyspaces.values():
+        configured = {index_name(t.name, i.columns) for t in keyspace.tables.values() for i in t.lookups}
+        try:
+            async with await open_control(snapshot.shards[keyspace.shards[0]].primary, credentials, seconds) as first:
+                ask = asking(first)
+                found = await lookup_states(ask, keyspace.name)
+                for name, (state, _) in found.items():
+                    if name not in configured and state == "ready":
+                        await set_lookup_building(ask, keyspace.name, name)
+        except (BackendError, SqlError) as error:
+            if configured and getattr(error, "code", 0) not in MISSING_TABLE:
+                log.warning("lookup indexes of keyspace %s are not asked: %s", keyspace.name, error)
+            continue
+        states |= {(keyspace.name, name): state for name, state in found.items() if name in configured}
+    return with_ready(snapshot, states)
+
+
 def asking(connection: ControlConnection) -> Ask:
     """Statements of our own on a control connection."""
 
@@ -203,13 +238,14 @@ async def read_tables(connection: ControlConnection, database: str) -> dict[str,
 def _table(
     database: str, name: str, is_view: bool, columns: list[Column], indexes: Mapping[str, list[str | None]]
 ) -> TableSchema:
-    unique = []
-    for parts in indexes.values():
+    unique = {}
+    for index, parts in indexes.items():
         named = tuple(part for part in parts if part is not None)
-        if len(named) == len(parts):  # an index over an expression says nothing about whole columns
-            unique.append(named)
-    primary = tuple(part for part in indexes.get("PRIMARY", ()) if part is not None)
-    return TableSchema(database, name, tuple(columns), tuple(unique), primary, is_view)
+        if len(named) == len(parts):  # one over an expression, or the beginning of a value, is of no whole columns
+            unique[index] = named
+    primary = unique.get("PRIMARY", ())
+    keys, names = tuple(unique.values()), tuple(unique)
+    return TableSchema(database, name, tuple(columns), keys, primary, is_view, unique_names=names)
 
 
 def _column(row: Mapping[str, Any]) -> Column:

@@ -12,6 +12,7 @@ from shardproxy.cli.ddl import app as ddl
 from shardproxy.cli.explain import explain
 from shardproxy.cli.hash_password import hash_password
 from shardproxy.cli.init import init
+from shardproxy.cli.lookup import app as lookup
 from shardproxy.cli.migrate import migrate
 from shardproxy.cli.status import status
 from shardproxy.cli.topology import topology
@@ -34,6 +35,7 @@ app = typer.Typer(
 for _command in (init, check, migrate, status, topology, explain, xa, hash_password):
     app.command(_command.__name__.replace("_", "-"))(_command)
 app.add_typer(ddl)
+app.add_typer(lookup)
 
 
 def _version(wanted: bool) -> None:

@@ -252,6 +252,13 @@ class TableSettings(_Table):
         default=False, description="Reference: `true` puts all rows on every shard of the keyspace."
     )
     single: ShardName | None = Field(default=None, description="Single: all rows live on this shard.", examples=["a"])
+    lookups: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Of a sharded table: unique keys without the key column that are kept unique over all shards, and "
+        'lead to the one shard of a row. An entry is a column, or several: `"tenant, name"`. See '
+        "[lookup indexes](sql.md#lookup-indexes).",
+        examples=[["email"]],
+    )
 
 
 class KeyspaceSettings(_Table):

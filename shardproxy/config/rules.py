@@ -217,6 +217,38 @@ def one_kind_of_table(data: Raw) -> Iterator[Problem]:
                 )
 
 
+_LONGEST_INDEX = 200  # characters of "table(column,column)": the bookkeeping table's limit
+
+
+def lookups_fit(data: Raw) -> Iterator[Problem]:
+    """Lookup indexes are of sharded tables, over columns other than the key, each once."""
+    for name, keyspace in _entries(data, "keyspaces"):
+        for table, settings in _entries(keyspace, "tables"):
+            lookups = settings.get("lookups")
+            if not lookups or not isinstance(lookups, list):
+                continue
+            path: KeyPath = ("keyspaces", name, "tables", table, "lookups")
+            key = settings.get("key")
+            if not isinstance(key, str):
+                yield Problem(path, "lookups", 'none, because the table has no key = "COLUMN"')
+                continue
+            seen: set[tuple[str, ...]] = set()
+            for i, entry in enumerate(lookups):
+                if not isinstance(entry, str):
+                    continue
+                columns = tuple(part.strip() for part in entry.lower().split(","))
+                where: KeyPath = (*path, i)
+                if not all(columns) or len(set(columns)) != len(columns):
+                    yield Problem(where, repr(entry), 'a column, or different ones: "tenant, name"')
+                elif key.lower() in columns:
+                    yield Problem(where, repr(entry), f"no key column {key}: each shard keeps it unique by itself")
+                elif tuple(sorted(columns)) in seen:
+                    yield Problem(where, repr(entry), "each unique key once")
+                elif len(table) + len(entry) + 2 > _LONGEST_INDEX:
+                    yield Problem(where, repr(entry), f"at most {_LONGEST_INDEX} characters with the table's name")
+                seen.add(tuple(sorted(columns)))
+
+
 RULES: tuple[Callable[[Raw], Iterator[Problem]], ...] = (
     one_password_source,
     user_keyspaces,
@@ -227,4 +259,5 @@ RULES: tuple[Callable[[Raw], Iterator[Problem]], ...] = (
     shards_exist,
     ranges_are_disjoint,
     one_kind_of_table,
+    lookups_fit,
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
 from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import RouteError, UnsupportedError
 from shardproxy.executor import shares
-from shardproxy.executor.enlist import enlisted
+from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.executor.request import Request
 from shardproxy.executor.scratch_write import scratch_write
 from shardproxy.merge import counts
@@ -18,6 +20,7 @@ from shardproxy.router.rows import place
 from shardproxy.topology.keys import KeyType
 
 _BAD_NULL = 1048  # Column cannot be null
+Then = Callable[[Enlistment, Mapping[int, Sequence[int]]], Awaitable[None]]
 
 
 async def each(request: Request, found: Route) -> None:
@@ -66,8 +69,9 @@ async def some(request: Request, found: Route, limited: Limited) -> None:
     client.ok(told.affected, 0, told.warnings, told.info, told.sorted_conditions())
 
 
-async def split(request: Request, found: Route, rows: SplitRows) -> None:
-    """INSERT or REPLACE, each shard its rows. Raises SqlError; then nothing is stored."""
+async def split(request: Request, found: Route, rows: SplitRows, then: Then | None = None) -> None:
+    """INSERT or REPLACE, each shard its rows. then: called when all are stored, before they are committed, with the
+    numbers of each shard's rows, from 0. Raises SqlError; then nothing is stored."""
     client, plan = request.client, request.plan
     [group] = plan.groups
     assert isinstance(group.condition, KeyIn)
@@ -96,10 +100,12 @@ async def split(request: Request, found: Route, rows: SplitRows) -> None:
                 await _check_lone_null(connection, reply)
             ok = await shares.take(told, client, connection, reply, numbers)
             duplicates += counts.duplicates(ok.info, ok.affected, ignored=rows.ignores)
+        if then is not None:
+            await then(enlistment, of_shard)
     last = told.oks[shards.index(placed[-1])]
     if plan.insert_id is InsertId.REPORTED and last.insert_id:
         client.session.insert_id = last.insert_id
-    info = counts.records(len(placed), duplicates, told.warnings)
+    info = counts.records(len(placed), duplicates, told.warnings) if len(placed) > 1 else told.info
     client.ok(told.affected, last.insert_id, told.warnings, info, told.sorted_conditions())
 
 

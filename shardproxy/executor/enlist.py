@@ -42,6 +42,7 @@ class Enlistment:
         self.shards = tuple(shards)
         self.connections = connections
         self.clock_stopped = False  # all have one time until they are given back
+        self.read_view = False  # all are in a transaction that only reads
         self._open = set(connections)
 
     def release(self, connection: BackendConnection, ended: bool) -> None:
@@ -52,6 +53,8 @@ class Enlistment:
                 connection.pool.abandon(connection)
             elif connection.tainted:
                 connection.close()
+            elif self.read_view:
+                connection.pool.in_background(_end_view(connection, self.clock_stopped))
             elif self.clock_stopped:
                 connection.pool.in_background(_give_back(connection))
             else:
@@ -59,6 +62,18 @@ class Enlistment:
 
     def writes(self, shards: Sequence[int]) -> None:
         """Something is about to be written there; only of an enlistment with `write_later`."""
+
+    def on(self, shard: int) -> BackendConnection:
+        """The connection to a shard that takes part."""
+        return self.connections[self.shards.index(shard)]
+
+    async def add(self, client: Client, plan: Plan, shards: Sequence[int]) -> None:
+        """Further shards take part in a write; those that do already are left out. Raises SqlError."""
+        raise AssertionError("a read outside transactions has its shards from the start")
+
+    def _more(self, shard: int, connection: BackendConnection) -> None:
+        self.shards += (shard,)
+        self.connections.append(connection)
 
     async def settle(self) -> None:
         """All answers are whole. Raises SqlError."""
@@ -69,7 +84,7 @@ class Enlistment:
         """Something went wrong: nothing is known of answers that are under way."""
         for connection in list(self._open):
             self._open.discard(connection)
-            connection.tainted = connection.tainted or self.clock_stopped
+            connection.tainted = connection.tainted or self.clock_stopped or self.read_view
             connection.pool.release(connection)
 
 
@@ -95,13 +110,14 @@ class _AtOnce(Enlistment):
             if not ended:
                 connection.pool.abandon(connection)
             else:
-                connection.pool.in_background(_end_read(connection))
+                connection.pool.in_background(_end_view(connection, True))
 
 
-async def _end_read(connection: BackendConnection) -> None:
+async def _end_view(connection: BackendConnection, clock_stopped: bool) -> None:
     """Let its clock run again, and end its transaction."""
     try:
-        await clock.go_on((connection,))
+        if clock_stopped:
+            await clock.go_on((connection,))
     except SqlError:
         connection.close()
     else:
@@ -126,6 +142,17 @@ class _Joined(Enlistment):
         """It stays with the transaction; an answer that is not wanted is thrown away when the block ends."""
         if ended:
             self._open.discard(connection)
+
+    async def add(self, client: Client, plan: Plan, shards: Sequence[int]) -> None:
+        for shard in shards:
+            if shard in self.shards:
+                continue
+            transaction.check_pins(client, shard)
+            connection = await single.take(client, plan, shard, False)
+            self._more(shard, connection)
+            if client.spanning is not None:
+                client.spanning.writes((shard,))
+            await all_ok(connection, (_SAVEPOINT,))
 
     async def settle(self) -> None:
         for connection in self._open:
@@ -187,9 +214,12 @@ class _Locking(Enlistment):
 class _Alone(Enlistment):
     """A write outside transactions: one of its own, committed when the block ends."""
 
-    def __init__(self, shards: Sequence[int], connections: list[BackendConnection], own: Transaction) -> None:
+    def __init__(
+        self, shards: Sequence[int], connections: list[BackendConnection], own: Transaction, first: Sequence[bytes]
+    ) -> None:
         super().__init__(shards, connections)
         self._own = own
+        self._first = first  # SET TRANSACTION …
 
     def writes(self, shards: Sequence[int]) -> None:
         self._own.writes(shards)
@@ -197,6 +227,18 @@ class _Alone(Enlistment):
     def release(self, connection: BackendConnection, ended: bool) -> None:
         if ended:
             self._open.discard(connection)
+
+    async def add(self, client: Client, plan: Plan, shards: Sequence[int]) -> None:
+        own, profile = self._own, client.session.profile
+        for shard in shards:
+            if shard in self.shards:
+                continue
+            for other in (own.first_shard, shard):
+                await check_bookkeeping(client.gateway, other, profile)
+            [connection] = await _check_out(client, (shard,), False)
+            await own.begin(shard, connection, self._first, ())
+            self._more(shard, connection)
+            own.writes((shard,))
 
     async def settle(self) -> None:
         for connection in self._open:
@@ -319,4 +361,4 @@ async def _begin(client: Client, shards: Sequence[int], first: Sequence[bytes]) 
         for connection in taken:
             connection.close()
         raise
-    return _Alone(shards, taken, own)
+    return _Alone(shards, taken, own, first)

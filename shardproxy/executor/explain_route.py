@@ -1,4 +1,4 @@
-"""EXPLAIN ROUTE statement: what the proxy would do with it, as rows, without asking a server."""
+"""EXPLAIN ROUTE statement: what the proxy would do with it, as rows. No server is asked, but for lookup indexes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Coroutine
 from typing import Any
 
 from shardproxy.errors import SqlError
+from shardproxy.executor import lookups
 from shardproxy.executor.client import Client
+from shardproxy.executor.request import text_request
 from shardproxy.planner.key_values import key_value
 from shardproxy.planner.plan import Plan, Rung, Spread, StatementKind
 from shardproxy.protocol.mysql.columns import ColumnDefinition
 from shardproxy.protocol.mysql.constants import Cap
 from shardproxy.protocol.mysql.text import resultset
-from shardproxy.router.route import route
+from shardproxy.router.route import Resolved, ValueReader, route
 from shardproxy.sql.digest import scan
 
 COLUMNS = ("shard", "role", "rung", "opcode", "reason", "not_above", "sql")
@@ -34,19 +36,32 @@ def answer(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Coroutine[Any
     inner = _PREFIX.sub(b"", sql, count=1)
     digest, literals = scan(inner, client.session.modes)
     explained = client.plan(digest, inner).plan
-    rows = [
-        [None if value is None else value.encode() for value in row]
-        for row in _rows(client, explained, inner, literals)
-    ]
+    if explained.lookups:
+        return _looked_up(client, explained, inner, literals, wire)
+    _write(client, _rows(client, explained, inner, literals))
+    return None
+
+
+async def _looked_up(client: Client, plan: Plan, sql: bytes, literals: list[bytes], wire: bytes) -> None:
+    """The same for a statement that asks lookup indexes: they are asked here, too."""
+    modes = client.session.modes
+    read: ValueReader = lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes)  # noqa: E731
+    resolved = await lookups.resolve(text_request(client, plan, sql, literals, read, wire))
+    _write(client, _rows(client, plan, sql, literals, resolved))
+
+
+def _write(client: Client, shown: list[list[str | None]]) -> None:
+    rows = [[None if value is None else value.encode() for value in row] for row in shown]
     columns = [ColumnDefinition(name.encode(), length=65_535 * 4) for name in COLUMNS]
     deprecate_eof = bool(client.session.profile.capabilities & Cap.DEPRECATE_EOF)
     client.session.affected = -1
     client.write(resultset(columns, rows, client.status(), 0, deprecate_eof, client.seq))
     client.finish()
-    return None
 
 
-def _rows(client: Client, plan: Plan, sql: bytes, literals: list[bytes]) -> list[list[str | None]]:
+def _rows(
+    client: Client, plan: Plan, sql: bytes, literals: list[bytes], resolved: Resolved | None = None
+) -> list[list[str | None]]:
     """One row for each shard; one row without a shard when none is asked, or when the statement gets an error."""
     snapshot = client.gateway.snapshot
     modes = client.session.modes
@@ -59,6 +74,7 @@ def _rows(client: Client, plan: Plan, sql: bytes, literals: list[bytes]) -> list
             lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes),
             snapshot,
             client.session.shard,
+            resolved,
         )
     except SqlError as error:
         return [_row(plan, None, None, Rung.ERROR, f"{error.code}: {error}", None)]

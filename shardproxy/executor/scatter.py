@@ -85,22 +85,32 @@ class Part(Sink):
 
 Wire = Callable[[BackendConnection], Awaitable[bytes]]
 Ready = Callable[[BackendConnection], Awaitable[object]]
+First = Callable[[bool], Awaitable[None]]
 
 
 async def scatter(
-    client: Client, plan: Plan, shards: tuple[int, ...], replica: bool, wire_for: Wire, ready: Ready | None = None
+    client: Client,
+    plan: Plan,
+    shards: tuple[int, ...],
+    replica: bool,
+    wire_for: Wire,
+    ready: Ready | None = None,
+    first: First | None = None,
+    read_view: bool = False,
 ) -> None:
     """Relay the concatenated answers of these shards. wire_for: the command for a connection; ready: what must have
-    been done on all of them before the first is asked for.
+    been done on all of them before the first is asked for; first: called before anything goes to the client, with
+    whether there is a row: what it raises is raised here; read_view: `ready` opens a transaction that only reads.
 
     Raises SqlError: BackendLost only when nothing has gone to the client yet.
     """
     async with enlisted(client, plan, shards, replica=replica, write=False) as enlistment:
+        enlistment.read_view = read_view
         if ready is not None:
             for connection in enlistment.connections:
                 await ready(connection)
         wires = [(connection, await wire_for(connection)) for connection in enlistment.connections]
-        out = await _relay(client, enlistment, wires, 1 if plan.locks else client.gateway.scatter_limit)
+        out = await _relay(client, enlistment, wires, 1 if plan.locks else client.gateway.scatter_limit, first)
     session = client.session
     session.affected = -1
     if out is None:
@@ -113,11 +123,16 @@ async def scatter(
 
 
 async def _relay(
-    client: Client, enlistment: Enlistment, wires: list[tuple[BackendConnection, bytes]], at_once: int
+    client: Client,
+    enlistment: Enlistment,
+    wires: list[tuple[BackendConnection, bytes]],
+    at_once: int,
+    first: First | None,
 ) -> Concatenation | None:
     """None: the client has been cut off in the middle of a row. at_once: how many shards may be at work."""
     parts = [Part(connection) for connection, _ in wires]
     out = Concatenation(bool(wires[0][0].scanner.deprecate_eof))
+    held = b""
     started = 0
     try:
         for turn, part in enumerate(parts):
@@ -129,15 +144,29 @@ async def _relay(
             while True:
                 data = await part.take()
                 if data:
-                    client.write(out.feed(data))
+                    held += out.feed(data)
+                    if first is not None:
+                        if not out.rows and not out.failed:
+                            continue
+                        if not out.failed:
+                            await first(True)
+                        first = None
+                    client.write(held)
+                    held = b""
                     await client.drained()
                 elif part.ended:
                     break
             out.next_part()
             if out.failed:
                 break
+        if first is not None:
+            await first(False)
+            client.write(held)
+            first = None
     except (SqlError, ProtocolError) as error:
         if isinstance(error, BackendLost) and not client.relayed:
+            raise
+        if first is not None and isinstance(error, SqlError):
             raise
         if out.mid_packet:
             client.abort()  # an ERR in the middle of a row would be read as part of it

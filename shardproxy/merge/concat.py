@@ -25,11 +25,12 @@ _COUNT, _DEFS, _EOF, _ROWS, _DONE = range(5)
 class Concatenation:
     """Feed the bytes of each part in any pieces; `next_part()` between parts; `end()` after the last.
 
-    failed: a part was an ERR packet, which has been handed on and ends the answer.
+    failed: a part was an ERR packet, which has been handed on and ends the answer. rows: some row has been handed on.
     """
 
     def __init__(self, deprecate_eof: bool) -> None:
         self.failed = False
+        self.rows = False
         self.warnings = 0
         self.status = 2
         self._deprecate_eof = deprecate_eof
@@ -83,6 +84,7 @@ class Concatenation:
                     self._terminal(bytes(buffer[pos + 4 : after]), keep, buffer, pos, after)
                     pos = after
                     continue
+                self.rows = True
                 self._continued = length == 0xFFFFFF
                 self._number(buffer, pos)
                 keep.append((pos, min(after, n)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from shardproxy.planner.lookup_plan import EnteredRows
 from shardproxy.planner.plan import Condition, KeyIn, Plan, Rung, Value
 from shardproxy.planner.write_plan import SEVERAL_SHARDS, SplitRows
 
@@ -58,6 +59,8 @@ def lengthen(plan: Plan, short: Shortened, digest_text: str) -> Plan:
     if isinstance(plan.write, SplitRows):
         write = replace(plan.write, width=short.width, repeats=short.repeats)
         plan = replace(plan, write=write, rung=Rung.MERGE, not_above=SEVERAL_SHARDS)
+    if isinstance(plan.entries, EnteredRows):
+        plan = replace(plan, entries=replace(plan.entries, width=short.width, repeats=short.repeats))
     sequence = plan.sequence
     if sequence is not None:
         sequence = replace(sequence, width=short.width, repeats=short.repeats)

@@ -9,6 +9,7 @@ from shardproxy.planner.blocks import SYSTEM_DATABASES, unknown_database
 from shardproxy.planner.ddl_plan import DdlPlan
 from shardproxy.planner.ddl_reverse import repeatable, reverse
 from shardproxy.planner.draft import Draft, is_name, refuse
+from shardproxy.planner.lookup_writes import check_ddl
 from shardproxy.planner.new_table import new_table
 from shardproxy.planner.plan import Group, Opcode, PinReason, Plan, Spread, StatementKind
 from shardproxy.planner.views import view_ddl
@@ -151,6 +152,7 @@ def _shards(found: Found) -> tuple[int, ...]:
 def _everywhere(draft: Draft, found: list[Found], register: Table | None = None) -> Plan:
     """Each shard that has the tables runs the statement. register: the new table, when it is not configured yet."""
     keyspace = found[0][0]
+    check_ddl(draft, found)
     homes = {_shards(one) for one in found}
     if len(homes) != 1 or any(one[0].name != keyspace.name for one in found):
         raise refuse("these tables are not on the same shards: change them in separate statements")

@@ -54,4 +54,5 @@ def explain(draft: Draft) -> Plan | None:
         merge=None,
         scratch=None,
         sequence=None,
+        entries=None,
     )

@@ -20,7 +20,8 @@ from shardproxy.planner.blocks import (
     resolve_table,
 )
 from shardproxy.planner.draft import Draft, refuse
-from shardproxy.planner.plan import Anywhere
+from shardproxy.planner.lookup_conditions import looked_up
+from shardproxy.planner.plan import Anywhere, KeyIn, Nowhere
 from shardproxy.sql.words import words
 
 Ctes = frozenset[str]
@@ -318,6 +319,8 @@ class _Walk:
             )
 
         found = conditions.condition(self.draft, clause, key, source.keyspace.key_type)
+        if source.table is not None and source.table.lookups and not isinstance(found, (KeyIn, Nowhere)):
+            found = conditions.all_of([found, looked_up(self.draft, clause, source, block)])
         if not isinstance(found, Anywhere):
             self.facts.restrictions.append(Restriction(source, found, hard))
 

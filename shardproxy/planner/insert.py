@@ -15,6 +15,7 @@ from shardproxy.planner.calls import closing
 from shardproxy.planner.draft import Draft, is_name, literal_value, refuse
 from shardproxy.planner.gather import gather
 from shardproxy.planner.insert_select import key_of_select, reference_select, select_into
+from shardproxy.planner.lookup_writes import enter
 from shardproxy.planner.parse import parse
 from shardproxy.planner.plan import Group, InsertId, KeyIn, Plan, Rung, Spread, StatementKind, Value
 from shardproxy.planner.reference_writes import check_target, spread_everywhere
@@ -32,10 +33,10 @@ Expression = tuple[Token, ...]
 
 
 @dataclass(slots=True)
-class _Insert:
+class Insert:
     """The statement taken apart. columns: None when the text lists none; rows: the expressions of each row; spans: for
     each row of VALUES its first token and the one behind the last; select: the tokens of a query in place of rows;
-    updates: assigned columns of ON DUPLICATE KEY UPDATE."""
+    updates: assigned columns of ON DUPLICATE KEY UPDATE; ignores: INSERT IGNORE."""
 
     keyspace: Keyspace
     table: Table
@@ -44,6 +45,7 @@ class _Insert:
     spans: list[tuple[int, int]] = field(default_factory=list)
     select: tuple[Token, ...] = ()
     updates: list[str] = field(default_factory=list)
+    ignores: bool = False
 
 
 def insert(draft: Draft) -> Plan | None:
@@ -63,7 +65,7 @@ def insert(draft: Draft) -> Plan | None:
             plan = _into_single(draft, parts)
         case TableKind.SHARDED:
             plan = _into_sharded(draft, parts)
-    plan = replace(plan, insert_id=_insert_id(draft, parts, bool(plan.nonzero)))
+    plan = enter(draft, parts, replace(plan, insert_id=_insert_id(draft, parts, bool(plan.nonzero))))
     return plan if sequence is None else replace(plan, sequence=sequence, nonzero=())
 
 
@@ -78,7 +80,7 @@ def facts_of_rows(draft: Draft) -> Facts:
 # ── taking it apart ──
 
 
-def _take_apart(draft: Draft) -> _Insert:
+def _take_apart(draft: Draft) -> Insert:
     at = 1
     while draft.word(at) in _MODIFIERS:
         at += 1
@@ -89,7 +91,7 @@ def _take_apart(draft: Draft) -> _Insert:
     if keyspace is None or table is None:
         raise refuse(f"{draft.kind.value} into a system table is not supported")
     refuse_view(draft, keyspace, table)
-    parts = _Insert(keyspace, table)
+    parts = Insert(keyspace, table, ignores="IGNORE" in {draft.word(i) for i in range(1, at)})
     if draft.word(at) == "PARTITION":
         at = closing(draft, at + 1) + 1
     if draft.word(at) == "(" and draft.word(at + 1) not in ("SELECT", "WITH", "(", "TABLE", "VALUES"):
@@ -143,7 +145,7 @@ def _column(tokens: Expression) -> str:
     return tokens[-1].text.lower()
 
 
-def _rows(draft: Draft, at: int, parts: _Insert) -> int:
+def _rows(draft: Draft, at: int, parts: Insert) -> int:
     while True:
         first = at
         if draft.word(at) == "ROW":
@@ -159,7 +161,7 @@ def _rows(draft: Draft, at: int, parts: _Insert) -> int:
         at += 1
 
 
-def _set_form(draft: Draft, at: int, parts: _Insert) -> int:
+def _set_form(draft: Draft, at: int, parts: Insert) -> int:
     end = at
     depth = 0
     while end < len(draft.tokens):
@@ -189,7 +191,7 @@ def _on_duplicate(draft: Draft, at: int) -> int:
     return len(draft.tokens)
 
 
-def _tail(draft: Draft, at: int, parts: _Insert) -> None:
+def _tail(draft: Draft, at: int, parts: Insert) -> None:
     """[AS alias [(columns)]] [ON DUPLICATE KEY UPDATE …] [RETURNING …] up to the end."""
     if draft.word(at) == "AS":
         at += 2
@@ -209,7 +211,7 @@ def _tail(draft: Draft, at: int, parts: _Insert) -> None:
         )
 
 
-def _insert_id(draft: Draft, parts: _Insert, nonzero: bool) -> InsertId:
+def _insert_id(draft: Draft, parts: Insert, nonzero: bool) -> InsertId:
     """nonzero: every row's value of the AUTO_INCREMENT column is given, and not 0."""
     schema = draft.context.catalog.get(parts.keyspace.name, parts.table.name)
     if schema is None:
@@ -239,7 +241,7 @@ def _insert_id(draft: Draft, parts: _Insert, nonzero: bool) -> InsertId:
 # ── where it goes ──
 
 
-def _into_single(draft: Draft, parts: _Insert) -> Plan:
+def _into_single(draft: Draft, parts: Insert) -> Plan:
     assert parts.table.shard is not None
     home = Group((parts.table.name,), parts.keyspace, shard=parts.table.shard)
     if parts.select:
@@ -247,7 +249,7 @@ def _into_single(draft: Draft, parts: _Insert) -> Plan:
     return _one_shard(draft, parts, home, None, ())
 
 
-def _into_reference(draft: Draft, parts: _Insert) -> Plan:
+def _into_reference(draft: Draft, parts: Insert) -> Plan:
     schema = check_target(draft, parts.keyspace, parts.table.name)
     columns = parts.columns if parts.columns is not None else [c.name.lower() for c in schema.columns]
     counting = next((c.name.lower() for c in schema.columns if c.auto_increment), None)
@@ -265,7 +267,7 @@ def _into_reference(draft: Draft, parts: _Insert) -> Plan:
     return replace(spread_everywhere(draft, parts.keyspace, tuple(tables), [schema]), nonzero=nonzero)
 
 
-def _into_sharded(draft: Draft, parts: _Insert) -> Plan:
+def _into_sharded(draft: Draft, parts: Insert) -> Plan:
     name, key = f"{parts.keyspace.name}.{parts.table.name}", parts.table.key
     assert key is not None
     schema = draft.context.catalog.get(parts.keyspace.name, parts.table.name)
@@ -301,7 +303,7 @@ def _into_sharded(draft: Draft, parts: _Insert) -> Plan:
     return _one_shard(draft, parts, group, _bounds(parts, key, schema), nonzero)
 
 
-def _bounds(parts: _Insert, key: str, schema: TableSchema | None) -> KeyBounds:
+def _bounds(parts: Insert, key: str, schema: TableSchema | None) -> KeyBounds:
     """Raises when the key column's definition is not known, or is not of the keyspace's type."""
     name = f"{parts.keyspace.name}.{parts.table.name}"
     column = schema.column(key) if schema is not None else None
@@ -315,7 +317,7 @@ def _bounds(parts: _Insert, key: str, schema: TableSchema | None) -> KeyBounds:
     return bounds
 
 
-def _count_by_shards(parts: _Insert, columns: list[str], schema: TableSchema | None) -> tuple[Value, ...]:
+def _count_by_shards(parts: Insert, columns: list[str], schema: TableSchema | None) -> tuple[Value, ...]:
     """Values of an AUTO_INCREMENT column, which must be given where several shards would each count by itself."""
     column = next((c for c in schema.columns if c.auto_increment), None) if schema is not None else None
     if column is None or len(parts.keyspace.shards) == 1:
@@ -323,7 +325,7 @@ def _count_by_shards(parts: _Insert, columns: list[str], schema: TableSchema | N
     return _given(parts, columns, column.name.lower())
 
 
-def _given(parts: _Insert, columns: list[str], counting: str) -> tuple[Value, ...]:
+def _given(parts: Insert, columns: list[str], counting: str) -> tuple[Value, ...]:
     """The literals of an AUTO_INCREMENT column, which may not be 0: MySQL takes that for "the next number"."""
     place = columns.index(counting) if counting in columns else -1
     values = [literal_value(row[place]) if 0 <= place < len(row) else None for row in parts.rows]
@@ -335,7 +337,7 @@ def _given(parts: _Insert, columns: list[str], counting: str) -> tuple[Value, ..
     return found
 
 
-def _select_into_sharded(draft: Draft, parts: _Insert, key: str, schema: TableSchema | None) -> Plan:
+def _select_into_sharded(draft: Draft, parts: Insert, key: str, schema: TableSchema | None) -> Plan:
     if schema is None:
         raise refuse(f"the definition of '{parts.keyspace.name}.{parts.table.name}' could not be read from the servers")
     columns = parts.columns if parts.columns is not None else [c.name.lower() for c in schema.columns]
@@ -353,7 +355,7 @@ def _select_into_sharded(draft: Draft, parts: _Insert, key: str, schema: TableSc
 
 
 def _one_shard(
-    draft: Draft, parts: _Insert, group: Group, bounds: KeyBounds | None, nonzero: tuple[Value, ...]
+    draft: Draft, parts: Insert, group: Group, bounds: KeyBounds | None, nonzero: tuple[Value, ...]
 ) -> Plan:
     groups = (group,)
     why = rows_obstacle(draft)
@@ -381,11 +383,11 @@ def _one_shard(
     )
 
 
-def _split_rows(draft: Draft, parts: _Insert, group: Group) -> SplitRows | None:
+def _split_rows(draft: Draft, parts: Insert, group: Group) -> SplitRows | None:
     """How the rows are split by shard; None when they cannot be of several: one place for all, or the SET form."""
     if group.shard is not None or not parts.spans:
         return None
     head = template(draft, 0, parts.spans[0][0]) + b" "
     tail = b" " + template(draft, parts.spans[-1][1], len(draft.tokens))
-    ignores = "IGNORE" in {draft.word(i) for i in range(1, parts.spans[0][0])}
+    ignores = parts.ignores
     return SplitRows(head, tuple(template(draft, *span) for span in parts.spans), tail, ignores)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shardproxy.planner.bounds import KeyBounds
 from shardproxy.planner.ddl_plan import DdlPlan
+from shardproxy.planner.lookup_plan import Entries, LookedUp
 from shardproxy.planner.merge_plan import MergePlan
 from shardproxy.planner.scratch_plan import ScratchPlan
 from shardproxy.planner.write_plan import WritePlan
@@ -139,7 +140,7 @@ class AnyOf:
     parts: tuple[Condition, ...]
 
 
-Condition = Anywhere | Nowhere | KeyIn | KeyBetween | AllOf | AnyOf
+Condition = Anywhere | Nowhere | KeyIn | KeyBetween | AllOf | AnyOf | LookedUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +221,8 @@ class Plan:
     sequence   INSERT into a table whose AUTO_INCREMENT column is counted by the proxy: first the numbers, see
                executor.sequence; the text with them is planned anew
     ddl        what a schema change is; None with a shard hint
+    lookups    conditions of the groups for which a lookup index is asked first when several shards come out
+    entries    a write that changes entries of lookup indexes
     """
 
     kind: StatementKind
@@ -255,6 +258,8 @@ class Plan:
     write: WritePlan | None = None
     sequence: SequencePlan | None = None
     ddl: DdlPlan | None = None
+    lookups: tuple[LookedUp, ...] = ()
+    entries: Entries | None = None
 
     @property
     def locks(self) -> bool:

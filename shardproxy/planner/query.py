@@ -11,6 +11,7 @@ from shardproxy.planner.changes import change
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.gather import gather
 from shardproxy.planner.groups import groups
+from shardproxy.planner.lookup_writes import change_entries
 from shardproxy.planner.merge import merge
 from shardproxy.planner.parse import TooLarge, parse
 from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
@@ -49,7 +50,7 @@ def query(draft: Draft) -> Plan | None:
     facts = gather(draft, tree)
     if not isinstance(tree, (exp.Update, exp.Delete)):
         raise refuse(f"this form of {draft.kind.value} is not supported")
-    return change(draft, tree, facts)
+    return change_entries(draft, tree, facts, change(draft, tree, facts))
 
 
 def facts_of(draft: Draft) -> Facts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shardproxy.planner.lookup_plan import EnteredRows, LookedUp
 from shardproxy.planner.plan import (
     AllOf,
     AnyOf,
@@ -35,6 +36,7 @@ def render_plan(plan: Plan, shards: Sequence[str] = ()) -> str:
     lines = [f"{plan.kind.value}: {plan.opcode.value}, rung {int(plan.rung)}: {plan.reason}"]
     lines += [_group(group, shards) for group in plan.groups]
     lines += _spread(plan)
+    lines += _entries(plan)
     if plan.local:
         lines.append("the proxy answers: " + ", ".join(f"{label} = {what.value}" for label, what in plan.local))
     if plan.pins:
@@ -82,10 +84,21 @@ def _condition(condition: Condition, key: str) -> str:
             return "(" + " AND ".join(_condition(part, key) for part in parts) + ")"
         case AnyOf(parts):
             return "(" + " OR ".join(_condition(part, key) for part in parts) + ")"
+        case LookedUp(index, looked):
+            return f"{index.name} = {' or '.join(_values(values) for values in looked)} by lookup index"
         case Nowhere():
             return "no row can match"
         case Anywhere():
             return "anything"
+
+
+def _entries(plan: Plan) -> list[str]:
+    if plan.entries is None:
+        return []
+    names = ", ".join(index.name for index in plan.entries.indexes)
+    if isinstance(plan.entries, EnteredRows):
+        return [f"in the same transaction: entries of lookup index {names}"]
+    return [f"in the same transaction: entries of lookup index {names}, found by {plan.entries.rows.shown()}"]
 
 
 def _values(values: tuple[Value, ...]) -> str:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from shardproxy.planner.blocks import Facts, SourceKind
 from shardproxy.planner.draft import Draft, refuse
+from shardproxy.planner.lookup_plan import LookedUp
 from shardproxy.planner.plan import (
     AllOf,
     AnyOf,
@@ -52,7 +53,7 @@ def _condition_opcode(condition: Condition) -> Opcode:
             return min(map(_condition_opcode, parts), key=_RANK.index)
         case AnyOf(parts):
             return max((Opcode.IN, *map(_condition_opcode, parts)), key=_RANK.index)
-        case Anywhere():
+        case Anywhere() | LookedUp():
             return Opcode.SCATTER
 
 
@@ -145,6 +146,8 @@ def _describe(condition: Condition, key: str) -> str:
             return " and ".join(_describe(part, key) for part in parts)
         case AnyOf(parts):
             return " or ".join(_describe(part, key) for part in parts)
+        case LookedUp(index, values):
+            return f"{index.name} = {'?' if len(values) == 1 else f'one of {len(values)} values'} by lookup index"
         case Nowhere():
             return f"{key} = NULL (no row)"
         case Anywhere():

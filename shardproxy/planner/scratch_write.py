@@ -62,7 +62,7 @@ def or_by_scratch(step: Callable[[Draft], Plan | None]) -> Callable[[Draft], Pla
             if hopeless or draft.kind not in _INSERTS | _CHANGES or error.code not in _RESCUED:
                 raise
             return _unanalysed(draft, error)
-        if plan is None or plan.shard_hint is not None or plan.sequence is not None:
+        if plan is None or plan.shard_hint is not None or plan.sequence is not None or plan.entries is not None:
             return plan
         if plan.kind in _INSERTS | _CHANGES and plan.spread is Spread.REFUSE:
             return _several(draft, plan)
@@ -105,6 +105,7 @@ def _unanalysed(draft: Draft, error: SqlError) -> Plan:
     """The plan of a write that is refused otherwise. Raises `error` where scratch tables would not be exact either."""
     try:
         found = _scratch_write(draft)
+        _check_entries(found)
     except SqlError as problem:
         if problem.code in (1046, 1049):
             raise problem from None
@@ -121,6 +122,13 @@ def _unanalysed(draft: Draft, error: SqlError) -> Plan:
         tables=tuple(dict.fromkeys(copy.table for copy in found.copies)),
         insert_id=InsertId.ASKED if draft.kind in _INSERTS else InsertId.REPORTED,
     )
+
+
+def _check_entries(found: ScratchPlan) -> None:
+    """Raise for tables with lookup indexes: rows are written back without their entries."""
+    for target in found.write.targets if found.write is not None else ():
+        if target.table.lookups and len(target.keyspace.shards) > 1:
+            raise refuse(f"{target.table.name} has lookup indexes, whose entries this form of write does not change")
 
 
 def _reason(found: ScratchPlan) -> str:

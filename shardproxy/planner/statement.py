@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from shardproxy.errors import SqlError
 from shardproxy.planner.bulk import lengthen, shorten
@@ -18,6 +19,7 @@ from shardproxy.planner.insert import insert
 from shardproxy.planner.lex import lex
 from shardproxy.planner.local_functions import local_functions
 from shardproxy.planner.lock_tables import lock_tables
+from shardproxy.planner.lookup_conditions import asked
 from shardproxy.planner.plan import Opcode, Plan, Rung
 from shardproxy.planner.query import query
 from shardproxy.planner.scratch_write import or_by_scratch
@@ -68,12 +70,22 @@ def _plan(sql: bytes, context: PlanContext, digest_text: str) -> Plan:
             plan = step(draft)
             if plan is not None:
                 check_snapshot(plan)
-                return plan
+                return _with_lookups(plan)
         raise AssertionError("the last pass refuses what no other has planned")
     except SqlError as error:
         return error_plan(draft, str(error), error.code)
     except RecursionError:
         return error_plan(draft, "the statement is nested too deeply to be analysed", 9100)
+
+
+def _with_lookups(plan: Plan) -> Plan:
+    """The plan with the lookup indexes that are asked before it is routed."""
+    looked_up = asked(plan.groups)
+    if not looked_up:
+        return plan
+    names = ", ".join(dict.fromkeys(looked.index.name for looked in looked_up))
+    reason = f"lookup index {names} names the shard; where it names several, {plan.reason}"
+    return replace(plan, lookups=looked_up, reason=reason)
 
 
 def error_plan(draft: Draft, message: str, code: int) -> Plan:

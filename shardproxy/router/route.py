@@ -6,11 +6,12 @@ None at all (a provably empty answer): any shard of the keyspace gives the exact
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from shardproxy.errors import RouteError, UnsupportedError
 from shardproxy.planner.key_values import NULLVALUE, UNROUTABLE, NoValue
+from shardproxy.planner.lookup_plan import LookedUp
 from shardproxy.planner.plan import (
     AllOf,
     AnyOf,
@@ -35,6 +36,8 @@ _TOGETHER = (Spread.CONCAT, Spread.MERGE, Spread.SCRATCH, Spread.EACH, Spread.WR
 # How the caller reads a value of the statement at hand: literal text or bound parameter → key of the given type.
 ValueReader = Callable[[Value, KeyType], KeyValue | NoValue]
 
+Resolved = Mapping[LookedUp, frozenset[int]]  # shards of the rows that lookup indexes lead to
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -44,11 +47,11 @@ class Route:
     replica: bool
 
 
-def route(plan: Plan, read: ValueReader, snapshot: Snapshot, held: int = -1) -> Route:
+def route(plan: Plan, read: ValueReader, snapshot: Snapshot, held: int = -1, resolved: Resolved | None = None) -> Route:
     """Shards for one execution.
 
     held: index of the shard that the session's transaction or pin holds, −1 for none; statements that any shard can
-    answer go there. Raises RouteError and UnsupportedError with the user's message.
+    answer go there. resolved: what lookup indexes said. Raises RouteError and UnsupportedError with the user's message.
     """
     if plan.rung is Rung.ERROR:
         raise UnsupportedError(plan.error, plan.error_code)
@@ -70,7 +73,7 @@ def route(plan: Plan, read: ValueReader, snapshot: Snapshot, held: int = -1) -> 
     if plan.spread is Spread.ALL:
         return Route(_all_of(plan, snapshot), False)
     try:
-        shards = _meet(plan, read)
+        shards = _meet(plan, read, resolved)
     except RouteError:
         everywhere = _all_of(plan, snapshot)
         if plan.scratch is None or plan.scratch.write is None or len(everywhere) == 1:
@@ -110,24 +113,24 @@ def _all_of(plan: Plan, snapshot: Snapshot) -> tuple[int, ...]:
     return _any_of(plan, snapshot)
 
 
-def _meet(plan: Plan, read: ValueReader) -> frozenset[int]:
+def _meet(plan: Plan, read: ValueReader, resolved: Resolved | None) -> frozenset[int]:
     """Shards of all groups. With several groups each must be on one and the same shard; a group that provably has
     no rows is at home anywhere."""
     if len(plan.groups) == 1:
-        return _group_shards(plan.groups[0], plan, read)
+        return _group_shards(plan.groups[0], plan, read, resolved)
     union: frozenset[int] = frozenset()
     for group in plan.groups:
-        union |= _group_shards(group, plan, read)
+        union |= _group_shards(group, plan, read, resolved)
     return union
 
 
-def _group_shards(group: Group, plan: Plan, read: ValueReader) -> frozenset[int]:
+def _group_shards(group: Group, plan: Plan, read: ValueReader, resolved: Resolved | None) -> frozenset[int]:
     if group.shard is not None:
         return frozenset((group.shard,))
     strict = plan.kind in (StatementKind.INSERT, StatementKind.REPLACE)
     if strict:
         read = stored_as_given(plan, read)
-    return evaluate(group.condition, group.keyspace, read, strict)
+    return evaluate(group.condition, group.keyspace, read, strict, resolved)
 
 
 def stored_as_given(plan: Plan, read: ValueReader) -> ValueReader:
@@ -146,10 +149,17 @@ def stored_as_given(plan: Plan, read: ValueReader) -> ValueReader:
     return bounded
 
 
-def evaluate(condition: Condition, keyspace: Keyspace, read: ValueReader, strict: bool = False) -> frozenset[int]:
+def evaluate(
+    condition: Condition,
+    keyspace: Keyspace,
+    read: ValueReader,
+    strict: bool = False,
+    resolved: Resolved | None = None,
+) -> frozenset[int]:
     """Shards on which rows that satisfy the condition can be.
 
-    strict: for INSERT, where a value that cannot be placed is an error and not "anywhere".
+    strict: for INSERT, where a value that cannot be placed is an error and not "anywhere". resolved: for conditions on
+    lookup indexes the shards that these named; others may be true anywhere.
     """
     everywhere = frozenset(keyspace.map.all_shards)
     match condition:
@@ -183,10 +193,12 @@ def evaluate(condition: Condition, keyspace: Keyspace, read: ValueReader, strict
         case AllOf(parts):
             shards = everywhere
             for part in parts:
-                shards &= evaluate(part, keyspace, read, strict)
+                shards &= evaluate(part, keyspace, read, strict, resolved)
             return shards
         case AnyOf(parts):
-            return frozenset().union(*(evaluate(part, keyspace, read, strict) for part in parts))
+            return frozenset().union(*(evaluate(part, keyspace, read, strict, resolved) for part in parts))
+        case LookedUp():
+            return everywhere if resolved is None else resolved.get(condition, everywhere)
         case Nowhere():
             return frozenset()
         case Anywhere():

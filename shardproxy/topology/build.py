@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from shardproxy.config import Config, KeyspaceSettings, ShardSettings, TableSettings
 from shardproxy.topology.keys import KeyType
+from shardproxy.topology.lookup import columns_of, index_name, placement
 from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap, ShardMap
-from shardproxy.topology.model import Keyspace, Role, Server, Shard, Snapshot, Table, TableKind
+from shardproxy.topology.model import Keyspace, LookupIndex, Role, Server, Shard, Snapshot, Table, TableKind
 from shardproxy.topology.ring import place_buckets
 
 
@@ -37,6 +38,27 @@ def with_tables(snapshot: Snapshot, tables: Iterable[tuple[str, Table]]) -> tupl
             shadowed.append(f"{keyspace}.{table.name}")
     keyspaces = {name: replace(k, tables=added[name]) for name, k in snapshot.keyspaces.items()}
     return replace(snapshot, keyspaces=keyspaces), shadowed
+
+
+def with_ready(snapshot: Snapshot, states: Mapping[tuple[str, str], tuple[str, str]]) -> Snapshot:
+    """The snapshot with its lookup indexes marked as ready, where they are.
+
+    states: (keyspace, index name) → (state, placement) as they are recorded. An index that was filled for another map
+    is not ready: its entries are where that map wanted them.
+    """
+    keyspaces = {}
+    for name, keyspace in snapshot.keyspaces.items():
+        here = ("ready", placement(snapshot, keyspace))
+        tables = dict(keyspace.tables)
+        for table in keyspace.tables.values():
+            if table.lookups:
+                lookups = tuple(
+                    replace(index, ready=states.get((name, index_name(table.name, index.columns))) == here)
+                    for index in table.lookups
+                )
+                tables[table.name] = replace(table, lookups=lookups)
+        keyspaces[name] = replace(keyspace, tables=tables)
+    return replace(snapshot, keyspaces=keyspaces)
 
 
 def _shard(name: str, settings: ShardSettings) -> Shard:
@@ -75,7 +97,8 @@ def _map(settings: KeyspaceSettings, order: Mapping[str, int]) -> ShardMap:
 
 def _table(name: str, settings: TableSettings, order: Mapping[str, int]) -> Table:
     if settings.key is not None:
-        return Table(name, TableKind.SHARDED, key=settings.key)
+        lookups = tuple(LookupIndex(columns_of(entry)) for entry in settings.lookups)
+        return Table(name, TableKind.SHARDED, key=settings.key, lookups=lookups)
     if settings.single is not None:
         return Table(name, TableKind.SINGLE, shard=order[settings.single])
     return Table(name, TableKind.REFERENCE)

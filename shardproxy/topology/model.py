@@ -46,13 +46,26 @@ class TableKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class LookupIndex:
+    """A unique key of a sharded table that lacks the shard key, kept over all shards (see topology.lookup).
+
+    columns: in the file's order. ready: it has an entry for every row, so that statements may be routed by it; until
+    then it is only kept up to date.
+    """
+
+    columns: tuple[str, ...]
+    ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """How one table is spread. `key` for SHARDED; `shard` (index into Snapshot.shards) for SINGLE."""
+    """How one table is spread. `key` and `lookups` for SHARDED; `shard` (index into Snapshot.shards) for SINGLE."""
 
     name: str
     kind: TableKind
     key: str | None = None
     shard: int | None = None
+    lookups: tuple[LookupIndex, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """Columns in ordinal order; `unique_keys` holds the column names of each unique index, primary key included.
-    view_text: a view's definition as information_schema has it, "" where it may not be read."""
+    """Columns in ordinal order; `unique_keys` holds the column names of each unique index, primary key included, and
+    `unique_names` the indexes' names in the same order. view_text: a view's definition as information_schema has it,
+    "" where it may not be read."""
 
     database: str
     name: str
@@ -40,6 +41,7 @@ class TableSchema:
     primary_key: tuple[str, ...] = ()
     is_view: bool = False
     view_text: str = ""
+    unique_names: tuple[str, ...] = ()
     _by_name: dict[str, Column] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ TABLES = {
     "fence",
     "fence_slot",
     "lock_wait",
-    "lookup",
+    "lookup", "lookup_index",
     "marker",
     "migration",
     "move",

@@ -56,12 +56,16 @@ def sharded_table(where: str, table: Table, key_type: KeyType, facts: TableFacts
             f"no index begins with the key column {name}: each read by key scans the whole shard",
             f"ALTER TABLE {table.name} ADD INDEX ({name})",
         )
+    covered = {frozenset(column.lower() for column in lookup.columns) for lookup in table.lookups}
     for index in facts.indexes:
+        if frozenset((column or "").lower() for column in index.columns) in covered:
+            continue
         if index.unique and not any(_same(c, name) for c in index.columns):
             yield warning(
                 where,
                 f"unique index {index.name} ({', '.join(index.parts)}) lacks the key column {name}: "
                 "it is unique within each shard only",
+                f'keep it unique over all shards: lookups = ["{_listed(index.columns)}"] in the table\'s entry; or '
                 f"add {name} to it, or make its values unique by other means",
             )
     for other in facts.schema.columns:
@@ -125,3 +129,7 @@ def _values(where: str, column: Column) -> Iterator[Finding]:
 
 def _same(a: str | None, b: str) -> bool:
     return a is not None and a.lower() == b.lower()
+
+
+def _listed(columns: Sequence[str | None]) -> str:
+    return ", ".join(column or "…" for column in columns)

@@ -9,6 +9,7 @@ from shardproxy.admin.check.data import data_findings
 from shardproxy.admin.check.files import file_findings
 from shardproxy.admin.check.findings import Finding, in_order
 from shardproxy.admin.check.keys import key_findings
+from shardproxy.admin.check.lookups import lookup_findings, lookup_state_findings
 from shardproxy.admin.check.replication import replication_findings
 from shardproxy.admin.check.servers import server_findings
 from shardproxy.admin.check.tables import table_findings
@@ -36,6 +37,8 @@ async def check_all(config: Config, ask_servers: bool = True, with_data: bool = 
     findings += replication_findings(config, snapshot, facts)
     findings += table_findings(snapshot, facts)
     findings += key_findings(snapshot, facts)
+    findings += lookup_findings(snapshot, facts)
+    findings += await lookup_state_findings(snapshot, credentials, seconds)
     if with_data:
         findings += await data_findings(snapshot, facts, credentials, seconds=600.0)
     return in_order(findings)

@@ -17,6 +17,8 @@ from shardproxy.executor import (
     ddl,
     everywhere,
     local_answers,
+    lookup_writes,
+    lookups,
     numbers,
     prepared,
     scatter,
@@ -149,8 +151,12 @@ def run(
     read: ValueReader = lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes)  # noqa: E731
     if plan.sequence is not None and numbered is None:
         return _number(client, plan.sequence, entry, wire, sql, literals, read)
+    if plan.lookups:
+        return lookups.run(text_request(client, plan, sql, literals, read, wire))
     found = route(plan, read, client.gateway.snapshot, client.session.shard)
     _tell(client, numbered, found)
+    if plan.entries is not None:
+        return lookup_writes.write(text_request(client, plan, sql, literals, read, wire), found)
     if plan.kind is StatementKind.DDL and not plan.pins:
         return ddl.change(client, plan, found.shards, sql)
     if len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):
@@ -263,8 +269,12 @@ def _execute(
     client.entry = entry
     client.check(plan)
     read = prepared.value_reader(client, execution)
+    if plan.lookups:
+        return lookups.run(prepared_request(client, plan, execution, read, wire))
     found = route(plan, read, client.gateway.snapshot, client.session.shard)
     _tell(client, numbered, found)
+    if plan.entries is not None:
+        return lookup_writes.write(prepared_request(client, plan, execution, read, wire), found)
     if len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):
         if not execution.parameters.long_data:
             _allow_redo(client, plan, wire)

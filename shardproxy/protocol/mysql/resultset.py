@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shardproxy.errors import RemoteProtocolError
+from shardproxy.protocol.mysql.binary import parse_binary_row
 from shardproxy.protocol.mysql.columns import ColumnDefinition
 from shardproxy.protocol.mysql.constants import MAX_PAYLOAD
 from shardproxy.protocol.mysql.framing import PacketReader
@@ -20,8 +21,10 @@ class TextResult:
     rows: tuple[list[bytes | None], ...]
 
 
-def parse_resultset(data: bytes, deprecate_eof: bool) -> TextResult:
+def parse_resultset(data: bytes, deprecate_eof: bool, binary: bool = False) -> TextResult:
     """The wire bytes of one text result set, sequence ids from 1.
+
+    binary: a result of a prepared statement whose columns are all strings.
 
     Raises RemoteProtocolError when it is not one, or not a whole one: an ERR among the rows, nothing after the last.
     """
@@ -36,8 +39,19 @@ def parse_resultset(data: bytes, deprecate_eof: bool) -> TextResult:
     if not deprecate_eof and not _is_end(payloads[first_row - 1], deprecate_eof):
         raise RemoteProtocolError("no EOF after the column definitions")
     columns = tuple(ColumnDefinition.parse(payload) for payload in payloads[1 : 1 + count])
+    if binary:
+        return TextResult(columns, tuple(_strings(payload, columns) for payload in payloads[first_row:-1]))
     rows = tuple(parse_text_row(payload, count) for payload in payloads[first_row:-1])
     return TextResult(columns, rows)
+
+
+def _strings(payload: bytes, columns: tuple[ColumnDefinition, ...]) -> list[bytes | None]:
+    row: list[bytes | None] = []
+    for value in parse_binary_row(payload, columns):
+        if value is not None and not isinstance(value, bytes):
+            raise RemoteProtocolError("a value that is no string where one was due")
+        row.append(value)
+    return row
 
 
 def _is_end(payload: bytes, deprecate_eof: bool) -> bool:

@@ -166,6 +166,22 @@ Change = Callable[[dict[str, Any]], object]
             "keyspaces.main.tables.users: found key and single; expected exactly one of",
         ),
         (
+            lambda d: d["keyspaces"]["main"]["tables"].update(users={"reference": True, "lookups": ["name"]}),
+            "keyspaces.main.tables.users.lookups: found lookups; expected none, because the table has no key",
+        ),
+        (
+            lambda d: d["keyspaces"]["main"]["tables"].update(users={"key": "uid", "lookups": ["name", "x, Uid"]}),
+            "keyspaces.main.tables.users.lookups[1]: found 'x, Uid'; expected no key column uid",
+        ),
+        (
+            lambda d: d["keyspaces"]["main"]["tables"].update(users={"key": "uid", "lookups": ["a, b", "B,A"]}),
+            "keyspaces.main.tables.users.lookups[1]: found 'B,A'; expected each unique key once",
+        ),
+        (
+            lambda d: d["keyspaces"]["main"]["tables"].update(users={"key": "uid", "lookups": ["a,"]}),
+            "keyspaces.main.tables.users.lookups[0]: found 'a,'; expected a column, or different ones",
+        ),
+        (
             lambda d: d["keyspaces"]["main"]["tables"].update(users={"single": "c"}),
             "keyspaces.main.tables.users.single: found 'c'; expected the name of a shard",
         ),

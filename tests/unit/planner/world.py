@@ -6,15 +6,15 @@ from shardproxy.planner.context import PlanContext
 from shardproxy.sql.modes import SqlModes
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap
-from shardproxy.topology.model import Keyspace, Role, Server, Shard, Snapshot, Table, TableKind
+from shardproxy.topology.model import Keyspace, LookupIndex, Role, Server, Shard, Snapshot, Table, TableKind
 from shardproxy.topology.ring import place_buckets
 from shardproxy.topology.schema import Catalog, Column, TableSchema
 
 NAMES = ("a", "b", "c")
 
 
-def sharded(name: str, key: str) -> Table:
-    return Table(name, TableKind.SHARDED, key=key)
+def sharded(name: str, key: str, *lookups: LookupIndex) -> Table:
+    return Table(name, TableKind.SHARDED, key=key, lookups=lookups)
 
 
 def reference(name: str) -> Table:
@@ -34,9 +34,14 @@ def column(name: str, column_type: str, **more: str) -> Column:
 
 
 def schema(
-    database: str, name: str, *columns: Column, unique: tuple[tuple[str, ...], ...] = ()
+    database: str,
+    name: str,
+    *columns: Column,
+    unique: tuple[tuple[str, ...], ...] = (),
+    primary: tuple[str, ...] = (),
 ) -> tuple[tuple[str, str], TableSchema]:
-    return (database, name), TableSchema(database, name, columns, unique)
+    names = tuple(f"by_{'_'.join(key)}" for key in unique)
+    return (database, name), TableSchema(database, name, columns, unique, primary, False, unique_names=names)
 
 
 SHARDS = tuple(Shard(name, Server(f"{name}/primary", "127.0.0.1", 1, Role.PRIMARY, name)) for name in NAMES)
@@ -54,6 +59,13 @@ SHOP = Keyspace(
         sharded("events", "uid"),
         sharded("unread", "uid"),
         sharded("derived", "uid"),
+        sharded(
+            "accounts",
+            "uid",
+            LookupIndex(("email",), True),
+            LookupIndex(("tenant", "nick"), True),
+            LookupIndex(("token",)),
+        ),
         reference("countries"),
         reference("rates"),
         reference("tokens"),
@@ -91,6 +103,11 @@ CATALOG = Catalog(
                    unique=(("uid", "oid"),)),
             schema("shop", "events", column("uid", "int unsigned"), column("what", "varchar(20)")),
             schema("shop", "derived", column("id", "int"), column("uid", "int", extra="STORED GENERATED")),
+            schema("shop", "accounts", column("uid", "bigint"), column("email", "varchar(80)", charset="utf8mb4",
+                   collation="utf8mb4_general_ci"), column("tenant", "int"), column("nick", "varchar(20)",
+                   charset="latin1", collation="latin1_swedish_ci"), column("token", "varbinary(16)"),
+                   column("age", "int"), unique=(("uid",), ("email",), ("tenant", "nick"), ("token",)),
+                   primary=("uid",)),
             schema("shop", "countries", column("id", "int"), column("name", "varchar(20)")),
             schema("shop", "rates", column("id", "int", extra=COUNTING), column("rate", "decimal(10,2)"),
                    column("at", "timestamp", default="current_timestamp()")),

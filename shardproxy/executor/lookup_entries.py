@@ -1,0 +1,197 @@
+"""Entries of lookup indexes: what servers say of rows' values, and changing entries with the rows."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shardproxy.backend.connection import BackendConnection, Reply
+from shardproxy.errors import BackendError, SqlError, UnsupportedError
+from shardproxy.executor.enlist import Enlistment
+from shardproxy.executor.request import Request
+from shardproxy.planner import lookup_text
+from shardproxy.planner.lookup_plan import Index, Part
+from shardproxy.planner.lookup_rows import FoundRow, comparable, found_row, padded_parts
+from shardproxy.planner.sort_keys import is_padded
+from shardproxy.planner.template import Rewritten
+from shardproxy.protocol.mysql.resultset import parse_resultset
+from shardproxy.topology.lookup import home
+
+_LONGEST_KEY = 767  # bytes of a shard key in an entry
+_AT_ONCE = 200  # statements, or rows of one
+_KEPT_WEIGHTS = 10_000
+_LONGEST_SHOWN = 64  # bytes of a value in a message
+_DUPLICATE = 1062
+
+_blanks: dict[bool, dict[str, bytes]] = {True: {}, False: {}}  # MariaDB → collation → weight of a blank
+_weights: dict[tuple[bool, str, bytes], bytes] = {}  # (MariaDB, collation, text) → its bytes in an entry
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    index: Index
+    value: bytes
+    key: bytes
+    shown: bytes
+
+
+def failure(reply: Reply) -> SqlError:
+    """A server's error as the client's."""
+    return SqlError(reply.error_message, reply.error_code, reply.sqlstate)
+
+
+async def rows_of(connection: BackendConnection, text: bytes) -> tuple[list[bytes | None], ...]:
+    """The rows of a query of our own. Raises BackendError, BackendLost."""
+    reply = await connection.query(text)
+    if reply.failed:
+        raise BackendError(_explained(reply), reply.error_code, reply.sqlstate)
+    return parse_resultset(reply.data, connection.scanner.deprecate_eof).rows
+
+
+def _explained(reply: Reply) -> str:
+    if reply.error_code in (1049, 1054, 1146):
+        return f"lookup indexes need the bookkeeping tables: run shardctl migrate ({reply.error_message})"
+    if reply.error_code in (1044, 1142, 1143):
+        return f"{reply.error_message}: the proxy's account must be able to read and write `_shardproxy`.*"
+    return reply.error_message
+
+
+# ── what rows have ──
+
+
+async def found_rows(
+    request: Request, connection: BackendConnection, text: Rewritten, indexes: Sequence[Index], primary: Sequence[Part]
+) -> list[FoundRow]:
+    """The rows of a query made of the statement, whose select list is lookup_text.select_list. Raises SqlError."""
+    reply = await request.run(connection, text)
+    if reply.failed:
+        raise failure(reply)
+    return await _found(connection, reply, indexes, primary, request.client.mariadb, request.binary)
+
+
+async def asked_rows(
+    connection: BackendConnection, text: bytes, indexes: Sequence[Index], primary: Sequence[Part], mariadb: bool
+) -> list[FoundRow]:
+    """The rows of such a query of our own. Raises SqlError."""
+    reply = await connection.query(text)
+    if reply.failed:
+        raise failure(reply)
+    return await _found(connection, reply, indexes, primary, mariadb, False)
+
+
+async def _found(
+    connection: BackendConnection,
+    reply: Reply,
+    indexes: Sequence[Index],
+    primary: Sequence[Part],
+    mariadb: bool,
+    binary: bool,
+) -> list[FoundRow]:
+    rows = parse_resultset(reply.data, connection.scanner.deprecate_eof, binary).rows
+    if not rows:
+        return []
+    for part in padded_parts(indexes):
+        await _learn_blank(connection, part, mariadb)
+    found = [found_row(row, indexes, primary, _blanks[mariadb]) for row in rows]
+    if any(len(row.key) > _LONGEST_KEY for row in found):
+        raise UnsupportedError(f"a shard key of more than {_LONGEST_KEY} bytes in a table with lookup indexes")
+    return found
+
+
+async def _learn_blank(connection: BackendConnection, part: Part, mariadb: bool) -> None:
+    if is_padded(part.collation) and part.collation not in _blanks[mariadb]:
+        [[weight]] = await rows_of(connection, lookup_text.weight_of(part, b" "))
+        _blanks[mariadb][part.collation] = weight or b""
+
+
+async def text_value(connection: BackendConnection, part: Part, text: bytes, mariadb: bool) -> bytes:
+    """The bytes that an entry has for a text (UTF-8). Raises BackendError, BackendLost."""
+    name = (mariadb, part.collation, text)
+    known = _weights.get(name)
+    if known is None:
+        await _learn_blank(connection, part, mariadb)
+        [[weight]] = await rows_of(connection, lookup_text.weight_of(part, text))
+        known = comparable(part, weight or b"", _blanks[mariadb])
+        if len(_weights) >= _KEPT_WEIGHTS:
+            _weights.clear()
+        _weights[name] = known
+    return known
+
+
+def known_text_value(part: Part, text: bytes, mariadb: bool) -> bytes | None:
+    """As `text_value`, None when a server must be asked."""
+    return _weights.get((mariadb, part.collation, text))
+
+
+# ── changing entries ──
+
+
+async def change(request: Request, enlistment: Enlistment, removed: Sequence[Entry], added: Sequence[Entry]) -> None:
+    """Take entries away, and then make new ones, in the transaction of the rows' change; the shards of the entries join
+    it. Raises SqlError 1062 when a value has an entry already."""
+    client = request.client
+    gone: dict[int, list[Entry]] = {}
+    new: dict[int, list[Entry]] = {}
+    for entries, by_shard in ((removed, gone), (added, new)):
+        for entry in entries:
+            keyspace = client.gateway.snapshot.keyspaces[entry.index.schema]
+            by_shard.setdefault(home(keyspace, entry.value), []).append(entry)
+    shards = sorted({*gone, *new})
+    await enlistment.add(client, request.plan, shards)
+    for shard, entries in sorted(gone.items()):
+        texts = [lookup_text.entry_delete(entry.index, entry.value, entry.key) for entry in entries]
+        for at in range(0, len(texts), _AT_ONCE):
+            for reply in await enlistment.on(shard).queries(texts[at : at + _AT_ONCE]):
+                if reply.failed:
+                    raise _our_failure(reply)
+    for shard, entries in sorted(new.items()):
+        for at in range(0, len(entries), _AT_ONCE):
+            await _enter(request, enlistment.on(shard), entries[at : at + _AT_ONCE])
+
+
+async def _enter(request: Request, connection: BackendConnection, entries: Sequence[Entry]) -> None:
+    rows = [(entry.index, entry.value, entry.key, secrets.randbits(63)) for entry in entries]
+    reply = await connection.query(lookup_text.entries_insert(rows))
+    if not reply.failed:
+        return
+    if reply.error_code != _DUPLICATE:
+        raise _our_failure(reply)
+    raise duplicate(await _taken(connection, entries), request.client.mariadb)
+
+
+async def _taken(connection: BackendConnection, entries: Sequence[Entry]) -> Entry:
+    """The first of these entries whose value is taken, or stands among them before."""
+    seen: set[tuple[str, bytes]] = set()
+    for index in dict.fromkeys(entry.index for entry in entries):
+        values = [entry.value for entry in entries if entry.index == index]
+        seen |= {(index.name, row[0] or b"") for row in await rows_of(connection, lookup_text.taken(index, values))}
+    for entry in entries:
+        if (entry.index.name, entry.value) in seen:
+            return entry
+        seen.add((entry.index.name, entry.value))
+    return entries[0]
+
+
+def duplicate(entry: Entry, mariadb: bool) -> SqlError:
+    """The error that the table's own unique key would give, were all rows on one server."""
+    index = entry.index
+    key = index.unique if mariadb else f"{index.table}.{index.unique}"
+    return SqlError(f"Duplicate entry '{shown_entry(entry.shown, mariadb)}' for key '{key}'", _DUPLICATE, "23000")
+
+
+def shown_entry(value: bytes, mariadb: bool) -> str:
+    """A value as the servers print it in their messages: 64 bytes at most, each cuts in its own way."""
+    if mariadb:
+        value = value.replace(b"\x00", b"\\0000")
+        if len(value) > _LONGEST_SHOWN:
+            return value[: _LONGEST_SHOWN - 3].decode("utf-8", "ignore") + "..."
+        return value.decode("utf-8", "replace")
+    value = value.partition(b"\x00")[0][:_LONGEST_SHOWN]
+    whole = value.decode("utf-8", "ignore")
+    return whole + value[len(whole.encode()) :].decode("latin-1")
+
+
+def _our_failure(reply: Reply) -> SqlError:
+    """Deadlocks and time-outs are the client's; what is wrong with our tables is explained."""
+    return SqlError(_explained(reply), reply.error_code, reply.sqlstate)

@@ -1,0 +1,67 @@
+"""Lookup indexes: from the value of a unique key to the shard key of the row that has it.
+
+An index has one *entry* for each row whose columns are not NULL, in `_shardproxy.lookup`, on the shard that the value
+hashes to. So one shard judges whether a value is taken, and one shard is asked where a value's row lives.
+
+A value is kept in a form in which equal bytes are what the columns' own collations call equal: the weights that a
+server gives for a text (WEIGHT_STRING), the digits of an integer, the bytes of a binary string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from zlib import crc32
+
+from shardproxy.topology.keys import bucket_of
+from shardproxy.topology.maps import BucketMap
+from shardproxy.topology.model import Keyspace, Snapshot
+
+LONGEST = 700  # bytes of a value that are kept as they are
+
+
+def columns_of(entry: str) -> tuple[str, ...]:
+    """The columns of an entry of the file's `lookups`: "email", or "tenant, name"."""
+    return tuple(part.strip() for part in entry.split(","))
+
+
+def index_name(table: str, columns: Sequence[str]) -> str:
+    """The index's name in the bookkeeping tables, and for people: "users(email)"."""
+    return f"{table}({','.join(columns)})"
+
+
+def blank_stripped(weights: bytes, blank: bytes) -> bytes:
+    """The weights of a text without those of the blanks at its end, `blank` each: a collation that pads compares so."""
+    end, unit = len(weights), len(blank)
+    if unit and end % unit == 0:
+        while end and weights[end - unit : end] == blank:
+            end -= unit
+    return weights[:end]
+
+
+def entry_value(parts: Sequence[bytes]) -> bytes:
+    """The value of an entry, from those of its columns in order. Long ones are kept as a hash with their beginning."""
+    if len(parts) == 1:
+        value = parts[0]
+    else:
+        value = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    if len(value) <= LONGEST:
+        return value
+    return value[: LONGEST - 32] + sha256(value).digest()
+
+
+def home(keyspace: Keyspace, value: bytes) -> int:
+    """Index of the shard that has the entry of this value."""
+    if isinstance(keyspace.map, BucketMap):
+        return keyspace.map.lookup(value)
+    shards = keyspace.map.all_shards
+    return shards[bucket_of(value) % len(shards)]
+
+
+def placement(snapshot: Snapshot, keyspace: Keyspace) -> str:
+    """What `home` goes by, in short: it differs between maps that have entries at different places."""
+    if isinstance(keyspace.map, BucketMap):
+        names = [snapshot.shards[shard].name for shard in keyspace.map.buckets]
+        return f"hash:{crc32(' '.join(names).encode()):08x}"
+    names = [snapshot.shards[shard].name for shard in keyspace.map.all_shards]
+    return f"range:{crc32(' '.join(names).encode()):08x}"
