@@ -47,7 +47,8 @@ def needs(draft: Draft, tables: Tables, certain: bool) -> dict[Reference, Need]:
             found[reference] = EVERYTHING
             continue
         select = tables.selects.get(reference.block)
-        all_columns = names is None or select is None or not reference.block or select.star
+        starred = select is None or select.star or reference.alias.lower() in select.starred
+        all_columns = names is None or starred or not reference.block
         known = rows.get(reference, _Rows())
         filtered = all_of(known.filters) if known.filters else None
         found[reference] = Need(None if all_columns else names, filtered, tuple(known.keys))

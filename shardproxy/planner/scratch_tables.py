@@ -71,11 +71,12 @@ class Reference:
 
 @dataclass(slots=True)
 class Select:
-    """A SELECT, by its number. first: index behind its FROM, 0 for none; star: it has a * of all columns; outer: number
-    of the SELECT around it, 0 for none."""
+    """A SELECT, by its number. first: index behind its FROM, 0 for none; star: it has a * of all columns; starred:
+    lower-case aliases that stand before a star; outer: number of the SELECT around it, 0 for none."""
 
     first: int = 0
     star: bool = False
+    starred: set[str] = field(default_factory=set)
     outer: int = 0
 
 
@@ -156,7 +157,10 @@ class _Reader:
             frame.inside_from = frame.factor = True
             self._select(frame).first = at + 1
         elif draft.tokens[at].text == "*" and self._is_star(at):
-            self._select(frame).star = True
+            if draft.word(at - 1) == ".":
+                self._select(frame).starred.add(draft.tokens[at - 2].text.lower())
+            else:
+                self._select(frame).star = True
         elif word == "TABLE" and self._begins_query(at):
             frame.factor = True
             frame.block = self._next_block()
