@@ -76,13 +76,13 @@ def bind(plan: MergePlan, request: Request) -> Bound:
     for term in plan.order:
         key, position = term.key, term.item
         if term.position is not None:
-            position = _number(request, term.position)
+            position = _position(request, term.position)
             key = plan.item_keys[position - 1] if 1 <= position <= len(plan.item_keys) else None
         if key is None:
             raise NotMergeable("ORDER BY a position that cannot be merged over several shards")
         keys.append(key)
         positions.append(position)
-    group_positions = [0 if term.position is None else _number(request, term.position) for term in plan.group]
+    group_positions = [0 if term.position is None else _position(request, term.position) for term in plan.group]
     limit = NO_LIMIT if plan.limit is None else _number(request, plan.limit)
     offset = 0 if plan.offset is None else _number(request, plan.offset)
     later = plan.groups is not None and bool(plan.groups.final)
@@ -97,7 +97,7 @@ def _final(plan: MergePlan, request: Request) -> tuple[FinalTerm, ...]:
     terms: list[FinalTerm] = []
     for term in plan.groups.final if plan.groups is not None else ():
         if term.position is not None and plan.groups is not None:
-            number = _number(request, term.position)
+            number = _position(request, term.position)
             if not 1 <= number <= len(plan.groups.choices):
                 raise NotMergeable("ORDER BY a position that is not in the select list")
             term = replace(plan.groups.choices[number - 1], descending=term.descending)
@@ -105,13 +105,20 @@ def _final(plan: MergePlan, request: Request) -> tuple[FinalTerm, ...]:
     return tuple(terms)
 
 
-def _number(request: Request, value: Value) -> int:
+def _position(request: Request, value: Value) -> int:
+    """The select item that a plain number means; of a parameter or a text in its place the servers decide."""
     literal = request.literals[value.index]
-    if literal.isdigit():
-        return int(literal)
-    number = request.read(value, KeyType.INT)
-    if not isinstance(number, int) or number < 0:
-        raise NotMergeable("LIMIT and positions over several shards must be plain numbers")
+    if not literal.isdigit():
+        raise NotMergeable("ORDER BY and GROUP BY of a constant over several shards")
+    return int(literal)
+
+
+def _number(request: Request, value: Value) -> int:
+    """Of LIMIT: a plain number, or a parameter that is one."""
+    literal = request.literals[value.index]
+    number = request.read(value, KeyType.INT) if literal.isdigit() or literal == b"?" else None
+    if not isinstance(number, int) or not 0 <= number < 1 << 64:
+        raise NotMergeable("LIMIT over several shards must be a plain number")
     return number
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError, UnsupportedError
-from shardproxy.executor import diagnostics, scratch_home, scratch_tables, single, user_variables
+from shardproxy.executor import diagnostics, scratch_home, scratch_keys, scratch_tables, single, user_variables
 from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.executor.prepared import LARGE, first_packet, joined
 from shardproxy.executor.request import Request
@@ -126,16 +126,29 @@ class Scratch:
         await scratch_home.switch(home, scratch_tables.loading(profile))
 
     async def fill(self, home: BackendConnection, enlistment: Enlistment, columns: list[list[Column]]) -> None:
+        """All tables, those first whose rows say which ones of others are needed."""
         connections = dict(zip(enlistment.shards, enlistment.connections, strict=True))
-        filled: dict[object, tuple[Copy, list[Column]]] = {}
-        for copy, shards, every in zip(self.copies, self.shards, columns, strict=True):
-            wanted = wanted_columns(copy, every)
-            rows = (copy.database, copy.table, copy.where, copy.where and copy.alias, copy.lock, tuple(shards))
-            same = filled.setdefault((rows, copy.columns), (copy, wanted))
-            if same[0] is not copy:
-                await _ok(home, _copy_text(same[0], copy, wanted), copy)
+        filled: dict[object, int] = {}
+        rows: dict[int, int] = {}
+        while (place := scratch_keys.next_place(self.copies, rows)) >= 0:
+            before = self.rows
+            rows[place] = 0
+            copy = await scratch_keys.narrowed(home, self.copies, place, rows)
+            if copy is None:
                 continue
-            await self.gather(home, copy, wanted, [connections[shard] for shard in shards])
+            narrowed = copy.where is not self.copies[place].where
+            self.copies[place] = copy
+            wanted = wanted_columns(copy, columns[place])
+            of_rows = (copy.database, copy.table, copy.where, copy.where and copy.alias, copy.lock, self.shards[place])
+            same = filled.setdefault((of_rows, copy.columns), place)
+            if same == place and not narrowed:
+                same = scratch_keys.whole(self.copies, place, rows)
+            if same == place:
+                await self.gather(home, copy, wanted, [connections[shard] for shard in self.shards[place]])
+                rows[place] = self.rows - before
+            else:
+                await _ok(home, _copy_text(self.copies[same], copy, wanted), copy)
+                rows[place] = rows[same]
 
     async def gather(
         self, home: BackendConnection, copy: Copy, columns: list[Column], connections: list[BackendConnection]
@@ -273,7 +286,7 @@ def _filtered(request: Request, copy: Copy) -> Copy:
     """The copy without its filter where a literal is none of the kind that can be compared in silence."""
     if all(_is_of_kind(request, index, kind) for index, kind in copy.literals):
         return copy
-    return replace(copy, where=None)
+    return replace(copy, where=None, literals=())
 
 
 def _is_of_kind(request: Request, index: int, kind: Kind) -> bool:

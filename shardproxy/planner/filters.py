@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from shardproxy.planner.calls import closing
 from shardproxy.planner.draft import Draft, is_name
 from shardproxy.planner.scratch_plan import Kind
-from shardproxy.planner.select_parts import Span
+from shardproxy.planner.select_parts import Span, bare_column
 from shardproxy.planner.template import Template, joined, template
 from shardproxy.sql.tokens import TokenKind
 from shardproxy.sql.words import words
@@ -71,6 +71,23 @@ def filters(draft: Draft, span: Span, columns: Columns) -> list[Filter]:
             literals = tuple(pair for some in each for one in some for pair in one.literals)
             found.append(Filter(b"(" + text + b")", literals))
     return found
+
+
+def equalities(draft: Draft, span: Span) -> list[tuple[Span, Span]]:
+    """The two sides of each term `name = name` of an AND."""
+    found: list[tuple[Span, Span]] = []
+    for term in conjuncts(draft, span):
+        signs = [i for i in range(term.first, term.end) if draft.tokens[i].text == "="]
+        if len(signs) == 1:
+            sides = Span(term.first, signs[0]), Span(signs[0] + 1, term.end)
+            if all(bare_column(draft.tokens[side.first : side.end]) for side in sides):
+                found.append(sides)
+    return found
+
+
+def is_integer(column: Column) -> bool:
+    """Whether two such columns are equal exactly when their values are written alike."""
+    return column.data_type in _INTEGERS and "zerofill" not in column.column_type.lower()
 
 
 def all_of(some: list[Filter]) -> Filter:

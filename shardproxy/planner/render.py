@@ -144,6 +144,8 @@ def _scratch(plan: ScratchPlan, why: str) -> list[str]:
         line = f"  scratch {name}: " + (_gathered(copy, i < len(fresh)))
         if copy.where is not None:
             line += f" where {copy.where.shown()}"
+        for ours, place, theirs in copy.keys:
+            line += f", {ours} among {plan.copies[place].name}.{theirs}"
         if copy.lock is not None and i >= len(fresh):
             line += f", read{copy.lock.shown()}"
         lines.append(line)

@@ -104,12 +104,14 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
     needed = needs(draft, tables, certain)
     if draft.context.mariadb:
         shared = []
+        places: list[tuple[Need, list[Reference]]] = []
         for key, one in named.items():
             uses = [r for r in locks if (r.database or draft.context.schema or "", r.name) == key]
             need = in_common(needed[r] for r in uses)
             shared.append(_needed(copy_of(one, one[1].name, groups), _only_lock(draft, locks, uses), need, uses))
+            places += [(need, uses)]
         text = _whole(draft) if draft.expanded else None
-        return ScratchPlan(tuple(shared), text, into=draft.has("INTO"))
+        return ScratchPlan(_keyed(shared, places), text, into=draft.has("INTO"))
     spliced = splice(draft, tables, names_taken(draft, tables))
     check_spliced(draft, spliced)
     copies = []
@@ -120,21 +122,36 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
     copies += [copy_of(one, one[1].name, ()) for key, one in named.items() if key not in used]
     stored_json = min(draft.functions & _STORED_JSON, default="")
     text = spliced.text if spliced.changed else _whole(draft) if draft.expanded else None
-    return ScratchPlan(_gathered_once(copies), text, stored_json, into=draft.has("INTO"))
+    places = [(needed[reference], [reference]) for _, reference in spliced.uses]
+    return ScratchPlan(_gathered_once(_keyed(copies, places)), text, stored_json, into=draft.has("INTO"))
 
 
 def _whole(draft: Draft) -> Template:
     return as_written(draft, 0, len(draft.tokens))
 
 
-def _gathered_once(copies: list[Copy]) -> tuple[Copy, ...]:
+def _keyed(copies: list[Copy], needed: list[tuple[Need, list[Reference]]]) -> tuple[Copy, ...]:
+    """With the columns by which copies depend on each other. needed: for the first of them what they are for."""
+    places: dict[Reference, int] = {}
+    for place, (_, uses) in enumerate(needed):
+        for reference in uses:
+            places.setdefault(reference, place)
+    found = list(copies)
+    for place, (need, _) in enumerate(needed):
+        keys = ((ours, places[other], theirs) for ours, other, theirs in need.keys if other in places)
+        found[place] = replace(copies[place], keys=tuple(key for key in keys if key[1] != place))
+    return tuple(found)
+
+
+def _gathered_once(copies: tuple[Copy, ...]) -> tuple[Copy, ...]:
     """Where one use of a table needs all of its rows, the others are copied from that one on the server."""
     found = []
     for copy in copies:
         same = [c for c in copies if (c.database, c.table, c.lock) == (copy.database, copy.table, copy.lock)]
-        if any(other.where is None for other in same):
-            columns = None if any(other.columns is None for other in same) else copy.columns
-            copy = replace(copy, where=None, literals=(), alias=copy.name, columns=columns)
+        if any(other.columns is None for other in same):
+            copy = replace(copy, columns=None)
+        if any(other.where is None and not other.keys for other in same):
+            copy = replace(copy, where=None, literals=(), keys=(), alias=copy.name)
         found.append(copy)
     return tuple(found)
 

@@ -7,10 +7,10 @@ serves several uses, or the statement names the table in a place that is not und
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shardproxy.planner.draft import Draft, is_name
-from shardproxy.planner.filters import Filter, all_of, filters
+from shardproxy.planner.filters import Filter, all_of, equalities, filters, is_integer
 from shardproxy.planner.from_tree import Leaf, Unclear, leaves
 from shardproxy.planner.scratch_tables import Reference, Tables
 from shardproxy.planner.select_parts import Span, bare_column
@@ -24,10 +24,12 @@ _COUNTING = RANDOM | words("rownum sleep benchmark")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """columns: lower-case names, None for all; filter: what its rows must satisfy, over the table's alias, or None."""
+    """columns: lower-case names, None for all; filter: what its rows must satisfy, over the table's alias, or None;
+    keys: columns whose values must be among those of another reference's column."""
 
     columns: frozenset[str] | None = None
     filter: Filter | None = None
+    keys: tuple[tuple[str, Reference, str], ...] = ()
 
 
 EVERYTHING = Need()
@@ -37,7 +39,7 @@ def needs(draft: Draft, tables: Tables, certain: bool) -> dict[Reference, Need]:
     """For each reference to a table what it needs. certain: the tree has the same references."""
     names = _names(draft)
     found: dict[Reference, Need] = {}
-    by_filter = _filters(draft, tables)
+    rows = _rows(draft, tables)
     for reference in tables.references:
         if reference.cte is not None:
             continue
@@ -45,9 +47,11 @@ def needs(draft: Draft, tables: Tables, certain: bool) -> dict[Reference, Need]:
             found[reference] = EVERYTHING
             continue
         select = tables.selects.get(reference.block)
-        all_columns = names is None or select is None or not reference.block or select.star
-        some = by_filter.get(reference)
-        found[reference] = Need(None if all_columns else names, all_of(some) if some else None)
+        starred = select is None or select.star or reference.alias.lower() in select.starred
+        all_columns = names is None or starred or not reference.block
+        known = rows.get(reference, _Rows())
+        filtered = all_of(known.filters) if known.filters else None
+        found[reference] = Need(None if all_columns else names, filtered, tuple(known.keys))
     return found
 
 
@@ -85,27 +89,72 @@ def _named_elsewhere(draft: Draft, tables: Tables, name: str) -> bool:
 # ── rows ──
 
 
-def _filters(draft: Draft, tables: Tables) -> dict[Reference, list[Filter]]:
+@dataclass(slots=True)
+class _Rows:
+    """What is known of a reference's rows."""
+
+    filters: list[Filter] = field(default_factory=list)
+    keys: list[tuple[str, Reference, str]] = field(default_factory=list)
+
+
+def _rows(draft: Draft, tables: Tables) -> dict[Reference, _Rows]:
     if draft.functions & _COUNTING or draft.has("ROWNUM") or _hidden(draft) or draft.assigns:
         return {}
     by_first = {reference.first: reference for reference in tables.references}
-    found: dict[Reference, list[Filter]] = {}
-    for select in tables.selects.values():
-        if not select.first:
-            continue
+    understood: dict[int, tuple[list[Leaf], bool]] = {}
+    for number, select in tables.selects.items():
         try:
-            inside, merged = leaves(draft, select, by_first)
+            if select.first and number:
+                understood[number] = leaves(draft, select, by_first)
         except Unclear:
             continue
+    found: dict[Reference, _Rows] = {}
+    for number, (inside, merged) in understood.items():
+        around = understood.get(tables.selects[number].outer)
         for leaf in inside:
             if leaf.reference is None or leaf.reference.cte is not None:
                 continue
-            some: list[Filter] = []
+            rows = found[leaf.reference] = _Rows()
             for condition, scope in zip(leaf.conditions, leaf.scopes, strict=True):
-                some += _Columns(draft, leaf, scope, merged).filters(condition)
-            if some:
-                found[leaf.reference] = some
+                mine = _Columns(draft, leaf, scope, merged)
+                rows.filters += mine.filters(condition)
+                for sides in equalities(draft, condition):
+                    for ours, theirs in (sides, sides[::-1]):
+                        key = _key(draft, mine.column(ours), theirs, scope, merged, around)
+                        if key is not None and key not in rows.keys:
+                            rows.keys.append(key)
     return found
+
+
+def _key(
+    draft: Draft,
+    ours: Column | None,
+    theirs: Span,
+    scope: list[Leaf],
+    merged: bool,
+    around: tuple[list[Leaf], bool] | None,
+) -> tuple[str, Reference, str] | None:
+    """Our column, and another table's that it must be equal to: of the same FROM, or of the SELECT around."""
+    if ours is None or not is_integer(ours):
+        return None
+    places = [(scope, merged)]
+    if around is not None and _named_nowhere(draft, theirs, scope):
+        places.append(around)
+    for place, joined in places:
+        for leaf in place:
+            column = _Columns(draft, leaf, place, joined).column(theirs)
+            if column is not None and leaf.reference is not None and is_integer(column):
+                return ours.name, leaf.reference, column.name
+    return None
+
+
+def _named_nowhere(draft: Draft, column: Span, scope: list[Leaf]) -> bool:
+    """Whether no table of a FROM can have this column: it is one of the SELECT around."""
+    tokens = draft.tokens[column.first : column.end]
+    if len(tokens) > 1:
+        return all(leaf.alias and leaf.alias.lower() != tokens[0].text.lower() for leaf in scope)
+    schemas = [_schema(draft, leaf) for leaf in scope]
+    return all(schema is not None and schema.column(tokens[-1].text) is None for schema in schemas)
 
 
 class _Columns:

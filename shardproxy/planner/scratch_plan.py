@@ -30,6 +30,7 @@ class Copy:
     groups   where these rows are: on the shards of any of them; of a reference table on any one shard of its keyspace
     where    a filter that the rows must pass, over the table under the name `alias`; None for all rows
     literals indexes of literals in it, and their kinds: where one is of another kind, all rows are gathered
+    keys     columns whose values must be among those of another scratch table: its place in the plan, and its column
     columns  lower-case names that the statement mentions: the values of others do not matter; None for all columns
     lock     what ends the statement that gathers: the locks that are taken on what is read
     """
@@ -42,6 +43,7 @@ class Copy:
     alias: str = ""
     where: Template | None = None
     literals: tuple[tuple[int, Kind], ...] = ()
+    keys: tuple[tuple[str, int, str], ...] = ()
     columns: frozenset[str] | None = None
     lock: Template | None = None
 

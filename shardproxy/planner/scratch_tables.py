@@ -71,10 +71,13 @@ class Reference:
 
 @dataclass(slots=True)
 class Select:
-    """A SELECT, by its number. first: index behind its FROM, 0 for none; star: it has a * of all columns."""
+    """A SELECT, by its number. first: index behind its FROM, 0 for none; star: it has a * of all columns; starred:
+    lower-case aliases that stand before a star; outer: number of the SELECT around it, 0 for none."""
 
     first: int = 0
     star: bool = False
+    starred: set[str] = field(default_factory=set)
+    outer: int = 0
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class _Frame:
 
     query: bool  # a query, or something in FROM
     end: int
+    fenced: bool = False  # a query that does not see the tables of the one around it
     factor: bool = False  # a table is due
     inside_from: bool = False
     block: int = 0  # number of the SELECT that is being read, 0 where it is not certain which
@@ -148,11 +152,15 @@ class _Reader:
         if word == "SELECT":
             frame.inside_from = False
             frame.block = self._next_block()
+            self._select(frame).outer = self._around()
         elif word == "FROM" and not frame.inside_from:
             frame.inside_from = frame.factor = True
             self._select(frame).first = at + 1
         elif draft.tokens[at].text == "*" and self._is_star(at):
-            self._select(frame).star = True
+            if draft.word(at - 1) == ".":
+                self._select(frame).starred.add(draft.tokens[at - 2].text.lower())
+            else:
+                self._select(frame).star = True
         elif word == "TABLE" and self._begins_query(at):
             frame.factor = True
             frame.block = self._next_block()
@@ -165,6 +173,15 @@ class _Reader:
         if word in _SET_OPERATIONS:
             frame.block = 0
         return at + 1
+
+    def _around(self) -> int:
+        """Number of the SELECT whose tables the query that begins may name too; 0 for none."""
+        for frame, outer in zip(reversed(self.frames), reversed(self.frames[:-1]), strict=False):
+            if frame.fenced:
+                return 0
+            if outer.block:
+                return outer.block
+        return 0
 
     def _select(self, frame: _Frame) -> Select:
         return self.found.selects.setdefault(frame.block, Select())
@@ -188,9 +205,9 @@ class _Reader:
         if frame.query and frame.factor:
             frame.factor = False
             if first in _QUERY:
-                self.frames.append(_Frame(True, end))
+                self.frames.append(_Frame(True, end, fenced=True))
             else:  # joins in parentheses, or a query in more than one pair
-                self.frames.append(_Frame(True, end, factor=True, inside_from=True, block=frame.block))
+                self.frames.append(_Frame(True, end, True, factor=True, inside_from=True, block=frame.block))
         else:
             self.frames.append(_Frame(first in _QUERY, end))
         return at + 1
@@ -236,7 +253,7 @@ class _Reader:
         if clause.recursive:
             clause.ctes.append(cte)
         self.open[end] = (clause, cte)
-        self.frames.append(_Frame(True, end))
+        self.frames.append(_Frame(True, end, fenced=True))
         return opening + 1
 
     def _cte_ended(self, at: int, clause: With, cte: Cte) -> int:

@@ -262,6 +262,8 @@ def test_prepared_limits_and_values(both: Both) -> None:
         "SELECT DISTINCT few FROM things ORDER BY nowhere(few)",
         "SELECT t.id, l.id FROM things t JOIN entries l ON t.id = l.id ORDER BY UPPER(id)",
         "SELECT g FROM entries GROUP BY id, kind ORDER BY amount",
+        "SELECT id FROM things ORDER BY id LIMIT 18446744073709551616 OFFSET 2",
+        "SELECT id FROM things ORDER BY id LIMIT '2000' OFFSET 2",
     ],
 )
 def test_errors_are_those_of_the_clients_own_text(both: Both, sql: str) -> None:
@@ -305,6 +307,24 @@ AGGREGATED = [
     *(f"SELECT {c}, COUNT(*) FROM things GROUP BY {c} ORDER BY {c}" for c in (
         "i8", "u64", "z", "d", "n", "b", "bi", "bin", "vb", "e", "s", "da", "ti", "dt", "ts", "y")),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters"),
+    [
+        ("SELECT few, id FROM things WHERE id < 520 GROUP BY 1, 2 ORDER BY 1, 2", ()),
+        ("SELECT few, COUNT(*) FROM things GROUP BY 1", ()),
+        ("SELECT few, COUNT(*) FROM things GROUP BY '1'", ()),
+        ("SELECT few, COUNT(*) FROM things GROUP BY ?", (1,)),
+        ("SELECT MAX(few), COUNT(*) FROM things GROUP BY '2'", ()),
+    ],
+)
+def test_only_plain_numbers_are_positions(both: Both, sql: str, parameters: tuple[int, ...]) -> None:
+    with both.client() as client, both.lone() as lone:
+        for connection in (client, lone):
+            connection.query("SET sql_mode = ''")
+        first, other = (_answers(c, sql, bool(parameters), parameters) for c in (client, lone))
+        assert sorted(row[-1] or b"" for row in first.rows) == sorted(row[-1] or b"" for row in other.rows)
 
 
 def test_an_error_behind_a_shards_first_rows_ends_the_answer(both: Both) -> None:
