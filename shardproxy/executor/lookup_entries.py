@@ -127,6 +127,26 @@ def known_text_value(part: Part, text: bytes, mariadb: bool) -> bytes | None:
 # ── changing entries ──
 
 
+def entries_of(indexes: Sequence[Index], rows: Sequence[FoundRow]) -> list[Entry]:
+    """The entries of these rows."""
+    return [
+        Entry(index, value, row.key, shown)
+        for row in rows
+        for index, value, shown in zip(indexes, row.values, row.shown, strict=True)
+        if value is not None
+    ]
+
+
+def without_common(removed: Sequence[Entry], added: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Both without entries that go and come again as they were."""
+    gone = {(e.index.name, e.value, e.key) for e in removed}
+    back = {(e.index.name, e.value, e.key) for e in added}
+    return (
+        [e for e in removed if (e.index.name, e.value, e.key) not in back],
+        [e for e in added if (e.index.name, e.value, e.key) not in gone],
+    )
+
+
 async def change(request: Request, enlistment: Enlistment, removed: Sequence[Entry], added: Sequence[Entry]) -> None:
     """Take entries away, and then make new ones, in the transaction of the rows' change; the shards of the entries join
     it. Raises SqlError 1062 when a value has an entry already."""
@@ -139,6 +159,7 @@ async def change(request: Request, enlistment: Enlistment, removed: Sequence[Ent
             by_shard.setdefault(home(keyspace, entry.value), []).append(entry)
     shards = sorted({*gone, *new})
     await enlistment.add(client, request.plan, shards)
+    enlistment.writes(shards)
     for shard, entries in sorted(gone.items()):
         texts = [lookup_text.entry_delete(entry.index, entry.value, entry.key) for entry in entries]
         for at in range(0, len(texts), _AT_ONCE):
@@ -173,11 +194,11 @@ async def _taken(connection: BackendConnection, entries: Sequence[Entry]) -> Ent
     return entries[0]
 
 
-def duplicate(entry: Entry, mariadb: bool) -> SqlError:
+def duplicate(entry: Entry, mariadb: bool) -> BackendError:
     """The error that the table's own unique key would give, were all rows on one server."""
     index = entry.index
     key = index.unique if mariadb else f"{index.table}.{index.unique}"
-    return SqlError(f"Duplicate entry '{shown_entry(entry.shown, mariadb)}' for key '{key}'", _DUPLICATE, "23000")
+    return BackendError(f"Duplicate entry '{shown_entry(entry.shown, mariadb)}' for key '{key}'", _DUPLICATE, "23000")
 
 
 def shown_entry(value: bytes, mariadb: bool) -> str:
