@@ -123,6 +123,7 @@ async def _stored(
             pieces.append(b" OR (" if number else b"(")
             pieces += equal_pieces(index, values)
             pieces.append(b")")
+        pieces.append(lookup_text.ALL)
         found = await found_rows(request, connection, request.render(Template(tuple(pieces))), (index,), ())
         if len(found) != len(some) or any(row.values[0] is None for row in found):
             raise _StoredOtherwiseError(
@@ -166,7 +167,7 @@ async def _change(request: Request, found: Route, changed: ChangedRows, nothing:
         await scratch_write(request, found)
         return
     head = b"SELECT " + lookup_text.select_list(changed.indexes, changed.primary, changed.source) + b" FROM "
-    lock = request.render(head + changed.rows + b" FOR UPDATE")
+    lock = request.render(head + changed.rows + lookup_text.ALL + b" FOR UPDATE")
     told, all_changes, rows = shares.Told(), _Changes(), 0
     async with (
         enlisted(client, plan, found.shards, replica=False, write=True) as enlistment,
@@ -211,7 +212,7 @@ async def _read_again(
                 for part, value in zip(changed.primary, row.primary, strict=True)
             ]
             conditions.append(b"(" + b" AND ".join(terms) + b")")
-        text = head + b" OR ".join(conditions)
+        text = head + b" OR ".join(conditions) + lookup_text.ALL
         for found in await asked_rows(connection, text, changed.indexes, changed.primary, request.client.mariadb):
             after[found.primary] = found
     if len(after) != len(before):

@@ -19,7 +19,7 @@ from shardproxy.executor.single import expect_ok
 from shardproxy.executor.write_back import Changed, WriteBack
 from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.bounds import integer_range
-from shardproxy.planner.lookup_text import select_list
+from shardproxy.planner.lookup_text import ALL, select_list
 from shardproxy.planner.plan import StatementKind
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan, ScratchWrite, Target
 from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare
@@ -244,7 +244,7 @@ class _ScratchWrite(Scratch):
                 continue
             for found, source, rows in ((removed, "b", one.gone() if one.before else b""), (added, "t", one.new())):
                 if rows:
-                    text = b"SELECT " + select_list(indexes, (), source) + rows
+                    text = b"SELECT " + select_list(indexes, (), source) + rows + ALL
                     found += entries_of(indexes, await asked_rows(home, text, indexes, (), self.client.mariadb))
         if removed or added:
             await lookup_entries.change(self.request, enlistment, *without_common(removed, added))

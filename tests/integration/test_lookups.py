@@ -491,6 +491,44 @@ def test_replicas_are_read(proxy: ProxyUnderTest) -> None:
             assert answer(client, f"SELECT COUNT(*) FROM users WHERE email = 'r{n}'")[3] == ["(1,)"]
 
 
+def test_session_variables_do_not_disturb(sides: Sides) -> None:
+    """What limits or changes the rows of a SELECT does not change what is read about entries."""
+    sides.both(ROWS)
+    for setting in (
+        "sql_select_limit = 1",
+        "sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT'",
+        "NAMES latin1",
+        "character_set_results = NULL",
+        "sql_safe_updates = 0",
+        "autocommit = 0",
+    ):
+        sides.both(f"SET {setting}")
+        sides.both(f"INSERT INTO users (uid, email) VALUES (30, 's1'), (31, 's2'), ({FAR + 30}, 's3')")
+        sides.both("UPDATE users SET email = CONCAT(email, 'x') WHERE uid IN (30, 31, 1030)")
+        sides.both("SELECT uid FROM users WHERE email = 's3x'")
+        sides.both("SELECT COUNT(*) FROM users WHERE email = 's3x'")
+        assert sides.both("INSERT INTO users (uid, email) VALUES (32, 's3X')")[0] == 1062
+        assert sides.both("DELETE FROM users WHERE uid IN (30, 31, 1030)")[0] == 3
+    sides.both("COMMIT")
+    verified(sides.proxy)
+
+
+def test_a_proxy_without_the_index_makes_it_building(proxy: ProxyUnderTest) -> None:
+    """It would change rows without their entries, so nobody may be led by these any more."""
+    assert is_ready(proxy, "code")
+    other = start_proxy(
+        proxy.cluster, "without", keyspaces=KEYSPACES.replace(', lookups = ["code"]', ""), users=USERS,
+        proxy={"drain_timeout": "100ms"},
+    )  # fmt: skip
+    try:
+        assert not is_ready(proxy, "code")
+        assert is_ready(proxy, "email")
+        with proxy.connect(database="lk") as client, client.cursor() as cursor:
+            eventually(lambda: shards_of(cursor, "SELECT * FROM plain WHERE code = 1") == 2, "no row is looked up")
+    finally:
+        other.process.stop()
+
+
 def test_long_inserts(sides: Sides) -> None:
     rows = ", ".join(f"({i if i % 2 else FAR + i}, 'u{i}', {i % 7}, 'n{i}', {i})" for i in range(1, 400))
     sides.both(f"INSERT INTO users VALUES {rows}")
