@@ -20,7 +20,7 @@ from shardproxy.protocol.mysql.constants import Com
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import parse_err
 from shardproxy.protocol.mysql.response import ERR, QUERY, SINGLE, ResponseScanner
-from shardproxy.session.profile import Profile, StatementKey, transition
+from shardproxy.session.profile import Profile, StatementKey, keeping, transition
 
 if TYPE_CHECKING:
     from shardproxy.backend.pool import Pool
@@ -260,6 +260,7 @@ class BackendConnection:
         is closed because its state is no longer known."""
         if self.profile is wanted:
             return None
+        wanted = keeping(self.profile, wanted)
         schema, assignments = transition(self.profile, wanted)
         if schema is not None:
             reply = await self.command(bytes([Com.INIT_DB]) + schema.encode(), SINGLE)

@@ -200,7 +200,7 @@ class Pool:
         """
         shared = self.shared.get(profile)
         if shared is None:
-            if self.shared_limit:
+            if self.shared_limit and not profile.personal:
                 self.shared[profile] = []
                 for _ in range(self.shared_limit):
                     self.in_background(self._add_shared(profile))

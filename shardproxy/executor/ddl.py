@@ -26,7 +26,7 @@ from shardproxy.planner.ddl_plan import DdlPlan
 from shardproxy.planner.plan import Plan
 from shardproxy.protocol.mysql.response import ROWS
 from shardproxy.protocol.mysql.resultset import parse_resultset
-from shardproxy.session.profile import Profile, profile, transition, with_variables
+from shardproxy.session.profile import Profile, impersonal, profile, transition, with_variables
 
 
 async def change(client: Client, plan: Plan, shards: tuple[int, ...], sql: bytes) -> None:
@@ -147,7 +147,7 @@ class _Task:
 
 async def _recorded(client: Client, what: DdlPlan, shards: tuple[int, ...], sql: bytes, wanted: Profile) -> Outcome:
     names = client.gateway.snapshot.shards
-    _, settings = transition(neutral(wanted), wanted)
+    _, settings = transition(neutral(wanted), impersonal(wanted))
     change = Change(
         what.keyspace.name,
         what.names,

@@ -10,7 +10,7 @@ from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import BackendError, SqlError, UnsupportedError
 from shardproxy.executor.enlist import Enlistment
 from shardproxy.executor.request import Request
-from shardproxy.planner import lookup_text
+from shardproxy.planner import lookup_ascii, lookup_text
 from shardproxy.planner.lookup_plan import Index, Part
 from shardproxy.planner.lookup_rows import FoundRow, comparable, found_row, padded_parts
 from shardproxy.planner.sort_keys import is_padded
@@ -25,6 +25,7 @@ _LONGEST_SHOWN = 64  # bytes of a value in a message
 _DUPLICATE = 1062
 
 _blanks: dict[bool, dict[str, bytes]] = {True: {}, False: {}}  # MariaDB → collation → weight of a blank
+_characters: dict[tuple[bool, str], dict[int, bytes] | None] = {}  # (MariaDB, collation) → see lookup_ascii
 _weights: dict[tuple[bool, str, bytes], bytes] = {}  # (MariaDB, collation, text) → its bytes in an entry
 
 
@@ -107,24 +108,51 @@ async def _learn_blank(connection: BackendConnection, part: Part, mariadb: bool)
 
 async def text_value(connection: BackendConnection, part: Part, text: bytes, mariadb: bool) -> bytes:
     """The bytes that an entry has for a text (UTF-8). Raises BackendError, BackendLost."""
-    name = (mariadb, part.collation, text)
-    known = _weights.get(name)
+    name = (mariadb, part.collation)
+    await _learn_blank(connection, part, mariadb)
+    if name not in _characters:
+        answers = [await rows_of(connection, question) for question in lookup_ascii.questions(part)]
+        _characters[name] = lookup_ascii.weights([rows[0][0] or b"" for rows in answers])
+    known = known_text_value(part, text, mariadb)
     if known is None:
-        await _learn_blank(connection, part, mariadb)
         [[weight]] = await rows_of(connection, lookup_text.weight_of(part, text))
         known = comparable(part, weight or b"", _blanks[mariadb])
         if len(_weights) >= _KEPT_WEIGHTS:
             _weights.clear()
-        _weights[name] = known
+        _weights[(*name, text)] = known
     return known
 
 
 def known_text_value(part: Part, text: bytes, mariadb: bool) -> bytes | None:
     """As `text_value`, None when a server must be asked."""
-    return _weights.get((mariadb, part.collation, text))
+    characters = _characters.get((mariadb, part.collation))
+    weights = None if characters is None else lookup_ascii.text_weights(characters, text)
+    if weights is None:
+        return _weights.get((mariadb, part.collation, text))
+    return comparable(part, weights, _blanks[mariadb])
 
 
 # ── changing entries ──
+
+
+def entries_of(indexes: Sequence[Index], rows: Sequence[FoundRow]) -> list[Entry]:
+    """The entries of these rows."""
+    return [
+        Entry(index, value, row.key, shown)
+        for row in rows
+        for index, value, shown in zip(indexes, row.values, row.shown, strict=True)
+        if value is not None
+    ]
+
+
+def without_common(removed: Sequence[Entry], added: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Both without entries that go and come again as they were."""
+    gone = {(e.index.name, e.value, e.key) for e in removed}
+    back = {(e.index.name, e.value, e.key) for e in added}
+    return (
+        [e for e in removed if (e.index.name, e.value, e.key) not in back],
+        [e for e in added if (e.index.name, e.value, e.key) not in gone],
+    )
 
 
 async def change(request: Request, enlistment: Enlistment, removed: Sequence[Entry], added: Sequence[Entry]) -> None:
@@ -139,6 +167,7 @@ async def change(request: Request, enlistment: Enlistment, removed: Sequence[Ent
             by_shard.setdefault(home(keyspace, entry.value), []).append(entry)
     shards = sorted({*gone, *new})
     await enlistment.add(client, request.plan, shards)
+    enlistment.writes(shards)
     for shard, entries in sorted(gone.items()):
         texts = [lookup_text.entry_delete(entry.index, entry.value, entry.key) for entry in entries]
         for at in range(0, len(texts), _AT_ONCE):
@@ -173,11 +202,11 @@ async def _taken(connection: BackendConnection, entries: Sequence[Entry]) -> Ent
     return entries[0]
 
 
-def duplicate(entry: Entry, mariadb: bool) -> SqlError:
+def duplicate(entry: Entry, mariadb: bool) -> BackendError:
     """The error that the table's own unique key would give, were all rows on one server."""
     index = entry.index
     key = index.unique if mariadb else f"{index.table}.{index.unique}"
-    return SqlError(f"Duplicate entry '{shown_entry(entry.shown, mariadb)}' for key '{key}'", _DUPLICATE, "23000")
+    return BackendError(f"Duplicate entry '{shown_entry(entry.shown, mariadb)}' for key '{key}'", _DUPLICATE, "23000")
 
 
 def shown_entry(value: bytes, mariadb: bool) -> str:

@@ -17,6 +17,7 @@ from shardproxy.executor import changes, lookup_entries, shares
 from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.executor.lookup_entries import Entry, asked_rows, found_rows
 from shardproxy.executor.request import Request
+from shardproxy.executor.scratch_write import scratch_write
 from shardproxy.merge import counts
 from shardproxy.planner import lookup_text
 from shardproxy.planner.key_values import NULLVALUE
@@ -30,6 +31,10 @@ from shardproxy.topology.keys import KeyType
 
 _AT_ONCE = 200  # rows that are read by one query
 Nothing = Callable[[], Awaitable[None]]
+
+
+class _StoredOtherwiseError(UnsupportedError):
+    """What became of a value is not known from the text."""
 
 
 async def write(request: Request, found: Route, nothing: Nothing | None = None) -> None:
@@ -62,7 +67,12 @@ async def _insert(request: Request, found: Route, entered: EnteredRows) -> None:
         await lookup_entries.change(request, enlistment, (), added)
 
     if isinstance(plan.write, SplitRows):
-        await changes.split(request, found, plan.write, enter)
+        try:
+            await changes.split(request, found, plan.write, enter)
+        except _StoredOtherwiseError:
+            if plan.scratch is None:
+                raise
+            await scratch_write(request, found)
         return
     told = shares.Told()
     async with (
@@ -99,7 +109,9 @@ async def _stored(
     """The entries of an index for rows that have just been stored with these values. Raises UnsupportedError when one
     was stored otherwise than given, so that nobody knows what became of it."""
     if len(given) < rows and not all(part.nullable for part in index.parts):
-        raise UnsupportedError(f"NULL for a column of lookup index {index.name}, which is NOT NULL: give its value")
+        raise _StoredOtherwiseError(
+            f"NULL for a column of lookup index {index.name}, which is NOT NULL: give its value"
+        )
     head = b"SELECT %s FROM %s.%s WHERE " % (
         lookup_text.select_list((index,), ()), lookup_text.name(index.schema), lookup_text.name(index.table)
     )  # fmt: skip
@@ -111,9 +123,10 @@ async def _stored(
             pieces.append(b" OR (" if number else b"(")
             pieces += equal_pieces(index, values)
             pieces.append(b")")
+        pieces.append(lookup_text.ALL)
         found = await found_rows(request, connection, request.render(Template(tuple(pieces))), (index,), ())
         if len(found) != len(some) or any(row.values[0] is None for row in found):
-            raise UnsupportedError(
+            raise _StoredOtherwiseError(
                 f"a value of lookup index {index.name} is stored otherwise than it is given (cut off, converted, or "
                 "changed by a trigger): give it as it is to be stored"
             )
@@ -146,12 +159,15 @@ class _Changes:
 async def _change(request: Request, found: Route, changed: ChangedRows, nothing: Nothing | None) -> None:
     client, plan = request.client, request.plan
     if len(found.shards) > 1 and plan.spread is not Spread.EACH:
-        raise RouteError(
-            plan.spread_error
-            or f"{plan.kind.value} over several shards that changes lookup indexes is not supported in this form"
-        )
+        if plan.scratch is None:
+            raise RouteError(
+                plan.spread_error
+                or f"{plan.kind.value} over several shards that changes lookup indexes is not supported in this form"
+            )
+        await scratch_write(request, found)
+        return
     head = b"SELECT " + lookup_text.select_list(changed.indexes, changed.primary, changed.source) + b" FROM "
-    lock = request.render(head + changed.rows + b" FOR UPDATE")
+    lock = request.render(head + changed.rows + lookup_text.ALL + b" FOR UPDATE")
     told, all_changes, rows = shares.Told(), _Changes(), 0
     async with (
         enlisted(client, plan, found.shards, replica=False, write=True) as enlistment,
@@ -196,7 +212,7 @@ async def _read_again(
                 for part, value in zip(changed.primary, row.primary, strict=True)
             ]
             conditions.append(b"(" + b" AND ".join(terms) + b")")
-        text = head + b" OR ".join(conditions)
+        text = head + b" OR ".join(conditions) + lookup_text.ALL
         for found in await asked_rows(connection, text, changed.indexes, changed.primary, request.client.mariadb):
             after[found.primary] = found
     if len(after) != len(before):

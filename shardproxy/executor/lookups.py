@@ -97,8 +97,8 @@ async def resolve(request: Request) -> Resolved:
 
 
 def _settled(request: Request, held: int) -> bool:
-    """Whether one shard comes out without asking an index; or the session must not go to other shards to ask."""
-    if request.client.session.pins or request.plan.pins:
+    """Whether one shard comes out without asking an index; or more is wanted of its connection than an answer."""
+    if request.client.session.pins or request.plan.pins or request.plan.found_rows:
         return True
     try:
         return len(route(request.plan, request.read, request.client.gateway.snapshot, held).shards) == 1
@@ -369,5 +369,5 @@ async def _rows_with(
         % (lookup_text.select_list((index,), ()), lookup_text.name(index.schema), lookup_text.name(index.table))
     ]
     pieces += lookup_writes.equal_pieces(index, values)
-    pieces.append(lock)
+    pieces.append(lookup_text.ALL + lock)
     return await found_rows(request, connection, request.render(Template(tuple(pieces))), (index,), ())

@@ -104,7 +104,7 @@ async def prepare(
         client.write(local_answers.describe(client, plan, ident))
         client.finish()
         return
-    server = await (describe(statement) if describe is not None else _described(client, plan, statement))
+    server = await (describe(statement) if describe is not None else described(client, plan, statement))
     if server.params != count:
         raise UnsupportedError(
             f"the server sees {server.params} parameters and the proxy {count}: the statement cannot be routed"
@@ -116,7 +116,7 @@ async def prepare(
     client.finish()
 
 
-async def _described(client: Client, plan: Plan, statement: PreparedStatement) -> ServerStatement:
+async def described(client: Client, plan: Plan, statement: PreparedStatement) -> ServerStatement:
     """The statement as a shard that has its tables describes it. Raises the server's error."""
     if _held_can_describe(client, plan) and client.held is not None:
         return await ensure(client.held, statement)

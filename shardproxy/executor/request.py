@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shardproxy.backend.connection import BackendConnection, Reply
+from shardproxy.errors import BackendError
 from shardproxy.executor.client import Client
 from shardproxy.executor.prepared import LARGE, Execution, joined
 from shardproxy.planner.plan import Plan
@@ -21,7 +22,8 @@ from shardproxy.router.route import ValueReader
 @dataclass(frozen=True, slots=True)
 class Request:
     """sql: the statement's text; literals: of it, `?` where a parameter stands; numbers: for each literal its
-    parameter number, else −1 (empty for text); wire: the command as the client sent it; read: reads key values."""
+    parameter number, else −1 (empty for text); wire: the command as the client sent it; read: reads key values; using:
+    of an SQL EXECUTE the variables that are its parameters."""
 
     client: Client
     plan: Plan
@@ -31,6 +33,7 @@ class Request:
     wire: bytes
     execution: Execution | None = None
     numbers: Sequence[int] = ()
+    using: Sequence[str] = ()
 
     @property
     def binary(self) -> bool:
@@ -46,12 +49,30 @@ class Request:
 
         For a prepared statement the text is prepared there first. Raises BackendError, BackendLost.
         """
+        if self.using:
+            return await self._using(connection, other)
         if self.execution is None:
             return self.wire if other is None else packet(b"\x03" + other.text, 0)
         execution = self.execution
         if other is not None:
             execution = execution.rewritten(other.text, other.parameters, self.client.mariadb)
         return await execution.wire_for(connection)
+
+    async def _using(self, connection: BackendConnection, other: Rewritten | None) -> bytes:
+        """As an EXECUTE of the server's own, with the variables that the connection has."""
+        text, names = self.sql, self.using
+        if other is not None:
+            text, names = other.text, [self.using[number] for number in other.parameters]
+            if not names:
+                return packet(b"\x03" + text, 0)
+        quoted = text.replace(b"'", b"''")
+        if "NO_BACKSLASH_ESCAPES" not in (connection.profile.value("sql_mode") or ""):
+            quoted = quoted.replace(b"\\", b"\\\\")
+        reply = await connection.query(b"PREPARE `_shardproxy` FROM '" + quoted + b"'")
+        if reply.failed:
+            raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+        variables = ",".join(f"@`{name[1:]}`" for name in names)
+        return packet(b"\x03EXECUTE `_shardproxy` USING " + variables.encode(), 0)
 
     async def run(self, connection: BackendConnection, other: Rewritten | None = None) -> Reply:
         """Run it for an answer that we collect whole; that may be an ERR. Raises BackendError, BackendLost."""

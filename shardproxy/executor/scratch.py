@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError, UnsupportedError
-from shardproxy.executor import diagnostics, scratch_home, scratch_keys, scratch_tables, single
+from shardproxy.executor import diagnostics, scratch_home, scratch_keys, scratch_tables, single, user_variables
 from shardproxy.executor.enlist import Enlistment, enlisted
-from shardproxy.executor.prepared import first_packet
+from shardproxy.executor.prepared import LARGE, first_packet, joined
 from shardproxy.executor.request import Request
 from shardproxy.executor.scatter import Part, twice
 from shardproxy.executor.scratch_columns import Column, quoted
@@ -91,7 +91,8 @@ class Scratch:
                 await self.fill(home, enlistment, columns)
         self.bounds.count(self.rows, self.size)
         client.working = [home]
-        await self._relay(home, await self.prepare(home))
+        answer = self._collect if self.plan.into else self._relay
+        await answer(home, await self.prepare(home))
 
     def check_json(self, columns: list[list[Column]]) -> None:
         """Raises UnsupportedError for a function that sees more of a JSON value than its text."""
@@ -154,13 +155,13 @@ class Scratch:
     ) -> None:
         """Fill one scratch table."""
         text = self.request.render(_select(copy, columns))
-        binary = bool(text.parameters)
+        binary = self.request.binary and bool(text.parameters)
         insert = b"INSERT INTO %s (%s) VALUES " % (
             scratch_tables.full_name(copy), b",".join(quoted(column.name) for column in columns)
         )  # fmt: skip
         wires = []
         for connection in connections:
-            if binary:
+            if text.parameters:
                 wires.append((connection, await self.request.wire_for(connection, text)))
             else:
                 wires.append((connection, packet(b"\x03" + text.text, 0)))
@@ -212,6 +213,19 @@ class Scratch:
         text = self.plan.text
         return await self.request.wire_for(home, None if text is None else self.request.render(text))
 
+    async def _collect(self, home: BackendConnection, wire: bytes) -> None:
+        """The answer of SELECT … INTO, which has no rows."""
+        client, plan = self.client, self.request.plan
+        self.count(home)
+        reply = await home.command(wire[4:] if len(wire) < LARGE else joined(wire))
+        if reply.failed:
+            raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+        conditions = await diagnostics.fetch(home, None) if reply.warnings else None
+        if plan.found_rows:
+            client.session.find(await diagnostics.found_rows(home))
+        await user_variables.carry(client, home, plan.assigns)
+        client.ok(reply.affected, warnings=reply.warnings, conditions=conditions)
+
     async def _relay(self, home: BackendConnection, wire: bytes) -> None:
         """The answer, streamed to the client."""
         client = self.client
@@ -243,6 +257,8 @@ class Scratch:
             session.warnings = len(session.conditions) if out.failed else out.warnings
         if self.request.plan.found_rows and part.ended and not out.failed:
             session.find(await diagnostics.found_rows(home))
+        if self.request.plan.assigns and part.ended:
+            await user_variables.carry(client, home, self.request.plan.assigns)
         client.finish()
 
 

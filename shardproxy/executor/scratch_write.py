@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import BackendError, BackendLost, SessionError, UnsupportedError
-from shardproxy.executor import diagnostics, scratch_home, scratch_tables
+from shardproxy.executor import diagnostics, lookup_entries, scratch_home, scratch_tables
 from shardproxy.executor.diagnostics import Condition
 from shardproxy.executor.enlist import Enlistment, enlisted
+from shardproxy.executor.lookup_entries import Entry, asked_rows, entries_of, without_common
 from shardproxy.executor.prepared import LARGE, first_packet, joined
 from shardproxy.executor.request import Request
 from shardproxy.executor.scratch import Scratch
@@ -18,6 +19,7 @@ from shardproxy.executor.single import expect_ok
 from shardproxy.executor.write_back import Changed, WriteBack
 from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.bounds import integer_range
+from shardproxy.planner.lookup_text import ALL, select_list
 from shardproxy.planner.plan import StatementKind
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan, ScratchWrite, Target
 from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare
@@ -102,6 +104,7 @@ class _ScratchWrite(Scratch):
             await scratch_home.switch(home, scratch_tables.loading(client.session.profile))
             await self._number(home, changed)
             await self._write_back(home, enlistment, changed)
+            await self._change_entries(home, enlistment, changed)
 
     async def _check_original(self, home: BackendConnection) -> None:
         """Raises the error that the server has for the statement over the tables themselves."""
@@ -230,6 +233,21 @@ class _ScratchWrite(Scratch):
             for connection, profile in zip(enlistment.connections, profiles, strict=True):
                 if not connection.closed and not connection.sinks:
                     await scratch_home.switch(connection, profile)
+
+    async def _change_entries(self, home: BackendConnection, enlistment: Enlistment, changed: list[Changed]) -> None:
+        """Entries of lookup indexes follow the rows that were deleted and inserted. Raises SqlError."""
+        removed: list[Entry] = []
+        added: list[Entry] = []
+        for one in changed:
+            indexes = one.target.indexes
+            if not indexes:
+                continue
+            for found, source, rows in ((removed, "b", one.gone() if one.before else b""), (added, "t", one.new())):
+                if rows:
+                    text = b"SELECT " + select_list(indexes, (), source) + rows + ALL
+                    found += entries_of(indexes, await asked_rows(home, text, indexes, (), self.client.mariadb))
+        if removed or added:
+            await lookup_entries.change(self.request, enlistment, *without_common(removed, added))
 
     def answer(self) -> None:
         """Tell the client; all is committed, or in its transaction."""

@@ -263,6 +263,13 @@ async def switch_all(client: Client, wanted: Profile) -> None:
             raise SqlError(failed.error_message, failed.error_code, failed.sqlstate)
 
 
+async def expect_switch(connection: BackendConnection, wanted: Profile) -> None:
+    """Bring a connection to a profile. Raises BackendError."""
+    failed = await connection.switch(wanted)
+    if failed is not None:
+        raise BackendError(failed.error_message, failed.error_code, failed.sqlstate)
+
+
 def _keeping_autocommit(now: Profile, wanted: Profile) -> Profile:
     if now.autocommit == wanted.autocommit or not wanted.autocommit:
         return wanted  # with autocommit off, and clients are told so by every answer

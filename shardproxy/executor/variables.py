@@ -14,6 +14,7 @@ from shardproxy.errors import SessionError, SqlError
 from shardproxy.executor import single, transaction
 from shardproxy.executor.client import Client
 from shardproxy.executor.diagnostics import fetch, insert_id
+from shardproxy.executor.user_variables import assigned, with_assigned
 from shardproxy.planner.plan import PinReason, Plan
 from shardproxy.protocol.mysql.constants import FieldType
 from shardproxy.protocol.mysql.resultset import parse_resultset
@@ -21,6 +22,7 @@ from shardproxy.session.profile import (
     CHARSET_VARIABLES,
     Profile,
     charset_assignments,
+    keeping,
     unreadable,
     with_variables,
     without,
@@ -60,8 +62,8 @@ async def _pin_and_assign(client: Client, plan: Plan, sql: bytes) -> None:
 
 async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
     session = client.session
-    assigned = assigned_variables(sql, session.modes, client.mariadb)
-    names = tuple(name for name in assigned if name in CARRIED)
+    names_set = assigned_variables(sql, session.modes, client.mariadb)
+    names = tuple(name for name in names_set if name in CARRIED)
     before = session.profile
     held = client.held if client.spanning is None else None
     may_pin = not PINNING_AT.keys().isdisjoint(names)
@@ -70,7 +72,7 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
     shard = single.any_shard(client)
     connection = held or await client.gateway.shards[shard].primary.checkout(before)
     try:
-        if plan.needs_insert_id and not session.pins:
+        if plan.carries_insert_id and not session.pins:
             await single.expect_ok(connection, b"SET @@SESSION.last_insert_id=%d" % session.insert_id)
         reply = await connection.query(sql)
         if reply.failed:
@@ -78,28 +80,32 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
         conditions = await fetch(connection, None) if reply.warnings else None
         values = await _read_back(connection, names)
         pinning = [name for name in values if values[name] in PINNING_AT.get(name, ())]
+        user = await assigned(connection, plan.assigns, client.mariadb) if plan.assigns else {}
         wanted = with_variables(before, {name: values[name] for name in values if name not in pinning})
+        wanted = with_assigned(wanted, user)
         if "timestamp" in names and (await _read_back(connection, ("timestamp",)))["timestamp"] != values["timestamp"]:
             wanted = without(wanted, ("timestamp",))  # it was set to DEFAULT: the clock runs
         if any(name in CHARSET_VARIABLES for name in names):
             # So that results are described here as on every other connection with this profile.
             await single.expect_ok(connection, f"SET {', '.join(charset_assignments(wanted))}".encode())
-        if not INSERT_IDS.isdisjoint(assigned):
+        if not INSERT_IDS.isdisjoint(names_set):
             session.insert_id = await insert_id(connection)
         if pinning:
             await single.expect_ok(connection, b"SET @@SESSION.last_insert_id=%d" % session.insert_id)
     except BaseException:
         if held is None:
             connection.close()  # half of the assignments may have been made
+        elif plan.assigns:
+            connection.tainted = True
         raise
-    connection.profile = wanted
+    connection.profile = keeping(connection.profile, wanted)
     if held is not None and unreadable(wanted):
         await held.switch(before)
     if pinning:
         client.hold(connection, shard, (PinReason.UNKNOWN_VARIABLE,))
     elif held is None:
         connection.pool.checkin(connection)
-        _remember(client, assigned, sql, wanted)
+        _remember(client, names_set, sql, wanted)
     if client.spanning is not None:
         await _bring_all(client, wanted)
     _adopt(client, wanted)
@@ -108,9 +114,10 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
     client.ok(warnings=reply.warnings, conditions=conditions)
 
 
-def _remember(client: Client, assigned: tuple[str, ...], sql: bytes, wanted: Profile) -> None:
+def _remember(client: Client, names_set: tuple[str, ...], sql: bytes, wanted: Profile) -> None:
     """What this text does to this profile, where it does the same each time."""
-    if "timestamp" in assigned or not INSERT_IDS.isdisjoint(assigned):
+    own = "timestamp" in names_set or not INSERT_IDS.isdisjoint(names_set)
+    if own or wanted.personal or any(name.startswith("@") for name in names_set):
         return
     known = client.known_profiles
     if len(known) >= REMEMBERED:

@@ -48,8 +48,12 @@ class Changed:
 
     def deleted(self) -> bytes:
         """Key and primary key of rows to delete."""
-        return b"SELECT %s,%s FROM %s b LEFT JOIN %s t ON %s WHERE t.%s IS NULL%s" % (
-            self._key(b"b"), self._primary(b"b"), self.before, self.table, self._joined(), self._first(),
+        return b"SELECT %s,%s%s" % (self._key(b"b"), self._primary(b"b"), self.gone())
+
+    def gone(self) -> bytes:
+        """FROM … of those rows, in b."""
+        return b" FROM %s b LEFT JOIN %s t ON %s WHERE t.%s IS NULL%s" % (
+            self.before, self.table, self._joined(), self._first(),
             b" OR NOT (%s)" % self._same_identity() if self.target.identity else b"",
         )  # fmt: skip
 
@@ -63,7 +67,11 @@ class Changed:
 
     def inserted(self) -> bytes:
         """Key and values of rows to insert."""
-        head = b"SELECT %s,%s FROM %s t" % (self._key(b"t"), self._values(), self.table)
+        return b"SELECT %s,%s%s" % (self._key(b"t"), self._values(), self.new())
+
+    def new(self) -> bytes:
+        """FROM … of those rows, in t."""
+        head = b" FROM %s t" % self.table
         if not self.before:
             return head
         return head + b" LEFT JOIN %s b ON %s WHERE b.%s IS NULL%s" % (

@@ -36,7 +36,13 @@ class CachedPlan:
         self.read = plan.read and not plan.primary
         self.point = plan.point and self.read
         self.lookup: Callable[[KeyValue], int] | None = plan.groups[0].keyspace.map.lookup if plan.groups else None
-        if self.lookup is None or plan.carries_insert_id or plan.found_rows or plan.shard_hint is not None:
+        if (
+            self.lookup is None
+            or plan.carries_insert_id
+            or plan.found_rows
+            or plan.assigns
+            or plan.shard_hint is not None
+        ):
             self.key_index = -1
 
 

@@ -6,6 +6,7 @@ from shardproxy.planner.draft import Draft, is_name
 from shardproxy.planner.plan import PinReason, Plan, StatementKind
 from shardproxy.sql.functions import BUILT_IN, CLOCK_WORDS, LOCKS, NOT_CALLED
 from shardproxy.sql.tokens import TokenKind
+from shardproxy.sql.user_variables import assigned_at, variable_name
 from shardproxy.sql.words import words
 
 # Before a name with ( behind it, these say that the name is a table's, an index's or an alias, not a function's.
@@ -14,6 +15,8 @@ _NAMING = words("""
     KEY INDEX REFERENCES CONSTRAINT UNIQUE EXISTS WINDOW FULLTEXT SPATIAL
 """)
 _CHANGES_ROWS = frozenset({StatementKind.INSERT, StatementKind.REPLACE, StatementKind.UPDATE, StatementKind.DELETE})
+_ASSIGNING = frozenset({StatementKind.SELECT, StatementKind.SET, StatementKind.DO})
+_READING = _CHANGES_ROWS | {StatementKind.EXPLAIN, StatementKind.PREPARE}
 UNKNOWN = "?"  # in Draft.functions: a function that is not built in
 
 
@@ -24,8 +27,7 @@ def calls(draft: Draft) -> Plan | None:
     if "CURRENT_USER" in draft.words:
         functions.add("current_user")  # written without ( ) too
     draft.functions = frozenset(functions)
-    if any(token.kind is TokenKind.USER_VARIABLE for token in draft.tokens):
-        draft.pins[PinReason.USER_VARIABLE] = None
+    _user_variables(draft)
     if functions & LOCKS:
         draft.pins[PinReason.NAMED_LOCK] = None
     if draft.has("SQL_CALC_FOUND_ROWS"):
@@ -37,6 +39,18 @@ def calls(draft: Draft) -> Plan | None:
     if "last_insert_id" in functions:
         _insert_id(draft)
     return None
+
+
+def _user_variables(draft: Draft) -> None:
+    """What is assigned is carried where its value can be asked for afterwards; it pins elsewhere."""
+    names = {i: variable_name(t) for i, t in enumerate(draft.tokens) if t.kind is TokenKind.USER_VARIABLE}
+    if not names:
+        return
+    assigned = assigned_at(draft.tokens)
+    if not all(names.values()) or draft.kind not in (_ASSIGNING if assigned else _ASSIGNING | _READING):
+        draft.pins[PinReason.USER_VARIABLE] = None
+    else:
+        draft.assigns = tuple(dict.fromkeys(names[i] for i in assigned))
 
 
 def _called(draft: Draft, index: int) -> str:

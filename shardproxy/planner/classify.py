@@ -62,6 +62,8 @@ def _kind(draft: Draft) -> StatementKind:
         return StatementKind.SAVEPOINT
     if first == "SET":
         return StatementKind.SET_TRANSACTION if second == "TRANSACTION" else StatementKind.SET
+    if first == "DROP" and second == "PREPARE":
+        return StatementKind.PREPARE
     if first == "SHOW" and _shows_diagnostics(draft):
         return StatementKind.SHOW_WARNINGS
     if first in ("DESC", "DESCRIBE", "EXPLAIN"):

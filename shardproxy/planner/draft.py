@@ -32,6 +32,7 @@ class Draft:
     pins: dict[PinReason, None] = field(default_factory=dict)
     carries_insert_id: bool = False
     found_rows: bool = False
+    assigns: tuple[str, ...] = ()
     functions: frozenset[str] = frozenset()
     words: frozenset[str] = frozenset()
     positions: dict[int, int] = field(default_factory=dict)
@@ -44,6 +45,13 @@ class Draft:
     def has(self, *words: str) -> bool:
         """Whether any of the words stands anywhere as an unquoted word."""
         return not self.words.isdisjoint(words)
+
+    @property
+    def has_variables(self) -> bool:
+        """Whether it reads a system variable, or assigns a user variable: several servers may not do that together."""
+        if self.assigns or PinReason.USER_VARIABLE in self.pins:
+            return True
+        return any(t.kind is TokenKind.SYSTEM_VARIABLE for t in self.tokens)
 
     def starts(self, *words: str) -> bool:
         """Whether the statement begins with these words."""
@@ -71,8 +79,8 @@ class Draft:
             "snapshot": self.snapshot,
             "shard_hint": self.shard_hint,
         }
-        if self.found_rows:
-            fields.update(found_rows=True, insert_id=InsertId.ASKED)
+        if self.found_rows or self.assigns:
+            fields.update(found_rows=self.found_rows, assigns=self.assigns, insert_id=InsertId.ASKED)
         fields.update(more)
         return Plan(self.kind, opcode, rung, reason, **fields)
 

@@ -31,5 +31,5 @@ def forward(draft: Draft) -> Plan | None:
         spread=Spread.ANY,
         read=(shows or reads) and not draft.pins,
         schema_change=draft.kind is StatementKind.DDL,
-        insert_id=InsertId.ASKED if draft.kind in _INSERTS or draft.found_rows else InsertId.REPORTED,
+        insert_id=InsertId.ASKED if draft.kind in _INSERTS or draft.found_rows or draft.assigns else InsertId.REPORTED,
     )

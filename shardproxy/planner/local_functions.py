@@ -24,7 +24,7 @@ _VARIABLES = {
     "pseudo_thread_id": Local.CONNECTION_ID,
 }
 # Inside a larger expression a server would answer these for its own connection to the proxy.
-_NOT_FOR_SERVERS = frozenset(
+NOT_FOR_SERVERS = frozenset(
     {"connection_id", "row_count", "found_rows", "user", "session_user", "system_user", "current_user"}
 )
 
@@ -36,7 +36,7 @@ def local_functions(draft: Draft) -> Plan | None:
         if items:
             draft.carries_insert_id = False
             return draft.plan(Opcode.NONE, "answered by the proxy: session state", local=tuple(items), read=True)
-    asked = sorted(draft.functions & _NOT_FOR_SERVERS)
+    asked = sorted(draft.functions & NOT_FOR_SERVERS)
     variables = [t.text for t in draft.tokens if t.kind is TokenKind.SYSTEM_VARIABLE and _variable(t.text)]
     if asked or variables:
         name = f"{asked[0].upper()}()" if asked else variables[0]

@@ -80,7 +80,7 @@ def _part(column: Column) -> Part | str:
         return Part(column.name, PartKind.BINARY, nullable=column.nullable)
     collation = column.collation or ""
     if kind in _TEXTS and column.charset and orders_by_weight(_full_name(column)):
-        return Part(column.name, PartKind.TEXT, column.charset, _full_name(column), column.nullable)
+        return Part(column.name, PartKind.TEXT, column.charset, _full_name(column), column.nullable, kind == "char")
     shown = f"{column.column_type} COLLATE {collation}" if collation else column.column_type
     return (
         f"column {column.name} has type {shown}; it must be an integer, BINARY, VARBINARY, or a CHAR or VARCHAR of "

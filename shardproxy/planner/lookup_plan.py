@@ -24,13 +24,14 @@ class PartKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A column of an index, or of a primary key. charset, collation: of a text, else ""."""
+    """A column of an index, or of a primary key. charset, collation: of a text, else ""; fixed: a CHAR."""
 
     column: str
     kind: PartKind
     charset: str = ""
     collation: str = ""
     nullable: bool = True
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from shardproxy.planner.lookup_plan import Index, Part, PartKind
 from shardproxy.topology.keys import KeyType, KeyValue, canonical_text
 
+ALL = b" LIMIT 18446744073709551615"  # whatever sql_select_limit says
 _TABLE = b"_shardproxy.lookup"
 
 
@@ -33,6 +34,8 @@ def part_value(part: Part, source: str = "") -> bytes:
     end of a padded text. source: what the table is called."""
     column = _column(part.column, source)
     if part.kind is PartKind.TEXT:
+        if part.fixed:  # in some sql_mode they come with the blanks to their whole length
+            column = b"TRIM(TRAILING ' ' FROM " + column + b")"
         return b"WEIGHT_STRING(" + column + b")"
     return b"CAST(" + column + b" AS BINARY)" if part.kind is PartKind.INTEGER else column
 
@@ -116,8 +119,8 @@ def entry_read(index: Index, value: bytes, lock: bytes = b"") -> bytes:
 
 def taken(index: Index, values: Sequence[bytes]) -> bytes:
     """A query for those of these values that have an entry now."""
-    return b"SELECT value FROM %s WHERE keyspace = %s AND index_name = %s AND value IN (%s) LOCK IN SHARE MODE" % (
-        _TABLE, _text(index.schema), _text(index.name), b", ".join(map(binary, values))
+    return b"SELECT value FROM %s WHERE keyspace = %s AND index_name = %s AND value IN (%s)%s LOCK IN SHARE MODE" % (
+        _TABLE, _text(index.schema), _text(index.name), b", ".join(map(binary, values)), ALL
     )  # fmt: skip
 
 

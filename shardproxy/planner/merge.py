@@ -20,6 +20,7 @@ from shardproxy.planner.sort_keys import certain_key, natural_join, owner, sort_
 from shardproxy.planner.spread import obstacle
 from shardproxy.planner.template import Template, of_tokens
 from shardproxy.sql.functions import AGGREGATES
+from shardproxy.sql.tokens import TokenKind
 
 _MERGED = frozenset({"GROUP", "HAVING", "DISTINCT", "DISTINCTROW", "ORDER", "LIMIT", "OFFSET"})
 
@@ -32,6 +33,8 @@ def merge(draft: Draft, tree: exp.Expr, facts: Facts, groups: tuple[Group, ...])
     why = obstacle(rest, facts, groups)
     if why:
         return why
+    if any(t.kind is TokenKind.USER_VARIABLE for t in draft.tokens):
+        return "a user variable, whose type is not known"
     if b"/*!" in draft.sql or b"/*M!" in draft.sql:
         return "an executable comment"
     parts = cut(draft, tree)

@@ -211,6 +211,7 @@ class Plan:
     shard_hint shard name from a hint, or None
     key_bounds INSERT into a sharded table: each value of the group's condition must fit (`key_bounds.problem(value)`
                is "" then), or the statement is refused with that text: a lax sql_mode would store another value
+    assigns    user variables that it assigns (@name, lower case): read back afterwards and carried (insert_id is ASKED)
     nonzero    values of an AUTO_INCREMENT column: refuse a literal or parameter that is 0 or NULL ('' and '0' too)
                unless sql_mode has NO_AUTO_VALUE_ON_ZERO, for each shard would put its own next number there
     insert_id  see InsertId
@@ -252,6 +253,7 @@ class Plan:
     nonzero: tuple[Value, ...] = ()
     insert_id: InsertId = InsertId.REPORTED
     found_rows: bool = False
+    assigns: tuple[str, ...] = ()
     not_above: str = ""
     merge: MergePlan | None = None
     scratch: ScratchPlan | None = None

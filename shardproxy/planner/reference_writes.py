@@ -7,7 +7,6 @@ from shardproxy.planner.calls import UNKNOWN
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.plan import Opcode, Plan, Spread
 from shardproxy.sql.functions import CLOCK, LOCKS, RANDOM, SERVER, SESSION
-from shardproxy.sql.tokens import TokenKind
 from shardproxy.topology.model import Keyspace
 from shardproxy.topology.schema import Column, TableSchema
 
@@ -59,7 +58,7 @@ def spread_everywhere(draft: Draft, keyspace: Keyspace, tables: tuple[str, ...],
             f"a write to a reference table may not use {odd[0].upper()}(): shards would store different values; send "
             "the value instead"
         )
-    if any(t.kind in (TokenKind.USER_VARIABLE, TokenKind.SYSTEM_VARIABLE) for t in draft.tokens):
+    if draft.has_variables:
         raise refuse("a write to a reference table may not use variables: send the value instead")
     if draft.has("RETURNING"):
         raise refuse("a write to a reference table may not use RETURNING")

@@ -41,6 +41,7 @@ def render_plan(plan: Plan, shards: Sequence[str] = ()) -> str:
         lines.append("the proxy answers: " + ", ".join(f"{label} = {what.value}" for label, what in plan.local))
     if plan.pins:
         lines.append("pins: " + ", ".join(pin.value for pin in plan.pins))
+    asked = plan.found_rows or bool(plan.assigns)
     marks = [
         (plan.read, "a replica may answer"),
         (plan.primary, "primary asked for"),
@@ -48,7 +49,9 @@ def render_plan(plan: Plan, shards: Sequence[str] = ()) -> str:
         (plan.point, "point read"),
         (plan.key_index >= 0, f"key is literal {plan.key_index}"),
         (plan.carries_insert_id, "carries LAST_INSERT_ID()"),
-        (plan.insert_id is not InsertId.REPORTED, f"LAST_INSERT_ID() is {plan.insert_id.value}"),
+        (plan.found_rows, "FOUND_ROWS() is asked"),
+        (bool(plan.assigns), f"carries {', '.join(plan.assigns)}"),
+        (plan.insert_id is not InsertId.REPORTED and not asked, f"LAST_INSERT_ID() is {plan.insert_id.value}"),
         (plan.fixed_time, "one time for all shards"),
         (plan.schema_change, "changes the schema"),
         (plan.shard_hint is not None, f"hinted to shard {plan.shard_hint}"),

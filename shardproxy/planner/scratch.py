@@ -19,6 +19,7 @@ from shardproxy.planner.scratch_text import Spliced, splice
 from shardproxy.planner.select_parts import as_written
 from shardproxy.planner.template import Template
 from shardproxy.sql.functions import LOCKS, SEQUENCES
+from shardproxy.sql.tokens import TokenKind
 from shardproxy.sql.words import words
 from shardproxy.topology.model import Keyspace, Table, TableKind
 
@@ -109,7 +110,8 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
             need = in_common(needed[r] for r in uses)
             shared.append(_needed(copy_of(one, one[1].name, groups), _only_lock(draft, locks, uses), need, uses))
             places += [(need, uses)]
-        return ScratchPlan(_keyed(shared, places), _whole(draft) if draft.expanded else None)
+        text = _whole(draft) if draft.expanded else None
+        return ScratchPlan(_keyed(shared, places), text, into=draft.has("INTO"))
     spliced = splice(draft, tables, names_taken(draft, tables))
     check_spliced(draft, spliced)
     copies = []
@@ -121,7 +123,7 @@ def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) 
     stored_json = min(draft.functions & _STORED_JSON, default="")
     text = spliced.text if spliced.changed else _whole(draft) if draft.expanded else None
     places = [(needed[reference], [reference]) for _, reference in spliced.uses]
-    return ScratchPlan(_gathered_once(_keyed(copies, places)), text, stored_json)
+    return ScratchPlan(_gathered_once(_keyed(copies, places)), text, stored_json, into=draft.has("INTO"))
 
 
 def _whole(draft: Draft) -> Template:
@@ -179,10 +181,16 @@ def check_functions(draft: Draft) -> None:
 def _check(draft: Draft) -> None:
     check_functions(draft)
     for word, what in _FORBIDDEN_WORDS.items():
-        if draft.has(word):
+        if draft.has(word) and not (word == "INTO" and into_variables(draft)):
             raise refuse(what)
     if draft.kind is not StatementKind.SELECT:
         raise refuse(f"{draft.kind.value} is not supported")
+
+
+def into_variables(draft: Draft) -> bool:
+    """SELECT … INTO @a, @b."""
+    at = next((i for i in range(len(draft.tokens)) if draft.word(i) == "INTO"), len(draft.tokens))
+    return at + 1 < len(draft.tokens) and draft.tokens[at + 1].kind is TokenKind.USER_VARIABLE
 
 
 Named = tuple[Keyspace, Table]

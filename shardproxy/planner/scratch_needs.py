@@ -98,7 +98,7 @@ class _Rows:
 
 
 def _rows(draft: Draft, tables: Tables) -> dict[Reference, _Rows]:
-    if draft.functions & _COUNTING or draft.has("ROWNUM") or _hidden(draft):
+    if draft.functions & _COUNTING or draft.has("ROWNUM") or _hidden(draft) or draft.assigns:
         return {}
     by_first = {reference.first: reference for reference in tables.references}
     understood: dict[int, tuple[list[Leaf], bool]] = {}

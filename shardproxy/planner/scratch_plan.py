@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from shardproxy.planner.lookup_plan import Index
 from shardproxy.topology.model import Keyspace, Table
 from shardproxy.topology.schema import Column
 
@@ -57,7 +58,7 @@ class Target:
     deleted and inserted anew, for it may go to another shard, or take a value that another row of the statement gives
     up. gathered: its rows are needed; else it starts empty, for an INSERT that only adds rows. counted: its
     AUTO_INCREMENT column, when this is an INSERT and the proxy counts; given: the statement may give that column a
-    value.
+    value; indexes: lookup indexes, whose entries change with the rows.
     """
 
     keyspace: Keyspace
@@ -67,6 +68,7 @@ class Target:
     gathered: bool
     counted: Column | None = None
     given: bool = False
+    indexes: tuple[Index, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,10 @@ class ScratchWrite:
 class ScratchPlan:
     """copies: the scratch tables; text: the statement over them, None where it runs as the client wrote it;
     stored_json: a function that it calls and that shows how MySQL stores a JSON value, which a copy may change;
-    write: of a write, what follows."""
+    write: of a write, what follows; into: the answer is no rows, but goes into user variables."""
 
     copies: tuple[Copy, ...]
     text: Template | None = None
     stored_json: str = ""
     write: ScratchWrite | None = None
+    into: bool = False

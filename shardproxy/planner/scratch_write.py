@@ -17,6 +17,7 @@ from shardproxy.planner.calls import UNKNOWN
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.groups import groups
 from shardproxy.planner.insert import facts_of_rows
+from shardproxy.planner.lookup_index import indexes_of
 from shardproxy.planner.parse import TooLarge
 from shardproxy.planner.plan import Group, InsertId, Opcode, Plan, Rung, Spread, StatementKind
 from shardproxy.planner.query import facts_of
@@ -62,7 +63,7 @@ def or_by_scratch(step: Callable[[Draft], Plan | None]) -> Callable[[Draft], Pla
             if hopeless or draft.kind not in _INSERTS | _CHANGES or error.code not in _RESCUED:
                 raise
             return _unanalysed(draft, error)
-        if plan is None or plan.shard_hint is not None or plan.sequence is not None or plan.entries is not None:
+        if plan is None or plan.shard_hint is not None or plan.sequence is not None:
             return plan
         if plan.kind in _INSERTS | _CHANGES and plan.spread is Spread.REFUSE:
             return _several(draft, plan)
@@ -105,7 +106,6 @@ def _unanalysed(draft: Draft, error: SqlError) -> Plan:
     """The plan of a write that is refused otherwise. Raises `error` where scratch tables would not be exact either."""
     try:
         found = _scratch_write(draft)
-        _check_entries(found)
     except SqlError as problem:
         if problem.code in (1046, 1049):
             raise problem from None
@@ -122,13 +122,6 @@ def _unanalysed(draft: Draft, error: SqlError) -> Plan:
         tables=tuple(dict.fromkeys(copy.table for copy in found.copies)),
         insert_id=InsertId.ASKED if draft.kind in _INSERTS else InsertId.REPORTED,
     )
-
-
-def _check_entries(found: ScratchPlan) -> None:
-    """Raise for tables with lookup indexes: rows are written back without their entries."""
-    for target in found.write.targets if found.write is not None else ():
-        if target.table.lookups and len(target.keyspace.shards) > 1:
-            raise refuse(f"{target.table.name} has lookup indexes, whose entries this form of write does not change")
 
 
 def _reason(found: ScratchPlan) -> str:
@@ -151,7 +144,9 @@ def _scratch_write(draft: Draft) -> ScratchPlan:
     for one in targets:
         target = _target(draft, one, at, (one[0].name, one[1].name) in read)
         write.append(target)
-        copies.append(copy_of(one, one[1].name, () if draft.kind in _INSERTS else found, _FOR_UPDATE))
+        # IGNORE leaves out what another row of any shard stands against.
+        whole = draft.kind in _INSERTS or (target.indexes and draft.has("IGNORE"))
+        copies.append(copy_of(one, one[1].name, () if whole else found, _FOR_UPDATE))
     if len(targets) == 1 and draft.kind in _CHANGES:
         copies[0] = _filtered(draft, at, copies[0])
     own = frozenset((keyspace.name, table.name) for keyspace, table in targets)
@@ -221,7 +216,9 @@ def _target(draft: Draft, one: Named, at: Written, is_read: bool) -> Target:
     if inserts and any(c.auto_increment for c in schema.columns):
         counted = _counted(draft, one, schema)
         given = _names_column(draft, at.body, schema, next(c.name for c in schema.columns if c.auto_increment))
-    return Target(keyspace, table, primary_key, tuple(dict.fromkeys((*key, *others))), gathered, counted, given)
+    identity = tuple(dict.fromkeys((*key, *others)))
+    indexes = indexes_of(draft, keyspace, table)
+    return Target(keyspace, table, primary_key, identity, gathered, counted, given, indexes)
 
 
 def _identity(schema: TableSchema) -> tuple[tuple[str, str], ...]:

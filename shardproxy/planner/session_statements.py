@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shardproxy.planner.blocks import SYSTEM_DATABASES, unknown_database
 from shardproxy.planner.draft import Draft, is_name, refuse
+from shardproxy.planner.local_functions import NOT_FOR_SERVERS
 from shardproxy.planner.plan import Opcode, PinReason, Plan, Spread, StatementKind
 from shardproxy.sql.session_text import CARRIED, INSERT_IDS, assigned_variables
 from shardproxy.sql.tokens import Token, TokenKind
@@ -28,6 +29,9 @@ def session_statements(draft: Draft) -> Plan | None:
             _kill(draft)
         case StatementKind.SHOW_WARNINGS:
             pass
+        case StatementKind.PREPARE:
+            if draft.shard_hint is not None:
+                return None
         case StatementKind.EXPLAIN_ROUTE:
             _explain_route(draft)
         case StatementKind.DO:
@@ -120,7 +124,15 @@ def _kill(draft: Draft) -> None:
 def _do(draft: Draft) -> Plan:
     if draft.has("SELECT", "FROM"):
         raise refuse("DO with a subquery is not supported: use SELECT")
+    _refuse_ours(draft)
     return draft.plan(Opcode.NONE, "no table: any shard", spread=Spread.ANY)
+
+
+def _refuse_ours(draft: Draft) -> None:
+    """Functions whose answer a server would give for its own connection."""
+    odd = sorted(draft.functions & NOT_FOR_SERVERS)
+    if odd:
+        raise refuse(f"{odd[0].upper()}() is known to the proxy only: SELECT {odd[0].upper()}() and use the value")
 
 
 # ── SET ──
@@ -136,7 +148,7 @@ def _set(draft: Draft) -> None:
         raise refuse(f"SET {first} is not supported")
     if draft.has("SELECT"):
         raise refuse("SET with a subquery is not supported: SELECT the value first")
-    draft.pins.pop(PinReason.USER_VARIABLE, None)
+    _refuse_ours(draft)
     for assignment in _assignments(draft.tokens[1:]):
         _check_assignment(draft, assignment)
     names = assigned_variables(draft.sql, draft.context.modes, draft.context.mariadb)
@@ -168,5 +180,3 @@ def _check_assignment(draft: Draft, tokens: tuple[Token, ...]) -> None:
         raise refuse(f"SET {scope} changes servers for everybody: not supported through the proxy")
     if first.kind is TokenKind.SYSTEM_VARIABLE and first.text[2:].lower() in _NEXT_ONLY:
         raise refuse(f"SET {first.text} is for the next transaction only: write SET TRANSACTION, or @@SESSION.")
-    if any(token.kind is TokenKind.USER_VARIABLE for token in tokens):
-        draft.pins[PinReason.USER_VARIABLE] = None

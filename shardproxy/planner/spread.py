@@ -7,7 +7,6 @@ from shardproxy.planner.calls import UNKNOWN
 from shardproxy.planner.draft import Draft
 from shardproxy.planner.plan import Group
 from shardproxy.sql.functions import AGGREGATES, LOCKS, SERVER, SESSION
-from shardproxy.sql.tokens import TokenKind
 
 # Words that make a SELECT's answer more than its rows, or a row depend on other rows. Unquoted and not after a dot.
 _WORDS = {
@@ -55,7 +54,7 @@ def obstacle(draft: Draft, facts: Facts, groups: tuple[Group, ...]) -> str:
         return f"{odd[0].upper()}()"
     if "rand" in called and _seeded(draft):
         return "RAND with a seed"
-    if any(t.kind in (TokenKind.USER_VARIABLE, TokenKind.SYSTEM_VARIABLE) for t in draft.tokens):
+    if draft.has_variables:
         return "a variable"
     if facts.set_operation or facts.derived:
         return "a subquery in FROM, a WITH query or a set operation"

@@ -8,8 +8,6 @@ from shardproxy.planner.plan import Plan, StatementKind
 _HINT = "a hint /*shardproxy: shard=NAME*/ sends it to one shard as it is"
 _WHY = {
     StatementKind.CALL: "CALL is not supported: what a stored procedure touches is not known here",
-    StatementKind.PREPARE: "PREPARE, EXECUTE and DEALLOCATE as SQL are not supported: use the driver's prepared "
-    "statements (COM_STMT_PREPARE)",
     StatementKind.ADMIN: "this statement is about one server",
 }
 

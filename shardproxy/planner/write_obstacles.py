@@ -9,7 +9,6 @@ from shardproxy.planner.plan import Group
 from shardproxy.planner.reference_writes import CLOCK_DEFAULTS
 from shardproxy.planner.spread import obstacle
 from shardproxy.sql.functions import CLOCK, LOCKS, SERVER, SESSION
-from shardproxy.sql.tokens import TokenKind
 from shardproxy.topology.schema import TableSchema
 
 
@@ -29,7 +28,7 @@ def rows_obstacle(draft: Draft) -> str:
     odd = sorted(draft.functions & (LOCKS | SERVER | SESSION))
     if odd:
         return f"{odd[0].upper()}()"
-    if any(t.kind in (TokenKind.USER_VARIABLE, TokenKind.SYSTEM_VARIABLE) for t in draft.tokens):
+    if draft.has_variables:
         return "a variable"
     return ""
 

@@ -45,7 +45,7 @@ _UTF8 = MULTI_BYTE - {"ascii"}
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Profile:
     """capabilities: CARRIED_CAPABILITIES bits; schema: default database; variables: (name, SQL literal) sorted by
-    name: the charset variables, and the others that differ from what a new connection has."""
+    name: the charset variables, the others that differ from what a new connection has, and user variables (@a)."""
 
     capabilities: int
     schema: str | None
@@ -57,6 +57,11 @@ class Profile:
             if key == name:
                 return literal
         return None
+
+    @property
+    def personal(self) -> bool:
+        """It has user variables: hardly another session has the same profile."""
+        return bool(self.variables) and self.variables[0][0].startswith("@")
 
     @property
     def charset(self) -> str:
@@ -114,6 +119,21 @@ def without(old: Profile, names: Iterable[str]) -> Profile:
     return profile(old.capabilities, old.schema, tuple(v for v in old.variables if v[0] not in gone))
 
 
+def user_variables(of: Profile) -> tuple[tuple[str, str], ...]:
+    """(@name, literal) of the user variables."""
+    return tuple(v for v in of.variables if v[0].startswith("@"))
+
+
+def impersonal(of: Profile) -> Profile:
+    """The profile without user variables."""
+    return without(of, [name for name, _ in user_variables(of)]) if of.personal else of
+
+
+def keeping(old: Profile, new: Profile) -> Profile:
+    """The new profile, with those user variables of the old one that it lacks: no statement makes them undefined."""
+    return with_variables(new, dict(user_variables(old)) | dict(user_variables(new))) if old.personal else new
+
+
 def gathers(of: Profile) -> bool:
     """Whether a variable is set under which the answers of several shards cannot be put together."""
     return any(name in GATHERED_UNLESS and literal not in GATHERED_UNLESS[name] for name, literal in of.variables)
@@ -134,14 +154,17 @@ def read_as(now: Profile, then: Profile) -> Profile:
 
 def reachable(old: Profile, new: Profile) -> bool:
     """Whether statements can bring a connection from `old` to `new`: capabilities are for life, and a default
-    database cannot be unset."""
-    return old.capabilities == new.capabilities and not (old.schema is not None and new.schema is None)
+    database and user variables cannot be unset."""
+    if old.capabilities != new.capabilities or (old.schema is not None and new.schema is None):
+        return False
+    return not old.personal or {name for name, _ in user_variables(old)} <= {name for name, _ in new.variables}
 
 
 def transition(old: Profile, new: Profile) -> tuple[str | None, str | None]:
     """(schema for COM_INIT_DB or None, text of one SET statement or None) from `old` to `new`.
 
-    A variable that `new` does not name goes back to DEFAULT, the server's global value, as a new connection has it.
+    A variable that `new` does not name goes back to DEFAULT, the server's global value, as a new connection has it; a
+    user variable stays.
     """
     have, want = dict(old.variables), dict(new.variables)
     assignments = []
@@ -149,8 +172,8 @@ def transition(old: Profile, new: Profile) -> tuple[str | None, str | None]:
         assignments = charset_assignments(new)
     for name, literal in sorted(want.items()):
         if name not in CHARSET_VARIABLES and have.get(name) != literal:
-            assignments.append(f"@@SESSION.{name}={literal}")
-    gone = sorted(name for name in have if name not in want and name not in CHARSET_VARIABLES)
+            assignments.append(f"@`{name[1:]}`={literal}" if name[0] == "@" else f"@@SESSION.{name}={literal}")
+    gone = sorted(name for name in have if name not in want and name not in CHARSET_VARIABLES and name[0] != "@")
     assignments.extend(f"@@SESSION.{name}=DEFAULT" for name in gone)
     schema = new.schema if new.schema != old.schema else None
     return schema, "SET " + ", ".join(assignments) if assignments else None

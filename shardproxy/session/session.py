@@ -42,6 +42,15 @@ class PreparedStatement:
         self.plain_key = (self.key, b"")
 
 
+@dataclass(frozen=True, slots=True)
+class SqlStatement:
+    """A statement of SQL's PREPARE: its text, and how and for which default schema it was read."""
+
+    text: bytes
+    modes: SqlModes
+    schema: str | None
+
+
 class Session:
     """Everything that follows a client from statement to statement.
 
@@ -69,6 +78,7 @@ class Session:
         "savepoints",
         "shard",
         "simple",
+        "sql_statements",
         "statements",
         "user",
         "warnings",
@@ -101,6 +111,7 @@ class Session:
         self.warnings = 0
         self.conditions: list[tuple[bytes, bytes, bytes]] | None = None  # SHOW WARNINGS, when not on `held`
         self.statements = None
+        self.sql_statements: dict[str, SqlStatement] = {}  # by name in lower case
         self.use_profile(with_schema(self.initial, self.profile.schema))
 
     def use_profile(self, profile: Profile) -> None:

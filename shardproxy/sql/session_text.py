@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from shardproxy.sql.modes import SqlModes
 from shardproxy.sql.tokens import Token, TokenKind, tokenize
+from shardproxy.sql.user_variables import variable_name
 from shardproxy.sql.words import words
 
 _LONGEST = 20  # digits of 2**64 − 1
@@ -76,6 +77,42 @@ def parse_kill(sql: bytes, modes: SqlModes, mariadb: bool) -> Kill | None:
         tokens = tokens[1:]
     ident = _number(tokens[0]) if len(tokens) == 1 else None
     return None if ident is None else Kill(ident, query_only)
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareText:
+    """verb: PREPARE, EXECUTE, DEALLOCATE; name in lower case; PREPARE has a literal, as written, or a variable; using:
+    EXECUTE's variables."""
+
+    verb: str
+    name: str
+    literal: bytes = b""
+    variable: str = ""
+    using: tuple[str, ...] = ()
+
+
+def parse_prepare(sql: bytes, modes: SqlModes, mariadb: bool) -> PrepareText | None:
+    """PREPARE name FROM text, EXECUTE name [USING @a, …], DEALLOCATE | DROP PREPARE name; None for any other form."""
+    tokens = _tokens(sql, modes, mariadb)
+    verb = tokens[0].upper
+    at = 2 if verb in ("DEALLOCATE", "DROP") and len(tokens) > 1 and tokens[1].upper == "PREPARE" else 1
+    if at >= len(tokens) or tokens[at].kind not in (TokenKind.WORD, TokenKind.NAME):
+        return None
+    name, rest = tokens[at].text.lower(), tokens[at + 1 :]
+    if at == 2:
+        return None if rest else PrepareText("DEALLOCATE", name)
+    if verb == "EXECUTE" and not rest:
+        return PrepareText(verb, name)
+    if verb == "EXECUTE" and rest[0].upper == "USING":
+        names = [variable_name(token) if token.kind is TokenKind.USER_VARIABLE else "" for token in rest[1::2]]
+        commas = all(token.upper == "," for token in rest[2::2])
+        return PrepareText(verb, name, using=tuple(names)) if all(names) and commas and len(rest) % 2 == 0 else None
+    if verb == "PREPARE" and len(rest) == 2 and rest[0].upper == "FROM":
+        if rest[1].kind is TokenKind.USER_VARIABLE:
+            return PrepareText(verb, name, variable=variable_name(rest[1])) if variable_name(rest[1]) else None
+        if rest[1].kind is TokenKind.STRING:
+            return PrepareText(verb, name, sql[rest[1].start : rest[1].end])
+    return None
 
 
 @dataclass(frozen=True, slots=True)

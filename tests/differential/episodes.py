@@ -110,6 +110,11 @@ _METADATA = ("SHOW TABLES", "SHOW COLUMNS FROM rng.users", "DESC rng.orders", "S
              "SELECT NULL", "VALUES ROW(1, 2)", "VALUES (1, 2)", "SHOW SESSION VARIABLES LIKE 'time_zone'",
              "EXPLAIN rng.users", "SHOW INDEX FROM bin.nothere", "SELECT * FROM rng.nothere",
              "SELECT nothere FROM rng.users")  # fmt: skip
+_ASSIGNMENTS = ("SET @k = 5", "SET @k = 2000, @other = 'x'", "SET @k = '5abc'", "SET @k = NULL", "SET @k = 5.4",
+                "SET @k = 5e0", "SET @k = x'05'", "SET @k = 'a', sql_notes = 1",
+                "SELECT uid FROM rng.users WHERE uid = 5 INTO @k",
+                "SELECT MAX(uid) INTO @k FROM rng.users", "SELECT @k := COUNT(*) FROM hsh.users", "DO @k := 4096",
+                "SELECT MIN(name) INTO @k FROM hsh.users", "SELECT @k", "SET @k = @k + 1")  # fmt: skip
 # Features whose numbers are values, not positions, limits or depths.
 _WITH_TWINS = ("select", "select join", "select subquery", "select sharp", "select sharp join",
                "select sharp subquery", "select lock")  # fmt: skip
@@ -136,6 +141,7 @@ class _Author:
         self.database = database
         self.at = Situation(dice, database, mariadb)
         self.limited = False
+        self.has_variable = False  # @k has a value
         self.read_only = False
         self.steps: list[Step] = []
         self.homes = _homes(database)
@@ -193,7 +199,12 @@ class _Author:
             self._session("", "reset")
             at = self.at
             at.ansi_quotes = at.no_backslash = at.pipes_concat = at.latin1 = self.limited = self.read_only = False
+            self.has_variable = False
             at.strict = True
+            return
+        if self.dice.chance(0.03):
+            self._session(self.dice.one(_ASSIGNMENTS))
+            self.has_variable = True
             return
         if self.dice.chance(0.01):
             self.at.database = self.dice.one(("rng", "hsh"))
@@ -202,7 +213,7 @@ class _Author:
             self.home = self.dice.one(self.homes)
             return
         reads = [s for s in self.steps if s.label in _WITH_TWINS and not s.parameters]
-        if reads and self.dice.chance(0.1):
+        if reads and self.dice.chance(0.25 if self.has_variable else 0.1):
             self._twin(self.dice.one(reads))
             return
         if self.wide and self.dice.chance(0.5):
@@ -238,8 +249,10 @@ class _Author:
 
     def _twin(self, step: Step) -> None:
         """The same text with other literals: other values, or other kinds of literals at the same places."""
+        forms: tuple[str, ...]
         forms = ("5", "'5'", "5.0", "5e0", "0x05", "x'05'", "b'101'", "'05'", "' 5'", "'5abc'", "2000", "'2000'", "-1",
                  "0", "18446744073709551616", "'a'", "''", "00005", "5.4", "1", "2")  # fmt: skip
+        forms += ("@k", "@K", "@`k`") * (4 if self.has_variable else 0)
         sql = _NUMBER.sub(lambda m: self.dice.one(forms) if self.dice.chance(0.6) else m.group(), step.sql)
         if sql != step.sql and not step.parameters:
             self.steps.append(replace(step, sql=sql, tree=None, again=False))

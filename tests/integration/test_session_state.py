@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from shardproxy.protocol.mysql.constants import FieldType
+from shardproxy.local import LocalServer
+from shardproxy.protocol.mysql.constants import Com, FieldType
 from tests.proxy import SPLIT, ProxyUnderTest
 from tests.wire import RawClient, Refused
 
@@ -164,3 +165,210 @@ def test_executable_comments_over_several_shards(
     assert [c.name for c in near.columns] == [c.name for c in as_text.columns] == [c.name for c in result.columns]
     if label:
         assert result.columns[0].name.strip() == label
+
+
+# ── user variables ──
+
+# Expressions of every type that a variable can have; None: for MySQL only.
+VALUES = [
+    "1", "-1", "0", "TRUE", "18446744073709551615", "CAST(5 AS UNSIGNED)", "-9223372036854775808", "NULL", "1.50",
+    "-0.0", "1.0 / 3", "CAST(5 AS DECIMAL)", "CAST('1e65' AS DECIMAL(65))", "0.1e0 + 0.2e0", "1e100", "-5e-324", "1e0",
+    "'x'", "''", "_latin1 x'e9'", "_binary x'00ff'", "x'41'", "b'1'", "'a' COLLATE utf8mb4_bin", "_utf8mb3 'é'",
+    "CAST('2020-01-01' AS DATE)", "TIME('10:00:00.5')", "NOW(6)", "CAST(NULL AS CHAR)", "CAST(NULL AS UNSIGNED)",
+    "CAST(NULL AS SIGNED)", "NULL + 1.5", "NULL + 1e0", "CAST(NULL AS DATE)", "CONVERT(NULL USING latin1)", "PI()",
+    "JSON_ARRAY(1)", "ST_GeomFromText('POINT(1 1)')", "REPEAT('ab', 1000)", "_utf16 x'0041'",
+    "CONCAT('it''s ', CHAR(92), CHAR(0))",
+]  # fmt: skip
+SHOWN = (
+    "SELECT @v, @v + 1, CONCAT(@v, 'é'), COLLATION(@v), COERCIBILITY(@v), HEX(@v), @v IS NULL, -@v, IFNULL(@v, 1), "
+    "@never"
+)
+
+
+def described(client: RawClient, sql: str) -> object:
+    """Rows and columns of an answer, or its error."""
+    try:
+        result = client.query(sql)
+    except Refused as refused:
+        return refused.code
+    return result.rows, [(c.name, c.type, c.charset, c.length, c.flags, c.decimals) for c in result.columns]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_variable_is_the_same_everywhere(
+    proxy: ProxyUnderTest, client: RawClient, lone: LocalServer, value: str
+) -> None:
+    with RawClient(lone.port, lone.admin_user, lone.admin_password, None) as server:
+        if "NOW" in value:
+            for one in (client, server):
+                one.query("SET timestamp = 1700000000.5")
+        setting = f"SET @v = {value}"
+        assert described(client, setting) == described(server, setting)
+        expected = described(server, SHOWN)
+        assert described(client, SHOWN) == expected
+        for near in (1, FAR):  # the variable travels
+            client.query("BEGIN")
+            client.query(f"UPDATE users SET balance = balance + 1 WHERE uid = {near}")
+            assert described(client, SHOWN) == expected
+            client.query("ROLLBACK")
+        assert client.rows(f"SELECT uid FROM users WHERE uid = {FAR} AND @v <=> {value}") == (
+            [[b"%d" % FAR]] if server.rows(f"SELECT @v <=> {value}") == [[b"1"]] else []
+        )
+    assert proxy.pinned() == {}
+
+
+def test_variables_follow_to_statements_over_several_shards(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query("SET @low = 2, @name = 'N' , @`Odd.Name$` := 5")
+    assert client.rows("SELECT uid FROM users WHERE uid >= @low") == [[b"2"], [b"%d" % FAR], [b"%d" % (FAR + 1)]]
+    assert client.rows("SELECT uid FROM users WHERE uid >= @LOW ORDER BY uid DESC LIMIT 1") == [[b"%d" % (FAR + 1)]]
+    assert client.rows("SELECT SUM(uid * @low) FROM users WHERE uid < 9") == [[b"6"]]
+    assert client.execute(client.prepare("SELECT COUNT(*) FROM users WHERE uid >= @low")).rows == [[3]]
+    client.query("UPDATE users SET name = @name, balance = @'odd.name$' WHERE uid >= @low")
+    assert client.rows("SELECT DISTINCT name, balance FROM users WHERE uid > 1") == [[b"N", b"5"]]
+    client.query("INSERT INTO countries VALUES ('aa', @name)")
+    assert client.rows("SELECT name FROM countries") == [[b"N"]]
+    assert proxy.pinned() == {}
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("prepared", [False, True])
+def test_select_assigns(proxy: ProxyUnderTest, client: RawClient, begun: bool, prepared: bool) -> None:
+    def run(sql: str) -> list[list[object]]:
+        rows = client.execute(client.prepare(sql)).rows if prepared else client.query(sql).rows
+        return [[int(v) if isinstance(v, bytes) and v.isdigit() else v for v in row] for row in rows]
+
+    if begun:
+        client.query("BEGIN")
+        client.query("UPDATE users SET balance = balance")
+    run(f"SELECT name, uid FROM users WHERE uid = {FAR} INTO @name, @uid")
+    assert run("SELECT @name, @uid FROM users WHERE uid = 1") == [[b"n%d" % FAR, FAR]]
+    run("SELECT MAX(uid), COUNT(*) INTO @most, @count FROM users")
+    assert run("SELECT @most, @count FROM users WHERE uid = 1") == [[FAR + 1, 4]]
+    assert run(f"SELECT @uid := 7 FROM users WHERE uid = {FAR}") == [[7]]
+    assert run("SELECT @uid") == [[7]]
+    client.query("SET @n = 0")
+    assert run("SELECT @n := @n + 1 FROM users") == [[1], [2], [3], [4]]
+    assert run(f"SELECT @n FROM users WHERE uid = {FAR}") == [[4]]
+    client.query("DO @n := @n * 2")
+    assert run("SELECT @n FROM users WHERE uid = 1") == [[8]]
+    with pytest.raises(Refused) as refused:
+        client.query("SELECT name INTO @name FROM users")
+    assert refused.value.code == 1172
+    assert proxy.pinned() == {}
+    client.query("ROLLBACK")
+
+
+def test_nobody_else_sees_a_variable(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query("SET @a = 5")
+    client.query(f"SELECT uid INTO @b FROM users WHERE uid = {FAR}")
+    client.query("BEGIN")
+    client.query(f"UPDATE users SET balance = @a WHERE uid IN (1, {FAR})")
+    client.query("COMMIT")
+    for _ in range(20):
+        with RawClient(proxy.port) as other:
+            assert other.rows(f"SELECT @a, @b FROM users WHERE uid IN (1, {FAR})") == [[None, None]] * 2
+    client.command(Com.RESET_CONNECTION)
+    assert client.rows("SELECT @a, @b") == [[None, None]]
+
+
+def test_triggers_see_the_variables(proxy: ProxyUnderTest, client: RawClient) -> None:
+    for shard in proxy.cluster.shards:
+        shard.primary.rows("CREATE TRIGGER main.stamp BEFORE INSERT ON main.users FOR EACH ROW SET NEW.name = @who")
+    try:
+        client.query("SET @who = 'me'")
+        client.query(f"INSERT INTO users (uid, name) VALUES (7, 'x'), ({FAR + 7}, 'y')")
+        assert client.rows(f"SELECT name FROM users WHERE uid IN (7, {FAR + 7})") == [[b"me"], [b"me"]]
+    finally:
+        for shard in proxy.cluster.shards:
+            shard.primary.rows("DROP TRIGGER main.stamp")
+
+
+def test_what_is_too_much_to_be_carried(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query("SET @a = 1")
+    assert code_of(client, "SET @a = REPEAT('x', 300000)") == 9102
+    assert client.rows(f"SELECT @a FROM users WHERE uid IN (1, {FAR})") == [[b"1"]] * 2
+    assert code_of(client, "SET @a = ROW_COUNT()") == 9100
+
+
+def test_an_assignment_in_a_write_pins(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query("SET @n = 5")
+    client.query("INSERT INTO settings (id, name) VALUES (@n, 'x')")
+    client.query("UPDATE settings SET id = (@n := @n + 1)")
+    assert proxy.pinned() == {"user variable": 1}
+    assert client.rows("SELECT id, @n FROM settings") == [[b"6", b"6"]]
+
+
+# ── PREPARE as SQL ──
+
+
+def test_prepare_and_execute(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query("PREPARE near FROM 'SELECT name, uid + ? FROM users WHERE uid = ?'")
+    client.query(f"SET @one = 1, @near = 2, @far = {FAR}, @text = 'SELECT COUNT(*) FROM users WHERE uid > ?'")
+    result = client.query("EXECUTE near USING @one, @near")
+    assert result.rows == [[b"n2", b"3"]] and [c.name for c in result.columns] == [b"name", b"uid + ?"]
+    assert client.rows("EXECUTE NEAR USING @one, @far") == [[b"n%d" % FAR, b"%d" % (FAR + 1)]]
+    client.query("PREPARE counted FROM @text")
+    assert client.rows("EXECUTE counted USING @near") == [[b"2"]]
+    client.query("PREPARE ordered FROM 'SELECT uid FROM users WHERE uid >= ? ORDER BY uid DESC LIMIT ?'")
+    assert client.rows("EXECUTE ordered USING @near, @one") == [[b"%d" % (FAR + 1)]]
+    client.query("PREPARE plain FROM 'SELECT uid FROM users WHERE name <> ''it\\\\''s'' AND uid >= ?'")
+    assert len(client.rows("EXECUTE plain USING @near")) == 3
+    client.query("PREPARE windowed FROM 'SELECT uid, ROW_NUMBER() OVER (ORDER BY uid), ? FROM users WHERE uid > ?'")
+    assert client.rows("EXECUTE windowed USING @one, @near") == [
+        [b"%d" % FAR, b"1", b"1"],
+        [b"%d" % (FAR + 1), b"2", b"1"],
+    ]
+    assert proxy.pinned() == {}
+    client.query("DEALLOCATE PREPARE near")
+    client.query("DROP PREPARE counted")
+    assert code_of(client, "EXECUTE near USING @one, @near") == 1243
+    assert code_of(client, "DEALLOCATE PREPARE near") == 1243
+
+
+def test_writes_by_execute(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query(f"SET @a = 20, @b = {FAR + 20}, @n = 'new', @none = NULL")
+    client.query("PREPARE put FROM 'INSERT INTO users (uid, name) VALUES (?, ?), (?, ?)'")
+    assert client.query("EXECUTE put USING @a, @n, @b, @n").ok.affected == 2
+    assert client.rows("SELECT uid FROM users WHERE name = 'new' ORDER BY uid") == [[b"20"], [b"%d" % (FAR + 20)]]
+    client.query("PREPARE raise FROM 'UPDATE users SET balance = balance + ? WHERE name = ?'")
+    client.query("BEGIN")
+    assert client.query("EXECUTE raise USING @a, @n").ok.affected == 2
+    client.query("ROLLBACK")
+    client.query("PREPARE gone FROM 'DELETE FROM users WHERE name = ? OR uid = ?'")
+    assert client.query("EXECUTE gone USING @n, @none").ok.affected == 2
+    client.query("PREPARE country FROM 'INSERT INTO countries VALUES (?, ?)'")
+    client.query("SET @code = 'xx'")
+    client.query("EXECUTE country USING @code, @n")
+    assert client.rows("SELECT * FROM countries") == [[b"xx", b"new"]]
+    client.query("PREPARE setting FROM 'SET @z = 5'")
+    client.query("EXECUTE setting")
+    assert client.rows(f"SELECT @z FROM users WHERE uid = {FAR}") == [[b"5"]]
+    assert proxy.pinned() == {}
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("EXECUTE nothing", 1243),
+        ("PREPARE p FROM 'SELECT nonsense FROM users'", 1054),
+        ("PREPARE p FROM 'SELEC 1'", 9100),
+        ("PREPARE p FROM 'PREPARE q FROM ''SELECT 1'''", 1295),
+        ("PREPARE p FROM @nothing", 9100),
+        ("PREPARE p FROM", 1064),
+        ("EXECUTE one", 1210),
+        ("EXECUTE one USING @a, @b", 1210),
+        ("EXECUTE one USING 5", 1064),
+        ("PREPARE one FROM 'SELECT nonsense FROM users'", 1054),
+    ],
+)
+def test_mistakes_of_prepare(client: RawClient, sql: str, code: int) -> None:
+    client.query("PREPARE one FROM 'SELECT ?'")
+    assert code_of(client, sql) == code
+    client.query("SET @a = 1")
+    if sql.startswith("PREPARE one"):
+        assert code_of(client, "EXECUTE one USING @a") == 1243
+    else:
+        assert client.rows("EXECUTE one USING @a") == [[b"1"]]
+    client.query("SET sql_mode = 'ANSI_QUOTES'")
+    client.command(Com.RESET_CONNECTION)
+    assert code_of(client, "EXECUTE one USING @a") == 1243

@@ -16,7 +16,7 @@ from shardproxy.backend.connection import BackendConnection, Sink
 from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.tls import Transport
 from shardproxy.errors import BackendLost, ShardproxyError, SqlError
-from shardproxy.executor import diagnostics
+from shardproxy.executor import diagnostics, user_variables
 from shardproxy.executor.numbers import Numbered, NumberedAnswer
 from shardproxy.executor.transaction import ROLLED_BACK, Transaction, roll_back_all
 from shardproxy.frontend.mysql.front import Front, Rights, check_rights, check_schema
@@ -271,36 +271,38 @@ class ClientConnection(Sink):
         if entry is not None:
             plan = entry.plan
             ended = outcome == OK and plan.kind in _ENDS
-            # An INSERT that fails may have counted.
-            asks = plan.insert_id is InsertId.ASKED and (plan.found_rows or not session.pins)
+            if plan.insert_id is InsertId.ASKED:
+                # An INSERT that fails may have counted. Only the server knows, and tells, what a pinned session has.
+                asks = plan.found_rows or bool(plan.assigns) or not session.pins
             if scanner.insert_id and outcome == OK and plan.insert_id is InsertId.REPORTED:
                 session.insert_id = scanner.insert_id
             entry.latencies.append(perf_counter() - self.started)
             self.entry = None
         self.wire = self.redone = None
         if asks:
-            self.run(self._settle(connection, outcome, True, entry is not None and entry.plan.found_rows))
+            assert entry is not None
+            self.run(self._settle(connection, outcome, entry.plan))
             return
         if connection is self.held:
             if self.spanning is not None:
                 self.spanning.last = connection
             if not session.pins and (outcome == ERR or not scanner.status & IN_TRANS):
                 if outcome == ERR or session.warnings or self.spanning is not None:
-                    self.run(self._settle(connection, outcome, False))
+                    self.run(self._settle(connection, outcome, None))
                     return
                 self._end_transaction()
                 connection.pool.give_back(connection, ended)
         elif self.spanning is not None:
             self.spanning.last = connection
             if outcome == ERR:
-                self.run(self._settle(connection, outcome, False))
+                self.run(self._settle(connection, outcome, None))
                 return
         elif connection.shared:
             if outcome == ERR:
                 err = parse_err(scanner.error)
                 session.conditions = [(b"Error", b"%d" % err.code, err.text.encode())]
         elif outcome == ERR or scanner.warnings:
-            self.run(self._settle(connection, outcome, False))
+            self.run(self._settle(connection, outcome, None))
             return
         elif scanner.status & IN_TRANS:
             connection.pool.release(connection)
@@ -356,9 +358,10 @@ class ClientConnection(Sink):
         session.shard = -1
         session.refresh()
 
-    async def _settle(self, connection: BackendConnection, outcome: int, asks: bool, found_rows: bool = False) -> None:
+    async def _settle(self, connection: BackendConnection, outcome: int, asked: Plan | None) -> None:
         """Ask for what the last statement left on its connection before that goes to somebody else: its conditions,
-        and where `asks` LAST_INSERT_ID(), or with `found_rows` that. The client has its answer already.
+        and where there is a plan, `asked`: FOUND_ROWS(), user variables, or else LAST_INSERT_ID(). The client has its
+        answer already.
 
         An ERR does not say whether the transaction still is (a deadlock has ended it); the answers to these do.
         """
@@ -374,9 +377,11 @@ class ClientConnection(Sink):
                 conditions = await diagnostics.fetch(connection, error)
             if outcome == ERR:
                 session.warnings = len(conditions)  # an ERR carries no count
-            if found_rows:
-                found = await diagnostics.found_rows(connection) if outcome == ROWS else -1
-            elif asks:
+            if asked is not None and asked.found_rows and outcome != ERR:
+                found = await diagnostics.found_rows(connection)
+            if asked is not None and asked.assigns:
+                await user_variables.carry(self, connection, asked.assigns)
+            elif asked is not None and not asked.found_rows:
                 session.insert_id = await diagnostics.insert_id(connection)
         except (ShardproxyError, OSError):
             connection.close()

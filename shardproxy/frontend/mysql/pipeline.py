@@ -25,6 +25,7 @@ from shardproxy.executor import (
     session_commands,
     several,
     single,
+    sql_prepare,
 )
 from shardproxy.executor.request import prepared_request, text_request
 from shardproxy.frontend.mysql import commands
@@ -144,6 +145,8 @@ def run(
             return single.forward(client, plan, client.session.shard, False, wire)
         local_answers.answer(client, plan)
         return None
+    if plan.kind is StatementKind.PREPARE and plan.shard_hint is None:
+        return _sql_prepared(client, plan, wire, sql)
     handler = session_commands.HANDLERS.get(plan.kind)
     if handler is not None:
         return handler(client, plan, sql, wire)
@@ -167,6 +170,21 @@ def run(
     if plan.spread is Spread.CONCAT:
         return _scatter(client, plan, found, wire)
     return several.run(text_request(client, plan, sql, literals, read, wire), found)
+
+
+def _sql_prepared(client: ClientConnection, plan: Plan, wire: bytes, sql: bytes) -> Work:
+    """SQL's PREPARE, EXECUTE, DEALLOCATE. Raises SqlError."""
+    using = sql_prepare.opened(client, sql)
+    if using is None:
+        return sql_prepare.prepare(client, plan, sql, wire)
+    text = using.statement.text
+    digest, literals = scan(text, client.session.modes)
+    entry = client.plan(digest, text)
+    if not using.names:
+        return run(client, entry, packet(b"\x03" + text, 0), text, literals)
+    client.entry = entry
+    client.check(entry.plan)
+    return sql_prepare.execute(client, using, entry, wire)
 
 
 def _void_found(client: ClientConnection, plan: Plan) -> None:

@@ -162,7 +162,7 @@ def test_error_plans_carry_mysqls_numbers() -> None:
 
 def test_reads_stay_off_replicas_when_they_pin_or_lock() -> None:
     assert plan("SELECT name FROM users WHERE uid = 5").read
-    for sql in ("SELECT @x := name FROM users WHERE uid = 5", "SELECT name FROM users WHERE uid = 5 FOR SHARE",
+    for sql in ("SELECT get_lock(@x, 1)", "SELECT name FROM users WHERE uid = 5 FOR SHARE",
                 "SELECT foo(name) FROM users WHERE uid = 5", "SELECT get_lock('x', 1)",
                 "/*shardproxy: shard=a*/ DELETE FROM users", "INSERT INTO users (uid) VALUES (5)"):  # fmt: skip
         assert not plan(sql).read, sql
