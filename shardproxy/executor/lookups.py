@@ -98,7 +98,7 @@ async def resolve(request: Request) -> Resolved:
 
 def _settled(request: Request, held: int) -> bool:
     """Whether one shard comes out without asking an index; or more is wanted of its connection than an answer."""
-    if request.client.session.pins or request.plan.pins or request.plan.found_rows:
+    if request.client.session.pins or request.plan.pins or request.plan.found_rows or request.plan.assigns:
         return True
     try:
         return len(route(request.plan, request.read, request.client.gateway.snapshot, held).shards) == 1
