@@ -192,6 +192,11 @@ def test_the_transaction_sees_what_was_when_it_began_and_may_write(bank: ProxyUn
             (1, 500), (2, 1001), (3, 993), (SPLIT + 1, 1500), (SPLIT + 3, 1007),
         )  # fmt: skip
         run(reader, BEGINS[1], *transfer(3, 3, 7), "ROLLBACK")
+        run(reader, "SET @amount = 5", BEGINS[1])
+        for uid in (4, SPLIT + 4):
+            run(reader, f"UPDATE users SET balance = balance + @amount WHERE uid = {uid}")
+            assert run(reader, f"SELECT balance FROM users WHERE uid = {uid}") == ((START + 5,),)
+        run(reader, "ROLLBACK")
         assert total(reader) == TOTAL + 1
 
 
@@ -239,7 +244,7 @@ def test_refused(bank: ProxyUnderTest) -> None:
         assert error(connection, BEGINS[1])[0] == 9102
         for statement in (SUM + " FOR UPDATE", "UPDATE users SET balance = 0", "COMMIT"):
             assert error(connection, "/*shardproxy: snapshot*/ " + statement)[0] == 9100
-        run(connection, "SET @x = 1")
+        run(connection, "SELECT GET_LOCK('snapshot', 0)")
         assert error(connection, BEGINS[0])[0] == 9102
 
 
