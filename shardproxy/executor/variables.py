@@ -27,7 +27,7 @@ from shardproxy.session.profile import (
     with_variables,
     without,
 )
-from shardproxy.sql.session_text import CARRIED, INSERT_IDS, PINNING_AT, assigned_variables
+from shardproxy.sql.session_text import CARRIED, INSERT_IDS, PINNING_AT, access_mode, assigned_variables
 
 Work = Coroutine[Any, Any, None] | None
 REMEMBERED = 1024
@@ -146,6 +146,9 @@ def _adopt(client: Client, wanted: Profile) -> None:
         raise SqlError(problem, 9103)
     session = client.session
     if wanted.autocommit and not session.autocommit and client.held is None:
+        if session.begin and access_mode(session.begin[0], session.modes):
+            # Servers keep the access mode for the statement that follows, which would not run in any transaction here.
+            raise SessionError("SET autocommit = 1 right after START TRANSACTION READ ONLY or READ WRITE: COMMIT first")
         session.begin = None  # switching autocommit on commits
     client.adopt(wanted)
 

@@ -76,7 +76,7 @@ def scratch_unanalysed(draft: Draft, error: SqlError) -> Plan:
         Opcode.SCRATCH,
         f"gathered into scratch tables: {', '.join(tables)}",
         Rung.SCRATCH,
-        read=True,
+        read=all(copy.lock is None for copy in found.copies),
         spread=Spread.SCRATCH,
         not_above=str(error),
         scratch=found,

@@ -25,7 +25,8 @@ def has_code(sql: bytes) -> bool:
 def without_code(sql: bytes, modes: SqlModes, mariadb: bool) -> bytes:
     """The text without marks of executable comments, and without those that do not run.
 
-    As it is where that is not certain: a version on which it depends, marks between what would become one word or sign.
+    As it is where that is not certain: a version on which it depends, marks between what would become one word or sign,
+    on MySQL a mark that ends right behind something else.
     """
     kept: list[bytes] = []
     joins = False
@@ -33,6 +34,8 @@ def without_code(sql: bytes, modes: SqlModes, mariadb: bool) -> bytes:
         if code is None:
             return sql
         if code:
+            if piece == b"*/" and not mariadb and not kept[-1][-1:].isspace():
+                return sql  # MySQL puts a blank there, or none, by what it has read before
             joins = bool(kept)
             continue
         if joins and _grow_together(kept[-1][-1:], piece[:1]):

@@ -147,7 +147,9 @@ def tokenize(sql: bytes, modes: SqlModes, mariadb: bool, limit: int = 100_000) -
             comments.append(_inner(match.group()))
             continue
         if group == "code":
-            problem = _executed(match, mariadb, inside_code)
+            version = _version(match, mariadb)
+            at = match.start() + match.group().index(b"!") + 1 + len(version)
+            problem = _executed(match, version, mariadb, inside_code)
             if problem == "skip":
                 end = sql.find(b"*/", at)
                 comments.append(_text(sql[at : end if end >= 0 else len(sql)]))
@@ -197,7 +199,9 @@ def pieces(sql: bytes, modes: SqlModes, mariadb: bool) -> Iterator[tuple[bytes, 
         if match.lastgroup not in ("code", "version"):
             yield match.group(), False
             continue
-        problem = _executed(match, mariadb, inside_code)
+        version = _version(match, mariadb)
+        at = start + match.group().index(b"!") + 1 + len(version)
+        problem = _executed(match, version, mariadb, inside_code)
         if problem == "skip":
             end = sql.find(b"*/", at)
             at = end + 2 if end >= 0 else len(sql)
@@ -227,14 +231,23 @@ def _token(group: str, raw: bytes, start: int, end: int, spans: dict[int, tuple[
     return Token(kind, text, upper, start, end, literal)
 
 
-def _executed(match: re.Match[bytes], mariadb: bool, inside: bool) -> str:
+def _version(match: re.Match[bytes], mariadb: bool) -> bytes:
+    """The digits that a server takes for a version. MySQL takes a sixth one only before a blank."""
+    version: bytes = match.group("version") or b""
+    after = match.string[match.end() : match.end() + 1]
+    return version[:5] if len(version) == 6 and not mariadb and after not in _BLANKS else version
+
+
+_BLANKS = (b" ", b"\t", b"\n", b"\r", b"\v", b"\f")
+
+
+def _executed(match: re.Match[bytes], version: bytes, mariadb: bool, inside: bool) -> str:
     """ "" when the comment's content runs on every server, "skip" when it is a comment there, else the problem."""
     if match.group().startswith(b"/*M") and not mariadb:
         return "skip"
     if inside:
         return "executable comments are nested"
-    version = match.group("version")
-    if version is None or any(int(version) in versions for versions in _EXECUTED[mariadb]):
+    if not version or any(int(version) in versions for versions in _EXECUTED[mariadb]):
         return ""
     if any(int(version) in versions for versions in _SKIPPED[mariadb]):
         return "skip"

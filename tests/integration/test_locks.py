@@ -25,6 +25,7 @@ LOCKING = (
     "SELECT name, ROW_NUMBER() OVER (ORDER BY balance, uid) FROM users ORDER BY uid FOR UPDATE",
     "SELECT u.name, o.total FROM users u JOIN orders o ON o.total < u.balance FOR UPDATE",
     "SELECT name FROM users WHERE balance > (SELECT AVG(total) FROM orders) FOR UPDATE",
+    "SELECT u.name FROM users u LEFT JOIN countries c ON c.code = u.name FOR UPDATE",
 )
 SHARING = (
     "SELECT uid, balance FROM users LOCK IN SHARE MODE",

@@ -372,3 +372,12 @@ def test_mistakes_of_prepare(client: RawClient, sql: str, code: int) -> None:
     client.query("SET sql_mode = 'ANSI_QUOTES'")
     client.command(Com.RESET_CONNECTION)
     assert code_of(client, "EXECUTE one USING @a") == 1243
+
+
+def test_autocommit_right_after_an_access_mode(proxy: ProxyUnderTest, client: RawClient) -> None:
+    client.query("SET autocommit = 0")
+    client.query("START TRANSACTION READ ONLY")
+    assert code_of(client, "SET autocommit = 1") == 9102
+    client.query("COMMIT")
+    client.query("SET autocommit = 1")
+    assert client.query(f"UPDATE users SET balance = 3 WHERE uid = {FAR}").ok.affected == 1

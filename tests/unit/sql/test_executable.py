@@ -15,9 +15,12 @@ from shardproxy.sql.tokens import tokenize
     ("sql", "mysql", "mariadb"),
     [
         (b"SELECT 1 /*! + 1 */", b"SELECT 1  + 1 ", b"SELECT 1  + 1 "),
-        (b"SELECT 1/*!50000+1*/, 2", b"SELECT 1+1, 2", b"SELECT 1+1, 2"),
+        (b"SELECT 1/*!50000+1*/, 2", None, b"SELECT 1+1, 2"),
+        (b"SELECT 1/*!50000+1 */, 2", b"SELECT 1+1 , 2", b"SELECT 1+1 , 2"),
+        (b"SELECT 5 +/*!2147483648 */", b"SELECT 5 +83648 ", None),
+        (b"SELECT 5 +/*!100100 1 + */ 7", b"SELECT 5 + 7", b"SELECT 5 + 1 +  7"),
         (b"SELECT a /*M! OR 1 */", b"SELECT a ", b"SELECT a  OR 1 "),
-        (b"SELECT '/*!' /*!50000 , 2*/", b"SELECT '/*!'  , 2", b"SELECT '/*!'  , 2"),
+        (b"SELECT '/*!' /*!50000 , 2 */", b"SELECT '/*!'  , 2 ", b"SELECT '/*!'  , 2 "),
         (
             b"SELECT 1 /*c*/ /*!, 2 */ -- /*! x */",
             b"SELECT 1 /*c*/ , 2  -- /*! x */",
