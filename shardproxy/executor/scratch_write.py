@@ -32,6 +32,7 @@ from shardproxy.topology.model import TableKind
 _INSERTS = (StatementKind.INSERT, StatementKind.REPLACE)
 # Lock wait time-out, deadlock, KILL, time-out of a statement.
 _NO_ROWS_FAULT = frozenset((1205, 1206, 1213, 1317, 1402, 1614, 1969, 3024))
+_SYNTAX = 1064
 _NOT_PREPARED = frozenset((1461, 1295))  # too many statements are prepared; it can only be run as text
 
 
@@ -84,6 +85,7 @@ class _ScratchWrite(Scratch):
 
     async def over(self, home: BackendConnection, everywhere: list[int]) -> None:
         client, write = self.client, self.write
+        wrong = await self._check_original(home)
         written = {shard for target in write.targets for shard in _may_be_on(target)}
         shards = sorted({*everywhere, *written})
         async with enlisted(
@@ -91,8 +93,8 @@ class _ScratchWrite(Scratch):
         ) as enlistment:
             client.working = [*enlistment.connections, home]
             await self._check_writable(enlistment)
-            if write.checked:
-                await self._check_original(home)
+            if wrong is not None and write.checked:
+                raise wrong
             columns = await scratch_home.create_tables(client, home, self.plan, self.shards)
             self.check_json(columns)
             await self.check_text(home)
@@ -106,16 +108,22 @@ class _ScratchWrite(Scratch):
             await self._write_back(home, enlistment, changed)
             await self._change_entries(home, enlistment, changed)
 
-    async def _check_original(self, home: BackendConnection) -> None:
-        """Raises the error that the server has for the statement over the tables themselves."""
+    async def _check_original(self, home: BackendConnection) -> BackendError | None:
+        """The error that the server has for the statement over the tables themselves. Raises it at once where the
+        text cannot be read: then not even a transaction begins."""
         await scratch_home.switch(home, self.client.session.profile)
         reply = await home.command(StmtPrepare(self.request.sql).build(), PREPARE)
+        await scratch_home.switch(home, scratch_tables.loading(self.client.session.profile))
         if not reply.failed:
             ok = PrepareOk.parse(first_packet(reply.data))
             home.say(packet(StmtClose(ok.statement_id).build(), 0))
-        elif reply.error_code not in _NOT_PREPARED:
-            raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
-        await scratch_home.switch(home, scratch_tables.loading(self.client.session.profile))
+            return None
+        if reply.error_code in _NOT_PREPARED:
+            return None
+        error = BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+        if reply.error_code == _SYNTAX:
+            raise error
+        return error
 
     async def _check_writable(self, enlistment: Enlistment) -> None:
         """Raises the server's error in a read-only transaction, also where no row would change."""

@@ -22,7 +22,7 @@ from shardproxy.protocol.mysql.packets import Ok, parse_ok
 from shardproxy.protocol.mysql.response import OK
 
 # Warnings about the text and not about a row: deprecated syntax, character sets. One server gives them once.
-_ABOUT_TEXT = frozenset((b"1287", b"1681", b"3719", b"3778"))
+_ABOUT_TEXT = frozenset((b"1287", b"1681", b"3719", b"3720", b"3778"))
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from shardproxy.errors import SqlError
 from shardproxy.planner.blocks import Facts, find_table, refuse_view
+from shardproxy.planner.bounds import key_bounds
 from shardproxy.planner.calls import UNKNOWN
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.groups import groups
@@ -210,7 +211,7 @@ def _target(draft: Draft, one: Named, at: Written, is_read: bool) -> Target:
     except SqlError:
         if gathered:
             raise
-    key = (table.key,) if table.kind is TableKind.SHARDED and table.key else ()
+    key = _key(one, schema)
     others = [column for unique in schema.unique_keys if unique != schema.primary_key for column in unique]
     counted, given = None, False
     if inserts and any(c.auto_increment for c in schema.columns):
@@ -219,6 +220,17 @@ def _target(draft: Draft, one: Named, at: Written, is_read: bool) -> Target:
     identity = tuple(dict.fromkeys((*key, *others)))
     indexes = indexes_of(draft, keyspace, table)
     return Target(keyspace, table, primary_key, identity, gathered, counted, given, indexes)
+
+
+def _key(one: Named, schema: TableSchema) -> tuple[str, ...]:
+    """The shard key, if there is one. Raises where its column is of a type whose values cannot be placed."""
+    keyspace, table = one
+    if table.kind is not TableKind.SHARDED or table.key is None:
+        return ()
+    column = schema.column(table.key)
+    if column is None or key_bounds(table.name, column, keyspace.key_type) is None:
+        raise refuse(f"the key {table.key} of {table.name} is no {keyspace.key_type.value} key")
+    return (table.key,)
 
 
 def _identity(schema: TableSchema) -> tuple[tuple[str, str], ...]:

@@ -172,7 +172,10 @@ def _assignments(draft: Draft, found: SequencePlan, at: int, counting: str, quot
 
 def _given(draft: Draft, before: Template, part: Span, after: Template, counting: str) -> NumberedRow:
     tokens: tuple[Token, ...] = draft.tokens[part[0] : part[1]]
-    if [t.upper for t in tokens] in _NEXT:
+    words = [t.upper for t in tokens]
+    if words == ["DEFAULT"] and draft.context.modes.zero_is_value:
+        raise refuse(f"under NO_AUTO_VALUE_ON_ZERO DEFAULT stores 0 in {counting}: give NULL for the next number")
+    if words in _NEXT:
         return NumberedRow(before, after)
     value = literal_value(tokens)
     if value is None:

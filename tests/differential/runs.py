@@ -47,6 +47,7 @@ class _Session:
     asked: list[str] = field(default_factory=list)  # texts that may have changed anything
     state: list[Step] = field(default_factory=list)  # what a second session must say to be in the same state
     changed: set[Table] = field(default_factory=set)  # tables whose rows may not be the base rows any more
+    failed_outside: bool = False  # with autocommit off the proxy may have begun a transaction for what then failed
     counted: bool = False  # an AUTO_INCREMENT column of a sharded table got a value
     refused: bool = False  # the last step was, or failed: of its conditions the proxy may keep only the error
 
@@ -115,6 +116,8 @@ def _step(
     for i, (one, other) in enumerate(zip(mine, theirs, strict=False)):
         if one.refused:
             break
+        if session.failed_outside and one.status > 0 and other.status >= 0 and not other.status & 1:
+            one = replace(one, status=one.status & ~1)
         found = difference(step, one, other, sides.charsets if i == 0 else None, session.counted)
         if found:
             return _mismatch(step, found, one, other)
@@ -128,6 +131,10 @@ def _step(
 
 def _follow(session: _Session, step: Step, answer: Outcome) -> None:
     """Takes note of what a step that both sides ran has done to the session."""
+    if answer.error and not session.in_transaction:
+        session.failed_outside = True
+    elif answer.status >= 0 and (answer.status & 1 or step.sql.upper().startswith(("COMMIT", "ROLLBACK"))):
+        session.failed_outside = False
     if answer.status >= 0:
         session.in_transaction = bool(answer.status & 1)
     if step.label in ("session", "reset") and not answer.error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pymysql
 import pytest
 
 from shardproxy.local import LocalServer
@@ -159,3 +160,14 @@ def test_keys_of_which_only_a_server_knows_what_it_stores(sides: Sides) -> None:
         "INSERT INTO users VALUES (1e2, 'x', 1)",
         "INSERT IGNORE INTO users VALUES (99999999999999999999, 'x', 1), ('12x', 'y', 2), (1, 'z', 3)",
     )
+
+
+def test_a_key_of_a_type_that_cannot_be_placed_is_refused(sides: Sides) -> None:
+    with sides.here.cursor() as cursor:
+        cursor.execute("CREATE TABLE people (id DATE NOT NULL PRIMARY KEY)")
+        try:
+            with pytest.raises(pymysql.MySQLError) as refused:
+                cursor.execute("INSERT INTO people VALUES ('2014/11/11')")
+            assert refused.value.args[0] in (9100, 9101)
+        finally:
+            cursor.execute("DROP TABLE people")
