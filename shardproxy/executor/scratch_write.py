@@ -108,7 +108,7 @@ class _ScratchWrite(Scratch):
             changed = [await self._remember(home, i, target, columns[i]) for i, target in enumerate(write.targets)]
             await self._run(home)
             await scratch_home.switch(home, scratch_tables.loading(client.session.profile))
-            await self._number(home, changed)
+            changed = [await self._number(home, one) for one in changed]
             await self._write_back(home, enlistment, changed)
             await self._change_entries(home, enlistment, changed)
 
@@ -198,49 +198,58 @@ class _ScratchWrite(Scratch):
         if self.request.plan.kind in _INSERTS or self.request.plan.carries_insert_id:
             self.insert_id = await diagnostics.insert_id(home)
 
-    async def _number(self, home: BackendConnection, changed: list[Changed]) -> None:
-        """Give rows whose numbers the scratch table has counted numbers of the sequence of all shards."""
-        for one in changed:
-            column = one.target.counted
-            if column is None:
-                continue
-            base = _base(one.target)
-            name = column.name
-            new = sorted(int(row[0] or 0) for row in await _rows(home, one.added(name)))
-            made = [number for number in new if number >= base]
-            counts = len(made)
-            if made and (made != list(range(base, base + counts)) or (one.target.given and self.insert_id != base)):
-                raise UnsupportedError(
-                    f"{one.target.table.name}.{name} is AUTO_INCREMENT, and it is not certain which rows of this "
-                    f"{self.request.plan.kind.value} bring their own number: give none or all of them"
-                )
-            table, keyspace = one.target.table.name, one.target.keyspace.name
-            sequence = books(self.client).sequence(keyspace, table, name, integer_range(column)[1])
-            own = [number for number in reversed(new) if 0 < number < base]
-            if own:
-                await sequence.number(list(own))
-            if not made:
-                continue
-            [first, *_] = taken = await sequence.number([None] * counts)
-            if taken != list(range(first, first + counts)):
-                raise BackendError(f"numbers for {table}.{name} have gaps: try again")
-            text = b"UPDATE %s SET %s = %s - %d WHERE %s >= %d ORDER BY %s" % (
-                one.table, quoted(name), quoted(name), base - first, quoted(name), base, quoted(name)
-            )  # fmt: skip
-            await expect_ok(home, text)
-            if self.insert_id >= base:
-                self.insert_id += first - base
-            if self.ok.insert_id >= base:
-                self.ok = Ok(
-                    self.ok.affected, self.ok.insert_id + first - base, self.ok.status, self.ok.warnings, self.ok.info
-                )
+    async def _number(self, home: BackendConnection, one: Changed) -> Changed:
+        """Give rows whose numbers the scratch table has counted numbers of the sequence of all shards, or leave them to
+        the server that counts."""
+        column = one.target.counted
+        if column is None:
+            return one
+        base = _base(one.target)
+        new = sorted(int(row[0] or 0) for row in await _rows(home, one.added(column.name)))
+        made = [number for number in new if number >= base]
+        mixed = one.target.by_server and (len(made) < len(new) or bool(one.before))
+        counted = list(range(base, base + len(made)))
+        if made and (made != counted or mixed or (one.target.given and self.insert_id != base)):
+            raise UnsupportedError(
+                f"{one.target.table.name}.{column.name} is AUTO_INCREMENT, and it is not certain which rows of this "
+                f"{self.request.plan.kind.value} bring their own number: give none or all of them"
+            )
+        if one.target.by_server:
+            return replace(one, uncounted=column.name) if made else one
+        table, keyspace = one.target.table.name, one.target.keyspace.name
+        sequence = books(self.client).sequence(keyspace, table, column.name, integer_range(column)[1])
+        own = [number for number in reversed(new) if 0 < number < base]
+        if own:
+            await sequence.number(list(own))
+        if not made:
+            return one
+        [first, *_] = taken = await sequence.number([None] * len(made))
+        if taken != list(range(first, first + len(made))):
+            raise BackendError(f"numbers for {table}.{column.name} have gaps: try again")
+        name = quoted(column.name)
+        text = b"UPDATE %s SET %s = %s - %d WHERE %s >= %d ORDER BY %s"
+        await expect_ok(home, text % (one.table, name, name, base - first, name, base, name))
+        self._reported(base, first)
+        return one
+
+    def _reported(self, base: int, first: int) -> None:
+        """What the client is told of numbers from `base` on: they begin at `first`."""
+        if self.insert_id >= base:
+            self.insert_id += first - base
+        ok = self.ok
+        if ok.insert_id >= base:
+            self.ok = Ok(ok.affected, ok.insert_id + first - base, ok.status, ok.warnings, ok.info)
 
     async def _write_back(self, home: BackendConnection, enlistment: Enlistment, changed: list[Changed]) -> None:
         profiles = [connection.profile for connection in enlistment.connections]
         try:
             for connection in enlistment.connections:
                 await scratch_home.switch(connection, scratch_tables.exact(connection.profile))
-            await WriteBack(home, enlistment).write(changed)
+            back = WriteBack(home, enlistment)
+            await back.write(changed)
+            counted = next((one.target for one in changed if one.uncounted), None)
+            if counted is not None:
+                self._reported(_base(counted), back.first_counted)
         finally:
             for connection, profile in zip(enlistment.connections, profiles, strict=True):
                 if not connection.closed and not connection.sinks:

@@ -10,7 +10,7 @@ Every change is counted by the server that makes it: one that does not find its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shardproxy.backend.connection import BackendConnection, Reply
@@ -26,6 +26,7 @@ from shardproxy.topology.maps import UnmappedKey
 from shardproxy.topology.model import TableKind
 
 _AT_ONCE = 500  # statements of one row each that are sent together
+Run = Callable[["Changed", BackendConnection, list[bytes]], Awaitable[None]]
 Form = Callable[[list[bytes]], bytes]
 Homes = Callable[[bytes | None], Sequence[int]]
 
@@ -33,11 +34,13 @@ Homes = Callable[[bytes | None], Sequence[int]]
 @dataclass(frozen=True, slots=True)
 class Changed:
     """One table that the statement may have changed. columns: those that are stored; before: the table of the rows as
-    they were, b"" when it began empty."""
+    they were, b"" when it began empty; uncounted: the AUTO_INCREMENT column of new rows that the shard's server counts,
+    in the order of the numbers that the scratch table gave."""
 
     target: Target
     columns: Sequence[Column]
     before: bytes
+    uncounted: str = ""
 
     @property
     def table(self) -> bytes:
@@ -67,7 +70,9 @@ class Changed:
 
     def inserted(self) -> bytes:
         """Key and values of rows to insert."""
-        return b"SELECT %s,%s%s" % (self._key(b"t"), self._values(), self.new())
+        values = b",".join(_of(column, b"t") for column in self._stored)
+        order = b" ORDER BY t." + quoted(self.uncounted) if self.uncounted else b""
+        return b"SELECT %s,%s%s%s" % (self._key(b"t"), values, self.new(), order)
 
     def new(self) -> bytes:
         """FROM … of those rows, in t."""
@@ -120,8 +125,9 @@ class Changed:
             for name, charset in self.target.primary_key
         ]
 
-    def literals(self) -> list[Literal]:
-        return [column.literal for column in self.columns]
+    def literals(self, new: bool = False) -> list[Literal]:
+        """For each column; new: of those that new rows bring."""
+        return [column.literal for column in (self._stored if new else self.columns)]
 
     def delete(self, values: list[bytes]) -> bytes:
         """DELETE of one row."""
@@ -140,7 +146,12 @@ class Changed:
         return b"(" + b",".join(values) + b")"
 
     def insert_head(self) -> bytes:
-        return b"INSERT INTO %s (%s) VALUES " % (self.table, b",".join(quoted(column.name) for column in self.columns))
+        return b"INSERT INTO %s (%s) VALUES " % (self.table, b",".join(quoted(column.name) for column in self._stored))
+
+    @property
+    def _stored(self) -> list[Column]:
+        """The columns whose values new rows bring."""
+        return [column for column in self.columns if column.name != self.uncounted]
 
     def _is(self, values: list[bytes]) -> bytes:
         names = [quoted(name) for name, _ in self.target.primary_key]
@@ -214,6 +225,7 @@ class WriteBack:
     def __init__(self, home: BackendConnection, enlistment: Enlistment) -> None:
         self._home = home
         self._enlistment = enlistment
+        self.first_counted = 0  # the first number that a shard's server has counted
         self._connections: Mapping[int, BackendConnection] = dict(
             zip(enlistment.shards, enlistment.connections, strict=True)
         )
@@ -227,7 +239,7 @@ class WriteBack:
             literals = [*one.primary_literals(), *one.literals()]
             await self._each(one, one.updated(), literals, one.update, self._singly)
         for one in tables:
-            await self._each(one, one.inserted(), one.literals(), one.insert, self._together)
+            await self._each(one, one.inserted(), one.literals(new=True), one.insert, self._together)
 
     async def _each(
         self,
@@ -235,7 +247,7 @@ class WriteBack:
         text: bytes,
         literals: Sequence[Literal],
         form: Form,
-        run: Callable[[Changed, BackendConnection, list[bytes]], object],
+        run: Run,
     ) -> None:
         home = self._home
         rows = _Placed(literals, bool(home.scanner.deprecate_eof), one.homes, form)
@@ -252,12 +264,12 @@ class WriteBack:
         if part.paused:
             home.transport.resume_reading()
 
-    async def _flush(self, one: Changed, rows: _Placed, run: Callable[..., object]) -> None:
+    async def _flush(self, one: Changed, rows: _Placed, run: Run) -> None:
         rows.pending = 0
         texts, rows.of = rows.of, {}
         for shard in sorted(texts):
             self._enlistment.writes((shard,))
-            await run(one, self._connections[shard], texts[shard])  # type: ignore[misc]
+            await run(one, self._connections[shard], texts[shard])
 
     async def _singly(self, one: Changed, connection: BackendConnection, texts: list[bytes]) -> None:
         for i in range(0, len(texts), _AT_ONCE):
@@ -267,6 +279,8 @@ class WriteBack:
     async def _together(self, one: Changed, connection: BackendConnection, texts: list[bytes]) -> None:
         reply = await connection.query(one.insert_head() + b",".join(texts))
         _check(one, connection, reply, len(texts))
+        if one.uncounted and not self.first_counted:
+            self.first_counted = reply.insert_id
 
 
 def _check(one: Changed, connection: BackendConnection, reply: Reply, rows: int) -> None:

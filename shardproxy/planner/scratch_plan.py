@@ -57,8 +57,8 @@ class Target:
     without. identity: columns of the shard key and of all other unique keys: a row where one of them changes is
     deleted and inserted anew, for it may go to another shard, or take a value that another row of the statement gives
     up. gathered: its rows are needed; else it starts empty, for an INSERT that only adds rows. counted: its
-    AUTO_INCREMENT column, when this is an INSERT and the proxy counts; given: the statement may give that column a
-    value; indexes: lookup indexes, whose entries change with the rows.
+    AUTO_INCREMENT column, when this is an INSERT; given: the statement may give that column a value; by_server: the
+    one server that has the table counts, else the proxy.
     """
 
     keyspace: Keyspace
@@ -68,6 +68,7 @@ class Target:
     gathered: bool
     counted: Column | None = None
     given: bool = False
+    by_server: bool = False
     indexes: tuple[Index, ...] = ()
 
 

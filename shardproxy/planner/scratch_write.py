@@ -213,13 +213,14 @@ def _target(draft: Draft, one: Named, at: Written, is_read: bool) -> Target:
             raise
     key = _key(one, schema)
     others = [column for unique in schema.unique_keys if unique != schema.primary_key for column in unique]
-    counted, given = None, False
+    counted, given, by_server = None, False, False
     if inserts and any(c.auto_increment for c in schema.columns):
-        counted = _counted(draft, one, schema)
+        counted = _counted(draft, schema)
+        by_server = counting_column(keyspace, table, schema) is None
         given = _names_column(draft, at.body, schema, next(c.name for c in schema.columns if c.auto_increment))
     identity = tuple(dict.fromkeys((*key, *others)))
     indexes = indexes_of(draft, keyspace, table)
-    return Target(keyspace, table, primary_key, identity, gathered, counted, given, indexes)
+    return Target(keyspace, table, primary_key, identity, gathered, counted, given, by_server, indexes)
 
 
 def _key(one: Named, schema: TableSchema) -> tuple[str, ...]:
@@ -247,17 +248,11 @@ def _identity(schema: TableSchema) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _counted(draft: Draft, one: Named, schema: TableSchema) -> Column:
-    """The AUTO_INCREMENT column that the proxy counts. Raises where only a server can count."""
-    keyspace, table = one
-    counting = counting_column(keyspace, table, schema)
-    if counting is None:
-        raise refuse(f"{table.name} is AUTO_INCREMENT and counted by its own server")
+def _counted(draft: Draft, schema: TableSchema) -> Column:
+    """The AUTO_INCREMENT column. Raises where its numbers are told before they are known."""
     if draft.has("RETURNING"):
-        raise refuse("RETURNING of numbers that the proxy counts")
-    column = schema.column(counting)
-    assert column is not None
-    return column
+        raise refuse("RETURNING of numbers that are counted later")
+    return next(column for column in schema.columns if column.auto_increment)
 
 
 def _names_column(draft: Draft, at: int, schema: TableSchema, column: str) -> bool:

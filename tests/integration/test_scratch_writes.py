@@ -99,6 +99,7 @@ def test_single_tables(sides: Sides) -> None:
         "INSERT INTO settings (id, name, value) VALUES (1, 'a', 1), (2, 'b', 2)",
         "UPDATE settings SET value = (SELECT COUNT(*) FROM users)",
         "DELETE FROM settings WHERE id = (SELECT MIN(uid) FROM users)",
+        "INSERT INTO settings (name, value) SELECT name, balance FROM users WHERE balance < 45 ORDER BY balance",
     )
 
 
