@@ -13,6 +13,7 @@ from dataclasses import replace
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SessionError, SqlError, UnsupportedError
 from shardproxy.executor import diagnostics, scratch_home, scratch_keys, scratch_tables, single, user_variables
+from shardproxy.executor.diagnostics import Condition
 from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.executor.prepared import LARGE, first_packet, joined
 from shardproxy.executor.request import Request
@@ -21,7 +22,7 @@ from shardproxy.executor.scratch_columns import Column, quoted
 from shardproxy.executor.scratch_load import PIECE, Rows
 from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.key_values import NoValue
-from shardproxy.planner.plan import Value
+from shardproxy.planner.plan import StatementKind, Value
 from shardproxy.planner.scratch_plan import Copy, Kind, ScratchPlan
 from shardproxy.planner.template import Template
 from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare
@@ -67,6 +68,7 @@ class Scratch:
         self.shards = [_homes(request, copy) for copy in plan.copies]
         self.rows = 0
         self.size = 0
+        self.gathered: list[tuple[str, int, int, int]] = []  # for each table: name, rows, bytes, shards
         self.held = 0  # bytes for which the worker's bound is charged
 
     async def run(self) -> None:
@@ -169,6 +171,7 @@ class Scratch:
         at_once = self.client.gateway.scatter_limit if copy.lock is None else 1  # locks are taken shard by shard
         started = 0
         literals = [column.literal for column in columns]
+        rows_before, size_before = self.rows, self.size
         for turn, part in enumerate(parts):
             for connection, wire in wires[started : turn + at_once]:
                 parts[started].start(wire)
@@ -193,6 +196,8 @@ class Scratch:
             if rows.values:
                 await _ok(home, insert + rows.take(), copy)
             _rest(part)
+        name = f"{copy.database}.{copy.table}"
+        self.gathered.append((name, self.rows - rows_before, self.size - size_before, len(parts)))
 
     def count(self, connection: BackendConnection) -> None:
         if self.client.entry is not None:
@@ -226,6 +231,13 @@ class Scratch:
         await user_variables.carry(client, home, plan.assigns)
         client.ok(reply.affected, warnings=reply.warnings, conditions=conditions)
 
+    def _notes(self) -> list[Condition]:
+        """What EXPLAIN ANALYZE says of the gathering, beside the server's own answer."""
+        return [
+            (b"Note", b"1003", f"gathered {rows} rows, {size} bytes of {table} from {shards} shards".encode())
+            for table, rows, size, shards in self.gathered
+        ]
+
     async def _relay(self, home: BackendConnection, wire: bytes) -> None:
         """The answer, streamed to the client."""
         client = self.client
@@ -233,6 +245,7 @@ class Scratch:
         part = Part(home)
         home.send(wire, part)
         out = Concatenation(bool(home.scanner.deprecate_eof))
+        notes = self._notes() if self.request.plan.kind is StatementKind.EXPLAIN else []
         try:
             while not part.ended or part.chunks:
                 client.write(out.feed(await part.take()))
@@ -240,6 +253,7 @@ class Scratch:
             out.next_part()
             out.status |= client.status() & IN_TRANS  # the answer's server has no part in the session's transaction
             if not out.failed:
+                out.warnings += len(notes)
                 client.write(out.end())
         except (SqlError, ProtocolError) as error:
             if isinstance(error, BackendLost) and not client.relayed:
@@ -253,7 +267,7 @@ class Scratch:
         session.warnings = out.warnings
         session.conditions = None
         if part.ended and (out.warnings or out.failed):
-            session.conditions = await diagnostics.fetch(home, None)
+            session.conditions = await diagnostics.fetch(home, None) + ([] if out.failed else notes)
             session.warnings = len(session.conditions) if out.failed else out.warnings
         if self.request.plan.found_rows and part.ended and not out.failed:
             session.find(await diagnostics.found_rows(home))

@@ -70,6 +70,8 @@ def _kind(draft: Draft) -> StatementKind:
         if second == "ROUTE" and (draft.word(2) in _ROUTED or draft.word(2) in _BY_FIRST_WORD):
             return StatementKind.EXPLAIN_ROUTE
         return StatementKind.EXPLAIN if _explains(draft) else StatementKind.DESCRIBE
+    if first == "ANALYZE" and second in ("FORMAT", "SELECT", "WITH", "(") and draft.context.mariadb:
+        return StatementKind.EXPLAIN
     if first in _ADMIN:
         return StatementKind.ADMIN
     return _BY_FIRST_WORD.get(first, StatementKind.OTHER)
