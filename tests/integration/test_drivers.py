@@ -56,7 +56,7 @@ def test_command_line_client(proxy: ProxyUnderTest, client: str) -> None:
     assert lines[:3] == ["name\tbalance", "Ada\t10", "uid"]
     assert sorted(lines[3:]) == ["1", "1001"]
     assert run("--batch", "--execute", "SELECT COUNT(*) FROM users", "main").stdout.splitlines() == ["COUNT(*)", "2"]
-    refused = run("--execute", "SELECT COUNT(*) FROM users FOR UPDATE", "main")
+    refused = run("--execute", "SELECT MIN(uid), GET_LOCK('a', 0) FROM users", "main")
     assert refused.returncode == 1
     assert "ERROR 9100" in refused.stderr or "ERROR 9101" in refused.stderr
     assert "ERROR 1045 (28000)" in run("--execute", "SELECT 1", password="wrong").stderr
