@@ -180,7 +180,7 @@ def pinning(proxy: ProxyUnderTest) -> list[tuple[str, str]]:
     """(statement, reason) of everything that pins."""
     hint = "/*shardproxy: shard=shard1*/ "
     return [
-        ("UPDATE users SET balance = (@a := 5) WHERE uid = 1", "user variable"),
+        (hint + "UPDATE users SET balance = (@a := 5) WHERE uid = 1", "user variable"),
         ("SELECT GET_LOCK('a', 0)", "GET_LOCK"),
         ("SET SESSION long_query_time = 3", "SET of a variable that is not carried"),
         ("SET insert_id = 1000000000", "SET of a variable that is not carried"),
