@@ -246,11 +246,11 @@ def test_killed_connection_rolls_back(filled: ProxyUnderTest) -> None:
 
 def test_a_pinned_session_stays_on_its_shard(filled: ProxyUnderTest) -> None:
     with filled.connect() as connection:
-        run(connection, "SET @a = 1", "BEGIN", change()[0])
+        run(connection, "SELECT GET_LOCK('a', 0)", "BEGIN", change()[0])
         assert error(connection, change()[1]) == 9102
         run(connection, "COMMIT")
     with filled.connect() as connection:
         run(connection, "BEGIN", *change())
-        assert error(connection, "SET @a = 1") == 9102
+        assert error(connection, "SELECT GET_LOCK('a', 0)") == 9102
         run(connection, "COMMIT")
     assert balances(filled) == (80, 110)
