@@ -64,7 +64,8 @@ def or_by_scratch(step: Callable[[Draft], Plan | None]) -> Callable[[Draft], Pla
             if hopeless or draft.kind not in _INSERTS | _CHANGES or error.code not in _RESCUED:
                 raise
             return _unanalysed(draft, error)
-        if plan is None or plan.shard_hint is not None or plan.sequence is not None:
+        counts = plan is not None and plan.sequence is not None and plan.sequence.open
+        if plan is None or plan.shard_hint is not None or counts:
             return plan
         if plan.kind in _INSERTS | _CHANGES and plan.spread is Spread.REFUSE:
             return _several(draft, plan)

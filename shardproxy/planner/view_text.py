@@ -54,7 +54,7 @@ def _views(draft: Draft, tokens: tuple[Token, ...]) -> Views:
     found: Views = []
     for reference in find_tables(inner).references:
         keyspace = draft.context.snapshot.keyspaces.get(reference.database or draft.context.schema or "")
-        if reference.cte is not None or keyspace is None or reference.name in keyspace.tables:
+        if reference.cte is not None or keyspace is None:
             continue
         schema = draft.context.catalog.get(keyspace.name, reference.name)
         if schema is not None and schema.is_view:
