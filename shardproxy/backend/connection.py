@@ -204,7 +204,7 @@ class BackendConnection:
             self.scanner.start(sink.shape())
         self.sinks.append(sink)
         if not self.shared:
-            self.transport.write(data)
+            self._write(data)
             return
         # The event loop would make one system call of each write: those of one turn of the loop go out together.
         if not self._out:
@@ -216,12 +216,19 @@ class BackendConnection:
         if self.shared and self._out:
             self._out.append(data)
         else:
-            self.transport.write(data)
+            self._write(data)
 
     def _flush(self) -> None:
         out = self._out
-        self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+        self._write(out[0] if len(out) == 1 else b"".join(out))
         out.clear()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self.transport.write(data)
+        except RuntimeError:
+            # uvloop's, when the socket has failed and it has not said so yet: the sinks must hear of it all the same.
+            self.pool.loop.call_soon(self.connection_lost, None)
 
     async def command(self, payload: bytes, shape: int = QUERY) -> Reply:
         """Send one command (payload without header) and wait for its whole answer.
@@ -248,7 +255,7 @@ class BackendConnection:
         if not self.sinks:
             self.scanner.start(QUERY)
         self.sinks.extend(collectors)
-        self.transport.write(b"".join([packet(b"\x03" + text, 0) for text in texts]))
+        self._write(b"".join([packet(b"\x03" + text, 0) for text in texts]))
         try:
             return list(await asyncio.gather(*[collector.future for collector in collectors]))
         except asyncio.CancelledError:

@@ -68,7 +68,7 @@ class Bank:
         self.proxy = proxy
         self.seed = seed
         self.acknowledged: set[int] = set()
-        self.refused: set[int] = set()
+        self.refused: dict[int, str] = {}  # → why
         self.unheard: set[int] = set()
         self.wrong: list[int] = []  # sums that snapshots showed
         self.snapshots = 0
@@ -131,14 +131,17 @@ class Bank:
             with connection.cursor() as cursor:
                 for step in steps:
                     cursor.execute(step)
-        except (pymysql.MySQLError, OSError):
-            self.refused.add(transfer)  # COMMIT was never sent
+        except (pymysql.MySQLError, OSError) as error:
+            self.refused[transfer] = f"before COMMIT: {error!r}"
             raise
         try:
             connection.commit()
         except (pymysql.MySQLError, OSError) as error:
             code = error.args[0] if isinstance(error, pymysql.MySQLError) and error.args else 0
-            (self.unheard if code in _UNHEARD else self.refused).add(transfer)
+            if code in _UNHEARD:
+                self.unheard.add(transfer)
+            else:
+                self.refused[transfer] = f"at COMMIT: {error!r}"
             raise
         self.acknowledged.add(transfer)
 
@@ -152,11 +155,11 @@ class Bank:
         booked = [{row[0] for row in shard.rows("SELECT oid FROM main.orders")} for shard in shards]
         assert booked[0] == booked[1], "transfers that are on one shard only"
         assert self.acknowledged <= booked[0], "acknowledged transfers that are lost"
-        assert not self.refused & booked[0], "refused transfers that were made"
+        made = {transfer: why for transfer, why in self.refused.items() if transfer in booked[0]}
+        assert not made, "refused transfers that were made"
         assert booked[0] <= self.acknowledged | self.unheard
         total = sum(int(shard.rows("SELECT SUM(balance) FROM main.users")[0][0]) for shard in shards)
         assert total == TOTAL
-        assert self.snapshots > 0
         assert not self.wrong
 
 
@@ -177,6 +180,8 @@ def progress(bank: Bank, more: int = 10) -> None:
     """Wait for some transfers that are acknowledged from now on."""
     goal = bank.done() + more
     eventually(lambda: bank.done() >= goal, "transfers go on", 60)
+    seen = bank.snapshots
+    eventually(lambda: bank.snapshots > seen, "snapshots are read", 60)
 
 
 def strike(proxy: ProxyUnderTest, folder: Path, step: int, victim: str) -> None:
