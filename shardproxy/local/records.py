@@ -105,11 +105,16 @@ def processes_of(cluster_id: str) -> list[int]:
 
 
 def _end_processes(cluster_id: str) -> None:
+    """Kill them, and wait until they are gone: one that is about to end has no environment any more, but ports still."""
     deadline = time.monotonic() + _ENDING
-    while (pids := processes_of(cluster_id)) and time.monotonic() < deadline:
-        for pid in pids:
+    ending: dict[int, int | None] = {}  # pid → when it started
+    while time.monotonic() < deadline:
+        for pid in processes_of(cluster_id):
+            ending.setdefault(pid, _start_ticks(pid))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if not any(ticks is not None and _start_ticks(pid) == ticks for pid, ticks in ending.items()):
+            return
         time.sleep(0.01)
 
 
