@@ -105,7 +105,7 @@ def processes_of(cluster_id: str) -> list[int]:
 
 
 def _end_processes(cluster_id: str) -> None:
-    """Kill them, and wait until they are gone: one that is about to end has no environment any more, but ports still."""
+    """Kill them and wait until they are gone: what is about to end has no environment any more, but its ports still."""
     deadline = time.monotonic() + _ENDING
     ending: dict[int, int | None] = {}  # pid → when it started
     while time.monotonic() < deadline:
