@@ -113,7 +113,7 @@ def test_once_walks_through_the_tour_and_leaves_nothing() -> None:
     assert "300,046 rows" in running.output
     assert "→ shard2 (primary): one shard: users.uid = ?" in running.output  # the insert
     assert "→ shard1, shard2 (replica)" in running.output  # the scatter read
-    assert "ERROR 9101: a lock (FOR …) over several shards is not supported" in running.output
+    assert "ERROR 9101: what only one server connection knows (GET_LOCK) over several shards" in running.output
     assert "\x1b" not in running.output  # no terminal, no colours
     assert_nothing_left(cluster_id)
 
