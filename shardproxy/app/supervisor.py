@@ -194,9 +194,8 @@ class Supervisor:
         """Look every `backend.schema_interval` whether the schema changed behind the proxy; then renew all plans."""
         interval = self.config.backend.schema_interval
         databases = list(self._file_snapshot.keyspaces)
-        last: tuple[object, ...] | None = None
+        last: tuple[object, ...] | None = None  # from the first look, at once: changes count from the start
         while True:
-            await asyncio.sleep(interval)
             try:
                 timeout = self.config.backend.connect_timeout
                 async with await open_control(server, self._credentials, timeout) as connection:
@@ -208,6 +207,7 @@ class Supervisor:
                 last = seen
             except (BackendError, SqlError) as error:
                 log.warning("schema_not_read", server=server.name, reason=str(error))
+            await asyncio.sleep(interval)
 
     async def _keep_running(self, worker: WorkerHandle) -> None:
         """Start the worker, and again whenever it dies; soon at first, slower when it keeps dying."""
