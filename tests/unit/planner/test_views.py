@@ -78,7 +78,8 @@ def test_a_definition_stands_for_a_view_and_has_no_literals_of_the_statement() -
     found = read("SELECT 5 AS x, r.* FROM rich r WHERE id > 6", RICH)
     inner = RICH.view_text
     assert text(found) == f"SELECT ?0 AS x, r.* FROM ({inner}) AS `r` (`id`) WHERE id > ?1"
-    assert [copy.table for copy in found.scratch.copies] == ["users"]  # type: ignore[union-attr]
+    assert found.scratch is not None
+    assert [copy.table for copy in found.scratch.copies] == ["users"]
     found = read("SELECT * FROM shop.rich", RICH, mariadb=True)
     assert text(found) == f"SELECT * FROM ({inner}) AS `rich`"
 
