@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,10 @@ logging.getLogger("asyncmy").setLevel(logging.ERROR)
 
 # The connection is gone: asyncmy's own numbers, and the servers' for shut down, killed and idle too long.
 _LOST = (2006, 2013, 2014, 2055, 1053, 1927, 3169, 4031)
+
+# What else comes out of asyncmy when a server dies in the middle of something: uvloop's RuntimeError for a write to a
+# socket that has failed, and what its own code trips over in half an answer or a connection that it has closed.
+_BROKEN = (OSError, EOFError, RuntimeError, AssertionError, AttributeError, IndexError, struct.error)
 
 Args = Sequence[object] | Mapping[str, object]
 
@@ -124,9 +129,9 @@ class _ErrorEdge:
                 self._connection.abort()
                 raise BackendLost(f"{name}: {message}") from error
             raise SqlError(f"{name}: {message}", code, getattr(error, "sqlstate", None) or "HY000") from error
-        if isinstance(error, OSError):
+        if isinstance(error, _BROKEN):
             self._connection.abort()
-            raise BackendLost(f"{name}: {error}") from error
+            raise BackendLost(f"{name}: {error or type(error).__name__}") from error
 
 
 async def open_control(
@@ -150,8 +155,9 @@ async def open_control(
         if 1000 <= code < 2000 or code >= 3000:
             raise SqlError(f"{where}: {message}", code, getattr(error, "sqlstate", None) or "HY000") from error
         raise BackendUnavailable(f"{where}: {message or error}") from error
-    except OSError as error:
-        raise BackendUnavailable(f"{server.name} ({server.host}:{server.port}): {error}") from error
+    except _BROKEN as error:
+        where = f"{server.name} ({server.host}:{server.port})"
+        raise BackendUnavailable(f"{where}: {error or type(error).__name__}") from error
     return ControlConnection(server, connection, seconds)
 
 

@@ -32,6 +32,20 @@ def on(local: LocalServer, use: Callable[[ControlConnection], Awaitable[T]], cre
     return asyncio.run(go())
 
 
+@pytest.mark.parametrize("trip", [RuntimeError("the handler is closed"), EOFError(), IndexError(), OSError("reset")])
+def test_whatever_asyncmy_trips_over_is_a_lost_connection(cluster: LocalCluster, trip: Exception) -> None:
+    """A background task of the supervisor that met another exception would end the whole proxy."""
+
+    async def use(c: ControlConnection) -> None:
+        with pytest.raises(BackendLost, match="x/primary: "):
+            async with c._errors(None):
+                raise trip
+        with pytest.raises(BackendLost, match="x/primary: "):
+            await c.query("SELECT 1")
+
+    on(cluster.shards[0].primary, use)
+
+
 def snapshot(
     cluster: LocalCluster, database: str, tables: dict[str, Any], addresses: list[str] | None = None
 ) -> Snapshot:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from shardproxy.local import LocalCluster
+from shardproxy.local import LocalCluster, LocalServer
 from shardproxy.local.flavors import FlavorName
 from shardproxy.local.proxy_environment import proxy_environment
 from tests.proxy import SPLIT, ProxyUnderTest, eventually, start_proxy
@@ -68,6 +68,7 @@ class Bank:
         self.proxy = proxy
         self.seed = seed
         self.acknowledged: set[int] = set()
+        self.moves: dict[int, tuple[int, int, int]] = {}  # transfer → from account, to account, amount
         self.refused: dict[int, str] = {}  # → why
         self.unheard: set[int] = set()
         self.wrong: list[int] = []  # sums that snapshots showed
@@ -125,6 +126,7 @@ class Bank:
             f"UPDATE users SET balance = balance + {amount} WHERE uid = {b}",
             f"INSERT INTO orders VALUES ({b}, {transfer}, 1)",
         ]
+        self.moves[transfer] = (a, b, amount)
         if dice.random() < 0.5:
             steps[1:] = [*steps[3:], *steps[1:3]]
         try:
@@ -151,16 +153,31 @@ class Bank:
     def audit(self) -> None:
         """Everything adds up. All clients and servers are at rest."""
         shards = (self.proxy.primary(0), self.proxy.primary(1))
-        eventually(lambda: not any(shard.rows("XA RECOVER") for shard in shards), "no branch is left", 30)
-        booked = [{row[0] for row in shard.rows("SELECT oid FROM main.orders")} for shard in shards]
+        eventually(lambda: not any(_unfinished(shard) for shard in shards), "no branch and no transaction is left", 30)
+        booked, balances = zip(*[_books(shard) for shard in shards], strict=True)
         assert booked[0] == booked[1], "transfers that are on one shard only"
         assert self.acknowledged <= booked[0], "acknowledged transfers that are lost"
         made = {transfer: why for transfer, why in self.refused.items() if transfer in booked[0]}
         assert not made, "refused transfers that were made"
         assert booked[0] <= self.acknowledged | self.unheard
-        total = sum(int(shard.rows("SELECT SUM(balance) FROM main.users")[0][0]) for shard in shards)
-        assert total == TOTAL
+        due = {uid: START for n in range(ACCOUNTS) for uid in (n, SPLIT + n)}
+        for a, b, amount in (self.moves[transfer] for transfer in booked[0]):
+            due[a] -= amount
+            due[b] += amount
+        assert balances[0] | balances[1] == due, "accounts that differ from what is booked"
         assert not self.wrong
+
+
+def _unfinished(shard: LocalServer) -> list[tuple[object, ...]]:
+    """Prepared branches, and transactions that have changed something: also those whose client is gone."""
+    writing = "SELECT trx_id FROM information_schema.innodb_trx WHERE trx_rows_modified > 0"
+    return [*shard.rows("XA RECOVER"), *shard.rows(writing)]
+
+
+def _books(shard: LocalServer) -> tuple[set[int], dict[int, int]]:
+    """Transfers booked on a shard, and its accounts' balances, as of one moment."""
+    rows = shard.rows("SELECT 0, oid, 0 FROM main.orders UNION ALL SELECT 1, uid, balance FROM main.users")
+    return {int(row[1]) for row in rows if row[0] == 0}, {int(row[1]): int(row[2]) for row in rows if row[0] == 1}
 
 
 def ready(proxy: ProxyUnderTest) -> None:
