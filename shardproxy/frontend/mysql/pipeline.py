@@ -1,7 +1,8 @@
 """A command's way through the stages, on one screen: text → plan → route → shards → answer.
 
-`query` and `execute` take the hot path themselves: autocommit, one integer key, a connection at hand. Everything else
-goes through `run`, which costs a little more and can do everything.
+`query` and `execute` take the hot path themselves: one integer key, and autocommit with a connection at hand or the
+connection of the session's transaction. Everything else goes through `run`, which costs a little more and can do
+everything.
 """
 
 from __future__ import annotations
@@ -59,25 +60,33 @@ def query(client: ClientConnection, wire: bytes) -> None:
         entry = client.plan(digest, sql)
     session = client.session
     index = entry.key_index
-    if index >= 0 and session.simple and (entry.read or not client.rights.read_only):
+    if index >= 0 and (entry.read or not client.rights.read_only):
         try:
             shard = entry.lookup(int(literals[index]))  # type: ignore[misc]
         except (ValueError, LookupError):
             pass  # not a plain integer, or in no range: the router knows
         else:
-            pools = client.gateway.shards[shard]
-            pool = pools.reader() if entry.read and not session.reads_primary else pools.primary
-            connection = (pool.share(session.profile) if entry.point else None) or pool.checkout_now(session.profile)
-            if connection is not None:
-                client.wire = wire if entry.read else None
-                entry.series[pool.slot] += 1
-                client.entry = entry
-                client.source = connection
-                client.relayed = False
-                connection.send(wire, client)
-                return
-            if pool is not pools.primary:
-                pools.unread()
+            if session.simple:
+                pools = client.gateway.shards[shard]
+                pool = pools.reader() if entry.read and not session.reads_primary else pools.primary
+                profile = session.profile
+                connection = (pool.share(profile) if entry.point else None) or pool.checkout_now(profile)
+                if connection is not None:
+                    client.wire = wire if entry.read else None
+                    entry.series[pool.slot] += 1
+                    client.entry = entry
+                    client.source = connection
+                    client.relayed = False
+                    connection.send(wire, client)
+                    return
+                if pool is not pools.primary:
+                    pools.unread()
+            elif shard == session.shard and session.found < 0 and client.spanning is None:
+                held = client.held
+                if held is not None:  # the next statement of its transaction on this shard
+                    client.entry = entry
+                    client.relay_from(held, wire, shard)
+                    return
     start(client, run, entry, wire, sql, literals)
 
 
