@@ -3,6 +3,13 @@
     ShardproxyError
     ├── ConfigError              the operator's file is wrong
     ├── LocalError               a server of the local cluster cannot be started, ended or prepared
+    ├── StoreError               the map store
+    │   ├── StoreUnavailable     it did not answer in time; nothing was changed
+    │   ├── StoreConflict        a condition does not hold; nothing was changed
+    │   ├── StoreOutcomeUnknown  the answer was lost: the change was made, or was not, or still will be
+    │   ├── WatchLost            changes were forgotten before they were seen: list anew
+    │   ├── LeaseExpired         the lease is gone
+    │   └── DocumentError        what is stored is not what it should be
     ├── ProtocolError            bytes that are not the MySQL protocol
     │   ├── LocalProtocolError   we were about to send them
     │   └── RemoteProtocolError  the peer sent them
@@ -23,6 +30,8 @@ thing (1045 access denied, 1047 unknown command, 1064 syntax, 1046 no database),
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class ShardproxyError(Exception):
     """Root of the tree. `str(error)` is one line fit for a user: what, where, what to do next."""
@@ -34,6 +43,38 @@ class ConfigError(ShardproxyError):
 
 class LocalError(ShardproxyError):
     """A server of the local cluster cannot be started, ended or brought into the wanted state."""
+
+
+class StoreError(ShardproxyError):
+    """The map store cannot do it."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer in time, or refused. Nothing was changed: the same request may be sent again."""
+
+
+class StoreConflict(StoreError):
+    """A condition does not hold; nothing was changed. `found`: keys whose version is another → the version found."""
+
+    def __init__(self, message: str, found: Mapping[str, int]) -> None:
+        super().__init__(message)
+        self.found = dict(found)
+
+
+class StoreOutcomeUnknown(StoreError):
+    """The answer to a change was lost. It was made, was not, or still will be made: read and decide."""
+
+
+class WatchLost(StoreError):
+    """The store has forgotten changes that the watch has not seen: list anew, and watch from there."""
+
+
+class LeaseExpired(StoreError):
+    """The lease does not exist any more, and neither do the entries that hung on it."""
+
+
+class DocumentError(StoreError):
+    """What is stored under a key is not what it should be; the message names the place and what was found."""
 
 
 class ProtocolError(ShardproxyError):

@@ -16,6 +16,7 @@ from shardproxy.config.models import (
     MysqlListen,
     ProxySettings,
     ShardSettings,
+    StoreSettings,
     TableSettings,
     UserSettings,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "PasswordHash",
     "ProxySettings",
     "ShardSettings",
+    "StoreSettings",
     "TableSettings",
     "UserSettings",
     "load",

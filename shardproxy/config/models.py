@@ -199,6 +199,50 @@ class ScratchSettings(_Table):
     )
 
 
+class StoreSettings(_Table):
+    """The map store: where the newest maps, and the state of moves between shards, are kept."""
+
+    kind: Literal["embedded", "etcd"] = Field(
+        default="embedded",
+        description="A file, for any number of proxies on one machine that name the same file; or an etcd cluster "
+        "(version 3.4 or later), for proxies on several machines.",
+    )
+    path: str = Field(
+        default="shardproxy.store",
+        min_length=1,
+        description="Embedded: the file, on a local disk. It is made when it is missing.",
+    )
+    endpoints: Annotated[tuple[AddressText, ...], Field(strict=False)] = Field(
+        default=(), description="etcd: its members' client addresses.", examples=[["10.0.0.7:2379"]]
+    )
+    prefix: Annotated[str, Field(min_length=1, max_length=128)] = Field(
+        default="shardproxy/", description="etcd: what all our keys begin with; another for each cluster of shards."
+    )
+    user: str = Field(default="", description="etcd: user to log in as; empty: without a login.")
+    password: SecretStr | None = Field(
+        default=None, description="The user's password, readable by whoever reads this file. One of the three sources."
+    )
+    password_env: Name | None = Field(
+        default=None,
+        description="Environment variable that holds the password. One of the three sources.",
+        examples=["SHARDPROXY_STORE_PASSWORD"],
+    )
+    password_file: Name | None = Field(
+        default=None,
+        description="File that holds the password, relative to this file. One of the three sources.",
+        examples=["store.password"],
+    )
+    tls: bool = Field(default=False, description="etcd: speak TLS (`https`).")
+    tls_ca: str = Field(
+        default="", description="PEM file of the CA that etcd's certificates must come from; empty: the system's CAs."
+    )
+    tls_cert: str = Field(default="", description="PEM file with a certificate to show to etcd; empty: none.")
+    tls_key: str = Field(default="", description="PEM file with that certificate's private key.")
+    timeout: PositiveDuration = Field(
+        default=5.0, description="The longest that a request to the store takes; then it is an error."
+    )
+
+
 class UserSettings(_Table):
     """A user of the proxy. The table's name is the user name; exactly one password source."""
 
@@ -303,6 +347,7 @@ class Config(_Table):
     transactions: TransactionSettings = Field(
         default_factory=TransactionSettings, description="Transactions over several shards."
     )
+    store: StoreSettings = Field(default_factory=StoreSettings, description="The map store.")
     users: dict[UserName, UserSettings] = Field(min_length=1, description="Who may connect.")
     shards: dict[ShardName, ShardSettings] = Field(min_length=1, description="The servers.")
     keyspaces: dict[DatabaseName, KeyspaceSettings] = Field(min_length=1, description="The databases and their maps.")
@@ -326,6 +371,14 @@ class Config(_Table):
         where = f"{self._source}: backend"
         return read_password(where, b.password, b.password_env, b.password_file, self._environ, self._base)
 
+    def store_login(self) -> tuple[str, str] | None:
+        """User and password for etcd, None without a login. Raises ConfigError as backend_password."""
+        s = self.store
+        if not s.user:
+            return None
+        where = f"{self._source}: store"
+        return s.user, read_password(where, s.password, s.password_env, s.password_file, self._environ, self._base)
+
     def user_secret(self, name: str) -> str | PasswordHash:
         """A user's password, or its hash. Raises KeyError for an unknown user, ConfigError as backend_password."""
         u = self.users[name]
@@ -336,6 +389,10 @@ class Config(_Table):
 
     def remember_origin(self, source: str, base: Path, environ: Mapping[str, str]) -> None:
         """Note where the file came from; of the environment only the variables that the file names are kept."""
-        names = {self.backend.password_env, *(user.password_env for user in self.users.values())} - {None}
+        names = {
+            self.backend.password_env,
+            self.store.password_env,
+            *(user.password_env for user in self.users.values()),
+        } - {None}
         self._source, self._base = source, Path(os.path.abspath(base))
         self._environ = {name: value for name, value in environ.items() if name in names}

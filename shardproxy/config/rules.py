@@ -92,6 +92,33 @@ def tls_files(data: Raw) -> Iterator[Problem]:
         yield Problem(("listen", "mysql", "require_tls"), "true", "tls_cert and tls_key with it")
 
 
+def store_fits(data: Raw) -> Iterator[Problem]:
+    """etcd needs endpoints and a password for its user; the embedded store has none of etcd's keys."""
+    store = _table(data, "store")
+    if store.get("kind", "embedded") == "embedded":
+        for name in ("endpoints", "user", *SOURCES[1:], "tls", "tls_ca", "tls_cert", "tls_key"):
+            if store.get(name):
+                yield Problem(("store", name), name, 'kind = "etcd" with it')
+        return
+    if not store.get("endpoints"):
+        yield Problem(("store", "endpoints"), "nothing", 'at least one "host:port", because kind = "etcd"')
+    if "path" in store:
+        yield Problem(("store", "path"), "path", 'kind = "embedded" with it')
+    found = [source for source in SOURCES[1:] if source in store]
+    if store.get("user") and len(found) != 1:
+        yield Problem(("store",), " and ".join(found) or "no password", f"exactly one of {', '.join(SOURCES[1:])}")
+    elif found and not store.get("user"):
+        yield Problem(("store", found[0]), "a password", "user with it")
+    cert, key = store.get("tls_cert") or "", store.get("tls_key") or ""
+    if bool(cert) != bool(key):
+        given, missing = ("tls_cert", "tls_key") if cert else ("tls_key", "tls_cert")
+        yield Problem(("store", missing), "nothing", f"a file, because {given} is given")
+    if store.get("tls") is not True:
+        for name in ("tls_ca", "tls_cert", "tls_key"):
+            if store.get(name):
+                yield Problem(("store", name), name, "tls = true with it")
+
+
 def one_use_of_each_port(data: Raw) -> Iterator[Problem]:
     """The two listeners do not collide."""
     listen = _table(data, "listen")
@@ -253,6 +280,7 @@ RULES: tuple[Callable[[Raw], Iterator[Problem]], ...] = (
     one_password_source,
     user_keyspaces,
     tls_files,
+    store_fits,
     one_use_of_each_port,
     one_use_of_each_server,
     map_fits,

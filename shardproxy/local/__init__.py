@@ -1,4 +1,4 @@
-"""A local cluster of real servers (MariaDB, MySQL 9.x, Redis) for demo, tests and bench.
+"""A local cluster of real servers (MariaDB, MySQL 9.x, Redis, etcd) for demo, tests and bench.
 
     with LocalCluster(flavor="mariadb", shards=2, replicas=1) as cluster:
         cluster.shards[0].primary.connect()
@@ -9,6 +9,7 @@ was killed is found and ended by the next one that starts.
 
 from shardproxy.errors import LocalError
 from shardproxy.local.cluster import ConfigFile, LocalCluster, LocalShard
+from shardproxy.local.etcd import LocalEtcd
 from shardproxy.local.flavors import unavailable
 from shardproxy.local.mysql_tree import ensure_tree, in_tree, inside
 from shardproxy.local.ports import free_port
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigFile",
     "LocalCluster",
     "LocalError",
+    "LocalEtcd",
     "LocalServer",
     "LocalShard",
     "Process",

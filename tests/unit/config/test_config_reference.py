@@ -41,7 +41,7 @@ def test_the_starter_file_loads(tmp_path: Path) -> None:
 
 def test_the_comments_of_the_starter_file_are_the_defaults() -> None:
     """With every commented default switched on, the file means the same. Examples of other sources stay off."""
-    examples = re.compile(r"# (password\w*|keyspaces|replicas) = ")
+    examples = re.compile(r"# (password\w*|keyspaces|replicas|endpoints) = ")
     lines = [
         line.removeprefix("# ") if re.match(r"# [a-z_]+ = ", line) and not examples.match(line) else line
         for line in starter().split('# With map = "range"')[0].splitlines()
