@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,10 @@ logging.getLogger("asyncmy").setLevel(logging.ERROR)
 
 # The connection is gone: asyncmy's own numbers, and the servers' for shut down, killed and idle too long.
 _LOST = (2006, 2013, 2014, 2055, 1053, 1927, 3169, 4031)
+
+# What comes out of asyncmy beside its own errors when a connection breaks: uvloop says RuntimeError when the socket has
+# failed and has not said so yet; a greeting that is cut off cannot be unpacked.
+_BROKEN = (OSError, RuntimeError, struct.error)
 
 Args = Sequence[object] | Mapping[str, object]
 
@@ -90,7 +95,7 @@ class ControlConnection:
         try:
             async with asyncio.timeout(1):
                 await self._connection.ensure_closed()
-        except (TimeoutError, OSError, asyncmy_errors.MySQLError):
+        except (TimeoutError, asyncmy_errors.MySQLError, *_BROKEN):
             self.abort()
 
     async def __aenter__(self) -> ControlConnection:
@@ -124,7 +129,7 @@ class _ErrorEdge:
                 self._connection.abort()
                 raise BackendLost(f"{name}: {message}") from error
             raise SqlError(f"{name}: {message}", code, getattr(error, "sqlstate", None) or "HY000") from error
-        if isinstance(error, OSError):
+        if isinstance(error, _BROKEN):
             self._connection.abort()
             raise BackendLost(f"{name}: {error}") from error
 
@@ -150,7 +155,7 @@ async def open_control(
         if 1000 <= code < 2000 or code >= 3000:
             raise SqlError(f"{where}: {message}", code, getattr(error, "sqlstate", None) or "HY000") from error
         raise BackendUnavailable(f"{where}: {message or error}") from error
-    except OSError as error:
+    except _BROKEN as error:
         raise BackendUnavailable(f"{server.name} ({server.host}:{server.port}): {error}") from error
     return ControlConnection(server, connection, seconds)
 
