@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from shardproxy.admin.ddl_entries import EmptiedIndexes
 from shardproxy.backend import ddl_record
 from shardproxy.backend.catalog import asking
 from shardproxy.backend.control import ControlConnection, Credentials, open_control, text
@@ -60,16 +61,25 @@ async def resume(operator: Operator, ident: str) -> Recorded:
     """Run a change on the shards that lack it, in order. Raises ShardproxyError at the first that fails."""
     keyspace, number = _parse(operator.snapshot, ident)
     async with _unfinished(operator, ident, keyspace, number) as (ask, record):
+        emptied = EmptiedIndexes(
+            operator.snapshot, operator.credentials, operator.seconds, keyspace, record, operator.tell
+        )
+        fresh = True  # no shard has it, nothing has been deleted anywhere
         for shard in record.shards:
             if shard.state is State.DONE:
+                fresh = False
                 continue
             if await _has(operator, record, shard):
+                fresh = False
                 operator.tell(f"{shard.shard}: has it already")
             else:
+                if shard is record.shards[0]:
+                    await emptied.mark()
                 operator.tell(f"{shard.shard}: running it")
                 await _run_noted(operator, ask, record, shard)
             await ddl_record.note_shard(ask, number, shard.place, State.DONE)
         await _register(operator, record, keyspace, forth=True)
+        await emptied.delete(all_marked=fresh)
         await ddl_record.note(ask, number, State.DONE)
         return await _read(ask, ident, number, keyspace)
 

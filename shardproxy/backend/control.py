@@ -95,7 +95,7 @@ class ControlConnection:
         try:
             async with asyncio.timeout(1):
                 await self._connection.ensure_closed()
-        except (TimeoutError, OSError, asyncmy_errors.MySQLError):
+        except (TimeoutError, asyncmy_errors.MySQLError, *_BROKEN):
             self.abort()
 
     async def __aenter__(self) -> ControlConnection:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from shardproxy.backend import ddl_record
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.ddl_record import NEUTRAL, Ask, Change, Row, State
+from shardproxy.backend.lookup_record import delete_entries, mark_entries
 from shardproxy.backend.pool import Pool
 from shardproxy.backend.table_config import register, registration, unregister
 from shardproxy.errors import BackendError, BackendLost, SessionError, SqlError
@@ -27,6 +28,7 @@ from shardproxy.planner.plan import Plan
 from shardproxy.protocol.mysql.response import ROWS
 from shardproxy.protocol.mysql.resultset import parse_resultset
 from shardproxy.session.profile import Profile, impersonal, profile, transition, with_variables
+from shardproxy.topology.lookup import index_name
 
 
 async def change(client: Client, plan: Plan, shards: tuple[int, ...], sql: bytes) -> None:
@@ -160,20 +162,43 @@ async def _recorded(client: Client, what: DdlPlan, shards: tuple[int, ...], sql:
     async with _asked(client, what.keyspace.shards[0]) as record:
         number = await ddl_record.begin(record, change)
         await record(f"SELECT GET_LOCK('{ddl_record.lock_name(number)}', 0)")
+        if what.emptied and not what.drops:
+            await _marked(client, what, record, number)
         outcome = await _on_each(client, what, shards, sql, wanted, record, number)
+        step, lacking = "registering", "not all know which tables there are now"
         try:
             await _registered(client, what)
+            step, lacking = "entries", "entries of lookup indexes are left"
+            async for ask, index in _emptied(client, what):
+                await delete_entries(ask, what.keyspace.name, index, marked=not what.drops)
         except SqlError as error:
-            await ddl_record.note(record, number, State.FAILED, f"registering: {error}")
+            await ddl_record.note(record, number, State.FAILED, f"{step}: {error}")
             await client.schema_changed()
             known = ddl_record.ident(what.keyspace.name, number)
             raise BackendError(
-                f"{error} — all shards have the change, and not all know which tables there are now: "
-                f"`shardctl ddl resume {known}`"
+                f"{error} — all shards have the change, and {lacking}: `shardctl ddl resume {known}`"
             ) from error
         await ddl_record.note(record, number, State.DONE)
         await record(f"DO RELEASE_LOCK('{ddl_record.lock_name(number)}')")
     return outcome
+
+
+async def _marked(client: Client, what: DdlPlan, record: Ask, number: int) -> None:
+    """Mark the entries that there are before the rows go. Raises SqlError: nothing has changed then."""
+    try:
+        async for ask, index in _emptied(client, what):
+            await mark_entries(ask, what.keyspace.name, index)
+    except SqlError:
+        await ddl_record.forget(record, number)
+        raise
+
+
+async def _emptied(client: Client, what: DdlPlan) -> AsyncIterator[tuple[Ask, str]]:
+    """Each shard that may have entries, with each index whose rows go."""
+    for shard in what.keyspace.shards if what.emptied else ():
+        async with _asked(client, shard) as ask:
+            for table, columns in what.emptied:
+                yield ask, index_name(table, columns.split(","))
 
 
 def info(what: DdlPlan, shards: list[str]) -> dict[str, object]:
@@ -191,6 +216,7 @@ def info(what: DdlPlan, shards: list[str]) -> dict[str, object]:
         },
         "register": None if what.register is None else registration(what.register, shards),
         "unregister": list(what.unregister),
+        "emptied": [list(index) for index in what.emptied],
     }
 
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shardproxy.backend.connection import BackendConnection, Reply
+from shardproxy.backend.ddl_record import NEUTRAL
 from shardproxy.errors import BackendError, SqlError, UnsupportedError
+from shardproxy.executor.client import Client
 from shardproxy.executor.enlist import Enlistment
 from shardproxy.executor.request import Request
 from shardproxy.planner import lookup_ascii, lookup_text
@@ -16,6 +18,7 @@ from shardproxy.planner.lookup_rows import FoundRow, comparable, found_row, padd
 from shardproxy.planner.sort_keys import is_padded
 from shardproxy.planner.template import Rewritten
 from shardproxy.protocol.mysql.resultset import parse_resultset
+from shardproxy.session.profile import profile
 from shardproxy.topology.lookup import home
 
 _LONGEST_KEY = 767  # bytes of a shard key in an entry
@@ -23,6 +26,7 @@ _AT_ONCE = 200  # statements, or rows of one
 _KEPT_WEIGHTS = 10_000
 _LONGEST_SHOWN = 64  # bytes of a value in a message
 _DUPLICATE = 1062
+_TAKEOVERS = 8
 
 _blanks: dict[bool, dict[str, bytes]] = {True: {}, False: {}}  # MariaDB → collation → weight of a blank
 _characters: dict[tuple[bool, str], dict[int, bytes] | None] = {}  # (MariaDB, collation) → see lookup_ascii
@@ -31,10 +35,13 @@ _weights: dict[tuple[bool, str, bytes], bytes] = {}  # (MariaDB, collation, text
 
 @dataclass(frozen=True, slots=True)
 class Entry:
+    """shown: for messages; given: the value's parts as a server can be asked for them."""
+
     index: Index
     value: bytes
     key: bytes
     shown: bytes
+    given: tuple[bytes, ...]
 
 
 def failure(reply: Reply) -> SqlError:
@@ -138,9 +145,9 @@ def known_text_value(part: Part, text: bytes, mariadb: bool) -> bytes | None:
 def entries_of(indexes: Sequence[Index], rows: Sequence[FoundRow]) -> list[Entry]:
     """The entries of these rows."""
     return [
-        Entry(index, value, row.key, shown)
+        Entry(index, value, row.key, shown, given)
         for row in rows
-        for index, value, shown in zip(indexes, row.values, row.shown, strict=True)
+        for index, value, shown, given in zip(indexes, row.values, row.shown, row.given, strict=True)
         if value is not None
     ]
 
@@ -180,26 +187,78 @@ async def change(request: Request, enlistment: Enlistment, removed: Sequence[Ent
 
 
 async def _enter(request: Request, connection: BackendConnection, entries: Sequence[Entry]) -> None:
-    rows = [(entry.index, entry.value, entry.key, secrets.randbits(63)) for entry in entries]
-    reply = await connection.query(lookup_text.entries_insert(rows))
-    if not reply.failed:
-        return
-    if reply.error_code != _DUPLICATE:
-        raise _our_failure(reply)
-    raise duplicate(await _taken(connection, entries), request.client.mariadb)
+    """Make entries. Those in their place that have no row go: a TRUNCATE under way, or one that was cut off, leaves
+    such, and they block nobody. Raises SqlError."""
+    for _ in range(_TAKEOVERS):
+        rows = [(entry.index, entry.value, entry.key, secrets.randbits(63)) for entry in entries]
+        reply = await connection.query(lookup_text.entries_insert(rows))
+        if not reply.failed:
+            return
+        if reply.error_code != _DUPLICATE:
+            raise _our_failure(reply)
+        taken, orphans = await _taken(request, connection, entries)
+        if taken is not None or not orphans:
+            raise duplicate(taken or entries[0], request.client.mariadb)
+        for orphan in orphans:
+            reply = await connection.query(orphan)
+            if reply.failed:
+                raise _our_failure(reply)
+    raise BackendError("entries of lookup indexes change all the time: try again")
 
 
-async def _taken(connection: BackendConnection, entries: Sequence[Entry]) -> Entry:
-    """The first of these entries whose value is taken, or stands among them before."""
-    seen: set[tuple[str, bytes]] = set()
+async def _taken(
+    request: Request, connection: BackendConnection, entries: Sequence[Entry]
+) -> tuple[Entry | None, list[bytes]]:
+    """The first of these entries whose value another row has, or stands among them before; and texts that take away
+    those in the place of others that no row has. The present ones are locked: whoever made them has committed."""
+    owners: dict[tuple[str, bytes], tuple[bytes, bytes]] = {}
     for index in dict.fromkeys(entry.index for entry in entries):
         values = [entry.value for entry in entries if entry.index == index]
-        seen |= {(index.name, row[0] or b"") for row in await rows_of(connection, lookup_text.taken(index, values))}
+        for row in await rows_of(connection, lookup_text.taken(index, values)):
+            owners[index.name, row[0] or b""] = row[1] or b"", row[2] or b""
+    seen: set[tuple[str, bytes]] = set()
+    orphans = []
     for entry in entries:
-        if (entry.index.name, entry.value) in seen:
-            return entry
-        seen.add((entry.index.name, entry.value))
-    return entries[0]
+        ident = entry.index.name, entry.value
+        if ident in seen:
+            return entry, []
+        seen.add(ident)
+        if ident in owners:
+            key, version = owners[ident]
+            if await _has_row(request.client, entry, key):
+                return entry, []
+            orphans.append(lookup_text.entry_delete(entry.index, entry.value, key, version))
+    return None, orphans
+
+
+async def _has_row(client: Client, entry: Entry, owner: bytes) -> bool:
+    """Whether a row of the shard key `owner` may have the value of an entry that is to be made.
+
+    No lock is waited for: what holds one may wait for us. A row that is there for all to see has its value, and so has
+    one that somebody is making, moving or deleting now.
+    """
+    index = entry.index
+    keyspace = client.gateway.snapshot.keyspaces[index.schema]
+    try:
+        shard, ours = (keyspace.map.lookup(lookup_text.key_of(index, key)) for key in (owner, entry.key))
+    except (LookupError, ValueError):
+        return True
+    if shard == ours:
+        return False  # our own row is there already, and the table's own key refuses a second one
+    pool = client.gateway.shards[shard].primary
+    like = client.session.profile  # not in its state: sql_mode and the like change what is found
+    connection = await pool.checkout(profile(like.capabilities, like.schema, tuple(sorted(NEUTRAL.items()))))
+    try:
+        lock = b" LOCK IN SHARE MODE NOWAIT" if client.mariadb else b" FOR SHARE NOWAIT"
+        found = bool(await rows_of(connection, lookup_text.row_there(index, entry.given)))
+        if not found:
+            reply = await connection.query(lookup_text.row_there(index, entry.given, lock))
+            found = reply.failed or bool(parse_resultset(reply.data, connection.scanner.deprecate_eof).rows)
+    except BaseException:
+        pool.release(connection)
+        raise
+    pool.checkin(connection)
+    return found
 
 
 def duplicate(entry: Entry, mariadb: bool) -> BackendError:

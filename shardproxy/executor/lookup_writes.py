@@ -130,7 +130,7 @@ async def _stored(
                 f"a value of lookup index {index.name} is stored otherwise than it is given (cut off, converted, or "
                 "changed by a trigger): give it as it is to be stored"
             )
-        entries += [Entry(index, row.values[0] or b"", row.key, row.shown[0]) for row in found]
+        entries += [Entry(index, row.values[0] or b"", row.key, row.shown[0], row.given[0]) for row in found]
     return entries
 
 
@@ -236,10 +236,10 @@ def _compare(
             if was == now:
                 continue
             if was is not None:
-                changes.removed.append(Entry(index, was, old.key, old.shown[place]))
+                changes.removed.append(Entry(index, was, old.key, old.shown[place], old.given[place]))
                 changes.freed[index.name, was] = shard
             if now is not None and new is not None:
-                changes.added.append(Entry(index, now, new.key, new.shown[place]))
+                changes.added.append(Entry(index, now, new.key, new.shown[place], new.given[place]))
                 changes.taken[index.name, now] = shard
 
 

@@ -9,7 +9,7 @@ from shardproxy.planner.blocks import SYSTEM_DATABASES, unknown_database
 from shardproxy.planner.ddl_plan import DdlPlan
 from shardproxy.planner.ddl_reverse import repeatable, reverse
 from shardproxy.planner.draft import Draft, is_name, refuse
-from shardproxy.planner.lookup_writes import check_ddl
+from shardproxy.planner.lookup_writes import check_ddl, emptied_indexes
 from shardproxy.planner.new_table import new_table
 from shardproxy.planner.plan import Group, Opcode, PinReason, Plan, Spread, StatementKind
 from shardproxy.planner.views import view_ddl
@@ -177,6 +177,7 @@ def _everywhere(draft: Draft, found: list[Found], register: Table | None = None)
             reverse(draft, keyspace.name, names),
             register,
             names if drops else (),
+            emptied_indexes(draft, found),
         ),
     )
 

@@ -27,6 +27,7 @@ class DdlPlan:
     repeatable: run again on a shard where no definition has changed, it does no harm: it either had not run, or has
     the same effect once more. drops: afterwards none of the names exists.
     register, unregister: tables that become known to the proxies, or unknown, once all shards have the change.
+    emptied: lookup indexes of tables whose rows go, each as (table, "column,column"): their entries go too.
     """
 
     keyspace: Keyspace
@@ -36,3 +37,4 @@ class DdlPlan:
     reverse: Reverse = Reverse()
     register: Table | None = None
     unregister: tuple[str, ...] = ()
+    emptied: tuple[tuple[str, str], ...] = ()

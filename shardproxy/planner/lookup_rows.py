@@ -15,12 +15,13 @@ Blanks = Mapping[str, bytes]  # collation → weight of a blank
 
 @dataclass(frozen=True, slots=True)
 class FoundRow:
-    """key: the shard key as an entry has it; values: of each index, None: no entry; shown: for messages; primary:
-    bytes of the primary key's columns."""
+    """key: the shard key as an entry has it; values: of each index, None: no entry; shown: for messages; given: of each
+    index its parts, for `lookup_text.given_literal`; primary: bytes of the primary key's columns."""
 
     key: bytes
     values: tuple[bytes | None, ...]
     shown: tuple[bytes, ...]
+    given: tuple[tuple[bytes, ...], ...]
     primary: tuple[bytes, ...]
 
 
@@ -32,24 +33,29 @@ def found_row(
     key = lookup_text.key_bytes(indexes[0], next(left) or b"")
     values: list[bytes | None] = []
     shown: list[bytes] = []
+    given: list[tuple[bytes, ...]] = []
     for index in indexes:
         raw = [next(left) for _ in index.parts]
-        texts = [
-            next(left) if part.kind is PartKind.TEXT else _shown(value)
+        parts = [
+            (next(left) if part.kind is PartKind.TEXT else value) or b""
             for part, value in zip(index.parts, raw, strict=True)
+        ]
+        given.append(tuple(parts))
+        texts = [
+            text if part.kind is PartKind.TEXT else _shown(text) for part, text in zip(index.parts, parts, strict=True)
         ]
         whole = [comparable(part, v, blanks) for part, v in zip(index.parts, raw, strict=True) if v is not None]
         values.append(entry_value(whole) if len(whole) == len(raw) else None)
-        shown.append(b"-".join(text or b"" for text in texts))
-    return FoundRow(key, tuple(values), tuple(shown), tuple(value or b"" for value in left))
+        shown.append(b"-".join(texts))
+    return FoundRow(key, tuple(values), tuple(shown), tuple(given), tuple(value or b"" for value in left))
 
 
 _PRINTED = bytes(range(0x20, 0x7F))
 
 
-def _shown(value: bytes | None) -> bytes:
+def _shown(value: bytes) -> bytes:
     """A number or binary string as servers print it in messages."""
-    return b"".join(bytes((c,)) if c in _PRINTED else b"\\x%02X" % c for c in value or b"")
+    return b"".join(bytes((c,)) if c in _PRINTED else b"\\x%02X" % c for c in value)
 
 
 def comparable(part: Part, value: bytes, blanks: Blanks) -> bytes:

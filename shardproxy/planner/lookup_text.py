@@ -79,6 +79,28 @@ def primary_literal(part: Part, value: bytes) -> bytes:
     return b"_%s %s COLLATE %s" % (part.charset.encode(), binary(value), part.collation.encode())
 
 
+def given_literal(part: Part, value: bytes) -> bytes:
+    """An expression for a value as `shown_text` gave it of a text, or as it is otherwise."""
+    if part.kind is PartKind.INTEGER:
+        return value
+    if part.kind is PartKind.BINARY:
+        return binary(value)
+    return b"CONVERT(_utf8mb4 %s USING %s) COLLATE %s" % (
+        binary(value.rstrip(b" ") if part.fixed else value), part.charset.encode(), part.collation.encode()
+    )  # fmt: skip
+
+
+def row_there(index: Index, given: Sequence[bytes], lock: bytes = b"") -> bytes:
+    """A query that finds whether a shard has a row with a value of the index. lock: as in `entry_read`."""
+    terms = [
+        b"%s = %s" % (name(part.column), given_literal(part, value))
+        for part, value in zip(index.parts, given, strict=True)
+    ]
+    return b"SELECT 1 FROM %s.%s WHERE %s LIMIT 1%s" % (
+        name(index.schema), name(index.table), b" AND ".join(terms), lock
+    )  # fmt: skip
+
+
 def select_columns(indexes: Sequence[Index], primary: Sequence[Part], source: str = "") -> list[bytes]:
     """The shard key; of each index its parts, and its texts as they are shown; the primary key's parts: see
     lookup_rows."""
@@ -118,9 +140,10 @@ def entry_read(index: Index, value: bytes, lock: bytes = b"") -> bytes:
 
 
 def taken(index: Index, values: Sequence[bytes]) -> bytes:
-    """A query for those of these values that have an entry now."""
-    return b"SELECT value FROM %s WHERE keyspace = %s AND index_name = %s AND value IN (%s)%s LOCK IN SHARE MODE" % (
-        _TABLE, _text(index.schema), _text(index.name), b", ".join(map(binary, values)), ALL
+    """A query for those of these values that have an entry now: value, shard key, version."""
+    columns = b"value, shard_key, CAST(version AS BINARY)"
+    return b"SELECT %s FROM %s WHERE keyspace = %s AND index_name = %s AND value IN (%s)%s LOCK IN SHARE MODE" % (
+        columns, _TABLE, _text(index.schema), _text(index.name), b", ".join(map(binary, values)), ALL
     )  # fmt: skip
 
 
@@ -156,6 +179,7 @@ def entries_insert(rows: Sequence[tuple[Index, bytes, bytes, int]], ignore: bool
     return verb + _TABLE + b" (keyspace, index_name, value, shard_key, version) VALUES " + b", ".join(values)
 
 
-def entry_delete(index: Index, value: bytes, key: bytes) -> bytes:
-    """The entry of a value goes, where it is of this shard key."""
-    return b"DELETE FROM %s WHERE %s AND shard_key = %s" % (_TABLE, entry(index, value), binary(key))
+def entry_delete(index: Index, value: bytes, key: bytes, version: bytes | None = None) -> bytes:
+    """The entry of a value goes, where it is of this shard key, and of this version when one is given."""
+    text = b"DELETE FROM %s WHERE %s AND shard_key = %s" % (_TABLE, entry(index, value), binary(key))
+    return text if version is None else text + b" AND version = " + version

@@ -16,6 +16,7 @@ from shardproxy.planner.plan import Plan, StatementKind, Value
 from shardproxy.planner.template import template
 from shardproxy.sql.functions import CLOCK, RANDOM
 from shardproxy.sql.tokens import Token, TokenKind
+from shardproxy.topology.lookup import index_name
 from shardproxy.topology.model import Keyspace, Table
 
 if TYPE_CHECKING:
@@ -207,19 +208,35 @@ def check_ddl(draft: Draft, tables: list[tuple[Keyspace, Table]]) -> None:
             continue
         why = _loses(draft, verb, keyspace, table)
         if why:
+            names = ", ".join(index_name(table.name, lookup.columns) for lookup in table.lookups)
             raise refuse(
-                f"{verb} {why} of {table.name} is not supported: it has lookup indexes. "
-                + (
-                    "DELETE its rows instead"
-                    if verb == "TRUNCATE"
-                    else "Take `lookups` out of its entry in shardproxy.toml before"
-                )
+                f"{verb} {why} of {table.name} is not supported: it has lookup indexes ({names}). Take `lookups` out "
+                "of its entry in shardproxy.toml before"
             )
+
+
+def emptied_indexes(draft: Draft, tables: list[tuple[Keyspace, Table]]) -> tuple[tuple[str, str], ...]:
+    """The lookup indexes of tables whose rows a schema change takes away, as DdlPlan.emptied has them."""
+    verb = draft.word(0)
+    if verb != "TRUNCATE" and not draft.starts("CREATE", "OR") and not (verb == "DROP" and _drops_tables(draft)):
+        return ()
+    return tuple(
+        (table.name, ",".join(lookup.columns))
+        for keyspace, table in tables
+        if len(keyspace.shards) > 1
+        for lookup in table.lookups
+    )
+
+
+def _drops_tables(draft: Draft) -> bool:
+    return draft.word(1) in ("TABLE", "TABLES")
 
 
 def _loses(draft: Draft, verb: str, keyspace: Keyspace, table: Table) -> str:
     """What of the change touches entries; "" when nothing does."""
-    if verb in ("TRUNCATE", "RENAME") or (verb == "DROP" and draft.word(1) in ("TABLE", "TABLES")):
+    if verb == "TRUNCATE" or (verb == "DROP" and _drops_tables(draft)):
+        return ""  # the entries go, too
+    if verb == "RENAME":
         return "TABLE"
     columns = {column.lower() for lookup in table.lookups for column in lookup.columns}
     schema = draft.context.catalog.get(keyspace.name, table.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -327,8 +328,6 @@ def test_other_conditions_ask_all_shards(sides: Sides) -> None:
 
 
 @pytest.mark.parametrize("sql", [
-    "TRUNCATE users",
-    "DROP TABLE users",
     "RENAME TABLE users TO orders",
     "ALTER TABLE users DROP INDEX uq_email",
     "ALTER TABLE users MODIFY email VARCHAR(10)",
@@ -339,6 +338,77 @@ def test_what_cannot_be_kept_is_refused(proxy: ProxyUnderTest, sql: str) -> None
         answer(client, ROWS)
         assert 9100 <= answer(client, sql)[0] <= 9102, sql
         assert len(answer(client, "SELECT * FROM users")[3]) == 6
+    verified(proxy)
+
+
+def entries(proxy: ProxyUnderTest, index: str = "users(email)") -> int:
+    """How many entries an index has on all shards."""
+    sql = f"SELECT COUNT(*) FROM _shardproxy.lookup WHERE keyspace = 'lk' AND index_name = '{index}'"
+    return sum(int(shard.primary.rows(sql)[0][0]) for shard in proxy.cluster.shards)
+
+
+def test_entries_go_with_the_table(sides: Sides) -> None:
+    create_users = TABLES["lk"][0]
+    for empty, anew in (("TRUNCATE TABLE users", "DO 1"), ("DROP TABLE users", create_users)):
+        sides.both(ROWS)
+        assert entries(sides.proxy) == 4
+        sides.both(empty)
+        assert entries(sides.proxy) == 0
+        sides.both(anew)
+        sides.compare()
+        sides.both(ROWS.replace("(1,", f"({FAR + 8},").replace(f"({FAR},", "(8,"))
+        sides.both("SELECT * FROM users WHERE email = 'a@x'")
+        assert sides.both("INSERT INTO users (uid, email) VALUES (30, 'A@x')")[0] == 1062
+        sides.compare()
+        verified(sides.proxy)
+        sides.both("DELETE FROM users")
+
+
+def test_a_truncate_that_is_cut_off_hides_and_blocks_no_row(proxy: ProxyUnderTest) -> None:
+    """A foreign key makes the second shard refuse it."""
+    far = proxy.primary(1)
+    with proxy.connect(database="lk") as client:
+        answer(client, ROWS)
+        far.rows("CREATE TABLE lk.child (uid BIGINT, FOREIGN KEY (uid) REFERENCES lk.users (uid))")
+        try:
+            error = answer(client, "TRUNCATE users")
+            assert error[0] == 1701
+            known = re.search(r"schema change (lk-\d+) is not finished", error[1])
+            assert known is not None, error
+            for value, uids in (("a@x", []), ("b@x", [FAR]), ("c@x", [])):
+                assert answer(client, f"SELECT uid FROM users WHERE email = '{value}'")[3] == [f"({u},)" for u in uids]
+            assert answer(client, f"INSERT INTO users (uid, email) VALUES ({FAR + 20}, 'A@x')")[0] == 1
+            assert answer(client, "INSERT INTO users (uid, email) VALUES (3, 'c@x')")[0] == 1
+            assert answer(client, "INSERT INTO users (uid, email) VALUES (4, 'b@X')")[0] == 1062
+            assert answer(client, "SELECT uid FROM users WHERE email = 'a@x'")[3] == [f"({FAR + 20},)"]
+            assert shardctl(proxy, "ddl", "resume", known.group(1), "--lacks", "shard2").returncode == 1
+        finally:
+            far.rows("DROP TABLE lk.child")
+        assert shardctl(proxy, "ddl", "resume", known.group(1), "--lacks", "shard2").returncode == 0
+        assert answer(client, "SELECT uid FROM users")[3] == ["(3,)"]
+        assert entries(proxy) == 1
+        verified(proxy)
+        assert answer(client, f"INSERT INTO users (uid, email) VALUES ({FAR}, 'b@X')")[0] == 1
+        assert answer(client, f"INSERT INTO users (uid, email) VALUES ({FAR + 1}, 'c@X')")[0] == 1062
+    verified(proxy)
+
+
+def test_an_entry_without_row_blocks_nobody(proxy: ProxyUnderTest) -> None:
+    """Whoever left it there; but a row that another transaction is about to write keeps its value."""
+    with proxy.connect(database="lk") as client, proxy.connect(database="lk") as other:
+        for uid, left in ((1, f"uid = {FAR}"), (FAR, "uid = 1"), (2, "uid = 2")):
+            answer(client, f"INSERT INTO users (uid, email, tenant, nick) VALUES ({left[6:]}, 'a@x', 1, 'n')")
+            for shard in proxy.cluster.shards:
+                shard.primary.rows(f"DELETE FROM lk.users WHERE {left}")
+            assert answer(client, f"INSERT INTO users (uid, email, tenant, nick) VALUES ({uid}, 'A@x', 1, 'N')")[0] == 1
+            verified(proxy)
+            answer(client, "DELETE FROM users")
+        answer(other, "BEGIN")
+        answer(other, "INSERT INTO users (uid, email) VALUES (1, 'a@x')")
+        answer(client, "SET innodb_lock_wait_timeout = 1")
+        assert answer(client, f"INSERT INTO users (uid, email) VALUES ({FAR}, 'a@x')")[0] == 1205
+        answer(other, "COMMIT")
+        assert answer(client, f"INSERT INTO users (uid, email) VALUES ({FAR}, 'a@x')")[0] == 1062
     verified(proxy)
 
 

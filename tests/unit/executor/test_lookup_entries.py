@@ -26,7 +26,7 @@ def test_values_in_messages(value: str, mariadb: str, mysql: str) -> None:
 
 
 def test_the_error_names_the_tables_own_key() -> None:
-    entry = Entry(INDEX, b"A@X", b"1", b"a@x")
+    entry = Entry(INDEX, b"A@X", b"1", b"a@x", (b"a@x",))
     assert str(duplicate(entry, True)) == "Duplicate entry 'a@x' for key 'uq'"
     error = duplicate(entry, False)
     assert (str(error), error.code, error.sqlstate) == ("Duplicate entry 'a@x' for key 'users.uq'", 1062, "23000")
