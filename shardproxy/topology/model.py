@@ -8,6 +8,7 @@ from enum import Enum
 
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.maps import ShardMap
+from shardproxy.topology.moves import Move
 
 
 class Role(Enum):
@@ -73,7 +74,8 @@ class Keyspace:
     """A database whose tables share one key type and one map. Its name is the database's name on every shard.
 
     `shards`: indexes of all shards that hold it (reference tables live on each). Table names are looked up exactly
-    as MySQL on Linux does: case-sensitive.
+    as MySQL on Linux does: case-sensitive. move: keys on their way; `map` says who owns them now (reads), which is the
+    source until SWITCHED.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Keyspace:
     map: ShardMap
     tables: Mapping[str, Table]
     shards: tuple[int, ...]
+    move: Move | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,91 @@
+"""Keys on their way from shard to shard, as a map carries them: which, from where to where, and how far they are.
+
+The phases and what proxies do in each are those of the model-checked protocol (docs/resharding.md). A move that goes
+back (reverse) is one whose streams have source and target exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from shardproxy.topology.keys import KeyValue
+from shardproxy.topology.moving import MovingKeys
+
+
+class Phase(Enum):
+    """How far a move is. Each step from one to another is one compare-and-set in the map store."""
+
+    PREPARED = "prepared"  # the target hides what it will receive; nothing has been copied
+    COPYING = "copying"  # rows and changes stream to the target
+    ARMED = "armed"  # writes to moving keys take the fence
+    CLOSING = "closing"  # writes to moving keys are held; those with the fence go on
+    DRAINED = "drained"  # all that was written has reached the target
+    READY = "ready"  # the way back is laid
+    SWITCHED = "switched"  # reads go to the target; the point of no return. Writes are still held
+    OPEN = "open"  # writes go to the target
+    COMPLETING = "completing"  # the source's moved rows are being deleted
+    DONE = "done"
+    CANCELLING = "cancelling"  # the target's rows are being deleted; writes go to the source, unfenced
+    CANCELLED = "cancelled"
+
+
+TARGET_HIDES = frozenset(
+    {Phase.PREPARED, Phase.COPYING, Phase.ARMED, Phase.CLOSING, Phase.DRAINED, Phase.READY, Phase.CANCELLING}
+)
+SOURCE_HIDES = frozenset({Phase.SWITCHED, Phase.OPEN, Phase.COMPLETING})
+HELD = frozenset({Phase.CLOSING, Phase.DRAINED, Phase.READY, Phase.SWITCHED})  # new writes to moving keys wait
+OVER = frozenset({Phase.DONE, Phase.CANCELLED})
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Keys that go from one shard to another; source and target are indexes into Snapshot.shards."""
+
+    source: int
+    target: int
+    keys: MovingKeys
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move of a keyspace's keys. ident: of its rows in `_shardproxy`; epoch: of its fence, which write transactions
+    on moving keys must read exactly, from ARMED on (R5). No key is in two streams."""
+
+    ident: int
+    phase: Phase
+    epoch: int
+    streams: tuple[Stream, ...]
+
+    @cached_property
+    def hidden(self) -> Mapping[int, tuple[MovingKeys, ...]]:
+        """Shard index → keys whose rows are there and must not be seen by statements that are not limited to other
+        keys (R7)."""
+        found: dict[int, tuple[MovingKeys, ...]] = {}
+        for stream in self.streams:
+            if self.phase in TARGET_HIDES:
+                found[stream.target] = (*found.get(stream.target, ()), stream.keys)
+            elif self.phase in SOURCE_HIDES:
+                found[stream.source] = (*found.get(stream.source, ()), stream.keys)
+        return found
+
+    @property
+    def fenced(self) -> bool:
+        """Write transactions on moving keys take the fence, and new ones begin: they are not held."""
+        return self.phase is Phase.ARMED
+
+    @property
+    def held(self) -> bool:
+        """New write transactions on moving keys wait."""
+        return self.phase in HELD
+
+    def source_of(self, key: KeyValue) -> int | None:
+        """The shard from which the key moves; None when it does not move."""
+        return next((stream.source for stream in self.streams if key in stream.keys), None)
+
+    @cached_property
+    def sources(self) -> frozenset[int]:
+        """Shards that give keys away: those with a fence."""
+        return frozenset(stream.source for stream in self.streams)

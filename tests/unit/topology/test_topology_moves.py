@@ -1,0 +1,52 @@
+"""What maps say of keys that move."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from shardproxy.topology.keys import KeyType
+from shardproxy.topology.moves import HELD, OVER, SOURCE_HIDES, TARGET_HIDES, Move, Phase, Stream
+from shardproxy.topology.moving import MovingKeys
+
+LOW = MovingKeys(KeyType.INT, intervals=((0, 10),))
+HIGH = MovingKeys(KeyType.INT, intervals=((20, 30),))
+
+
+def move(phase: Phase) -> Move:
+    return Move(7, phase, 3, (Stream(0, 2, LOW), Stream(1, 2, HIGH)))
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_one_side_hides_while_a_move_is_under_way(phase: Phase) -> None:
+    hidden = move(phase).hidden
+    if phase in OVER:
+        assert not hidden
+    elif phase in SOURCE_HIDES:
+        assert hidden == {0: (LOW,), 1: (HIGH,)}
+    else:
+        assert hidden == {2: (LOW, HIGH)}
+
+
+def test_the_phases_are_divided() -> None:
+    assert set(Phase) == TARGET_HIDES | SOURCE_HIDES | OVER
+    assert not TARGET_HIDES & SOURCE_HIDES and not OVER & (TARGET_HIDES | SOURCE_HIDES)
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_writes_are_fenced_or_held_or_neither(phase: Phase) -> None:
+    assert move(phase).held == (phase in HELD)
+    assert move(phase).fenced == (phase is Phase.ARMED)
+
+
+def test_the_source_of_a_key() -> None:
+    found = move(Phase.ARMED)
+    assert [found.source_of(key) for key in (0, 9, 10, 25, 30)] == [0, 0, None, 1, None]
+    assert found.sources == {0, 1}
+
+
+def test_a_move_travels_to_the_workers() -> None:
+    found = move(Phase.OPEN)
+    assert found.hidden
+    assert pickle.loads(pickle.dumps(found)) == found
