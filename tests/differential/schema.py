@@ -4,8 +4,8 @@ Four keyspaces: `rng` and `hsh` have the same tables with integer keys, under a 
 keys, `bin` binary ones. Unique keys hold the shard key, as `shardctl check` wants it, and text that is grouped or
 compared has both kinds of collation.
 
-The range map has a gap from 6,000,000 to 7,000,000, whose keys no shard owns: a row with such a key is refused, by design,
-and one server takes it. So only the corpus speaks of them.
+The range map has a gap from 6,000,000 to 7,000,000, whose keys no shard owns: a row with such a key is refused, by
+design, and one server takes it. So only the corpus speaks of them.
 """
 
 from __future__ import annotations

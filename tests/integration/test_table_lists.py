@@ -22,7 +22,13 @@ apes = { single = "shard1" }
 _cows = { single = "shard1" }
 "dögs" = { single = "shard2" }
 """
-ON = {"Zebra": ("shard1", "shard2"), "apes": ("shard1",), "Bees": ("shard2",), "_cows": ("shard1",), "dögs": ("shard2",)}
+ON = {
+    "Zebra": ("shard1", "shard2"),
+    "apes": ("shard1",),
+    "Bees": ("shard2",),
+    "_cows": ("shard1",),
+    "dögs": ("shard2",),
+}
 LISTS = (
     "SHOW TABLES",
     "SHOW FULL TABLES FROM listed",
@@ -57,7 +63,9 @@ def sides(
     """A session of the proxy, and one of the server."""
     with (
         RawClient(listing.port, "app", "app", "listed", deprecate_eof=request.param) as client,
-        RawClient(oracle.port, oracle.admin_user, oracle.admin_password, "listed", deprecate_eof=request.param) as server,
+        RawClient(
+            oracle.port, oracle.admin_user, oracle.admin_password, "listed", deprecate_eof=request.param
+        ) as server,
     ):
         yield client, server
 
