@@ -113,7 +113,7 @@ async def _check_lone_null(connection: BackendConnection, reply: Reply) -> None:
     """Servers take NULL for a NOT NULL column as an error when it stands in the only row. In a lax sql_mode they store
     the column's implicit default when there are several, as the client's statement has. Raises UnsupportedError then.
     """
-    asked = await connection.query(b"SELECT @@SESSION.sql_mode")
+    asked = await connection.query(b"SELECT @@SESSION.sql_mode LIMIT 1")
     if asked.failed:
         return
     mode = parse_resultset(asked.data, connection.scanner.deprecate_eof).rows[0][0] or b""

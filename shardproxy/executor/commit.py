@@ -33,6 +33,7 @@ from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.pool import Pool
 from shardproxy.errors import BackendLost, SqlError, TransactionError
 from shardproxy.protocol.mysql.resultset import parse_resultset
+from shardproxy.session.profile import stateless
 
 if TYPE_CHECKING:
     from shardproxy.executor.transaction import Branch, Transaction
@@ -217,8 +218,8 @@ async def _uncertain(transaction: Transaction, sent: float, error: SqlError, bra
 
 
 async def ask_decision(pool: Pool, transaction: Transaction) -> bool:
-    """Step 8, on a connection of its own. Raises SqlError."""
-    connection = await pool.beyond(transaction.first.profile)
+    """Step 8, on a connection of its own, which has nothing of the session's state. Raises SqlError."""
+    connection = await pool.beyond(stateless(transaction.first.profile.capabilities))
     ident = transaction.ident
 
     async def ask(text: str) -> Asked:

@@ -57,7 +57,7 @@ def answer(client: Client, plan: Plan, binary: bool = False) -> None:
     }
     _write(client, plan, [str(values[what]).encode() for what in asked], binary, warnings)
     if session.found >= 0:
-        session.find(1)
+        session.find(0 if session.profile.select_limit == 0 else 1)
     if all(what not in (Local.WARNING_COUNT, Local.ERROR_COUNT) for _, what in plan.local):
         session.affected = -1
         if not client.mariadb:  # MariaDB keeps them over statements without tables
@@ -92,7 +92,8 @@ def _write(client: Client, plan: Plan, row: list[bytes], binary: bool, warnings:
         payload = build_binary_row(values, columns)
     else:
         payload = text_row(row)
-    client.write(result_bytes(columns, [payload], client.status(), warnings, _deprecate_eof(client), client.seq))
+    rows = [payload][: client.session.profile.select_limit]
+    client.write(result_bytes(columns, rows, client.status(), warnings, _deprecate_eof(client), client.seq))
 
 
 def _deprecate_eof(client: Client) -> bool:

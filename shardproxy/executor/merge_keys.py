@@ -37,7 +37,7 @@ async def learn_blanks(connection: BackendConnection, wanted: Sequence[SortKey],
         if key.kind is not KeyKind.TEXT or not is_padded(name) or (mariadb, name) in _BLANKS:
             continue
         charset = name.partition("_")[0]
-        reply = await connection.query(f"SELECT WEIGHT_STRING(CONVERT(' ' USING {charset}) COLLATE {name})")
+        reply = await connection.query(f"SELECT WEIGHT_STRING(CONVERT(' ' USING {charset}) COLLATE {name}) LIMIT 1")
         if reply.failed:
             raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
         weight = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows[0][0]

@@ -198,7 +198,7 @@ class NumberedAnswer(Sink):
         sequence = self.numbered.sequence
         column = quoted(sequence.column)
         reply = await connection.query(
-            b"SELECT MIN(%s) FROM %s.%s WHERE %s IN (%s)"
+            b"SELECT MIN(%s) FROM %s.%s WHERE %s IN (%s) LIMIT 1"
             % (
                 column,
                 quoted(sequence.keyspace),

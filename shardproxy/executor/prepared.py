@@ -24,6 +24,7 @@ from shardproxy.protocol.mysql.binary import (
     parse_execute,
     rebuild_execute,
     select_parameters,
+    without_values,
 )
 from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare, StmtSendLongData
 from shardproxy.protocol.mysql.constants import FieldType
@@ -39,8 +40,8 @@ PER_CLIENT = 16_382  # MySQL's max_prepared_stmt_count, for one client
 LONG_DATA_PIECE = 1 << 20
 LARGE = 0x1000003  # bytes on the wire from which a command takes several packets
 _NO_CURSOR = b"\0"
-# Types of columns that servers do not read as types of parameters: MariaDB takes NULL and reads the next parameter from
-# the bytes of this one, MySQL calls the packet malformed.
+# Types of columns that are none of parameters: MariaDB takes NULL and reads the next parameter from the bytes of this
+# one, MySQL calls the packet malformed.
 _UNREADABLE = frozenset((
     FieldType.INT24, FieldType.YEAR, FieldType.NEWDATE, FieldType.BIT, FieldType.GEOMETRY,
 ))  # fmt: skip
@@ -364,20 +365,34 @@ def open_execution(statement: PreparedStatement, payload: bytes, mariadb: bool) 
     """The parameters of a COM_STMT_EXECUTE; takes the long data sent ahead. Raises SqlError for a broken packet."""
     long_data = {i: bytes(v) for i, v in (statement.long_data or {}).items()}
     statement.long_data = None
+    known = statement.types or statement.odd_types or None
     try:
-        parameters = parse_execute(payload, statement.param_count, statement.types or None, long_data)
+        parameters = parse_execute(payload, statement.param_count, known, long_data)
         kept_apart = b"" if mariadb else variant(parameters)
     except RemoteProtocolError as error:
         raise SqlError(f"Malformed communication packet: {error}", 1835, "HY000") from error
-    wrong = _UNREADABLE.intersection(parameters.types[::2])
-    if wrong:
-        raise SqlError(
-            f"Incorrect arguments to mysqld_stmt_execute: a parameter has the type {FieldType(min(wrong)).name}, which "
-            "servers do not read: bind it as LONG or LONGLONG, as DATE, or as a string",
-            1210,
-        )
-    statement.types = parameters.types
+    if _UNREADABLE.isdisjoint(parameters.types[::2]):
+        statement.types = parameters.types
+    else:
+        parameters = _as_mariadb_reads(parameters, mariadb)
+        statement.types, statement.odd_types = b"", parameters.types  # not for `execute_now`
     return Execution(statement, parameters, kept_apart)
+
+
+def _as_mariadb_reads(parameters: ExecuteParameters, mariadb: bool) -> ExecuteParameters:
+    """Parameters of which some have a type that is none of a parameter. Raises SqlError 1210."""
+    wrong = [number for number in range(parameters.count) if parameters.types[2 * number] in _UNREADABLE]
+    if mariadb and parameters.long_data.keys().isdisjoint(wrong):
+        try:
+            return without_values(parameters, _UNREADABLE)
+        except RemoteProtocolError:
+            pass  # what MariaDB makes of the rest is not known
+    raise SqlError(
+        f"Incorrect arguments to mysqld_stmt_execute: a parameter has the type "
+        f"{FieldType(parameters.types[2 * wrong[0]]).name}, which servers do not read: bind it as LONG or LONGLONG, as "
+        "DATE, or as a string",
+        1210,
+    )
 
 
 async def execute_one(client: Client, plan: Plan, execution: Execution, shard: int, replica: bool) -> None:

@@ -28,7 +28,7 @@ from shardproxy.errors import BackendError, BackendLost, SqlError
 from shardproxy.executor.client import Client
 from shardproxy.planner.bounds import integer_range
 from shardproxy.protocol.mysql.resultset import parse_resultset
-from shardproxy.session.profile import profile
+from shardproxy.session.profile import stateless
 from shardproxy.topology.model import Keyspace
 from shardproxy.topology.schema import Column
 
@@ -67,7 +67,7 @@ class Bookkeeping:
         connection = self._connection
         if connection is None or connection.closed:
             again = False
-            connection = self._connection = await self._pool.beyond(profile(self._capabilities, None, ()))
+            connection = self._connection = await self._pool.beyond(stateless(self._capabilities))
         try:
             reply = await connection.query(text)
         except BackendLost:

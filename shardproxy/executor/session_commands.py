@@ -198,6 +198,8 @@ def show_warnings(client: Client, plan: Plan, sql: bytes, wire: bytes) -> Work:
     rows = [c for c in session.conditions or [] if not request.errors_only or c[0] == b"Error"]
     deprecate_eof = bool(session.profile.capabilities & Cap.DEPRECATE_EOF)
     columns, values = _warning_rows(request, rows, session.warnings, client.mariadb)
+    if request.count:
+        values = values[: session.profile.select_limit]
     client.write(resultset(columns, values, client.status(), 0, deprecate_eof, client.seq))
     client.finish()
     return None

@@ -12,6 +12,7 @@ from shardproxy.executor.merged import merged
 from shardproxy.executor.request import Request
 from shardproxy.executor.scratch import scratch
 from shardproxy.executor.scratch_write import scratch_write
+from shardproxy.executor.table_lists import table_lists
 from shardproxy.planner.plan import Spread
 from shardproxy.router.route import Route
 
@@ -39,6 +40,7 @@ EXECUTORS: dict[Spread, Callable[[Request, Route], Work]] = {
     Spread.SCRATCH: _scratch,
     Spread.EACH: changes.each,
     Spread.WRITE: changes.write,
+    Spread.LISTS: table_lists,
 }
 
 

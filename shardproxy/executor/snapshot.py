@@ -42,7 +42,7 @@ from shardproxy.executor import single
 from shardproxy.executor.client import Client
 from shardproxy.executor.transaction import Transaction, all_ok, check_bookkeeping
 from shardproxy.protocol.mysql.resultset import parse_resultset
-from shardproxy.session.profile import Profile
+from shardproxy.session.profile import Profile, stateless
 from shardproxy.session.xid import parse_branch, shard_named
 from shardproxy.sql.session_text import access_mode
 
@@ -164,7 +164,7 @@ class Gate:
             name = pools.primary.server.name
             connection = self._locks.get(name)
             if connection is None or connection.closed or connection.pool is not pools.primary:
-                connection = self._locks[name] = await pools.primary.beyond(profile)
+                connection = self._locks[name] = await pools.primary.beyond(stateless(profile.capabilities))
             found[pools.name] = connection
         return found
 
@@ -311,7 +311,8 @@ async def _open(client: Client, taken: list[BackendConnection], before: Sequence
     """as_set: by the level that the session has, which then must be REPEATABLE READ."""
     first, others = taken[0], taken[1:]
     if as_set:
-        [[level]] = await _ask(first, b"SELECT @@" + (b"tx_isolation" if client.mariadb else b"transaction_isolation"))
+        name = b"tx_isolation" if client.mariadb else b"transaction_isolation"
+        [[level]] = await _ask(first, b"SELECT @@" + name + b" LIMIT 1")
         if level != b"REPEATABLE-READ":
             raise SessionError(f"a snapshot needs isolation level REPEATABLE READ, not {(level or b'').decode()}")
     transaction = Transaction(client.gateway, first, 0)

@@ -15,7 +15,7 @@ from shardproxy.executor import single, transaction
 from shardproxy.executor.client import Client
 from shardproxy.executor.diagnostics import fetch, insert_id
 from shardproxy.executor.user_variables import assigned, with_assigned
-from shardproxy.planner.plan import PinReason, Plan
+from shardproxy.planner.plan import Plan
 from shardproxy.protocol.mysql.constants import FieldType
 from shardproxy.protocol.mysql.resultset import parse_resultset
 from shardproxy.session.profile import (
@@ -27,7 +27,7 @@ from shardproxy.session.profile import (
     with_variables,
     without,
 )
-from shardproxy.sql.session_text import CARRIED, INSERT_IDS, PINNING_AT, access_mode, assigned_variables
+from shardproxy.sql.session_text import CARRIED, INSERT_IDS, access_mode, assigned_variables
 
 Work = Coroutine[Any, Any, None] | None
 REMEMBERED = 1024
@@ -66,11 +66,7 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
     names = tuple(name for name in names_set if name in CARRIED)
     before = session.profile
     held = client.held if client.spanning is None else None
-    may_pin = not PINNING_AT.keys().isdisjoint(names)
-    if may_pin and client.spanning is not None:
-        raise SessionError(f"{', '.join(names)} may pin the session, and its transaction is on several shards: COMMIT")
-    shard = single.any_shard(client)
-    connection = held or await client.gateway.shards[shard].primary.checkout(before)
+    connection = held or await client.gateway.shards[single.any_shard(client)].primary.checkout(before)
     try:
         if plan.carries_insert_id and not session.pins:
             await single.expect_ok(connection, b"SET @@SESSION.last_insert_id=%d" % session.insert_id)
@@ -79,9 +75,8 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
             raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
         conditions = await fetch(connection, None) if reply.warnings else None
         values = await _read_back(connection, names)
-        pinning = [name for name in values if values[name] in PINNING_AT.get(name, ())]
         user = await assigned(connection, plan.assigns, client.mariadb) if plan.assigns else {}
-        wanted = with_variables(before, {name: values[name] for name in values if name not in pinning})
+        wanted = with_variables(before, values)
         wanted = with_assigned(wanted, user)
         if "timestamp" in names and (await _read_back(connection, ("timestamp",)))["timestamp"] != values["timestamp"]:
             wanted = without(wanted, ("timestamp",))  # it was set to DEFAULT: the clock runs
@@ -90,8 +85,6 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
             await single.expect_ok(connection, f"SET {', '.join(charset_assignments(wanted))}".encode())
         if not INSERT_IDS.isdisjoint(names_set):
             session.insert_id = await insert_id(connection)
-        if pinning:
-            await single.expect_ok(connection, b"SET @@SESSION.last_insert_id=%d" % session.insert_id)
     except BaseException:
         if held is None:
             connection.close()  # half of the assignments may have been made
@@ -101,9 +94,7 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
     connection.profile = keeping(connection.profile, wanted)
     if held is not None and unreadable(wanted):
         await held.switch(before)
-    if pinning:
-        client.hold(connection, shard, (PinReason.UNKNOWN_VARIABLE,))
-    elif held is None:
+    if held is None:
         connection.pool.checkin(connection)
         _remember(client, names_set, sql, wanted)
     if client.spanning is not None:

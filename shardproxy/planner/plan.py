@@ -163,6 +163,7 @@ class Spread(Enum):
     MERGE = "merge"  # SELECT: the shards' rows become one answer as Plan.merge says
     SCRATCH = "scratch"  # SELECT: runs over scratch tables as Plan.scratch says
     EACH = "each"  # UPDATE, DELETE: each shard changes its own rows, in one transaction
+    LISTS = "lists"  # SHOW TABLES: the shards' lists as one
     WRITE = "write"  # a write that is split by shard, or done in steps, as Plan.write says, in one transaction
 
 

@@ -120,6 +120,8 @@ def _spread(plan: Plan) -> list[str]:
             return ["several shards: their rows one after the other"]
         case Spread.MERGE if plan.merge is not None:
             return [f"several shards: {plan.merge.described()}", f"not one after the other: {plan.not_above}"]
+        case Spread.LISTS:
+            return ["several shards: their lists as one, by name"]
         case Spread.EACH:
             return ["several shards: each changes its own rows, in one transaction"]
         case Spread.WRITE:

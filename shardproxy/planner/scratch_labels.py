@@ -45,6 +45,17 @@ def labelled(draft: Draft, changed: Iterable[int]) -> dict[int, Label]:
     return labels
 
 
+def outside_columns(draft: Draft, changed: Iterable[int]) -> list[int]:
+    """Those tokens that are in no select item which is a column alone, or `table.*`: such a one keeps its label, the
+    last name."""
+    columns = [
+        (first, end)
+        for first, end in _items(draft)
+        if _is_column(draft, first, end) or (_is_column(draft, first, end - 2) and draft.tokens[end - 1].text == "*")
+    ]
+    return [at for at in changed if not any(first <= at < end for first, end in columns)]
+
+
 def _has_comment(draft: Draft, first: int, end: int) -> bool:
     return any(draft.sql[a.end : b.start].strip() for a, b in pairwise(draft.tokens[first:end]))
 

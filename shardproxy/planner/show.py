@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shardproxy.planner.blocks import SYSTEM_DATABASES, find_table, unknown_database
 from shardproxy.planner.draft import Draft, is_name, refuse
-from shardproxy.planner.plan import Group, Opcode, Plan, Spread, StatementKind
+from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
 from shardproxy.sql.words import words
 from shardproxy.topology.model import Keyspace, TableKind
 
@@ -24,6 +24,8 @@ def show(draft: Draft) -> Plan | None:
         return _describe(draft)
     if draft.kind is not StatementKind.SHOW:
         return None
+    if draft.has("SELECT"):
+        raise refuse("SHOW with a subquery is not supported: write out its values")
     at = 1
     while draft.word(at) in _SKIPPED:
         at += 1
@@ -83,6 +85,8 @@ def _of_database(draft: Draft, what: str, keyspace: Keyspace | None) -> Plan:
     singles = {t.name: t.shard for t in keyspace.tables.values() if t.shard is not None} if keyspace else {}
     if keyspace is None or not singles:
         return _anywhere(draft, keyspace)
+    if len(set(singles.values())) > 1 and what == "TABLES":
+        return _tables(draft, keyspace, singles)
     if len(set(singles.values())) > 1:
         raise refuse(
             f"SHOW {what}: no shard has all tables of keyspace '{keyspace.name}', whose single tables are on several; "
@@ -90,6 +94,22 @@ def _of_database(draft: Draft, what: str, keyspace: Keyspace | None) -> Plan:
         )
     name, shard = next(iter(singles.items()))
     return fixed(draft, keyspace, name, shard)
+
+
+def _tables(draft: Draft, keyspace: Keyspace, singles: dict[str, int]) -> Plan:
+    """SHOW TABLES where no shard has all: each of those that have single tables is asked."""
+    homes = {shard: tuple(n for n, home in singles.items() if home == shard) for shard in sorted(singles.values())}
+    return draft.plan(
+        Opcode.UNSHARDED,
+        "no shard has all tables: the lists of those that have single tables",
+        Rung.MERGE,
+        read=not draft.pins,
+        keyspace=keyspace,
+        groups=tuple(Group(names, keyspace, shard=shard) for shard, names in homes.items()),
+        spread=Spread.LISTS,
+        tables=tuple(singles),
+        not_above="single tables on several shards",
+    )
 
 
 def _of_table(draft: Draft, at: int) -> Plan:

@@ -16,6 +16,7 @@ from shardproxy.planner.explain import explain
 from shardproxy.planner.forward import forward
 from shardproxy.planner.hints import check_snapshot, hints
 from shardproxy.planner.insert import insert
+from shardproxy.planner.last_row import last_row
 from shardproxy.planner.lex import lex
 from shardproxy.planner.local_functions import local_functions
 from shardproxy.planner.lock_tables import lock_tables
@@ -37,6 +38,7 @@ PASSES: tuple[Pass, ...] = (
     classify,
     view_text,
     calls,
+    last_row,
     session_statements,
     forward,
     show,

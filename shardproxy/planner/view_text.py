@@ -6,13 +6,14 @@ statement's, so they stay in the text. A shard that answers alone gets the clien
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from shardproxy.errors import UnsupportedError
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.plan import Plan, StatementKind
-from shardproxy.planner.scratch_labels import labelled
+from shardproxy.planner.scratch_labels import labelled, outside_columns
 from shardproxy.planner.scratch_tables import Reference, find_tables
 from shardproxy.planner.scratch_text import quoted
 from shardproxy.sql.tokens import Token, tokenize
@@ -67,9 +68,11 @@ def _check(draft: Draft, views: Views) -> None:
         raise refuse("a lock on the rows of a view: lock those of its tables")
     if labelled(draft, [reference.first for reference, _ in views]):
         raise refuse("a view inside a select item without an alias: give it one")
+    aliases = Counter(reference.alias.lower() for reference in find_tables(draft).references)
     for reference, schema in views:
-        if _full_names(draft.tokens, reference, schema):
-            raise refuse(f"a column of a view with its database: write `{reference.alias}`.`column`")
+        full = _full_names(draft.tokens, reference, schema)
+        if full and (aliases[reference.alias.lower()] > 1 or labelled(draft, outside_columns(draft, full))):
+            raise refuse(f"a column of a view with its database here: write `{reference.alias}`.`column`")
 
 
 def _full_names(tokens: Sequence[Token], reference: Reference, schema: TableSchema) -> list[int]:
@@ -95,8 +98,7 @@ def _replaced(draft: Draft, sql: bytes, tokens: Sequence[Token], views: Views, d
         if reference.has_alias:
             end += 1 + (tokens[end].upper == "AS")
         spans.append((reference.first, end, _derived(draft, reference.alias, schema, depth)))
-        if depth:
-            spans += [(i, i + 2, b"") for i in _full_names(tokens, reference, schema)]
+        spans += [(i, i + 2, b"") for i in _full_names(tokens, reference, schema)]
     spans = sorted(set(spans))
     out = bytearray()
     at = 0

@@ -31,7 +31,7 @@ from shardproxy.topology.keys import KeyType, KeyValue
 from shardproxy.topology.maps import UnmappedKey
 from shardproxy.topology.model import Keyspace, Snapshot
 
-_TOGETHER = (Spread.CONCAT, Spread.MERGE, Spread.SCRATCH, Spread.EACH, Spread.WRITE)
+_TOGETHER = (Spread.CONCAT, Spread.MERGE, Spread.SCRATCH, Spread.EACH, Spread.WRITE, Spread.LISTS)
 
 # How the caller reads a value of the statement at hand: literal text or bound parameter → key of the given type.
 ValueReader = Callable[[Value, KeyType], KeyValue | NoValue]

@@ -78,6 +78,16 @@ class Profile:
     def autocommit(self) -> bool:
         return self.value("autocommit") in (None, "1", "ON", "'ON'")
 
+    @property
+    def select_limit(self) -> int | None:
+        """sql_select_limit: how many rows a SELECT or SHOW without LIMIT gives; None for all."""
+        value = self.value("sql_select_limit") or ""
+        return int(value) if value.isdigit() else None
+
+    @property
+    def auto_is_null(self) -> bool:
+        return self.value("sql_auto_is_null") in ("1", "'ON'")
+
 
 _interned: WeakValueDictionary[tuple[int, str | None, tuple[tuple[str, str], ...]], Profile] = WeakValueDictionary()
 
@@ -100,6 +110,11 @@ def unreadable(wanted: Profile) -> str:
         f"character_set_client '{wanted.charset}' is not supported: its characters may hold bytes that look like "
         "quotes; use utf8mb4"
     )
+
+
+def stateless(capabilities: int) -> Profile:
+    """For what the proxy asks on its own: nothing of a session's state, whose variables would bend the answers."""
+    return profile(capabilities, None, ())
 
 
 def with_schema(old: Profile, schema: str | None) -> Profile:

@@ -18,8 +18,9 @@ class PreparedStatement:
     what server connections know it by; plain_key: the same with the variant of the last execution that was plain (see
     executor.variants); entry: its plan, made under plan version `version`; literals: raw literals of
     the text, b"?" for each parameter in turn; parameters: for each literal its parameter number, else −1; types: 2
-    bytes a parameter as last bound by the client, empty before the first execution; long_data: parameter → bytes sent
-    ahead; local: a statement about the session, which is run as text.
+    bytes a parameter as last bound by the client, empty before the first execution; odd_types: in their place, when
+    some are not types of parameters; long_data: parameter → bytes sent ahead; local: a statement about the session,
+    which is run as text.
     """
 
     ident: int
@@ -34,6 +35,7 @@ class PreparedStatement:
     key: StatementKey = field(init=False)
     plain_key: tuple[StatementKey, bytes] = field(init=False)
     types: bytes = b""
+    odd_types: bytes = b""
     long_data: dict[int, bytearray] | None = None
     local: bool = False
 
@@ -120,8 +122,13 @@ class Session:
         self.autocommit = profile.autocommit
         mode = profile.value("sql_mode")
         modes = SqlModes.parse(mode.strip("'")) if mode else self._default_modes
-        single_byte, gathered = not profile.reads_utf8, gathers(profile)
-        self.modes = replace(modes, single_byte=single_byte, gathered=gathered) if single_byte or gathered else modes
+        single_byte, gathered, auto_is_null = not profile.reads_utf8, gathers(profile), profile.auto_is_null
+        if auto_is_null is not self.modes.auto_is_null:
+            for statement in (self.statements or {}).values():
+                statement.version = -1  # planned anew before it runs again
+        if single_byte or gathered or auto_is_null:
+            modes = replace(modes, single_byte=single_byte, gathered=gathered, auto_is_null=auto_is_null)
+        self.modes = modes
         self.refresh()
 
     def refresh(self) -> None:

@@ -29,6 +29,7 @@ class SqlModes:
                            sql_mode; the session sets it with `dataclasses.replace`.
     gathered               a variable is set under which the answers of several shards cannot be put together, only
                            their rows (sql_select_limit …). Set by the session, too.
+    auto_is_null           sql_auto_is_null is on. Set by the session, too.
     """
 
     ansi_quotes: bool = False
@@ -40,6 +41,7 @@ class SqlModes:
     zero_is_value: bool = False
     single_byte: bool = False
     gathered: bool = False
+    auto_is_null: bool = False
 
     @classmethod
     def parse(cls, sql_mode: str) -> Self:

@@ -167,9 +167,6 @@ CARRIED = words("""
     sql_buffer_result sql_select_limit timestamp tmp_memory_table_size updatable_views_with_limit
     windowing_use_high_precision
 """)
-# At these values, as SQL literals, they pin nevertheless: a server finds the row that its own connection has inserted
-# last; it answers without rows also what the proxy itself must know.
-PINNING_AT: dict[str, tuple[str, ...]] = {"sql_auto_is_null": ("1", "'ON'"), "sql_select_limit": ("0",)}
 # At other values than these the answers of several shards cannot be put together, only their rows: see
 # SqlModes.gathered. A server sorts by a part of a long value then, or ends an answer early.
 GATHERED_UNLESS: dict[str, tuple[str, ...]] = {

@@ -592,14 +592,68 @@ def test_what_cannot_be_prepared(client: RawClient, sql: str, code: int) -> None
     assert client.rows("SELECT 1") == [[b"1"]]
 
 
-@pytest.mark.parametrize("kind", [FieldType.INT24, FieldType.YEAR])
-@pytest.mark.parametrize("sql", ["SELECT uid FROM users WHERE uid = ?", "INSERT INTO users VALUES (?, 'n', 1)"])
-def test_types_that_servers_do_not_read_are_refused(client: RawClient, kind: int, sql: str) -> None:
-    """MariaDB takes NULL for them and reads the next parameter from their bytes: it would be another key than ours."""
+ODD_TYPES = [(FieldType.INT24, 1 << 24), (FieldType.YEAR, 5), (FieldType.BIT, b"5"), (FieldType.GEOMETRY, b"\7" * 9)]
+
+
+@pytest.mark.parametrize(("kind", "value"), ODD_TYPES)
+def test_types_that_are_none_of_parameters(
+    proxy: ProxyUnderTest, client: RawClient, server: RawClient, kind: int, value: Value
+) -> None:
+    """MariaDB takes NULL for them and reads the next parameter from their bytes, which decide on the shard here, too.
+    MySQL refuses."""
+    odd: Parameter = (kind, False, value)
+    cases: list[tuple[str, list[Parameter]]] = [
+        ("SELECT ?, ?", [odd, integer(5)]),
+        ("SELECT ?, ?, ?", [text(b"x"), odd, text(b"abc")]),
+        ("SELECT CAST(? AS CHAR), uid FROM users WHERE uid = ? OR uid < 3 ORDER BY uid", [odd, integer(FAR)]),
+        ("SELECT uid FROM users WHERE balance > ? OR uid IS NULL OR uid = ?", [integer(1), odd]),
+        ("INSERT INTO users VALUES (?, ?, 1), (?, 'x', 2)", [integer(FAR + 7), odd, integer(4)]),
+        ("INSERT INTO users (uid, name) VALUES (?, 'x')", [odd]),
+        ("SELECT uid FROM users WHERE uid = ?", [odd]),
+        ("DELETE FROM users WHERE uid = ? OR uid = ?", [odd, integer(2)]),
+    ]
+    server.query("DELETE FROM users")
+    for side in (client, server):
+        fill(side)
+    for sql, parameters in cases:
+        found, expected = (outcomes(side, sql, parameters) for side in (client, server))
+        if proxy.mariadb:
+            assert found == expected, sql
+        else:
+            assert found[0] == found[2] == 1210, sql
+            assert found[1] == expected[1], sql
+            assert {expected[0], expected[2]} <= {1210, 1835}, sql
+    everything = "SELECT * FROM users ORDER BY uid"
+    assert client.rows(everything) == server.rows(everything)
+
+
+def outcomes(client: RawClient, sql: str, parameters: Sequence[Parameter]) -> list[object]:
+    """Rows or error number: of the statement, of it with plain NULLs for parameters, of it as at first."""
     statement = client.prepare(sql)
-    assert code_of_execute(client, statement, [(kind, False, 5)]) == 1210
-    client.execute(statement, [integer(5)])
-    assert code_of_execute(client, statement, [(kind, False, 5)]) == 1210
+    plain = [integer(None) for _ in parameters]
+    found: list[object] = []
+    for bound in (parameters, plain, parameters):
+        try:
+            found.append(client.execute(statement, bound).rows)
+        except Refused as refused:
+            found.append(refused.code)
+    return found
+
+
+def test_an_odd_type_stays_bound(proxy: ProxyUnderTest, client: RawClient, server: RawClient) -> None:
+    """An execution without types has those of the one before."""
+    if not proxy.mariadb:
+        assert code_of_execute(client, client.prepare("SELECT ?"), [(FieldType.YEAR, False, 5)]) == 1210
+        return
+    server.query("DELETE FROM users")
+    for side in (client, server):
+        fill(side)
+    sql = "SELECT uid, ? FROM users WHERE uid = ?"
+    bound: list[Parameter] = [(FieldType.BIT, False, b""), (FieldType.TINY, False, 2)]
+    statements = [(side, side.prepare(sql)) for side in (client, server)]
+    for parameters, types in ((bound, True), (bound, False), ([integer(1), integer(2)], True), (bound, True)):
+        found, expected = (side.execute(made, parameters, with_types=types).rows for side, made in statements)
+        assert found == expected, parameters
 
 
 def test_what_several_shards_answer_together(client: RawClient) -> None:

@@ -57,21 +57,59 @@ def test_sql_select_limit_over_several_shards(proxy: ProxyUnderTest, client: Raw
     assert len(client.execute(prepared).rows) == 4
 
 
-def test_no_rows_at_all_pins(proxy: ProxyUnderTest, client: RawClient) -> None:
+def test_no_rows_at_all(proxy: ProxyUnderTest, client: RawClient) -> None:
+    """sql_select_limit = 0: what the proxy itself asks of servers is told all the same."""
+    client.query("INSERT INTO settings (name) VALUES ('a')")
     client.query("SET sql_select_limit = 0")
-    assert client.rows("SELECT ROW_COUNT()") == []
-    assert proxy.pinned() == {"SET of a variable that is not carried": 1}
-    assert code_of(client, "SELECT * FROM users") == 9102
-
-
-def test_sql_auto_is_null_pins_when_it_is_on(proxy: ProxyUnderTest, client: RawClient) -> None:
-    client.query("SET sql_auto_is_null = 0")
+    for sql in (
+        "SELECT * FROM users", f"SELECT * FROM users WHERE uid IN (1, {FAR}) ORDER BY uid", "SELECT ROW_COUNT()",
+        "SELECT COUNT(*) FROM users", "SELECT * FROM users WHERE uid = 1", "SHOW COUNT(*) WARNINGS", "SHOW TABLES",
+    ):  # fmt: skip
+        assert client.rows(sql) == [], sql
+    client.query(f"UPDATE users SET balance = 7 WHERE uid IN (1, {FAR}) ORDER BY name LIMIT 1")  # over scratch tables
+    client.query("SET @a = 5, time_zone = '+02:00'")
+    assert client.rows("SELECT @a, @@time_zone LIMIT 1") == [[b"5", b"+02:00"]]
+    with pytest.raises(Refused):
+        client.query("INSERT INTO users (uid, name) VALUES (7, NULL)")
+    assert client.rows("SHOW WARNINGS")[0][1] == b"1048"
+    client.query("BEGIN")
+    client.query(f"INSERT INTO users VALUES (8, 'n', 1), ({FAR + 8}, 'n', 1)")
+    client.query("COMMIT")
+    assert client.rows("SELECT uid FROM users WHERE balance = 1 AND uid > 2 ORDER BY uid LIMIT 9") == [
+        [b"8"], [b"%d" % (FAR + 8)],
+    ]  # fmt: skip
+    assert client.rows("SELECT SUM(balance = 7) FROM users LIMIT 1") == [[b"1"]]
+    client.query("/*shardproxy: snapshot*/ START TRANSACTION")
+    assert client.rows("SELECT COUNT(*) FROM users LIMIT 1") == [[b"6"]]
+    client.query("COMMIT")
     assert proxy.pinned() == {}
+
+
+def test_sql_auto_is_null_is_carried(proxy: ProxyUnderTest, client: RawClient) -> None:
+    """The row inserted last is that of a connection: only what might ask for it is refused."""
     client.query("INSERT INTO settings (name) VALUES ('a')")
     [[ident]] = client.rows("SELECT LAST_INSERT_ID()")
+    by_null = client.prepare("SELECT name FROM settings WHERE id IS NULL")
+    of_other = client.prepare("SELECT uid FROM users WHERE name IS NULL OR uid = 1")
+    assert client.execute(by_null).rows == []
     client.query("SET sql_auto_is_null = 1")
     assert client.rows("SELECT LAST_INSERT_ID()") == [[ident]]
-    assert proxy.pinned() == {"SET of a variable that is not carried": 1}
+    assert client.rows("SELECT COUNT(*) FROM users WHERE balance IS NOT NULL") == [[b"4"]]
+    assert client.rows("SELECT name FROM settings WHERE id = LAST_INSERT_ID()") == [[b"a"]]
+    assert client.execute(of_other).rows == [[1]]
+    for sql in (
+        "SELECT name FROM settings WHERE id IS NULL", "DELETE FROM settings WHERE ISNULL(id)",
+        "SELECT name FROM settings WHERE NOT (id IS NOT NULL)", "UPDATE settings SET value = 'x' WHERE id <=> NULL",
+        "SELECT * FROM users JOIN settings ON users.uid = settings.id WHERE settings.id IS UNKNOWN",
+        "/*shardproxy: shard=shard2*/ SELECT name FROM settings WHERE id IS NULL",
+    ):  # fmt: skip
+        assert code_of(client, sql) == 9100, sql
+    with pytest.raises(Refused) as refused:
+        client.execute(by_null)
+    assert refused.value.code == 9100
+    client.query("SET sql_auto_is_null = DEFAULT")
+    assert client.execute(by_null).rows == client.rows("SELECT name FROM settings WHERE id IS NULL") == []
+    assert proxy.pinned() == {}
 
 
 # ── clocks and numbers ──

@@ -27,6 +27,8 @@ SELECTS = [
     "SELECT COUNT(*), SUM(money) FROM rich r WHERE r.money > 100",
     "SELECT a.id, b.money FROM rich a JOIN rich AS b ON a.id < b.id ORDER BY 1, 2",
     "SELECT rich.*, users.name FROM main.rich JOIN users ON users.uid = rich.id ORDER BY id",
+    "SELECT main.rich.id, main.rich.*, main.rich.money + 1 AS more FROM rich WHERE main.rich.id > 1 "
+    "ORDER BY main.rich.id",
     "SELECT * FROM spent ORDER BY uid",
     "SELECT tag, SUM(spent), SUM(n) FROM spent GROUP BY tag",
     "SELECT * FROM totals",
@@ -104,7 +106,7 @@ def test_a_changed_view_is_read_as_it_is_now(sides: tuple[ProxyUnderTest, LocalS
     [
         ("SELECT * FROM sorted", "ORDER BY"),
         ("SELECT * FROM rich FOR UPDATE", "lock"),
-        ("SELECT main.rich.id FROM rich", "database"),
+        ("SELECT main.rich.id + 1 FROM rich", "database"),
         ("SELECT (SELECT MAX(money) FROM rich) FROM users", "alias"),
         ("UPDATE rich SET money = 1", "configuration"),
     ],

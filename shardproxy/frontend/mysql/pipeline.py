@@ -251,7 +251,7 @@ def run_prepared(client: ClientConnection, wire: bytes) -> Work:
     statement = prepared.find(client, wire)
     gathered = client.session.modes.gathered
     if statement.version != client.plan_version or statement.modes.gathered is not gathered:
-        statement.modes = replace(statement.modes, gathered=gathered)
+        statement.modes = replace(statement.modes, gathered=gathered, auto_is_null=client.session.modes.auto_is_null)
         statement.entry = client.plan_again(statement)
         statement.version = client.plan_version
     entry = client.entry = statement.entry

@@ -12,7 +12,7 @@ COM_STMT_SEND_LONG_DATA has none in the packet. Valid only without Cap.QUERY_ATT
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shardproxy.errors import LocalProtocolError, RemoteProtocolError
 from shardproxy.protocol.mysql.columns import ColumnDefinition
@@ -217,6 +217,28 @@ def select_parameters(execution: ExecuteParameters, numbers: Sequence[int]) -> E
         values_at=_HEAD + len(bitmap) + 1 + len(types) if count else _HEAD,
         long_data=long_data,
     )
+
+
+def without_values(execution: ExecuteParameters, types: Container[int]) -> ExecuteParameters:
+    """An execution whose parameters of these types are NULL and take no bytes: what is there is the next one's.
+
+    Raises RemoteProtocolError when nothing is left for one of them, or a value cannot be read.
+    """
+    bitmap = bytearray(execution.null_bitmap)
+    at = execution.values_at
+    for index in range(execution.count):
+        if index in execution.long_data or _is_null(execution.payload, index):
+            continue
+        kind = execution.types[2 * index]
+        if kind not in types:
+            at = skip_value(execution.payload, at, kind)
+            continue
+        if at >= len(execution.payload):
+            raise RemoteProtocolError(f"cut off at byte {at}: parameter {index} is missing")
+        bitmap[index >> 3] |= 1 << (index & 7)
+    start = execution.nulls_at
+    payload = execution.payload[:start] + bytes(bitmap) + execution.payload[start + len(bitmap) : at]
+    return replace(execution, payload=payload)
 
 
 def append_integers(execution: ExecuteParameters, numbers: Sequence[int]) -> ExecuteParameters:

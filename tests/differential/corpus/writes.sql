@@ -10,6 +10,12 @@ INSERT INTO users SET uid = 12, name = 'set', score = 1.25;
 INSERT INTO facts (uid, n, big, colour, doc) VALUES (1, 90, 1.5, 'green', '{"k": [1]}'), (300, 90, -1.5, 'Blue', 'null');
 INSERT INTO small VALUES (11, 1, NULL), (40000, 1, NULL); -- error
 
+-- feature: a key that no shard owns, in rng
+INSERT INTO users (uid, name) VALUES (6000000, 'nobody');
+SELECT * FROM users WHERE uid = 6000000;
+SELECT COUNT(*) FROM users WHERE uid BETWEEN 6000000 AND 6999999 OR uid = 5;
+DELETE FROM users WHERE uid IN (6000000, 6999999, 5999999, 7000000);
+
 -- feature: insert without a plain key
 INSERT INTO users (uid, name) VALUES (5 + 6, 'sum'), (100 * 2, 'product');
 INSERT INTO users (uid, name) VALUES (ABS(-13), 'abs');

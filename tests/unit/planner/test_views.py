@@ -92,6 +92,13 @@ def test_views_of_views_are_named_without_their_database() -> None:
     assert "too deep" in read("SELECT * FROM rich", endless).error
 
 
+def test_a_column_of_a_view_is_named_without_its_database() -> None:
+    found = read("SELECT shop.rich.id, shop.rich.*, shop.rich.id + 1 AS x FROM rich WHERE shop.rich.id > 6", RICH)
+    assert text(found) == (
+        f"SELECT rich.id, rich.*, rich.id + ?0 AS x FROM ({RICH.view_text}) AS `rich` (`id`) WHERE rich.id > ?1"
+    )
+
+
 def test_a_view_that_any_shard_has_is_read_there() -> None:
     assert read("SELECT * FROM places", PLACES).rung is Rung.ONE_SHARD
 
@@ -101,7 +108,9 @@ def test_a_view_that_any_shard_has_is_read_there() -> None:
     [
         ("SELECT * FROM rich FOR UPDATE", "lock"),
         ("SELECT (SELECT 1 FROM rich) FROM users", "alias"),
-        ("SELECT shop.rich.id FROM rich", "database"),
+        ("SELECT shop.rich.id + 1 FROM rich", "database"),
+        ("SELECT shop.rich.id FROM rich JOIN orders AS rich ON TRUE", "database"),
+        ("SELECT (SELECT 1 FROM orders RICH WHERE shop.rich.id = 1) AS x FROM rich", "database"),
         ("SELECT * FROM unreadable", "SHOW VIEW"),
         ("SELECT * FROM ordered", "ORDER BY"),
         ("SELECT * FROM foreign_words", "ASCII"),
