@@ -12,6 +12,7 @@ import json
 import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -20,7 +21,6 @@ from shardproxy.errors import LeaseExpired, StoreError, StoreOutcomeUnknown, Sto
 
 Message = dict[str, Any]
 
-_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _LOST = (aiohttp.ClientError, TimeoutError, OSError)
 _PAUSE = 0.05  # seconds between two rounds over all endpoints
 
@@ -29,6 +29,13 @@ _UNAUTHENTICATED = 16
 # Refused before anything was done: bad request, lease unknown, no permission, too many requests or no space, no such
 # call, no login. Everything else may come after a change was handed to the cluster.
 _NOTHING_DONE = frozenset({3, _NOT_FOUND, 7, 8, 12, _UNAUTHENTICATED})
+
+
+class _Request:
+    """sent: some of it may have left, so that it may be carried out."""
+
+    def __init__(self) -> None:
+        self.sent = False
 
 
 class Refused(StoreError):
@@ -58,7 +65,9 @@ class Gateway:
         self._login = login
         self._token = ""
         connector = aiohttp.TCPConnector(limit=0, ssl=tls if tls is not None else True)
-        self._session = aiohttp.ClientSession(connector=connector)
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_note_sent)  # comes before the first byte is written
+        self._session = aiohttp.ClientSession(connector=connector, trace_configs=[trace])
 
     async def close(self) -> None:
         """End all requests and connections."""
@@ -97,7 +106,7 @@ class Gateway:
         """
         endpoint = self._endpoints[0]
         try:
-            async with self._post(endpoint, path, body, self._share, silence) as response:
+            async with self._post(endpoint, path, body, self._share, silence, _Request()) as response:
                 if response.status != 200:
                     raise _refused(await response.read())
                 rest = b""
@@ -121,16 +130,14 @@ class Gateway:
         deadline = clock() + self.seconds
         failures, logged_in, problem = 0, False, ""
         while (left := deadline - clock()) > 0:
-            endpoint = self._endpoints[0]
+            endpoint, request = self._endpoints[0], _Request()
             try:
                 async with asyncio.timeout(left):
-                    return await self._once(endpoint, path, body, min(self._share, left) if again else left)
-            except _NOT_SENT as error:
-                problem = _told(error)
+                    return await self._once(endpoint, path, body, min(self._share, left) if again else left, request)
             except _LOST as error:
-                problem = _told(error)
-                if not again:
-                    text = f"{self.name}: the answer was lost ({problem}): read what is there"
+                problem = _told(error) or problem
+                if request.sent and not again:
+                    text = f"{self.name}: the answer was lost ({problem or 'too late'}): read what is there"
                     raise StoreOutcomeUnknown(text) from error
             except Refused as error:
                 if error.code == _UNAUTHENTICATED and self._login is not None and not logged_in:
@@ -145,31 +152,41 @@ class Gateway:
                 await asyncio.sleep(_PAUSE)
         raise StoreUnavailable(f"{self.name}: no answer within {self.seconds:g} s ({problem}); nothing was changed")
 
-    async def _once(self, endpoint: str, path: str, body: Mapping[str, object], patience: float) -> Message:
+    async def _once(
+        self, endpoint: str, path: str, body: Mapping[str, object], patience: float, request: _Request
+    ) -> Message:
         if self._login is not None and not self._token:
             user, password = self._login
-            answer = await self._message(
-                endpoint, "/v3/auth/authenticate", {"name": user, "password": password}, patience
-            )
+            login = {"name": user, "password": password}
+            answer = await self._message(endpoint, "/v3/auth/authenticate", login, patience, _Request())
             self._token = str(answer["token"])
-        return await self._message(endpoint, path, body, patience)
+        return await self._message(endpoint, path, body, patience, request)
 
-    async def _message(self, endpoint: str, path: str, body: Mapping[str, object], patience: float) -> Message:
-        async with self._post(endpoint, path, body, min(self._share, patience), patience) as response:
+    async def _message(
+        self, endpoint: str, path: str, body: Mapping[str, object], patience: float, request: _Request
+    ) -> Message:
+        async with self._post(endpoint, path, body, min(self._share, patience), patience, request) as response:
             data = await response.read()
             if response.status != 200:
                 raise _refused(data)
-            message: Message = json.loads(data)
-            return message
+            return _message_of(data)
 
     def _post(
-        self, endpoint: str, path: str, body: Mapping[str, object], connect: float, read: float
+        self,
+        endpoint: str,
+        path: str,
+        body: Mapping[str, object],
+        connect: float,
+        read: float,
+        request: _Request,
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._session.closed:
             raise StoreUnavailable(f"{self.name}: it was closed")
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
         headers = {"Authorization": self._token} if self._token else None
-        return self._session.post(endpoint + path, json=body, timeout=timeout, headers=headers)
+        return self._session.post(
+            endpoint + path, json=body, timeout=timeout, headers=headers, trace_request_ctx=request
+        )
 
     def _demote(self, endpoint: str) -> None:
         """Ask the other endpoints first from now on."""
@@ -186,13 +203,30 @@ def _refused(data: bytes) -> Refused:
         return Refused(f"not etcd's answer: {data[:80]!r}", 2)
 
 
+def _message_of(data: bytes) -> Message:
+    """Raises Refused for what is no message of etcd's, but perhaps some web server's."""
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.keys().isdisjoint(("header", "result", "error")):
+        raise Refused(f"not etcd's answer: {data[:80]!r}", 2)
+    return found
+
+
 def _result(line: bytes) -> Message:
-    found = json.loads(line)
+    found = _message_of(line)
     if "error" in found:
         raise Refused(str(found["error"].get("message")), int(found["error"].get("grpc_code", 2)))
     message: Message = found["result"]
     return message
 
 
+async def _note_sent(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+    context.trace_request_ctx.sent = True
+
+
 def _told(error: BaseException) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return ""  # our own deadline
     return str(error) or type(error).__name__

@@ -11,13 +11,17 @@ from shardproxy.store.interface import ABSENT, Condition, MapStore, Put, Write, 
 _PAUSE = 0.05  # seconds between two attempts
 
 
-async def settle(store: MapStore, conditions: Sequence[Condition], writes: Sequence[Write], seconds: float) -> int:
+async def settle(
+    store: MapStore, conditions: Sequence[Condition], writes: Sequence[Write], seconds: float, doubted: bool = False
+) -> int:
     """`commit`, and when its outcome is unknown the same again, until it is known. Returns the revision of the commit.
 
     A read that does not show the change proves nothing: the request may still be on its way. A second request under the
     same condition does: only one of the two can find it true. When that one finds another version, what is there now
     tells whose it is, so **what is written must differ from all that anybody else would write there** (name the writer
     and its generation in the document), and at least one key that is put must be among the conditions.
+
+    doubted: the same commit was sent before, and its outcome is not known.
 
     Raises StoreConflict and StoreUnavailable as `commit` does (nothing was changed), and StoreOutcomeUnknown when it
     could not be found out within `seconds`, or when somebody else has changed a key since.
@@ -27,7 +31,7 @@ async def settle(store: MapStore, conditions: Sequence[Condition], writes: Seque
         raise ValueError("settle: a key that is put must be among the conditions")
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
-    doubt: StoreOutcomeUnknown | None = None
+    doubt = StoreOutcomeUnknown("map store: the outcome of an earlier change is still not known") if doubted else None
     while True:
         try:
             return await store.commit(conditions, writes)

@@ -38,7 +38,7 @@ from shardproxy.store.interface import (
 
 FORMAT = 1  # of the tables below
 KEPT = 10_000  # revisions whose changes are kept for watches
-_PRUNE_EVERY = 256  # revisions
+PRUNE_EVERY = 256  # revisions
 _SCHEMA = (
     "CREATE TABLE store (format INTEGER NOT NULL, revision INTEGER NOT NULL, forgotten INTEGER NOT NULL)",
     "CREATE TABLE entry (key BLOB PRIMARY KEY, value TEXT NOT NULL, version INTEGER NOT NULL, lease TEXT)"
@@ -272,7 +272,7 @@ class SqliteFile:
     def _next_revision(self) -> int:
         revision = self._revision() + 1
         self._db.execute("UPDATE store SET revision = ?", (revision,))
-        if revision % _PRUNE_EVERY == 0 and revision > KEPT:
+        if revision % PRUNE_EVERY == 0 and revision > KEPT:
             self._db.execute("DELETE FROM change WHERE revision <= ?", (revision - KEPT,))
             self._db.execute("UPDATE store SET forgotten = ?", (revision - KEPT,))
         return revision

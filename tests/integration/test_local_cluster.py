@@ -13,7 +13,7 @@ import pymysql
 import pytest
 
 from shardproxy.errors import LocalError
-from shardproxy.local import LocalCluster, LocalServer, ensure_tree, free_port, in_tree, inside
+from shardproxy.local import LocalCluster, LocalEtcd, LocalServer, ensure_tree, free_port, in_tree, inside
 from shardproxy.local.flavors import FlavorName
 from shardproxy.local.folders import records_folder
 from shardproxy.local.records import clean_stale, processes_of
@@ -232,3 +232,31 @@ def test_servers_that_outlived_their_owner_are_ended(flavor: FlavorName) -> None
     assert all(map(alive, pids))
     assert cluster_id in clean_stale()
     assert not any(map(alive, pids))
+
+
+ETCD_OWNER = """
+import sys
+from shardproxy.local import LocalEtcd
+cluster = LocalEtcd(3)
+cluster.start()
+print(cluster.folder.name, cluster.folder, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_etcd_that_outlived_its_owner_is_ended() -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", UNBOUND + ETCD_OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with owner:
+        assert owner.stdout is not None
+        cluster_id, folder = owner.stdout.readline().split()
+        pids = processes_of(cluster_id)
+        owner.kill()
+    assert len(pids) == 3
+    assert all(map(alive, pids))
+    assert Path(folder).exists()
+    with LocalEtcd():
+        assert not any(map(alive, pids))
+        assert not Path(folder).exists()
+        assert not record_path(cluster_id).exists()

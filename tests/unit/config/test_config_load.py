@@ -220,6 +220,34 @@ Change = Callable[[dict[str, Any]], object]
             "listen.mysql.require_tls: found true; expected tls_cert and tls_key with it",
         ),
         (
+            lambda d: d.update(store={"endpoints": ["h:1"]}),
+            'store.endpoints: found endpoints; expected kind = "etcd" with it',
+        ),
+        (
+            lambda d: d.update(store={"kind": "etcd"}),
+            'store.endpoints: found nothing; expected at least one "host:port", because kind = "etcd"',
+        ),
+        (
+            lambda d: d.update(store={"kind": "etcd", "endpoints": ["h:1"], "path": "x"}),
+            'store.path: found path; expected kind = "embedded" with it',
+        ),
+        (
+            lambda d: d.update(store={"kind": "etcd", "endpoints": ["h:1"], "user": "u"}),
+            "store: found no password; expected exactly one of password, password_env, password_file",
+        ),
+        (
+            lambda d: d.update(store={"kind": "etcd", "endpoints": ["h:1"], "password": "x"}),
+            "store.password: found a password; expected user with it",
+        ),
+        (
+            lambda d: d.update(store={"kind": "etcd", "endpoints": ["h:1"], "tls": True, "tls_key": "k.pem"}),
+            "store.tls_cert: found nothing; expected a file, because tls_key is given",
+        ),
+        (
+            lambda d: d.update(store={"kind": "etcd", "endpoints": ["h:1"], "tls_ca": "ca.pem"}),
+            "store.tls_ca: found tls_ca; expected tls = true with it",
+        ),
+        (
             lambda d: d.update(listen={"admin": {"port": 3307}}),
             "listen.admin.port: found 3307; expected another port than listen.mysql.port",
         ),
@@ -425,3 +453,13 @@ def test_junk_anywhere_is_a_config_error_or_fine_never_another_exception(path: t
     except ConfigError as error:
         told = str(error)
     assert not told or all(": found " in line for line in told.splitlines())
+
+
+def test_the_stores_login_comes_from_the_environment() -> None:
+    store = {"kind": "etcd", "endpoints": ["[::1]:2379"], "user": "proxy", "password_env": "STORE_PASSWORD"}
+    config = parse({**good(), "store": store}, environ={"STORE_PASSWORD": "secret"})
+    assert config.store_login() == ("proxy", "secret")
+    assert [str(address) for address in config.store.endpoints] == ["[::1]:2379"]
+    assert parse(good()).store_login() is None
+    with pytest.raises(ConfigError, match="STORE_PASSWORD"):
+        parse({**good(), "store": store}).store_login()

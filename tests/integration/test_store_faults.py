@@ -1,0 +1,643 @@
+"""A map store in trouble: cut off, killed in the middle, restarted, its answers lost. It says which, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import ssl
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from shardproxy.errors import DocumentError, StoreConflict, StoreOutcomeUnknown, StoreUnavailable
+from shardproxy.local import LocalEtcd
+from shardproxy.local.etcd import EtcdMember
+from shardproxy.store.embedded import LOOK_EVERY
+from shardproxy.store.gateway import Gateway
+from shardproxy.store.interface import ABSENT, Change, Condition, Entry, Put
+from shardproxy.store.settle import settle
+from shardproxy.store.sqlite_file import SqliteFile
+from tests.stores import Place, Relay, embedded
+
+TIMEOUT = 1.0  # seconds, as configured for the stores here
+SLACK = 1.0  # more than that, on a busy machine
+WAIT = 20.0
+
+
+def within(seconds: float, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(seconds):
+            await main()
+
+    uvloop.run(limited())
+
+
+async def fails(call: Coroutine[Any, Any, object], kind: type[Exception], seconds: float = TIMEOUT) -> str:
+    """The call raises this error within its time; the message."""
+    begun = time.monotonic()
+    with pytest.raises(kind) as caught:
+        await call
+    assert time.monotonic() - begun < seconds + SLACK
+    return str(caught.value)
+
+
+async def until(condition: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    deadline = time.monotonic() + WAIT
+    while not await condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+# ── the SQLite file ──
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Place:
+    return embedded(tmp_path, "1s")
+
+
+def test_a_locked_file_keeps_no_read_waiting_and_no_write_too_long(file: Place) -> None:
+    async def main() -> None:
+        async with file.store() as store:
+            version = await store.put("a", {"n": 1}, ABSENT)
+            other = sqlite3.connect(file.path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            waiting = asyncio.create_task(fails(store.put("a", {"n": 2}, version), StoreUnavailable))
+            for _ in range(20):
+                assert await store.get("a") == Entry("a", {"n": 1}, version)
+            assert "locked" in await waiting
+            assert await store.get("a") == Entry("a", {"n": 1}, version)
+            other.execute("ROLLBACK")
+            await store.put("a", {"n": 3}, version)
+            other.close()
+
+    within(WAIT, main)
+
+
+@pytest.mark.parametrize("damage", ["removed", "replaced"])
+def test_a_file_that_is_gone_is_not_written_any_more(file: Place, damage: str) -> None:
+    """Other processes would find another file there, with a map of its own."""
+
+    async def main() -> None:
+        async with file.store() as store:
+            await store.put("a", {}, ABSENT)
+            for path in file.path.parent.glob("maps*"):
+                if path.is_file():
+                    path.rename(path.with_name("old-" + path.name))
+            if damage == "replaced":
+                async with file.store() as other:
+                    await other.put("a", {"another": True}, ABSENT)
+            for call in (store.get("a"), store.put("b", {}, ABSENT), store.list(""), anext(store.watch("", 0))):
+                assert "removed or replaced" in await fails(call, StoreUnavailable)
+
+    within(WAIT, main)
+
+
+def test_what_is_no_store_of_ours_is_refused(file: Place) -> None:
+    async def main() -> None:
+        file.path.write_bytes(b"not a database" * 1000)
+        await fails(_open(file), StoreUnavailable)
+        file.path.unlink()
+        newer = sqlite3.connect(file.path)
+        newer.executescript("CREATE TABLE store (format, revision, forgotten); INSERT INTO store VALUES (99, 0, 0)")
+        newer.close()
+        assert "format 99" in await fails(_open(file), StoreUnavailable)
+        await fails(_open(file.having(path="missing/folder/maps")), StoreUnavailable)
+
+    within(WAIT, main)
+
+
+async def _open(place: Place) -> None:
+    async with place.store():
+        pass
+
+
+def test_many_processes_may_make_the_file_at_once(file: Place) -> None:
+    processes = [file.start("count", key="counter", times=5, writer=i) for i in range(4)]
+    for process in processes:
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+
+    async def main() -> None:
+        async with file.store() as store:
+            entry = await store.get("counter")
+            assert entry is not None and entry.value["number"] == 20
+
+    within(WAIT, main)
+
+
+def test_a_writer_that_is_killed_anywhere_leaves_whole_commits(file: Place) -> None:
+    """What was acknowledged is there, at most one commit more, and never a part of one."""
+    dice = random.Random(7)
+
+    async def main() -> None:
+        async with file.store() as store:
+            for _ in range(8):
+                process = file.start("number_all", keys=20)
+                assert process.stdout is not None
+                process.stdout.readline()
+                await asyncio.sleep(dice.uniform(0, 0.05))  # any instant will do
+                process.kill()
+                acknowledged = int((process.communicate()[0].split() or ["0"])[-1])
+                entries = (await store.list("n/")).entries
+                assert len(entries) == 20
+                [number] = {entry.value["number"] for entry in entries}
+                assert isinstance(number, int)
+                assert (acknowledged <= number and number - acknowledged <= 1) or acknowledged == 0
+                assert len({entry.version for entry in entries}) == 1
+
+    within(60, main)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_writer_that_is_killed_around_its_commit(file: Place, before: bool) -> None:
+    """Killed before it, nothing has changed and nothing stays locked; killed after it and before it could ring, the
+    change is seen all the same."""
+
+    async def main() -> None:
+        async with file.store() as store:
+            revision = (await store.list("")).revision
+            async with aclosing(store.watch("", revision)) as watch:
+                seen = asyncio.ensure_future(anext(watch))
+                process = file.start("die", key="a", before=before)
+                await asyncio.to_thread(process.communicate)
+                assert process.returncode == -9
+                if before:
+                    assert await store.get("a") is None
+                    await store.put("a", {"alive": True}, ABSENT)
+                died = time.monotonic()
+                changes = await seen
+                assert time.monotonic() - died < LOOK_EVERY + SLACK
+                assert changes.changes == (Change("a", {"alive": True} if before else {"died": "after"}),)
+
+    within(WAIT, main)
+
+
+def test_bells_of_dead_watchers_are_removed(file: Place) -> None:
+    bells = file.path.with_name("maps-watchers")
+
+    async def main() -> None:
+        async with file.store() as store:
+            process = file.start("acknowledge", request="map", answer="ack")
+            assert process.stdout is not None
+            await asyncio.to_thread(process.stdout.readline)
+            version = await store.put("map", {"n": 0}, ABSENT)
+
+            async def acknowledged() -> bool:
+                return await store.get("ack") is not None
+
+            await until(acknowledged)
+            assert len(list(bells.iterdir())) == 1
+            process.kill()
+            process.communicate()
+            await store.put("map", {"n": 1}, version)
+            assert list(bells.iterdir()) == []
+
+    within(WAIT, main)
+
+
+class Disk:
+    """A disk that is slow, or fails, at the next commits of this process; `failures` counts them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on = threading.Event()
+        self.mode = "slow"
+        self.failures = 0
+        finish = SqliteFile.finish
+
+        def troubled(file: SqliteFile) -> None:
+            if self.mode == "slow":
+                self.go_on.wait()
+            if self.mode != "failing":
+                finish(file)
+            if self.mode.startswith("failing"):
+                self.failures += 1
+                raise sqlite3.OperationalError("disk I/O error")
+
+        async def has_failed() -> bool:
+            return self.failures > 0
+
+        self.has_failed = has_failed
+
+        monkeypatch.setattr(SqliteFile, "finish", troubled)
+
+
+def test_a_commit_that_does_not_end_is_of_unknown_outcome_and_may_come_later(
+    file: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with file.store() as store:
+            disk = Disk(monkeypatch)
+            assert "read what is there" in await fails(store.put("a", {"n": 1}, ABSENT), StoreOutcomeUnknown)
+            # What waits behind it was never begun: it is told so, and never comes.
+            assert "nothing was changed" in await fails(store.put("b", {"n": 1}, ABSENT), StoreUnavailable)
+            assert await store.get("a") is None
+            disk.mode = "fine"
+            disk.go_on.set()
+            await store.put("c", {}, ABSENT)
+            assert [entry.key for entry in (await store.list("")).entries] == ["a", "c"]
+
+    within(WAIT, main)
+
+
+@pytest.mark.parametrize("mode", ["failing", "failing after"])
+def test_settle_finds_out_what_a_failed_commit_has_done(
+    file: Place, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    async def main() -> None:
+        async with file.store() as store:
+            disk = Disk(monkeypatch)
+            disk.mode = mode
+            settling = asyncio.create_task(settle(store, [Condition("a", ABSENT)], [Put("a", {"by": "me"})], WAIT))
+            await until(disk.has_failed)
+            disk.mode = "fine"
+            version = await settling
+            assert await store.get("a") == Entry("a", {"by": "me"}, version)
+            assert (await store.list("")).revision == version, "it was made once"
+
+    within(WAIT, main)
+
+
+def test_settle_does_not_take_another_writers_change_for_its_own(file: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with file.store() as store:
+            version = await store.put("a", {"by": "nobody"}, ABSENT)
+            disk = Disk(monkeypatch)
+            disk.mode = "failing"
+            settling = asyncio.create_task(settle(store, [Condition("a", version)], [Put("a", {"by": "me"})], WAIT))
+            await until(disk.has_failed)
+            other_file = sqlite3.connect(file.path, isolation_level=None)  # the disk is fine for others
+            other_file.execute("BEGIN IMMEDIATE")
+            other_file.execute("UPDATE store SET revision = revision + 1")
+            other_file.execute('UPDATE entry SET version = version + 1, value = \'{"by":"other"}\'')
+            other_file.execute("COMMIT")
+            other_file.close()
+            with pytest.raises(StoreOutcomeUnknown):
+                await settling
+            assert await store.get("a") == Entry("a", {"by": "other"}, version + 1)
+
+    within(WAIT, main)
+
+
+def test_settle_tells_plain_errors_as_they_are(file: Place) -> None:
+    async def main() -> None:
+        async with file.store() as store:
+            await store.put("a", {}, ABSENT)
+            with pytest.raises(StoreConflict):
+                await settle(store, [Condition("a", ABSENT)], [Put("a", {"by": "me"})], WAIT)
+            with pytest.raises(ValueError):
+                await settle(store, [], [Put("a", {"by": "me"})], WAIT)
+            other = sqlite3.connect(file.path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            await fails(settle(store, [Condition("b", ABSENT)], [Put("b", {"by": "me"})], WAIT), StoreUnavailable)
+            other.close()
+
+    within(WAIT, main)
+
+
+# ── etcd ──
+
+
+@pytest.fixture(scope="module")
+def etcd() -> Iterator[LocalEtcd]:
+    with LocalEtcd() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def three() -> Iterator[LocalEtcd]:
+    with LocalEtcd(3) as cluster:
+        yield cluster
+
+
+def place_of(endpoints: list[str], prefix: str = "t/", **settings: Any) -> Place:
+    return Place({"kind": "etcd", "endpoints": endpoints, "prefix": prefix, "timeout": "1s", **settings})
+
+
+def target_of(member: EtcdMember) -> tuple[str, int]:
+    return "127.0.0.1", member.port
+
+
+def test_a_restart_of_etcd_loses_nothing_and_watches_go_on() -> None:
+    with LocalEtcd() as cluster:
+
+        async def main() -> None:
+            async with place_of(cluster.endpoints, timeout="5s").store() as store:
+                version = await store.put("a", {"n": 0}, ABSENT)
+                async with aclosing(store.watch("a", version)) as watch:
+                    for n in range(1, 4):
+                        seen = asyncio.ensure_future(anext(watch))
+                        await asyncio.sleep(0)
+                        await asyncio.to_thread(cluster.members[0].process.kill)
+                        await asyncio.to_thread(cluster.members[0].process.start)
+                        assert await store.get("a") == Entry("a", {"n": n - 1}, version)
+                        version = await store.put("a", {"n": n}, version)
+                        changes = await seen
+                        assert (changes.revision, changes.changes) == (version, (Change("a", {"n": n}),))
+
+        within(60, main)
+
+
+def test_an_etcd_that_is_gone_is_unavailable_and_nothing_was_changed() -> None:
+    with LocalEtcd() as cluster:
+
+        async def main() -> None:
+            async with place_of(cluster.endpoints).store() as store:
+                version = await store.put("a", {"n": 1}, ABSENT)
+                cluster.members[0].process.kill()
+                await fails(store.get("a"), StoreUnavailable)
+                await fails(store.list("a"), StoreUnavailable)
+                assert "nothing was changed" in await fails(store.put("a", {"n": 2}, version), StoreUnavailable)
+                await fails(store.grant(5), StoreUnavailable)
+                await asyncio.to_thread(cluster.members[0].process.start)
+                assert await store.get("a") == Entry("a", {"n": 1}, version)
+
+        within(WAIT, main)
+
+
+def test_an_etcd_that_is_gone_or_frozen_ends_watches_in_time() -> None:
+    with LocalEtcd() as cluster:
+
+        async def main() -> None:
+            async with place_of(cluster.endpoints).store() as store:
+                for stop in (cluster.members[0].process.suspend, cluster.members[0].process.kill):
+                    revision = await store.commit([], [Put("a", {"n": 1})])
+                    async with aclosing(store.watch("a", revision)) as watch:
+                        waiting = asyncio.ensure_future(anext(watch))
+                        await asyncio.wait([waiting], timeout=0.2)
+                        stop()
+                        await fails(_result_of(waiting), StoreUnavailable, 2 * TIMEOUT)
+                    cluster.members[0].process.resume() if cluster.members[0].process.running else None
+
+        within(WAIT, main)
+
+
+async def _result_of(future: asyncio.Future[Any]) -> Any:
+    return await future
+
+
+def test_a_frozen_etcd_leaves_changes_unknown_and_may_make_them_later() -> None:
+    with LocalEtcd() as cluster:
+
+        async def main() -> None:
+            async with place_of(cluster.endpoints).store() as store:
+                version = await store.put("a", {"n": 1}, ABSENT)
+                cluster.members[0].process.suspend()
+                await fails(store.get("a"), StoreUnavailable)
+                await fails(store.put("a", {"n": 2}, version), StoreOutcomeUnknown)
+                cluster.members[0].process.resume()
+                # Sent again under the same condition: one of the two is made, and it is known which version that gave.
+                settled = await settle(store, [Condition("a", version)], [Put("a", {"n": 2})], WAIT, doubted=True)
+                assert await store.get("a") == Entry("a", {"n": 2}, settled)
+
+        within(WAIT, main)
+
+
+@pytest.mark.parametrize("mode", ["mute", "deaf"])
+def test_a_lost_answer_is_of_unknown_outcome_and_can_be_settled(etcd: LocalEtcd, mode: Any) -> None:
+    async def main() -> None:
+        async with (
+            Relay(target_of(etcd.members[0])) as relay,
+            place_of([relay.address], f"lost-{mode}/").store() as store,
+            place_of(etcd.endpoints, f"lost-{mode}/").store() as direct,
+        ):
+            version = await store.put("a", {"by": "nobody"}, ABSENT)
+            relay.mode = mode
+            await fails(store.put("a", {"by": "me"}, version), StoreOutcomeUnknown)
+            await fails(store.get("a"), StoreUnavailable)
+            entry = await direct.get("a")
+            assert entry is not None and entry.value == {"by": "me" if mode == "mute" else "nobody"}
+            relay.cut()
+            unsettled = settle(store, [Condition("a", version)], [Put("a", {"by": "me"})], TIMEOUT)
+            await fails(unsettled, StoreOutcomeUnknown, 2 * TIMEOUT + 0.2)
+            relay.cut()
+            relay.mode = "pass"
+            if mode == "mute":
+                await fails(store.put("a", {"by": "me"}, version), StoreConflict)
+            else:
+                settled = await settle(store, [Condition("a", version)], [Put("a", {"by": "me"})], WAIT)
+                assert await direct.get("a") == Entry("a", {"by": "me"}, settled)
+
+    within(WAIT, main)
+
+
+def test_settle_recognises_its_own_change_when_only_the_answer_was_lost(etcd: LocalEtcd) -> None:
+    async def main() -> None:
+        async with (
+            Relay(target_of(etcd.members[0])) as relay,
+            place_of([relay.address], "own/").store() as store,
+            place_of(etcd.endpoints, "own/").store() as direct,
+        ):
+            writes = [Put("a", {"by": "me"}), Put("b", {"by": "me"})]
+            relay.mode = "mute"
+            settling = asyncio.create_task(settle(store, [Condition("a", ABSENT)], writes, WAIT))
+
+            async def made() -> bool:
+                return await direct.get("a") is not None
+
+            await until(made)
+            relay.mode = "pass"
+            relay.cut()
+            entry = await direct.get("a")
+            assert entry is not None and await settling == entry.version
+            assert (await direct.list("")).entries == (Entry("a", {"by": "me"}, entry.version),
+                                                       Entry("b", {"by": "me"}, entry.version))  # fmt: skip
+
+    within(WAIT, main)
+
+
+def test_a_connection_that_breaks_under_a_change_is_of_unknown_outcome(etcd: LocalEtcd) -> None:
+    async def main() -> None:
+        async with (
+            Relay(target_of(etcd.members[0])) as relay,
+            place_of([relay.address], "broken/").store() as store,
+        ):
+            relay.mode = "deaf"
+            change = asyncio.create_task(fails(store.put("a", {}, ABSENT), StoreOutcomeUnknown))
+
+            async def sent() -> bool:
+                return relay.requests > 0
+
+            await until(sent)
+            relay.cut()
+            await change
+
+    within(WAIT, main)
+
+
+@pytest.mark.parametrize("how", ["kill", "suspend"])
+def test_two_of_three_members_go_on(three: LocalEtcd, how: str) -> None:
+    """Whichever member fails: reads are answered, changes come through or are told to be unknown, watches go on."""
+
+    async def main() -> None:
+        async with place_of(three.endpoints, timeout="3s").store() as store:
+            version = await store.put("a", {"n": 0}, ABSENT)
+            async with aclosing(store.watch("a", version)) as watch:
+                for n, member in enumerate(three.members, 1):
+                    seen = asyncio.ensure_future(anext(watch))
+                    await asyncio.sleep(0)
+                    getattr(member.process, how)()
+                    assert await store.get("a") == Entry("a", {"n": n - 1}, version)
+                    version = await settle(store, [Condition("a", version)], [Put("a", {"n": n})], WAIT)
+                    changes = await seen
+                    assert (changes.revision, changes.changes) == (version, (Change("a", {"n": n}),))
+                    await asyncio.to_thread(member.process.start if how == "kill" else member.process.resume)
+
+    within(60, main)
+
+
+def test_one_of_three_members_answers_nothing(three: LocalEtcd) -> None:
+    async def main() -> None:
+        alone = three.members[2]
+        async with place_of([alone.address]).store() as store:
+            version = await store.put("a", {"n": 1}, ABSENT)
+            for member in three.members[:2]:
+                member.process.suspend()
+            await fails(store.get("a"), StoreUnavailable)
+            with pytest.raises((StoreUnavailable, StoreOutcomeUnknown)):
+                await store.put("a", {"n": 2}, version)
+            await fails(anext(store.watch("a", version)), StoreUnavailable)
+
+    within(WAIT, main)
+
+
+def test_documents_of_others_are_refused_with_their_place(etcd: LocalEtcd) -> None:
+    async def main() -> None:
+        gateway = Gateway([etcd.members[0].url], TIMEOUT)
+        # "foreign/a", "foreign/b" = "{", "[1]"
+        await gateway.change("/v3/kv/put", {"key": "Zm9yZWlnbi9h", "value": "ew=="})
+        await gateway.change("/v3/kv/put", {"key": "Zm9yZWlnbi9i", "value": "WzFd"})
+        await gateway.close()
+        async with place_of(etcd.endpoints, "foreign/").store() as store:
+            assert "a: found no JSON" in await fails(store.get("a"), DocumentError)
+            assert "b: found list" in await fails(store.get("b"), DocumentError)
+            await fails(store.list(""), DocumentError)
+
+    within(WAIT, main)
+
+
+def test_what_is_no_etcd_is_unavailable() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
+        writer.close()
+
+    async def main() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with place_of([f"127.0.0.1:{port}"]).store() as store:
+                await fails(store.get("a"), StoreUnavailable)
+                await fails(store.put("a", {}, ABSENT), StoreOutcomeUnknown)
+                await fails(anext(store.watch("a", 0)), StoreUnavailable)
+
+    within(WAIT, main)
+
+
+# ── etcd's doors ──
+
+
+def test_a_login_is_used_renewed_and_needed(tmp_path: Path) -> None:
+    with LocalEtcd() as cluster:
+
+        async def main() -> None:
+            gateway = Gateway([cluster.members[0].url], 5)
+            await gateway.change("/v3/auth/user/add", {"name": "root", "password": "secret"})
+            await gateway.change("/v3/auth/role/add", {"name": "root"})
+            await gateway.change("/v3/auth/user/grant", {"user": "root", "role": "root"})
+            await gateway.change("/v3/auth/enable", {})
+            await gateway.close()
+            known = place_of(cluster.endpoints, timeout="5s", user="root", password="secret")
+            async with known.store() as store:
+                version = await store.put("a", {"n": 1}, ABSENT)
+                async with aclosing(store.watch("a", version - 1)) as watch:
+                    assert (await anext(watch)).revision == version
+                await asyncio.to_thread(cluster.members[0].process.kill)  # its tokens are gone with it
+                await asyncio.to_thread(cluster.members[0].process.start)
+                assert await store.get("a") == Entry("a", {"n": 1}, version)
+                await store.put("a", {"n": 2}, version)
+            wrong = known.having(password="wrong")
+            nobody = place_of(cluster.endpoints)
+            for place in (wrong, nobody):
+                async with place.store() as store:
+                    await fails(store.get("a"), StoreUnavailable)
+                    await fails(store.put("b", {}, ABSENT), StoreUnavailable)
+                    await fails(anext(store.watch("a", 0)), StoreUnavailable)
+            async with known.store() as store:
+                assert [entry.key for entry in (await store.list("")).entries] == ["a"]
+
+        within(WAIT, main)
+
+
+def test_tls_is_spoken_and_a_stranger_is_not_trusted(etcd: LocalEtcd, tmp_path: Path) -> None:
+    for name in ("ours", "strangers"):
+        _certificate(tmp_path, name)
+
+    async def main() -> None:
+        async with _tls_in_front(etcd.members[0], tmp_path / "ours") as server:
+            port = server.sockets[0].getsockname()[1]
+            settings = {"kind": "etcd", "endpoints": [f"127.0.0.1:{port}"], "prefix": "tls/", "timeout": "1s"}
+            place = Place({**settings, "tls": True, "tls_ca": "ours.pem"}, tmp_path)
+            async with place.store() as store:
+                version = await store.put("a", {}, ABSENT)
+                async with aclosing(store.watch("a", version - 1)) as watch:
+                    assert (await anext(watch)).revision == version
+            async with place.having(tls_ca="strangers.pem").store() as store:
+                assert "certificate" in await fails(store.put("a", {}, version), StoreUnavailable)
+
+    within(WAIT, main)
+
+
+def _tls_in_front(member: EtcdMember, name: Path) -> Any:
+    """Terminates TLS before etcd."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(name.with_suffix(".pem"), name.with_suffix(".key"))
+    relay = Relay(target_of(member))
+    return _Served(asyncio.start_server(relay._serve, "127.0.0.1", 0, ssl=context))
+
+
+class _Served:
+    def __init__(self, starting: Coroutine[Any, Any, asyncio.Server]) -> None:
+        self._starting = starting
+
+    async def __aenter__(self) -> asyncio.Server:
+        self._server = await self._starting
+        return self._server
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+
+def _certificate(folder: Path, name: str) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / f"{name}.key").write_bytes(private)
