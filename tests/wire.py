@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from shardproxy.protocol.mysql.binary import build_execute, parse_binary_row
 from shardproxy.protocol.mysql.client_auth import ClientAuth
 from shardproxy.protocol.mysql.columns import ColumnDefinition
@@ -240,3 +242,10 @@ class RawClient:
         """COM_STMT_SEND_LONG_DATA, which is not answered."""
         head = bytes((Com.STMT_SEND_LONG_DATA,)) + statement.ident.to_bytes(4, "little") + index.to_bytes(2, "little")
         self.send(head + data)
+
+
+def code_of(client: RawClient, sql: str) -> int:
+    """The number of the error that a statement gets."""
+    with pytest.raises(Refused) as refused:
+        client.query(sql)
+    return refused.value.code

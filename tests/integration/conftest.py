@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from shardproxy.local import LocalCluster, LocalServer
-from tests.proxy import create_tables, empty_tables
+from tests.proxy import ProxyUnderTest, create_tables, empty_tables, start_proxy
+from tests.wire import RawClient
 
 
 @pytest.fixture
@@ -29,3 +30,34 @@ def lone(oracle: LocalServer) -> LocalServer:
     create_tables(oracle)
     empty_tables(oracle)
     return oracle
+
+
+@pytest.fixture(scope="module")
+def narrow_process(cluster: LocalCluster) -> Iterator[ProxyUnderTest]:
+    """A proxy with one worker and one connection a server, so that every client gets what the last one left."""
+    running = start_proxy(
+        cluster,
+        "narrow-proxy",
+        proxy={"workers": 1, "drain_timeout": "100ms"},
+        backend={"pool_size": 1, "shared_connections": 0, "pool_wait": "2s"},
+    )
+    yield running
+    running.process.stop()
+
+
+@pytest.fixture
+def narrow(narrow_process: ProxyUnderTest) -> ProxyUnderTest:
+    narrow_process.empty()
+    return narrow_process
+
+
+@pytest.fixture
+def client(proxy: ProxyUnderTest) -> Iterator[RawClient]:
+    with RawClient(proxy.port) as made:
+        yield made
+
+
+@pytest.fixture
+def other(proxy: ProxyUnderTest) -> Iterator[RawClient]:
+    with RawClient(proxy.port) as made:
+        yield made

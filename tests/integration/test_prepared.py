@@ -12,6 +12,7 @@ import pytest
 from shardproxy.local import LocalCluster, LocalServer
 from shardproxy.protocol.mysql.constants import Com, FieldType
 from shardproxy.protocol.mysql.values import DateTime, Time, Value
+from tests.integration.process_list import kill_servers_clients
 from tests.proxy import SPLIT, ProxyUnderTest, start_proxy
 from tests.wire import Prepared, RawClient, Refused
 
@@ -183,8 +184,6 @@ def test_types_are_sent_once_and_hold_on_every_connection(proxy: ProxyUnderTest,
 
 
 def test_executions_survive_the_loss_of_connections(proxy: ProxyUnderTest, client: RawClient) -> None:
-    from tests.integration.test_sessions import kill_servers_clients
-
     fill(client)
     select = client.prepare("SELECT balance FROM users WHERE uid = ?")
     update = client.prepare("UPDATE users SET balance = balance + ? WHERE uid = ?")
