@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from shardproxy.executor.merge_having import condition
 from shardproxy.executor.merge_keys import Described, NotMergeable
 from shardproxy.merge import grouped as merging
+from shardproxy.merge import keys
 from shardproxy.merge.grouped import CellReader, Grouped, Rows, SortReader
+from shardproxy.merge.having import Exact
+from shardproxy.merge.keys import KeyPart
 from shardproxy.merge.stream import ShardStream
-from shardproxy.planner.merge_plan import Cell, Combine, FinalTerm, GroupMerge
+from shardproxy.planner.merge_plan import Cell, Combine, FinalTerm, GroupMerge, Number
 from shardproxy.protocol.mysql.constants import FieldType
 
 _OPERATIONS = {
@@ -28,12 +32,18 @@ _MOST_DECIMALS = 30  # a scale from which on servers cut off
 
 
 def grouped(
-    plan: GroupMerge, terms: Sequence[FinalTerm], streams: list[ShardStream], described: Described, first: int
+    plan: GroupMerge,
+    terms: Sequence[FinalTerm],
+    numbers: Mapping[Number, Exact],
+    streams: list[ShardStream],
+    described: Described,
+    parts: Sequence[KeyPart],
 ) -> Grouped:
-    """The merge of groups. terms: `plan.final` without positions; first: the column behind the group keys.
+    """The merge of groups. terms: `plan.final` without positions; numbers: of HAVING; parts: the streams' keys.
 
     Raises NotMergeable.
     """
+    first = sum(part.columns for part in parts)
     hidden = len(plan.hidden)
     cells = [_cell(cell, described, first, hidden) for cell in plan.cells]
     final: list[SortReader] = []
@@ -49,13 +59,31 @@ def grouped(
         else:
             final.append(SortReader(reader.column, described.by_value(first + reader.column, term.descending)))
     rows = Rows(list(described.definitions[first:]), hidden, described.binary)
-    return Grouped(streams, rows, cells, final)
+    having = None
+    if plan.having is not None:
+        having = condition(plan.having, numbers, plan, cells, described, first)
+    outer = None
+    if plan.outer >= 0:
+        outer = list(parts[: plan.outer])
+        _check_distinct(plan, parts[plan.outer :])
+    return Grouped(streams, rows, cells, final, having, outer, plan.always)
+
+
+def _check_distinct(plan: GroupMerge, values: Sequence[KeyPart]) -> None:
+    """DISTINCT values that are equal to us must be the same to a server, whatever aggregate they are for."""
+    for part in values:
+        if part.kind == keys.DOUBLE:
+            raise NotMergeable("DISTINCT floating-point numbers in aggregates over several shards")
+        added = any(cell.distinct and cell.combine is not Combine.COUNT for cell in plan.cells)
+        if added and part.kind not in (keys.INTEGER, keys.DECIMAL, keys.CONSTANT):
+            raise NotMergeable("SUM and AVG of DISTINCT values that are no numbers over several shards")
 
 
 def _cell(cell: Cell, described: Described, first: int, hidden: int) -> CellReader:
     reader = CellReader(_OPERATIONS[cell.combine], cell.column + (hidden if cell.shown else 0), cell.partials)
     definition = described.definitions[first + reader.column]
     reader.signed = not definition.unsigned
+    reader.distinct = cell.distinct
     if cell.key is not None:
         reader.part = described.part(cell.key, first + cell.partials, False, False)
     elif cell.combine in _INTEGERS:

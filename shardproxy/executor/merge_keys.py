@@ -63,6 +63,8 @@ class Described:
 
         whole: equal keys must mean equal values.
         """
+        if whole and key.kind is KeyKind.ANY and self._may_be_long(self.definitions[column]):
+            raise NotMergeable("long texts to group or tell apart by: servers sort by their first bytes only")
         part = self._text(key) if key.kind is KeyKind.TEXT else self._found_out(key, column)
         part.columns = len(key.columns)
         part.descending = descending
@@ -76,6 +78,9 @@ class Described:
         if kind < 0:
             raise _cannot(definition)
         return KeyPart(kind, descending, self.binary, not definition.unsigned)
+
+    def _may_be_long(self, definition: ColumnDefinition) -> bool:
+        return definition.type in _STRINGS and definition.length > keys.MOST_SORTED
 
     def _text(self, key: SortKey) -> KeyPart:
         part = KeyPart(keys.BYTES, False, self.binary)

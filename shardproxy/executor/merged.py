@@ -16,15 +16,17 @@ from shardproxy.errors import BackendError, BackendLost, ProtocolError, SqlError
 from shardproxy.executor import scatter
 from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.executor.merge_groups import grouped
+from shardproxy.executor.merge_having import numbers
 from shardproxy.executor.merge_keys import Described, NotMergeable, learn_blanks
 from shardproxy.executor.request import Request
 from shardproxy.executor.scatter import Part, twice
 from shardproxy.executor.spill import Sorter
 from shardproxy.merge.grouped import Grouped
+from shardproxy.merge.having import Exact
 from shardproxy.merge.keys import KeyPart
 from shardproxy.merge.ordered import NO_LIMIT, Ordered, Window, packed, packets_of
 from shardproxy.merge.stream import ShardStream, first_values
-from shardproxy.planner.merge_plan import FinalTerm, MergePlan, SortKey
+from shardproxy.planner.merge_plan import FinalTerm, MergePlan, Number, SortKey
 from shardproxy.planner.merge_text import shard_text
 from shardproxy.planner.plan import Value
 from shardproxy.planner.template import Rewritten
@@ -51,6 +53,7 @@ class Bound:
     final: tuple[FinalTerm, ...]  # of groups, without positions
     limit: int
     offset: int
+    numbers: dict[Number, Exact]  # of HAVING
 
 
 async def merged(request: Request, found: Route) -> None:
@@ -71,6 +74,9 @@ async def merged(request: Request, found: Route) -> None:
 
 def bind(plan: MergePlan, request: Request) -> Bound:
     """The plan with this request's positions and LIMIT. Raises NotMergeable."""
+    if any(request.literals[a] != request.literals[b] for a, b in plan.same):
+        raise NotMergeable("expressions that are equal but for a constant in them")
+    having = numbers(plan.groups.having, request) if plan.groups is not None else {}
     keys: list[SortKey] = []
     positions: list[int] = []
     for term in plan.order:
@@ -85,11 +91,11 @@ def bind(plan: MergePlan, request: Request) -> Bound:
     group_positions = [0 if term.position is None else _position(request, term.position) for term in plan.group]
     limit = NO_LIMIT if plan.limit is None else _number(request, plan.limit)
     offset = 0 if plan.offset is None else _number(request, plan.offset)
-    later = plan.groups is not None and bool(plan.groups.final)
+    later = plan.groups is not None and plan.groups.limited_late
     most = -1 if plan.limit is None or later else min(limit + offset, NO_LIMIT - 1)
     text = request.render(shard_text(plan, keys, positions, group_positions, most))
     hidden = sum(len(key.columns) for key in keys) + (len(plan.groups.hidden) if plan.groups is not None else 0)
-    return Bound(text, tuple(keys), hidden, _final(plan, request), limit, offset)
+    return Bound(text, tuple(keys), hidden, _final(plan, request), limit, offset, having)
 
 
 def _final(plan: MergePlan, request: Request) -> tuple[FinalTerm, ...]:
@@ -144,9 +150,9 @@ class _Merging:
         try:
             await self._heads()
             described = await self._describe()
-            self._decode(described)
+            parts = self._decode(described)
             window = Window(self.bound.limit, self.bound.offset)
-            groups = self._groups(described) if self.plan.groups is not None else None
+            groups = self._groups(described, parts) if self.plan.groups is not None else None
             self._begin()
             if groups is None:
                 await self._rows(window)
@@ -255,7 +261,7 @@ class _Merging:
                 return row
         return b""
 
-    def _decode(self, described: Described) -> None:
+    def _decode(self, described: Described) -> list[KeyPart]:
         whole = self.plan.distinct or self.plan.groups is not None
         parts: list[KeyPart] = []
         at = 0
@@ -264,11 +270,11 @@ class _Merging:
             at += len(key.columns)
         for stream in self.streams:
             stream.decode(parts, at)
+        return parts
 
-    def _groups(self, described: Described) -> Grouped:
+    def _groups(self, described: Described, parts: list[KeyPart]) -> Grouped:
         assert self.plan.groups is not None
-        first = sum(len(key.columns) for key in self.bound.keys)
-        return grouped(self.plan.groups, self.bound.final, self.streams, described, first)
+        return grouped(self.plan.groups, self.bound.final, self.bound.numbers, self.streams, described, parts)
 
     def _begin(self) -> None:
         hidden = self.bound.hidden

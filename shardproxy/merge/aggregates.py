@@ -34,20 +34,24 @@ def add_decimals(left: bytes, right: bytes) -> bytes:
     return format_decimal(a * 10 ** (scale - a_scale) + b * 10 ** (scale - b_scale), scale)
 
 
-def average(total: bytes, count: int, scale: int, increment: int) -> bytes:
-    """total / count with `scale` digits after the point.
-
-    increment: div_precision_increment. As the servers do it: the quotient is cut off after whole words of nine digits,
-    and rounded then, half away from zero.
-    """
+def quotient(total: bytes, count: int, increment: int) -> tuple[int, int]:
+    """(number without its point, digits after the point) of total / count as servers divide: cut off after whole words
+    of nine digits. increment: div_precision_increment."""
     number, digits = parse_decimal(total)
     words = -(-digits // _DIGITS) * _DIGITS
     more = max(0, increment - (words - digits))
     kept = -(-(words + more) // _DIGITS) * _DIGITS
-    quotient = abs(number) * 10 ** max(0, kept - digits) // count
+    result = abs(number) * 10 ** max(0, kept - digits) // count
+    return (-result if number < 0 else result), kept
+
+
+def average(total: bytes, count: int, scale: int, increment: int) -> bytes:
+    """total / count with `scale` digits after the point: the quotient, rounded half away from zero."""
+    number, kept = quotient(total, count, increment)
+    result = abs(number)
     if kept > scale:
         unit = 10 ** (kept - scale)
-        quotient = (quotient + unit // 2) // unit
+        result = (result + unit // 2) // unit
     elif kept < scale:
-        quotient *= 10 ** (scale - kept)
-    return format_decimal(-quotient if number < 0 else quotient, scale)
+        result *= 10 ** (scale - kept)
+    return format_decimal(-result if number < 0 else result, scale)

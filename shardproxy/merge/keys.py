@@ -168,6 +168,42 @@ class KeyPart:
         key = self._encode(value)
         return key.translate(INVERT) if self.descending else key
 
+    def end(self, key: bytes, at: int) -> int:
+        """Where the bytes of this value end that begin at `at` of a key."""
+        rest = key[at:].translate(INVERT) if self.descending else key
+        start = 0 if self.descending else at
+        return at + self._length(rest, start)
+
+    def _length(self, key: bytes, at: int) -> int:
+        kind = self.kind
+        tag = key[at]
+        if not tag or kind == CONSTANT:
+            return 1
+        if kind == DOUBLE:
+            return 9
+        if kind == INTEGER and self.binary:
+            return 10
+        if kind == MOMENT:
+            return 12 if self.binary else key.index(b"\x00", at + 1) + 1 - at
+        if kind == DURATION and self.binary:
+            return 12
+        if kind in (INTEGER, DURATION):
+            digits = key[at + 1]
+            return 2 + (digits if tag == 2 else 255 - digits)
+        if kind == DECIMAL:
+            if tag == 2:
+                return key.index(b"\x00", at + 2 + key[at + 1]) + 1 - at
+            return key.index(b"\xff", at + 257 - key[at + 1]) + 1 - at
+        if kind == PADDED:
+            end = at + 1 + SEGMENT
+            while key[end] != 2:
+                end += SEGMENT + 1
+            return end + 1 - at
+        end = key.index(b"\x00", at + 1)
+        while key[end + 1] == 0xFF:
+            end = key.index(b"\x00", end + 2)
+        return end + 2 - at
+
     def _encode(self, value: bytes) -> bytes:
         kind = self.kind
         binary = self.binary

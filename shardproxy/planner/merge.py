@@ -15,7 +15,7 @@ from shardproxy.planner.draft import Draft
 from shardproxy.planner.merge_groups import Grouping
 from shardproxy.planner.merge_plan import GroupMerge, GroupTerm, MergePlan, OrderTerm, SortKey
 from shardproxy.planner.plan import Group
-from shardproxy.planner.select_parts import Item, Parts, Span, Term, as_written, bare_column, cut
+from shardproxy.planner.select_parts import Item, Parts, Span, Term, Texts, as_written, bare_column, cut
 from shardproxy.planner.sort_keys import certain_key, natural_join, owner, sort_key, star_text
 from shardproxy.planner.spread import obstacle
 from shardproxy.planner.template import Template, of_tokens
@@ -50,6 +50,7 @@ class _Merge:
         self.tree = tree
         self.parts = parts
         self.root = root
+        self.texts = Texts(draft)
 
     def plan(self) -> MergePlan | str:
         parts = self.parts
@@ -73,13 +74,13 @@ class _Merge:
             if isinstance(covered, str):
                 return covered
             terms = covered
-        draft = self.draft
+        draft, having = self.draft, parts.having
         return MergePlan(
             of_tokens(draft.sql, draft.tokens[: parts.head_end]) + self._gap(),
             items,
             as_written(draft, parts.items_end, parts.where_end),
-            tuple(GroupTerm(as_written(draft, t.span.first, t.span.end), t.position) for t in parts.group),
-            as_written(draft, parts.having.first, parts.having.end) if parts.having is not None else None,
+            self._group_terms(terms, groups),
+            None if having is None or groups is not None else as_written(draft, having.first, having.end),
             terms,
             tuple(self._item_key(item) for item in parts.items) if self._positions(terms) else (),
             distinct,
@@ -87,7 +88,14 @@ class _Merge:
             parts.limit,
             parts.offset,
             as_written(draft, parts.lock, len(draft.tokens)) if parts.lock < len(draft.tokens) else None,
+            self.texts.same(),
         )
+
+    def _group_terms(self, terms: tuple[OrderTerm, ...], groups: GroupMerge | None) -> tuple[GroupTerm, ...]:
+        """The shards' GROUP BY: the statement's, and the DISTINCT values of aggregates."""
+        given = [GroupTerm(as_written(self.draft, t.span.first, t.span.end), t.position) for t in self.parts.group]
+        values = terms[groups.outer :] if groups is not None and groups.outer >= 0 else ()
+        return (*given, *(GroupTerm(term.text) for term in values))
 
     def _positions(self, terms: tuple[OrderTerm, ...]) -> bool:
         return any(t.position is not None for t in terms)
@@ -99,7 +107,7 @@ class _Merge:
             if isinstance(meant, str):
                 return meant
             ordered.append((term, meant))
-        return Grouping(self.draft, self.parts, self.root).plan(ordered)
+        return Grouping(self.draft, self.parts, self.root, self.texts).plan(ordered)
 
     def _gap(self) -> bytes:
         """Between SELECT and the first item: an optimizer hint."""
@@ -112,7 +120,7 @@ class _Merge:
     # ── rows or groups ──
 
     def _aggregated(self) -> bool:
-        return bool(self.parts.group) or self.parts.having is not None or bool(self.draft.functions & AGGREGATES)
+        return bool(self.parts.group) or bool(self.draft.functions & AGGREGATES)  # HAVING alone chooses rows
 
     def _disjoint(self, group: list[Term]) -> bool:
         """Whether no group has rows on two shards: its terms include the shard key."""
@@ -183,15 +191,12 @@ class _Merge:
                 return term.span
             if any(item.star for item in items) and any(item.alias is not None for item in named):
                 return "ORDER BY an alias beside *"
-            texts = {self._text(item.span) for item in named}
+            texts = {self.texts.of(item.span) for item in named}
             return named[0].span if len(texts) == 1 else "ORDER BY a name of several select items"
         aliases = {item.alias.lower() for item in items if item.alias is not None and item.alias.lower() != item.column}
         if not name and any(t.text.lower() in aliases for t in tokens if t.upper or t.kind.value == "name"):
             return "ORDER BY an expression of an alias"
         return term.span
-
-    def _text(self, span: Span) -> tuple[str, ...]:
-        return tuple(t.text for t in self.draft.tokens[span.first : span.end])
 
     # ── DISTINCT ──
 
@@ -206,16 +211,16 @@ class _Merge:
         for term in self.parts.order:
             meant = self._meant(term)
             assert isinstance(meant, Span)
-            ordered.add(self._text(meant))
-        if not ordered <= {self._text(item.span) for item in items}:
+            ordered.add(self.texts.of(meant))
+        if not ordered <= {self.texts.of(item.span) for item in items}:
             return "DISTINCT and ORDER BY something else"
         more = list(terms)
         for number, item in enumerate(items, 1):
-            if self._text(item.span) in ordered:
+            if self.texts.of(item.span) in ordered:
                 continue
             key = sort_key(self.draft, item.span, self.root, whole=True)
             if isinstance(key, str):
                 return key
             more.append(OrderTerm(Template(), key, False, item=number))
-            ordered.add(self._text(item.span))
+            ordered.add(self.texts.of(item.span))
         return tuple(more)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from shardproxy.planner.blocks import Block
 from shardproxy.planner.draft import Draft, is_name
-from shardproxy.planner.merge_plan import Cell, Combine, FinalTerm, GroupMerge, OrderTerm, SortKey
-from shardproxy.planner.select_parts import Item, Parts, Span, Term, as_written, bare_column
+from shardproxy.planner.merge_having import Conditions
+from shardproxy.planner.merge_plan import Cell, Combine, FinalTerm, GroupMerge, Having, Held, OrderTerm, SortKey
+from shardproxy.planner.select_parts import Item, Parts, Span, Term, Texts, as_written, bare_column, split
 from shardproxy.planner.sort_keys import is_one_call, key_of, owner, sort_key
 from shardproxy.planner.template import Template
 from shardproxy.sql.functions import AGGREGATES
+from shardproxy.sql.words import words
 
 _COMBINED = {
     "count": Combine.COUNT,
@@ -21,6 +23,8 @@ _COMBINED = {
     "bit_xor": Combine.BIT_XOR,
     "any_value": Combine.ANY,
 }
+_COMPARED = words("count sum avg min max")  # in HAVING
+_UNSURE = words("float double timestamp")  # of whose values is not certain which are equal to a server
 Text = tuple[str, ...]
 
 
@@ -28,21 +32,22 @@ class Grouping:
     """Finds the keys, the cells and the order of a grouped SELECT. Its functions give a reason (text) when they
     cannot."""
 
-    def __init__(self, draft: Draft, parts: Parts, root: Block) -> None:
+    def __init__(self, draft: Draft, parts: Parts, root: Block, texts: Texts) -> None:
         self.draft = draft
         self.parts = parts
         self.root = root
+        self.texts = texts
         self.hidden: list[Template] = []
         self.cells: list[Cell] = []
         self.cell_of: dict[Text, int] = {}
         self.final: list[FinalTerm] = []
         self.choices: list[FinalTerm] = []
+        self.values: dict[Text, Span] | None = None  # arguments of DISTINCT aggregates
+        self.compares_means = False  # HAVING does
 
     def plan(self, ordered: list[tuple[Term, Span | None]]) -> tuple[tuple[OrderTerm, ...], GroupMerge] | str:
         """The terms by which the shards sort, and the merge. ordered: ORDER BY with what each term means, None for a
         position."""
-        if self.parts.having is not None:
-            return "HAVING over groups with rows on several shards"
         if self.parts.distinct:
             return "DISTINCT of groups with rows on several shards"
         keys = self._keys()
@@ -55,10 +60,29 @@ class Grouping:
             problem = self._cell(call, item)
             if problem:
                 return problem
+        having: Having | None = None
+        if self.parts.having is not None:
+            chosen = Conditions(self.draft, self.parts.having, lambda span: self._held(span, keys)).read()
+            if isinstance(chosen, str):
+                return chosen
+            having = chosen
         order = self._order(keys, ordered)
         if isinstance(order, str):
             return order
-        return order, GroupMerge(tuple(self.hidden), tuple(self.cells), tuple(self.final), tuple(self.choices))
+        if having is not None and self.final and self.compares_means and not self.draft.context.mariadb:
+            # MySQL compares it rounded or not, by what it takes a temporary table for.
+            return "HAVING with AVG() and ORDER BY something else than groups"
+        outer = -1
+        if self.values is not None:
+            outer = len(order)
+            values = self._distinct_values(keys)
+            if isinstance(values, str):
+                return values
+            order += values
+        return order, GroupMerge(
+            tuple(self.hidden), tuple(self.cells), tuple(self.final), tuple(self.choices), having, outer,
+            outer >= 0 and not self.parts.group,
+        )  # fmt: skip
 
     # ── GROUP BY ──
 
@@ -78,7 +102,7 @@ class Grouping:
             key = sort_key(self.draft, meant, self.root, whole=True, grouped=True)
             if isinstance(key, str):
                 return key
-            keys[self._text(meant)] = OrderTerm(text, key, False)
+            keys[self.texts.of(meant)] = OrderTerm(text, key, False)
         return keys
 
     def _grouped_by(self, term: Term) -> Span | str:
@@ -87,7 +111,7 @@ class Grouping:
         named = [i for i in self.parts.items if i.alias is not None and i.alias.lower() == name.lower()]
         if not named:
             return term.span
-        same = all(self._text(item.span) == self._text(term.span) for item in named)
+        same = all(self.texts.of(item.span) == self.texts.of(term.span) for item in named)
         if same or (len(named) == 1 and self._no_column(name)):
             return named[0].span
         return "GROUP BY a name that is an alias and may be a column"
@@ -136,10 +160,13 @@ class Grouping:
         if combine is None or not is_one_call(draft, span):
             what = f"{name.upper()}()" if combine is None and name in AGGREGATES else "an expression of aggregates"
             return f"{what} over groups with rows on several shards"
-        if draft.word(inner.first) in ("DISTINCT", "ALL") or any(
-            draft.word(i) == "SELECT" for i in range(inner.first, inner.end)
-        ):
-            return f"{name.upper()}(DISTINCT …) over groups with rows on several shards"
+        if draft.word(inner.first) == "ALL" or any(draft.word(i) == "SELECT" for i in range(inner.first, inner.end)):
+            return f"{name.upper()}(ALL …) or of a subquery over groups with rows on several shards"
+        distinct = draft.word(inner.first) == "DISTINCT"
+        if distinct:
+            problem = self._of_distinct(Span(inner.first + 1, inner.end), combine)
+            if problem:
+                return f"{name.upper()}(DISTINCT …) {problem}"
         text = as_written(draft, span.first, span.end)
         argument = as_written(draft, inner.first, inner.end) if inner.end > inner.first else Template()
         shown = column >= 0
@@ -151,15 +178,94 @@ class Grouping:
             partials = len(self.hidden)
             self.hidden += [b"SUM(" + argument + b")", b"COUNT(" + argument + b")"]
         elif combine in (Combine.MIN, Combine.MAX):
-            found = owner(draft, inner, self.root)
+            found = owner(draft, Span(inner.first + distinct, inner.end), self.root)
             made = key_of(text, found[1] if found is not None else None, compared_as_text=True)
             if isinstance(made, str):
                 return made
             partials, key = len(self.hidden), made
             self.hidden += made.columns
-        self.cell_of[self._text(span)] = len(self.cells)
-        self.cells.append(Cell(combine, column, shown, partials, key))
+        self.cell_of[self.texts.of(span)] = len(self.cells)
+        several = distinct and combine not in (Combine.MIN, Combine.MAX)
+        self.cells.append(Cell(combine, column, shown, partials, key, several))
         return ""
+
+    # ── DISTINCT in aggregates ──
+
+    def _of_distinct(self, inner: Span, combine: Combine) -> str:
+        """Take the arguments of a DISTINCT aggregate as keys; gives why that cannot be."""
+        if combine in (Combine.MIN, Combine.MAX):
+            return ""  # the least of the distinct values is the least of all
+        if combine not in (Combine.COUNT, Combine.SUM, Combine.AVG):
+            return "over groups with rows on several shards"
+        arguments = {self.texts.of(span): span for span in split(self.draft, inner.first, inner.end)}
+        if self.values is not None and self.values.keys() != arguments.keys():
+            return "of different values over groups with rows on several shards"
+        self.values = arguments
+        return ""
+
+    def _distinct_values(self, keys: dict[Text, OrderTerm]) -> tuple[OrderTerm, ...] | str:
+        """The terms by which the shards group and sort besides those of GROUP BY: the DISTINCT values."""
+        assert self.values is not None
+        if not self.parts.group and len(self.cells) < len(self.parts.items):
+            return "DISTINCT in aggregates beside a constant"  # which is shown also when there is no row
+        terms: list[OrderTerm] = []
+        for text, span in self.values.items():
+            if text in keys:
+                continue
+            tokens = self.draft.tokens[span.first : span.end]
+            other = {item.name for item in self.parts.items if item.name and self.texts.of(item.span) != text}
+            names = {
+                token.text.lower()
+                for i, token in enumerate(tokens)
+                if is_name(token) and self.draft.word(span.first + i + 1) != "("
+                and (i == 0 or tokens[i - 1].text != ".")
+            }  # fmt: skip
+            if not names or names & other:
+                return "DISTINCT in aggregates of a constant or of a name that a select item has"
+            found = owner(self.draft, span, self.root)
+            if found is not None and found[1].data_type in _UNSURE:
+                return f"DISTINCT in aggregates of values of type {found[1].data_type}"
+            key = sort_key(self.draft, span, self.root, whole=True, grouped=True)
+            if isinstance(key, str):
+                return key
+            terms.append(OrderTerm(as_written(self.draft, span.first, span.end), key, False))
+        return tuple(terms)
+
+    # ── HAVING ──
+
+    def _held(self, span: Span, keys: dict[Text, OrderTerm]) -> Held | str:
+        """The value that an operand of HAVING means."""
+        text = self.texts.of(span)
+        if self._aggregates(span):
+            if self.draft.word(span.first).lower() not in _COMPARED:
+                return f"HAVING with {self.draft.word(span.first)}()"
+            if text not in self.cell_of:
+                problem = self._cell(span, -1)
+                if problem:
+                    return problem
+            return self._held_cell(self.cell_of[text])
+        name = bare_column(self.draft.tokens[span.first : span.end])
+        named = [item for item in self.parts.items if name and item.name == name.lower()]
+        whole = span.end - span.first > 1
+        if text in keys and name and (whole or all(self.texts.of(item.span) == text for item in named)):
+            self.hidden.append(as_written(self.draft, span.first, span.end))
+            return Held(column=len(self.hidden) - 1)
+        if whole or len(named) != 1 or not self._no_column(name):
+            return "HAVING with a name that is neither certainly a column of GROUP BY nor an alias"
+        meant = self.texts.of(named[0].span)
+        if meant in self.cell_of:
+            return self._held_cell(self.cell_of[meant])
+        if meant not in keys:
+            return "HAVING with an alias of something that is not grouped by"
+        self.hidden.append(as_written(self.draft, named[0].span.first, named[0].span.end))
+        return Held(column=len(self.hidden) - 1)
+
+    def _held_cell(self, number: int) -> Held | str:
+        combine = self.cells[number].combine
+        if combine is Combine.ANY:
+            return "HAVING with ANY_VALUE()"
+        self.compares_means |= combine is Combine.AVG
+        return Held(cell=number)
 
     # ── ORDER BY ──
 
@@ -168,7 +274,7 @@ class Grouping:
     ) -> tuple[OrderTerm, ...] | str:
         """The shards' order: that of the statement as far as it is by group keys alone, then the other keys."""
         first: dict[Text, OrderTerm] = {}
-        by_keys = all(span is not None and self._text(span) in keys for _, span in ordered)
+        by_keys = all(span is not None and self.texts.of(span) in keys for _, span in ordered)
         for term, span in ordered:
             if span is None:
                 self.final.append(FinalTerm(term.descending, position=term.position))
@@ -176,7 +282,7 @@ class Grouping:
                 if problem:
                     return problem
                 continue
-            text = self._text(span)
+            text = self.texts.of(span)
             if by_keys:
                 key = keys[text]
                 if text not in first:
@@ -194,7 +300,7 @@ class Grouping:
                 return sort or "ORDER BY a position among groups with rows on several shards"
             self.final.append(self._hide(sort, term.descending))
             return ""
-        text = self._text(span)
+        text = self.texts.of(span)
         if text not in self.cell_of:
             problem = self._cell(span, -1)
             if problem:
@@ -213,7 +319,7 @@ class Grouping:
         if self.choices:
             return ""
         for item in self.parts.items:
-            text = self._text(item.span)
+            text = self.texts.of(item.span)
             if text in self.cell_of:
                 self.choices.append(FinalTerm(False, cell=self.cell_of[text]))
                 continue
@@ -222,7 +328,3 @@ class Grouping:
                 return key
             self.choices.append(self._hide(key, False))
         return ""
-
-    def _text(self, span: Span) -> Text:
-        return tuple(t.text for t in self.draft.tokens[span.first : span.end])
-

@@ -69,7 +69,7 @@ class Cell:
 
     column: its place in the select list, or among the hidden columns when it is not `shown`. partials: where among
     those the first of its partial values stands: for AVG the sum and the count, for MIN and MAX the columns of `key`,
-    by which they are compared.
+    by which they are compared. distinct: of DISTINCT values, which are keys of the shards' groups.
     """
 
     combine: Combine
@@ -77,6 +77,7 @@ class Cell:
     shown: bool
     partials: int = -1
     key: SortKey | None = None
+    distinct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +93,78 @@ class FinalTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class Number:
+    """A number that stands in HAVING, or a parameter that is to be one."""
+
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The value of a cell, or of a hidden column."""
+
+    cell: int = -1
+    column: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Compares:
+    """left sign right; sign is one of = <> < <= > >=."""
+
+    left: Held | Number
+    sign: str
+    right: Held | Number
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull:
+    """The value is NULL."""
+
+    operand: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Negated:
+    """NOT part."""
+
+    part: Having
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The parts under AND, or under OR."""
+
+    every: bool
+    parts: tuple[Having, ...]
+
+
+Having = Compares | IsNull | Negated | Connected
+
+
+@dataclass(frozen=True, slots=True)
 class GroupMerge:
     """Groups have rows on several shards: each groups its own, sorted by the terms of GROUP BY, and groups with equal
     keys are combined.
 
     hidden: columns between the keys' and the select list. cells: columns that are more than any value of the group.
     final: how the combined groups are sorted; () when they come in the wanted order. choices: for each select item the
-    term that sorts by it, where positions need them.
+    term that sorts by it, where positions need them. having: which combined groups are wanted. outer: how many of the
+    terms by which the shards sort are of GROUP BY: the others are of DISTINCT values; −1 without those. always: there
+    is no GROUP BY, and so one group also when there is no row.
     """
 
     hidden: tuple[Template, ...]
     cells: tuple[Cell, ...]
     final: tuple[FinalTerm, ...] = ()
     choices: tuple[FinalTerm, ...] = ()
+    having: Having | None = None
+    outer: int = -1
+    always: bool = False
+
+    @property
+    def limited_late(self) -> bool:
+        """Whether LIMIT is about other groups than those that the shards send."""
+        return bool(self.final) or self.having is not None or self.outer >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +181,7 @@ class MergePlan:
     distinct    rows with equal keys are one; the keys cover all items
     groups      see GroupMerge
     limit, offset  literals of the statement
+    same        pairs of literals that must be the same: the plan takes expressions for one that they stand in
     lock        FOR UPDATE and its kin
     """
 
@@ -136,6 +197,7 @@ class MergePlan:
     limit: Value | None = None
     offset: Value | None = None
     lock: Template | None = None
+    same: tuple[tuple[int, int], ...] = ()
 
     def described(self) -> str:
         """For people: what is merged and how."""
@@ -148,8 +210,12 @@ class MergePlan:
         if self.distinct:
             parts.append("equal ones once")
         if self.groups is not None:
-            cells = ", ".join(cell.combine.value for cell in self.groups.cells)
+            cells = ", ".join(
+                cell.combine.value + (" of distinct values" if cell.distinct else "") for cell in self.groups.cells
+            )
             parts.append(f"equal groups are one ({cells})" if cells else "equal groups are one")
+        if self.groups is not None and self.groups.having is not None:
+            parts.append("of which HAVING chooses")
         if self.groups is not None and self.groups.final:
             parts.append("sorted afterwards")
         if self.limit is not None:

@@ -74,6 +74,38 @@ class Parts:
     offset: Value | None = None
 
 
+class Texts:
+    """Texts of spans, to find equal expressions by. A plan serves statements with other literals too: `same` are those
+    that must be equal there as they are here."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._tokens = draft.tokens
+        self._asked: dict[tuple[str, ...], list[Span]] = {}
+
+    def of(self, span: Span) -> tuple[str, ...]:
+        """The span's text, token by token; parameters are never equal."""
+        text = tuple(
+            f"?{i}" if token.kind is TokenKind.PARAM else token.text
+            for i, token in enumerate(self._tokens[span.first : span.end], span.first)
+        )
+        spans = self._asked.setdefault(text, [])
+        if span not in spans:
+            spans.append(span)
+        return text
+
+    def same(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of literals, by their indexes, of spans that have been asked for and are equal."""
+        pairs: dict[tuple[int, int], None] = {}
+        for first, *others in self._asked.values():
+            for other in others:
+                for a, b in zip(
+                    self._tokens[first.first : first.end], self._tokens[other.first : other.end], strict=True
+                ):
+                    if a.literal >= 0 and a.literal != b.literal:
+                        pairs[a.literal, b.literal] = None
+        return tuple(pairs)
+
+
 def cut(draft: Draft, tree: exp.Expr) -> Parts | str:
     """The clauses of a plain SELECT; or, for people, what makes it none."""
     if not isinstance(tree, exp.Select) or draft.word(0) != "SELECT":

@@ -181,3 +181,30 @@ def test_only_what_servers_sort_by_is_looked_at() -> None:
     assert part.encode(b"abcd") == raw(b"abcd")
     with pytest.raises(BackendError, match="more than 4 bytes"):
         part.encode(b"abcdX")
+
+
+# ── where a value ends ──
+
+VALUES: list[tuple[int, bool, st.SearchStrategy[bytes]]] = [
+    (keys.INTEGER, False, BIGINT.map(lambda n: b"%d" % n)),
+    (keys.INTEGER, True, st.integers(-(2**31), 2**31 - 1).map(lambda n: struct.pack("<i", n))),
+    (keys.DECIMAL, False, st.decimals(-(10**9), 10**9, allow_nan=False, places=3).map(lambda n: f"{n:f}".encode())),
+    (keys.DECIMAL, False, st.integers(-120, 120).map(lambda n: b"%d" % n)),
+    (keys.DOUBLE, True, st.floats(allow_nan=False).map(lambda n: struct.pack("<d", n))),
+    (keys.MOMENT, False, st.dates().map(lambda day: day.isoformat().encode())),
+    (keys.MOMENT, True, st.sampled_from([b"", b"\xe4\x07\x01\x00", b"\xe4\x07\x01\x02\x03\x04\x05\x00\x00\x01\x00"])),
+    (keys.DURATION, False, st.sampled_from([b"00:00:00.000", b"-838:59:59", b"-00:00:01", b"100:00:00"])),
+    (keys.DURATION, True, st.sampled_from([b"", b"\x01\x00\x00\x00\x00\x01\x02\x03", bytes(8) + b"\x01\0\0\0"])),
+    (keys.BYTES, False, st.binary(max_size=6) | st.sampled_from([b"\0", b"\0\0", b"\xff\0\xff", b"\0\xff"])),
+    (keys.PADDED, False, st.binary(max_size=60)),
+    (keys.CONSTANT, False, st.just(b"x")),
+]
+
+
+@given(st.data(), st.sampled_from(range(len(VALUES))), st.booleans(), st.binary(max_size=4), st.binary(max_size=4))
+def test_where_a_value_ends(data: st.DataObject, which: int, descending: bool, before: bytes, after: bytes) -> None:
+    kind, binary, values = VALUES[which]
+    part = KeyPart(kind, descending, binary)
+    part.blank = b" "
+    key = part.encode(data.draw(st.none() | values))
+    assert part.end(before + key + after, len(before)) == len(before) + len(key)
