@@ -4,11 +4,11 @@
 
 Parts: `speed` (six statements over 2, 4 and 8 shards), `rows` (CPU per merged row and memory while all rows pass in
 order), `planning` (the 22 TPC-H queries), `commit` (two shards beside two single ones), `before` (one-shard traffic
-beside the tree before this was built), `lookup` (selects and inserts with and without a lookup index). All servers are MariaDB on this machine, which they share with the proxy and
-the client: wall times say what an answer costs altogether, not what more machines would bring. What is compared runs
-alternately, and ratios are taken within a round. Every answer is compared with the one server's first. A statement
-that the proxy refuses is reported as refused. The JSON file is a list of objects {figure, shards, value, unit, needed,
-met, state, note, …}.
+beside the tree before this was built), `lookup` (selects and inserts with and without a lookup index). All servers are
+MariaDB on this machine, which they share with the proxy and the client: wall times say what an answer costs altogether,
+not what more machines would bring. What is compared runs alternately, and ratios are taken within a round. Every answer
+is compared with the one server's first, but in `commit`, `before` and `lookup`. A statement that the proxy refuses is
+reported as refused. The JSON file is a list of objects {figure, shards, value, unit, needed, met, state, note, …}.
 """
 
 from __future__ import annotations
