@@ -4,11 +4,11 @@
 
 Parts: `speed` (six statements over 2, 4 and 8 shards), `rows` (CPU per merged row and memory while all rows pass in
 order), `planning` (the 22 TPC-H queries), `commit` (two shards beside two single ones), `before` (one-shard traffic
-beside the tree before this was built). All servers are MariaDB on this machine, which they share with the proxy and
-the client: wall times say what an answer costs altogether, not what more machines would bring. What is compared runs
-alternately, and ratios are taken within a round. Every answer is compared with the one server's first. A statement
-that the proxy refuses is reported as refused. The JSON file is a list of objects {figure, shards, value, unit, needed,
-met, state, note, …}.
+beside the tree before this was built), `lookup` (selects and inserts with and without a lookup index). All servers are
+MariaDB on this machine, which they share with the proxy and the client: wall times say what an answer costs altogether,
+not what more machines would bring. What is compared runs alternately, and ratios are taken within a round. Every answer
+is compared with the one server's first, but in `commit`, `before` and `lookup`. A statement that the proxy refuses is
+reported as refused. The JSON file is a list of objects {figure, shards, value, unit, needed, met, state, note, …}.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from rich.table import Column, Table
 
 from bench.rig.before import one_shard_figures
 from bench.rig.commits import two_shard_commit
+from bench.rig.lookups import lookup_figures
 from bench.rig.measured import FAILED, Figure, median_ratio, notes, verdict
 from bench.rig.peak import Peak
 from bench.rig.planning import planning_context, planning_ms, refused
@@ -54,7 +55,7 @@ from tests.tpch import schema as tpch
 from tests.tpch.load import create_tables
 from tests.tpch.queries import queries
 
-PARTS = ("speed", "rows", "planning", "commit", "before")
+PARTS = ("speed", "rows", "planning", "commit", "before", "lookup")
 _CPU_NEEDED = {ALL_BY_NUMBER: 1.5, ALL_BY_TEXT: 3.0}  # µs per merged row
 _MEMORY_NEEDED = 64.0  # MiB over idle
 _PLANNING_NEEDED = 10.0  # ms
@@ -70,11 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if load > 0.5:
         console.print(f"[yellow]the machine is busy (load {load:.1f}): trust ratios, not absolute figures")
     figures: list[Figure] = []
-    if set(options.only) - {"before"}:
+    if set(options.only) - {"before", "lookup"}:
         figures += _over_shards(options, console)
     if "before" in options.only:
         with console.status("one-shard traffic, now and before"):
             figures += one_shard_figures(options.turns, options.seconds)
+    if "lookup" in options.only:
+        with console.status("a lookup index"):
+            figures += lookup_figures(options.rounds, options.seconds)
     if options.json:
         Path(options.json).write_text(json.dumps([f.as_json() for f in figures], indent=1) + "\n")
     _show(figures, Console())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.gateway import Gateway
-from shardproxy.errors import SqlError
+from shardproxy.errors import BackendLost, SqlError
 from shardproxy.executor.diagnostics import Condition
 from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.plan import PinReason
@@ -109,6 +110,18 @@ class Client(Protocol):
 
     async def schema_changed(self) -> None:
         """A DDL statement ran: returns when plans made from now on see it."""
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the rest of a command as a task; its errors answer the client."""
+
+    def response_chunk(self, data: bytes, connection: BackendConnection) -> None:
+        """Relay some bytes of the answer of `source`."""
+
+    def response_end(self, data: bytes, connection: BackendConnection) -> None:
+        """Relay the last bytes, and finish."""
+
+    def response_lost(self, error: BackendLost, connection: BackendConnection) -> None:
+        """The rest of a relayed answer will not come."""
 
     def relay_from(self, connection: BackendConnection, wire: bytes, shard: int) -> None:
         """Send wire bytes to a server and stream its answer to the client."""

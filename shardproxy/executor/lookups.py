@@ -19,13 +19,14 @@ transaction unless this has been on the entry's shard already: then it may have 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import SqlError
-from shardproxy.executor import lookup_writes, scatter, several, shares, single
+from shardproxy.executor import lookup_reads, lookup_writes, scatter, several, shares, single
 from shardproxy.executor.client import Client
 from shardproxy.executor.enlist import enlisted
 from shardproxy.executor.lookup_entries import found_rows, known_text_value, rows_of, text_value
@@ -71,13 +72,26 @@ class _Asked:
     apart: bool = False
 
 
-async def run(request: Request) -> None:
-    """The rest of a command whose plan has lookups. Raises SqlError."""
+def start(request: Request) -> Coroutine[Any, Any, None] | None:
+    """The rest of a command whose plan has lookups; a coroutine where it cannot be begun at once. Raises SqlError."""
+    client, plan = request.client, request.plan
+    if client.session.simple and not request.using and lookup_reads.serves(plan):
+        [looked] = plan.lookups
+        value = _known_value(request, looked.index, looked.values[0])
+        if value is not None and lookup_reads.begin(
+            request, value, lambda attempt: client.run(run(request, attempt))
+        ):
+            return None
+    return run(request)
+
+
+async def run(request: Request, first: int = 0) -> None:
+    """The same as a task. first: number of the attempt that it begins with. Raises SqlError."""
     client, plan = request.client, request.plan
     held = client.session.shard
     snapshot = client.gateway.snapshot
     if not _settled(request, held):
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(first, _ATTEMPTS):
             asked = await _ask(request)
             found = route(plan, request.read, snapshot, held, asked.shards)
             if len(found.shards) != 1:
@@ -227,7 +241,21 @@ async def _value(request: Request, index: Index, values: Sequence[Value]) -> byt
     return entry_value(parts)
 
 
-async def _part(request: Request, index: Index, part: Part, value: Value) -> bytes | None:
+def _known_value(request: Request, index: Index, values: Sequence[Value]) -> bytes | None:
+    """As `_value`; None also when a server must be asked."""
+    parts = []
+    for part, value in zip(index.parts, values, strict=True):
+        read = _read(request, part, value)
+        if read is not None and part.kind is PartKind.TEXT:
+            read = known_text_value(part, read, request.client.mariadb)
+        if read is None:
+            return None
+        parts.append(read)
+    return entry_value(parts)
+
+
+def _read(request: Request, part: Part, value: Value) -> bytes | None:
+    """The bytes of a part, of a text those that its weights are made of; None when it may equal other values, too."""
     read = request.read(value, READ_AS[part.kind])
     if isinstance(read, int):
         return b"%d" % read
@@ -237,13 +265,18 @@ async def _part(request: Request, index: Index, part: Part, value: Value) -> byt
         return None
     if not is_padded(part.collation):
         whole = request.read(value, KeyType.BINARY)  # blanks at the end count
-        if not isinstance(whole, bytes):
-            return None
-        read = whole
-    known = known_text_value(part, read, request.client.mariadb)
+        return whole if isinstance(whole, bytes) else None
+    return read
+
+
+async def _part(request: Request, index: Index, part: Part, value: Value) -> bytes | None:
+    read = _read(request, part, value)
+    if read is None or part.kind is not PartKind.TEXT:
+        return read
+    client = request.client
+    known = known_text_value(part, read, client.mariadb)
     if known is not None:
         return known
-    client = request.client
     pool = client.gateway.shards[client.gateway.snapshot.keyspaces[index.schema].shards[0]].primary
     connection = await pool.checkout(_autocommitting(client))
     try:
@@ -268,11 +301,11 @@ async def _on_one(request: Request, found: Route, asked: _Asked, certain: bool) 
     elif plan.kind in (StatementKind.UPDATE, StatementKind.DELETE):
         await _write(request, found, check)
     elif not plan.read or not client.session.simple or not any(asked.entries.values()):
-        await _read(request, found, check)
-    elif certain or plan.spread is not Spread.CONCAT:
+        await _select(request, found, check)
+    elif certain or not lookup_reads.shows_rows(plan):
         await _read_certainly(request, found.shards[0], asked)
     else:
-        await _read(request, found, _doubt)
+        await _select(request, found, _doubt)
 
 
 async def _doubt() -> None:
@@ -304,12 +337,12 @@ async def _write(request: Request, found: Route, check: Callable[[], Awaitable[N
     client.ok(told.affected, ok.insert_id, told.warnings, told.info, told.sorted_conditions())
 
 
-async def _read(request: Request, found: Route, check: Callable[[], Awaitable[None]]) -> None:
+async def _select(request: Request, found: Route, check: Callable[[], Awaitable[None]]) -> None:
     """SELECT: its rows; check: called when there are none, or they do not show whether there is a row."""
     client, plan = request.client, request.plan
 
     async def first(rows: bool) -> None:
-        if not rows or plan.spread is not Spread.CONCAT:
+        if not rows or not lookup_reads.shows_rows(plan):
             await check()
 
     async def send() -> None:

@@ -335,16 +335,32 @@ class Execution:
 
     async def wire_for(self, connection: BackendConnection) -> bytes:
         """Prepare it there if need be, send long data ahead, and give the packet to send."""
-        statement, parameters = self.statement, self.parameters
+        parameters = self.parameters
         server = await self.prepare(connection)
         for index, value in parameters.long_data.items():
             for at in range(0, max(len(value), 1), LONG_DATA_PIECE):
                 piece = StmtSendLongData(server.ident, index, value[at : at + LONG_DATA_PIECE])
                 connection.say(packet(piece.build(), 0))
+        return self._packet(server)
+
+    def wire_now(self, connection: BackendConnection) -> bytes | None:
+        """As `wire_for` on a connection that knows the statement; else None. A shared one learns it meanwhile."""
+        if self.parameters.long_data:
+            return None
+        server = connection.statements.get((self.statement.key, self.variant))
+        if server is not None:
+            return self._packet(server)
+        if connection.shared:
+            _prepare_shared(connection, self.statement, self.variant)
+        return None
+
+    def _packet(self, server: ServerStatement) -> bytes:
+        parameters = self.parameters
         # Cursors are not offered: with the flag off the server sends all rows, as it may for any statement.
         payload = parameters.payload[:5] + _NO_CURSOR + parameters.payload[6:]
         server.types = parameters.types
-        return packet(rebuild_execute(payload, server.ident, statement.param_count, parameters.types or None), 0)
+        count = self.statement.param_count
+        return packet(rebuild_execute(payload, server.ident, count, parameters.types or None), 0)
 
     def rewritten(self, text: bytes, numbers: tuple[int, ...], mariadb: bool) -> Execution:
         """The execution of another text made from this one. numbers: for each ? the client's parameter number."""

@@ -136,7 +136,7 @@ def entry(index: Index, value: bytes) -> bytes:
 
 def entry_read(index: Index, value: bytes, lock: bytes = b"") -> bytes:
     """A query for the shard key and the version of one entry. lock: " FOR UPDATE" and its like."""
-    return b"SELECT shard_key, CAST(version AS BINARY) FROM %s WHERE %s%s" % (_TABLE, entry(index, value), lock)
+    return b"SELECT shard_key, CAST(version AS BINARY) FROM %s WHERE %s%s%s" % (_TABLE, entry(index, value), ALL, lock)
 
 
 def taken(index: Index, values: Sequence[bytes]) -> bytes:

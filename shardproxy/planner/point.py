@@ -7,6 +7,7 @@ from sqlglot import exp
 from shardproxy.planner import conditions
 from shardproxy.planner.blocks import Facts, SourceKind
 from shardproxy.planner.draft import Draft
+from shardproxy.planner.lookup_plan import LookedUp
 from shardproxy.planner.parse import literal_index
 from shardproxy.planner.plan import Group, KeyIn
 from shardproxy.sql.words import words
@@ -20,12 +21,14 @@ _LARGE = words("""
 
 
 def is_point(draft: Draft, tree: exp.Expr, facts: Facts, groups: tuple[Group, ...]) -> bool:
-    """True only when proven. The unique key's columns must be integers: a text column may equal a number often."""
+    """True only when proven. The unique key's columns must be integers: a text column may equal a number often. Only a
+    lookup index may have others: it is asked for values that equal one.
+    """
     if not isinstance(tree, exp.Select) or draft.functions or len(facts.sources) != 1 or facts.nested:
         return False
     source = facts.sources[0]
     match groups[0].condition:
-        case KeyIn((_,)):
+        case KeyIn((_,)) | LookedUp(values=(_,)):
             pass
         case _:
             return False
@@ -35,6 +38,8 @@ def is_point(draft: Draft, tree: exp.Expr, facts: Facts, groups: tuple[Group, ..
     where = tree.args.get("where")
     if schema is None or where is None or schema.is_view:
         return False
+    if isinstance(groups[0].condition, LookedUp):
+        return _small(schema, tree)
     fixed = {name for term in conditions.conjuncts(where.this) if (name := _fixed_column(term, source.name))}
     return any(_all_fixed(schema, unique, fixed) for unique in schema.unique_keys) and _small(schema, tree)
 

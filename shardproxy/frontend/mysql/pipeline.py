@@ -164,7 +164,7 @@ def run(
     if plan.sequence is not None and numbered is None:
         return _number(client, plan.sequence, entry, wire, sql, literals, read)
     if plan.lookups:
-        return lookups.run(text_request(client, plan, sql, literals, read, wire))
+        return lookups.start(text_request(client, plan, sql, literals, read, wire))
     found = route(plan, read, client.gateway.snapshot, client.session.shard)
     _tell(client, numbered, found)
     if plan.entries is not None:
@@ -297,7 +297,7 @@ def _execute(
     client.check(plan)
     read = prepared.value_reader(client, execution)
     if plan.lookups:
-        return lookups.run(prepared_request(client, plan, execution, read, wire))
+        return lookups.start(prepared_request(client, plan, execution, read, wire))
     found = route(plan, read, client.gateway.snapshot, client.session.shard)
     _tell(client, numbered, found)
     if plan.entries is not None:

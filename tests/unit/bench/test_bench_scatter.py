@@ -130,5 +130,5 @@ def test_planning_is_timed_for_each_statement() -> None:
 def test_parts_that_do_not_exist_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         scatter._arguments(["--only", "speed,sped"])
-    assert "'sped' is none of speed, rows, planning, commit, before" in capsys.readouterr().err
+    assert "'sped' is none of speed, rows, planning, commit, before, lookup" in capsys.readouterr().err
     assert scatter._arguments([]).only == list(scatter.PARTS)
