@@ -3,6 +3,9 @@
     ShardproxyError
     ├── ConfigError              the operator's file is wrong
     ├── LocalError               a server of the local cluster cannot be started, ended or prepared
+    ├── ReshardError             a move cannot go on, or must not begin
+    │   ├── NotOurs              another orchestrator has taken the move, or its stream has ended
+    │   └── RowsDiffer           source and target are not equal
     ├── ProtocolError            bytes that are not the MySQL protocol
     │   ├── LocalProtocolError   we were about to send them
     │   └── RemoteProtocolError  the peer sent them
@@ -34,6 +37,18 @@ class ConfigError(ShardproxyError):
 
 class LocalError(ShardproxyError):
     """A server of the local cluster cannot be started, ended or brought into the wanted state."""
+
+
+class ReshardError(ShardproxyError):
+    """A move cannot go on, or must not begin; the message says why and what to do."""
+
+
+class NotOurs(ReshardError):
+    """Another orchestrator has taken the move over, or the stream has ended: whoever gets this must stop."""
+
+
+class RowsDiffer(ReshardError):
+    """Source and target hold different rows; the message shows some."""
 
 
 class ProtocolError(ShardproxyError):
