@@ -10,6 +10,10 @@
     │   ├── WatchLost            changes were forgotten before they were seen: list anew
     │   ├── LeaseExpired         the lease is gone
     │   └── DocumentError        what is stored is not what it should be
+=======
+    ├── ReshardError             a move cannot go on, or must not begin
+    │   ├── NotOurs              another orchestrator has taken the move, or its stream has ended
+    │   └── RowsDiffer           source and target are not equal
     ├── ProtocolError            bytes that are not the MySQL protocol
     │   ├── LocalProtocolError   we were about to send them
     │   └── RemoteProtocolError  the peer sent them
@@ -75,6 +79,18 @@ class LeaseExpired(StoreError):
 
 class DocumentError(StoreError):
     """What is stored under a key is not what it should be; the message names the place and what was found."""
+
+
+class ReshardError(ShardproxyError):
+    """A move cannot go on, or must not begin; the message says why and what to do."""
+
+
+class NotOurs(ReshardError):
+    """Another orchestrator has taken the move over, or the stream has ended: whoever gets this must stop."""
+
+
+class RowsDiffer(ReshardError):
+    """Source and target hold different rows; the message shows some."""
 
 
 class ProtocolError(ShardproxyError):

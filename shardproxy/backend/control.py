@@ -164,7 +164,7 @@ async def open_control(
 async def _connect(server: Server, credentials: Credentials, seconds: float, database: str | None) -> Any:
     if credentials.tls == "off":
         return await _connect_once(server, credentials, seconds, database, None)
-    context = _tls_context(credentials.tls_ca)
+    context = tls_context(credentials.tls_ca)
     try:
         return await _connect_once(server, credentials, seconds, database, context)
     except (asyncmy_errors.MySQLError, OSError) as error:
@@ -190,7 +190,7 @@ async def _connect_once(
     )
 
 
-def _tls_context(ca: str) -> ssl.SSLContext:
+def tls_context(ca: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca or None)
     if not ca:
         context.check_hostname = False

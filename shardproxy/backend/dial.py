@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.pool import Pool
@@ -14,6 +15,7 @@ from shardproxy.protocol.mysql.client_auth import ClientAuth
 from shardproxy.protocol.mysql.constants import Cap
 from shardproxy.protocol.mysql.framing import PacketReader, packet
 from shardproxy.session.profile import Charsets, Profile
+from shardproxy.topology.model import Server
 
 # Multi-statements stay off: what we took for one statement can then never be two.
 _CAPABILITIES = int(
@@ -35,10 +37,25 @@ class DialSettings:
     context: ssl.SSLContext | None = None
 
 
+class LoginSettings(Protocol):
+    """What a login needs of `DialSettings`."""
+
+    @property
+    def user(self) -> str: ...
+    @property
+    def password(self) -> bytes: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def tls(self) -> str: ...
+    @property
+    def context(self) -> ssl.SSLContext | None: ...
+
+
 class _Login(asyncio.Protocol):
     """Carries a ClientAuth over a transport; `done` resolves with (transport, auth)."""
 
-    def __init__(self, auth: ClientAuth, settings: DialSettings, name: str) -> None:
+    def __init__(self, auth: ClientAuth, settings: LoginSettings, name: str) -> None:
         self.done: asyncio.Future[Transport] = asyncio.get_running_loop().create_future()
         self._auth = auth
         self._settings = settings
@@ -100,16 +117,16 @@ class _Login(asyncio.Protocol):
         self._reader.next_seq = (seq + 1) & 0xFF
 
 
-async def dial(pool: Pool, wanted: Profile, settings: DialSettings) -> BackendConnection:
-    """A new connection, as close to the wanted profile as a login brings it (its `profile` says how close).
+async def log_in(
+    server: Server, settings: LoginSettings, charset: int, schema: str | None, capabilities: int = 0
+) -> tuple[Transport, ClientAuth]:
+    """A logged-in transport that nobody listens to yet: `hand_over` it. charset: collation id of the handshake.
 
     Raises BackendUnavailable, AccessError (the server's own words), ProtocolError turned into BackendUnavailable.
     """
-    server = pool.server
     where = f"{server.name} ({server.host}:{server.port})"
-    ident = settings.charsets.handshake_id(wanted)
     auth = ClientAuth(
-        settings.user, settings.password, wanted.schema, ident, _CAPABILITIES | wanted.capabilities,
+        settings.user, settings.password, schema, charset, _CAPABILITIES | capabilities,
         attributes={"program_name": "shardproxy"},
     )  # fmt: skip
     login: _Login | None = None
@@ -131,6 +148,19 @@ async def dial(pool: Pool, wanted: Profile, settings: DialSettings) -> BackendCo
         raise BackendUnavailable(f"{where}: {error}") from error
     except SqlError as error:
         raise type(error)(f"{where}: {error}", error.code, error.sqlstate) from error
+    return transport, auth
+
+
+async def dial(pool: Pool, wanted: Profile, settings: DialSettings) -> BackendConnection:
+    """A new connection, as close to the wanted profile as a login brings it (its `profile` says how close).
+
+    Raises BackendUnavailable, AccessError (the server's own words), ProtocolError turned into BackendUnavailable.
+    """
+    ident = settings.charsets.handshake_id(wanted)
+    transport, auth = await log_in(
+        pool.server, settings, ident, wanted.schema, _CAPABILITIES | wanted.capabilities
+    )
+    where = f"{pool.server.name} ({pool.server.host}:{pool.server.port})"
     assert auth.greeting is not None
     deprecate_eof = bool(auth.agreed & Cap.DEPRECATE_EOF)
     missing = wanted.capabilities & ~auth.agreed

@@ -1,0 +1,1 @@
+"""Moving rows between shards while they are written. The protocol is that of DESIGN section 8."""

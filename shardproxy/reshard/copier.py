@@ -1,0 +1,142 @@
+"""Copies rows in the order of the primary key out of one snapshot: a reader and a writer, values never decoded.
+
+Each target transaction inserts some rows and stores the watermark under the stream's unchanged position: after a
+crash the rows up to the watermark are as the source had them at that position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shardproxy.errors import BackendLost, ShardproxyError
+from shardproxy.protocol.mysql.text import parse_text_row
+from shardproxy.reshard.bookkeeping import StreamName, TableProgress, progress_update, transact
+from shardproxy.reshard.columns import TableShape, text_row_literals
+from shardproxy.reshard.link import Answer, Link
+from shardproxy.reshard.rows import Expected
+from shardproxy.reshard.throttle import Pace
+from shardproxy.topology.moving import MovingKeys
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Rows for one target transaction. after: the watermark behind them. finished: the table has no more."""
+
+    literals: list[bytes]
+    after: tuple[bytes, ...] | None
+    finished: bool
+
+
+class Copier:
+    """Writes through `link` under the stream's name. most: the target's max_allowed_packet."""
+
+    def __init__(self, link: Link, name: StreamName, moving: MovingKeys, pace: Pace, most: int) -> None:
+        self.rows = 0  # since the start of this process
+        self.bytes = 0
+        self._link = link
+        self._name = name
+        self._moving = moving
+        self._pace = pace
+        self._most = most
+
+    async def copy(
+        self, source: Link, table: TableShape, progress: TableProgress, position: str, deadline: float
+    ) -> None:
+        """Copy on from the watermark until the table's end, or until the loop's time `deadline`.
+
+        source: in the snapshot's transaction; it cannot be used again when the deadline came first. position: what the
+        stream's row says. Raises ReshardError, NotOurs, BackendLost.
+        """
+        chunks: asyncio.Queue[_Chunk | None] = asyncio.Queue(2)
+        reading = asyncio.create_task(self._read(source, table, progress.watermark, deadline, chunks))
+        try:
+            while (chunk := await _next(chunks, reading)) is not None:
+                await self._pace.wait(len(chunk.literals))
+                await self._write(table, progress, position, chunk)
+            await reading
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(
+        self,
+        source: Link,
+        table: TableShape,
+        watermark: Sequence[bytes] | None,
+        deadline: float,
+        chunks: asyncio.Queue[_Chunk | None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        literals: list[bytes] = []
+        size = 0
+        last: bytes | None = None
+        stream = source.stream(select_rows(table, self._moving, watermark), 600.0)
+        async for rows in stream:
+            for start in range(0, len(rows), 2000):
+                part = rows[start : start + 2000]
+                made = text_row_literals(part, table.forms)
+                literals += made
+                size += sum(map(len, made))
+                last = part[-1]
+                if size >= CHUNK_BYTES:
+                    await chunks.put(_Chunk(literals, primary_of(table, last), False))
+                    literals, size = [], 0
+                    if loop.time() >= deadline:
+                        source.close()
+                        await chunks.put(None)
+                        return
+        await chunks.put(_Chunk(literals, primary_of(table, last) if last is not None else None, True))
+        await chunks.put(None)
+
+    async def _write(self, table: TableShape, progress: TableProgress, position: str, chunk: _Chunk) -> None:
+        after = TableProgress(
+            chunk.after if chunk.after is not None else progress.watermark,
+            progress.copied + len(chunk.literals),
+            chunk.finished,
+        )
+        expected = Expected()
+        expected.insert(table, chunk.literals, self._most)
+        statements = [*expected.statements, progress_update(self._name, table.name, after)]
+
+        def check(answers: Sequence[Answer]) -> None:
+            expected.check(answers)
+            if answers[-1].affected != 1:
+                raise ShardproxyError(f"{table.name}: the watermark on the target could not be moved on")
+
+        await transact(self._link, self._name, position, statements, check)
+        progress.watermark, progress.copied, progress.finished = after.watermark, after.copied, after.finished
+        self.rows += len(chunk.literals)
+        self.bytes += sum(map(len, chunk.literals))
+
+
+async def _next(chunks: asyncio.Queue[_Chunk | None], reading: asyncio.Task[None]) -> _Chunk | None:
+    """The next chunk, or the reader's error."""
+    getting = asyncio.create_task(chunks.get())
+    await asyncio.wait((getting, reading), return_when=asyncio.FIRST_COMPLETED)
+    if getting.done():
+        return getting.result()
+    if reading.exception() is not None:
+        getting.cancel()
+        await reading
+        raise BackendLost("the reader ended")  # not reached: `await` raises
+    return await getting
+
+
+def select_rows(table: TableShape, moving: MovingKeys, watermark: Sequence[bytes] | None) -> bytes:
+    """All moving rows behind the watermark, in the server's order of the primary key."""
+    where = moving.condition(table.columns[table.key].name)
+    if watermark is not None:
+        where += b" AND " + table.behind(watermark)
+    return b"SELECT %s FROM %s FORCE INDEX (PRIMARY) WHERE %s ORDER BY %s" % (
+        table.select_list, table.quoted, where, b", ".join(table.primary_names),
+    )  # fmt: skip
+
+
+def primary_of(table: TableShape, row: bytes) -> tuple[bytes, ...]:
+    """The primary key's texts out of a row's payload."""
+    values = parse_text_row(row, len(table.written))
+    return tuple(values[i] or b"" for i in table.written_primary)

@@ -1,0 +1,159 @@
+"""A consistent view of a source's rows, together with the place in its history that it shows.
+
+MariaDB: START TRANSACTION WITH CONSISTENT SNAPSHOT and the status variables binlog_snapshot_…: exact and without a
+lock, but for one case. An outer XA COMMIT is in the binlog, and counts as part of the snapshot's place, a moment
+before its rows are visible (ordinary commits are made visible in one go with their place). So the snapshot says which
+branches were prepared just before it, and from which place on commits are in doubt: see `doubts`.
+
+MySQL: LOCK TABLES … READ on one connection, the snapshot on another, gtid_executed, UNLOCK. Locked tables have no
+commit under way, prepared branches included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shardproxy.errors import ReshardError, SqlError
+from shardproxy.reshard.columns import SQL_MODE, TableShape
+from shardproxy.reshard.link import Link, LinkLogin, connect
+from shardproxy.reshard.position import Coordinates, MySQLPosition, Position, coordinates, parse_position
+from shardproxy.reshard.query_events import xid_text
+from shardproxy.topology.model import Server
+
+LOCK_PATIENCE = 0.25  # seconds that LOCK TABLES may wait, and hold up writers behind it
+_TRIES = 40
+
+SESSION = (
+    b"SET SESSION sql_mode = '" + SQL_MODE + b"', time_zone = '+00:00', net_write_timeout = 600, lock_wait_timeout = 2,"
+    b" transaction_isolation = 'REPEATABLE-READ'"
+)
+_SESSION_MARIADB = SESSION.replace(b"transaction_isolation", b"tx_isolation")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSnapshot:
+    """link: in a transaction that shows the rows at `position` (MySQL) or `place` (MariaDB, in its binlog files).
+
+    since: place at which doubt begins; prepared: xids of branches prepared just before.
+    """
+
+    link: Link
+    position: Position | None
+    place: Coordinates = (0, 0)
+    file: bytes = b""
+    since: Coordinates = (0, 0)
+    prepared: frozenset[bytes] = frozenset()
+
+    def doubts(self, xid: bytes, place: Coordinates) -> bool:
+        """Whether the branch that committed at this place of the binlog may be invisible in the snapshot, though the
+        snapshot's place is behind it."""
+        return self.position is None and place <= self.place and (place > self.since or xid in self.prepared)
+
+    async def gtids(self) -> Position:
+        """The position as GTIDs. On MariaDB it reads the binlog file up to the place: for the start of a stream."""
+        if self.position is not None:
+            return self.position
+        [text] = (await self.link.query(b"SELECT BINLOG_GTID_POS('%s', %d)" % (self.file, self.place[1]))).one()
+        if text is None:
+            raise ReshardError(f"{self.link.server.name} does not know its own binlog position {self.file.decode()}")
+        return parse_position(text.decode(), True)
+
+
+async def prepared_branches(link: Link) -> frozenset[bytes]:
+    """The xids of all prepared branches of a server, as `query_events.meaning` gives them."""
+    if link.is_mariadb:
+        rows = (await link.query(b"XA RECOVER FORMAT='SQL'")).values()
+        return frozenset((row[3] or b"").lower() for row in rows)
+    found = []
+    for format_id, gtrid_length, _, data in (await link.query(b"XA RECOVER CONVERT XID")).values():
+        raw = bytes.fromhex((data or b"").decode().removeprefix("0x"))
+        length = int(gtrid_length or 0)
+        found.append(xid_text(int(format_id or 0), raw[:length], raw[length:]))
+    return frozenset(found)
+
+
+async def take_snapshot(
+    server: Server, login: LinkLogin, tables: Sequence[TableShape], position_first: bool = False
+) -> SourceSnapshot:
+    """A snapshot of the tables; whoever takes it closes its link. Raises ReshardError when MySQL's tables could not be
+    locked for so long that somebody must look.
+
+    position_first: the mistake of reading the position before the snapshot is taken, for tests that must catch it.
+    """
+    link = await connect(server, login)
+    try:
+        await link.query(_SESSION_MARIADB if link.is_mariadb else SESSION)
+        if link.is_mariadb:
+            return await _mariadb(link, position_first)
+        return await _mysql(link, login, tables, position_first)
+    except BaseException:
+        link.close()
+        raise
+
+
+async def _mariadb(link: Link, position_first: bool) -> SourceSnapshot:
+    before, prepared, _, status = await link.queries(
+        (
+            b"SHOW MASTER STATUS",
+            b"XA RECOVER FORMAT='SQL'",
+            b"START TRANSACTION WITH CONSISTENT SNAPSHOT",
+            b"SHOW STATUS LIKE 'binlog\\_snapshot\\_%'",
+        )
+    )
+    first = before.values()
+    if not first:
+        raise ReshardError(f"{link.server.name} writes no binlog (log_bin): its changes cannot be followed")
+    since = coordinates((first[0][0] or b"").decode(), int(first[0][1] or 0))
+    values = {(name or b"").lower(): value or b"" for name, value in status.values()}
+    file, offset = values[b"binlog_snapshot_file"], int(values[b"binlog_snapshot_position"] or 0)
+    if position_first:
+        file, offset = first[0][0] or b"", since[1]
+    xids = frozenset((row[3] or b"").lower() for row in prepared.values())
+    return SourceSnapshot(link, None, coordinates(file.decode(), offset), file, since, xids)
+
+
+async def _mysql(link: Link, login: LinkLogin, tables: Sequence[TableShape], position_first: bool) -> SourceSnapshot:
+    begin = b"START TRANSACTION WITH CONSISTENT SNAPSHOT"
+    executed = b"SELECT @@GLOBAL.gtid_executed"
+    if position_first:
+        gtids, _ = await link.queries((executed, begin))
+        return SourceSnapshot(link, _position(gtids.one()))
+    names = b", ".join(table.quoted + b" READ" for table in tables)
+    async with await connect(link.server, login, (SESSION,)) as locker:
+        pause = 0.05
+        for attempt in range(_TRIES):
+            if await _locked(locker, link, b"LOCK TABLES " + names):
+                break
+            # Writers that stood behind us go first.
+            await asyncio.sleep(pause)
+            pause = min(2.0, pause * 1.5)
+            if attempt == _TRIES - 1:
+                raise ReshardError(
+                    f"{link.server.name}: {', '.join(t.name for t in tables)} could not be locked for the moment that "
+                    "a snapshot takes: a transaction or a prepared branch has held them all the time"
+                )
+        await link.query(begin)
+        gtids = await link.query(executed)
+        await locker.query(b"UNLOCK TABLES")
+    return SourceSnapshot(link, _position(gtids.one()))
+
+
+def _position(row: Sequence[bytes | None]) -> MySQLPosition:
+    return MySQLPosition.parse((row[0] or b"").decode())
+
+
+async def _locked(locker: Link, other: Link, sql: bytes) -> bool:
+    """Whether the lock was had within LOCK_PATIENCE."""
+    asked = asyncio.create_task(locker.query(sql))
+    done, _ = await asyncio.wait((asked,), timeout=LOCK_PATIENCE)
+    if not done:
+        await other.query(b"KILL QUERY %d" % locker.thread)
+    try:
+        await asked
+    except SqlError as error:
+        if error.code in (1205, 1317, 3024):
+            return False
+        raise
+    return True

@@ -1,0 +1,306 @@
+"""One stream: everything that moves from a source to a target, until somebody ends it.
+
+    start      empty the target's moving rows, store an exact position (once)
+    cycle      apply freely · snapshot with its place · apply up to that place · copy · again until all is copied
+    follow     apply for ever
+
+Whatever fails, the state is what the target's rows say: a new `Stream` begins there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from shardproxy.errors import NotOurs, ReshardError
+from shardproxy.reshard.applier import Applier
+from shardproxy.reshard.binlog import Piece
+from shardproxy.reshard.binlog_process import BinlogProcess
+from shardproxy.reshard.bookkeeping import (
+    StreamName,
+    open_writer,
+    read_state,
+    stream_inserts,
+    transact,
+)
+from shardproxy.reshard.change_source import SourceSettings, check_source
+from shardproxy.reshard.columns import TableShape
+from shardproxy.reshard.copier import Copier
+from shardproxy.reshard.link import Link, LinkLogin, connect
+from shardproxy.reshard.position import Position
+from shardproxy.reshard.shapes import read_shape
+from shardproxy.reshard.snapshot import SourceSnapshot, prepared_branches, take_snapshot
+from shardproxy.reshard.throttle import Pace, Unlimited
+from shardproxy.topology.model import Server
+from shardproxy.topology.moving import MovingKeys
+
+CYCLE_SECONDS = 5.0  # how long one snapshot is copied from: the source keeps old row versions as long
+_SNAPSHOTS = 200  # taken anew because their place was not good
+_STORE_EVERY = 1.0  # seconds after which a position without changes is stored
+
+
+@dataclass(frozen=True)
+class Mutations:
+    """Mistakes on purpose, for tests that must catch them."""
+
+    position_first: bool = False  # the position is read, then the snapshot taken
+    positions_apart: bool = False  # rows and position are committed one after the other
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """What a stream moves. tables: name and key column; database: the keyspace's. source, target: primaries."""
+
+    name: StreamName
+    source: Server
+    target: Server
+    login: LinkLogin
+    database: str
+    tables: tuple[tuple[str, str], ...]
+    moving: MovingKeys
+    silence: float = 10.0
+    cycle_seconds: float = CYCLE_SECONDS
+    mutations: Mutations = field(default_factory=Mutations)
+
+
+async def start_stream(plan: StreamPlan, pace: Pace | None = None) -> None:
+    """Step 2 of the protocol: begin a forward stream, unless it has begun. May be done again after a crash.
+
+    Raises ReshardError when the source's settings do not allow to follow it.
+    """
+    pace = pace or Unlimited()
+    async with await open_writer(plan.target, plan.login) as target:
+        if await read_state(target, plan.name) is not None:
+            return
+        async with await connect(plan.source, plan.login) as source:
+            found = await check_source(source)
+            if found:
+                raise ReshardError("; ".join(found))
+            shapes = [await read_shape(source, plan.database, table, key) for table, key in plan.tables]
+        for shape in shapes:
+            await delete_moving(target, plan.name, shape, plan.moving, pace)
+        snapshot = await take_snapshot(plan.source, plan.login, shapes)
+        with_position = await snapshot.gtids()
+        snapshot.link.close()
+        names = [table for table, _ in plan.tables]
+        await transact(
+            target, plan.name, None, stream_inserts(plan.name, plan.source.shard, str(with_position), names, False)
+        )
+
+
+async def delete_moving(
+    link: Link, name: StreamName, table: TableShape, moving: MovingKeys, pace: Pace, chunk: int = 2000
+) -> int:
+    """Delete a table's moving rows in marked transactions of `chunk` rows; how many there were."""
+    sql = b"DELETE FROM %s WHERE %s ORDER BY %s LIMIT %d" % (
+        table.quoted, moving.condition(table.columns[table.key].name), b", ".join(table.primary_names), chunk,
+    )  # fmt: skip
+    total = 0
+    while True:
+        await pace.wait(chunk)
+        [answer] = await transact(link, name, None, [sql])
+        total += answer.affected
+        if answer.affected < chunk:
+            return total
+
+
+class Stream:
+    """A running stream. Made by `open`; then `copy` until it returns, and `follow`. Close it whatever happens."""
+
+    def __init__(
+        self, plan: StreamPlan, tables: Sequence[TableShape], target: Link, source: Link, applier: Applier,
+        copier: Copier, process: BinlogProcess,
+    ) -> None:  # fmt: skip
+        self.plan = plan
+        self.tables = tuple(tables)
+        self.applier = applier
+        self.copier = copier
+        self.cycles = 0
+        self.thrown_away = 0  # snapshots that were not good
+        self._target = target
+        self._source = source
+        self._process = process
+        self._pieces: deque[Piece] = deque()
+        self._reading: asyncio.Task[list[Piece]] | None = None
+        self._stored_at = 0.0
+
+    @classmethod
+    async def open(cls, plan: StreamPlan, pace: Pace | None = None) -> Stream:
+        """Begin where the target's rows say. Raises NotOurs when there is no such stream."""
+        opened: list[Link] = []
+        try:
+            target = await open_writer(plan.target, plan.login)
+            opened.append(target)
+            state = await read_state(target, plan.name)
+            if state is None:
+                raise NotOurs(
+                    f"{plan.target.name}: there is no {plan.name.direction} stream of move {plan.name.move_id}"
+                )
+            source = await connect(plan.source, plan.login)
+            opened.append(source)
+            # After the position is known: a definition that changes later stands in the binlog behind it.
+            tables = [await read_shape(source, plan.database, table, key) for table, key in plan.tables]
+            most = int((await target.query(b"SELECT @@max_allowed_packet")).one()[0] or 0)
+            settings = SourceSettings(
+                plan.source, plan.login, tuple(tables), plan.moving, state.position, state.restart, plan.silence
+            )
+            process = await BinlogProcess.start(settings)
+        except BaseException:
+            for link in opened:
+                link.close()
+            raise
+        applier = Applier(target, plan.name, tables, state, source.is_mariadb, most, plan.mutations.positions_apart)
+        copier = Copier(target, plan.name, plan.moving, pace or Unlimited(), most)
+        return cls(plan, tables, target, source, applier, copier, process)
+
+    async def close(self) -> None:
+        """End the process and the connections; what is not committed is rolled back."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+        await self._process.close()
+        self._target.close()
+        self._source.close()
+
+    @property
+    def copied(self) -> bool:
+        """Whether every table has been copied."""
+        return all(self.applier.progress[table.name].finished for table in self.tables)
+
+    # ── copying ──
+
+    async def copy(self) -> None:
+        """Cycles until all tables are copied. Raises what ends the stream; BackendError when it may be opened anew."""
+        if not self.copied:
+            await self._wait_for_branches()
+        while not self.copied:
+            await self.catch_up()
+            snapshot = await self._good_snapshot()
+            try:
+                await self._copy_from(snapshot)
+            finally:
+                snapshot.link.close()
+            self.cycles += 1
+
+    async def _wait_for_branches(self) -> None:
+        """No snapshot before the branches that are prepared now are resolved (step 3). The stream goes on meanwhile."""
+        left = await prepared_branches(self._source)
+        while left:
+            await self._apply_some(0.1)
+            left &= await prepared_branches(self._source)
+
+    async def _good_snapshot(self) -> SourceSnapshot:
+        """A snapshot that is not older than what has been applied, with everything up to its place applied."""
+        unfinished = [table for table in self.tables if not self.applier.progress[table.name].finished]
+        for _ in range(_SNAPSHOTS):
+            snapshot = await take_snapshot(
+                self.plan.source, self.plan.login, unfinished, self.plan.mutations.position_first
+            )
+            try:
+                if await self._not_behind(snapshot):
+                    await self._apply_to(snapshot)
+                    if not any(snapshot.doubts(*branch) for branch in self.applier.branches.items()):
+                        return snapshot
+            except BaseException:
+                snapshot.link.close()
+                raise
+            snapshot.link.close()
+            self.thrown_away += 1
+        raise ReshardError(
+            f"{self.plan.source.name}: {_SNAPSHOTS} snapshots in turn were not usable: XA branches committed during "
+            "each of them"
+        )
+
+    async def _not_behind(self, snapshot: SourceSnapshot) -> bool:
+        """Whether the snapshot shows at least what has been applied: events can be read before they are visible."""
+        applier = self.applier
+        if snapshot.position is not None:
+            return snapshot.position.covers(applier.position)
+        if applier.place != (0, 0):
+            return snapshot.place >= applier.place
+        return (await snapshot.gtids()).covers(applier.position)
+
+    async def _apply_to(self, snapshot: SourceSnapshot) -> None:
+        """Apply up to the snapshot's place and not further; store it."""
+        applier = self.applier
+        goal: Position | None = snapshot.position
+        while True:
+            while not (applier.position.covers(goal) if goal is not None else applier.place >= snapshot.place):
+                if not self._pieces:
+                    break
+                await applier.add(self._pieces.popleft())
+            else:
+                break
+            self._pieces.extend(await self._read())
+        await applier.flush()
+
+    async def _copy_from(self, snapshot: SourceSnapshot) -> None:
+        deadline = asyncio.get_running_loop().time() + self.plan.cycle_seconds
+        for table in self.tables:
+            progress = self.applier.progress[table.name]
+            if progress.finished:
+                continue
+            await self.copier.copy(snapshot.link, table, progress, self.applier.stored, deadline)
+            if snapshot.link.closed or asyncio.get_running_loop().time() >= deadline:
+                return
+
+    # ── applying ──
+
+    async def _read(self) -> list[Piece]:
+        """The next pieces of the source; may be cancelled without losing any."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._process.read())
+        pieces = await asyncio.shield(self._reading)
+        self._reading = None
+        return pieces
+
+    async def _apply_some(self, patience: float) -> bool:
+        """Apply what has come; wait up to `patience` seconds for more. Whether anything came."""
+        if not self._pieces:
+            try:
+                async with asyncio.timeout(patience):
+                    self._pieces.extend(await self._read())
+            except TimeoutError:
+                await self._store()
+                return False
+        while self._pieces:
+            while self._pieces:
+                await self.applier.add(self._pieces.popleft())
+            # What has come meanwhile goes into the same batch: the more we are behind, the larger it is.
+            if await self._ready():
+                self._pieces.extend(await self._read())
+        if self.applier.between:
+            await self._store()
+        return True
+
+    async def _ready(self) -> bool:
+        """Whether more has come already."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._process.read())
+        await asyncio.sleep(0)
+        return self._reading.done()
+
+    async def _store(self) -> None:
+        """Flush changes at once, a bare position now and then."""
+        now = asyncio.get_running_loop().time()
+        if self.applier.waiting or now - self._stored_at > _STORE_EVERY:
+            await self.applier.flush()
+            self._stored_at = now
+
+    async def catch_up(self) -> None:
+        """Apply until nothing more is there to be read at once."""
+        while await self._apply_some(0.02) or not self.applier.between:
+            pass
+
+    async def follow(self) -> None:
+        """Apply for ever."""
+        while True:
+            await self._apply_some(_STORE_EVERY)
+
+    async def reach_marker(self, epoch: int) -> None:
+        """Apply until the marker of this epoch has been passed, and store the position (step 7)."""
+        while (self.plan.name.move_id, epoch) not in self.applier.markers:
+            await self._apply_some(1.0)
+        await self.applier.flush()
