@@ -10,7 +10,6 @@
     │   ├── WatchLost            changes were forgotten before they were seen: list anew
     │   ├── LeaseExpired         the lease is gone
     │   └── DocumentError        what is stored is not what it should be
-=======
     ├── ReshardError             a move cannot go on, or must not begin
     │   ├── NotOurs              another orchestrator has taken the move, or its stream has ended
     │   └── RowsDiffer           source and target are not equal

@@ -54,7 +54,7 @@ def test_keys_have_limits(key: str) -> None:
 
 
 def test_a_commit_is_checked_and_encoded() -> None:
-    writes = [Put("a", {"n": 1}), Delete("b")]
+    writes: list[Put | Delete] = [Put("a", {"n": 1}), Delete("b")]
     assert checked([Condition("a", 0), Condition("c", 3)], writes) == {"a": '{"n":1}', "b": None}
 
 
