@@ -11,6 +11,7 @@
     │   ├── LeaseExpired         the lease is gone
     │   └── DocumentError        what is stored is not what it should be
     ├── ReshardError             a move cannot go on, or must not begin
+    │   ├── MoveError            it does not fit the map, other moves, or the phase it is in
     │   ├── NotOurs              another orchestrator has taken the move, or its stream has ended
     │   └── RowsDiffer           source and target are not equal
     ├── ProtocolError            bytes that are not the MySQL protocol
@@ -82,6 +83,10 @@ class DocumentError(StoreError):
 
 class ReshardError(ShardproxyError):
     """A move cannot go on, or must not begin; the message says why and what to do."""
+
+
+class MoveError(ReshardError):
+    """The move does not fit the map or the other moves, or cannot take that step in its phase."""
 
 
 class NotOurs(ReshardError):

@@ -13,6 +13,7 @@ from shardproxy.store.interface import (
     Condition,
     Delete,
     Put,
+    Write,
     checked,
     conflict_text,
     decode,
@@ -54,7 +55,7 @@ def test_keys_have_limits(key: str) -> None:
 
 
 def test_a_commit_is_checked_and_encoded() -> None:
-    writes: list[Put | Delete] = [Put("a", {"n": 1}), Delete("b")]
+    writes: list[Write] = [Put("a", {"n": 1}), Delete("b")]
     assert checked([Condition("a", 0), Condition("c", 3)], writes) == {"a": '{"n":1}', "b": None}
 
 

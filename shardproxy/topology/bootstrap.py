@@ -1,0 +1,141 @@
+"""The file's maps and the store's: the file's are the first; from then on the store's are in force."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from shardproxy.errors import ConfigError
+from shardproxy.topology.keys import KeyType
+from shardproxy.topology.map_document import FIRST_EPOCH, MapDocument, TableForm, names_in
+from shardproxy.topology.map_form import HashForm, RangeForm, form_of
+from shardproxy.topology.model import Keyspace, Snapshot, Table, TableKind
+from shardproxy.topology.phases import Side
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where file and store differ. serious: the keyspace cannot be served so."""
+
+    keyspace: str
+    what: str
+    fix: str
+    serious: bool
+
+
+def first_document(snapshot: Snapshot, keyspace: Keyspace) -> MapDocument:
+    """What is stored for a keyspace of which the store knows nothing: the file's map, epoch 1."""
+    names = [shard.name for shard in snapshot.shards]
+    return MapDocument(
+        keyspace=keyspace.name,
+        key_type=keyspace.key_type.value,
+        epoch=FIRST_EPOCH,
+        map=form_of(keyspace.map, names),
+    )
+
+
+def missing(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> list[MapDocument]:
+    """The documents of the file's keyspaces that the store does not have: to be stored, each if it is still absent."""
+    return [first_document(snapshot, k) for name, k in snapshot.keyspaces.items() if name not in documents]
+
+
+def with_stored(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> Snapshot:
+    """The file's snapshot with the maps of the store. Its epoch is the newest of theirs.
+
+    documents: by keyspace; those of keyspaces that the file does not have are left alone. Raises ConfigError where a
+    map cannot be used with this file.
+    """
+    serious = [d for d in differences(snapshot, documents) if d.serious]
+    if serious:
+        raise ConfigError("\n".join(f"keyspace {d.keyspace}: {d.what}; {d.fix}" for d in serious))
+    order = {shard.name: i for i, shard in enumerate(snapshot.shards)}
+    keyspaces = dict(snapshot.keyspaces)
+    epochs = [snapshot.epoch]
+    for name, keyspace in snapshot.keyspaces.items():
+        if name in documents:
+            keyspaces[name] = _as_stored(keyspace, documents[name], order)
+            epochs.append(documents[name].epoch)
+    return replace(snapshot, epoch=max(epochs), keyspaces=keyspaces)
+
+
+def differences(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> list[Difference]:
+    """What `check` says of the file's snapshot and the store's documents, by keyspace in the file's order."""
+    order = {shard.name: i for i, shard in enumerate(snapshot.shards)}
+    found = []
+    for name, keyspace in snapshot.keyspaces.items():
+        document = documents.get(name)
+        if document is None:
+            continue
+        if document.key_type != keyspace.key_type.value:
+            what = f"the store's map has {document.key_type} keys, the file says {keyspace.key_type.value}"
+            found.append(Difference(name, what, f'write key_type = "{document.key_type}" into the file', True))
+        unknown = sorted(names_in([document]) - order.keys())
+        if unknown:
+            what = f"the store's map names shards that the file does not have: {', '.join(unknown)}"
+            found.append(Difference(name, what, "add them to [shards]", True))
+        elif document.key_type == keyspace.key_type.value:
+            what = _how_differ(keyspace, document, order)
+            if what:
+                fix = "the store's is in force; bring the file up to date, or leave it: it is read no more"
+                found.append(Difference(name, f"{what} (store: epoch {document.epoch})", fix, False))
+    for name in documents:
+        if name not in snapshot.keyspaces:
+            what = "the store has a map of it, the file has no such keyspace"
+            found.append(Difference(name, what, "is it the store of other proxies? see [store]", False))
+    return found
+
+
+def _how_differ(keyspace: Keyspace, document: MapDocument, order: Mapping[str, int]) -> str:
+    """In words; "" when they do not."""
+    parts = [_how_maps_differ(keyspace, document, order)]
+    tables = [
+        name
+        for name, form in document.tables.items()
+        if keyspace.tables.get(name) != _table(keyspace, name, form, order)
+    ]
+    if tables:
+        parts.append(f"tables are spread otherwise than the file says: {', '.join(sorted(tables))}")
+    return "; ".join(filter(None, parts))
+
+
+def _how_maps_differ(keyspace: Keyspace, document: MapDocument, order: Mapping[str, int]) -> str:
+    stored, ours = document.map, form_of(keyspace.map, sorted(order, key=lambda name: order[name]))
+    if isinstance(stored, HashForm) and isinstance(ours, HashForm):
+        count = sum(a != b for a, b in zip(stored.owners, ours.owners, strict=True))
+        return (
+            f"{count} of {len(stored.buckets)} buckets are on other shards than the file's ring says" if count else ""
+        )
+    if isinstance(stored, RangeForm) and isinstance(ours, RangeForm):
+        if RangeForm.of(stored.ranges) == ours:
+            return ""
+        shown = ", ".join(f"[{start}, {end}) {shard}" for start, end, shard in stored.ranges[:5])
+        more = f" and {len(stored.ranges) - 5} more" if len(stored.ranges) > 5 else ""
+        return f"the store's ranges are not the file's: {shown}{more}"
+    return f"the store has a {stored.kind} map, the file a {ours.kind} map"
+
+
+def _as_stored(keyspace: Keyspace, document: MapDocument, order: Mapping[str, int]) -> Keyspace:
+    tables = {
+        **keyspace.tables,
+        **{
+            name: _table(keyspace, name, form, order)
+            for name, form in document.tables.items()
+            if name in keyspace.tables
+        },
+    }
+    # A shard that takes part in a move has the keyspace's reference tables, before it has keys and after it had them.
+    taking_part = {name for move in document.moves for side in Side for name in move.shards(side)}
+    singles = {table.shard for table in tables.values() if table.shard is not None}
+    return Keyspace(
+        name=keyspace.name,
+        key_type=KeyType(document.key_type),
+        map=document.map.to_map(order),
+        tables=tables,
+        shards=tuple(sorted({order[name] for name in {*document.map.shards, *taking_part}} | singles)),
+    )
+
+
+def _table(keyspace: Keyspace, name: str, form: TableForm, order: Mapping[str, int]) -> Table:
+    known = keyspace.tables.get(name)
+    lookups = known.lookups if known is not None and form.kind == "sharded" else ()
+    return Table(name, TableKind(form.kind), form.key, None if form.shard is None else order[form.shard], lookups)

@@ -1,0 +1,191 @@
+"""Maps as documents: with names of shards, since places in a file's order change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field, model_validator
+
+from shardproxy.errors import MoveError
+from shardproxy.topology.keys import BUCKETS, KeyValue, bucket_of
+from shardproxy.topology.maps import BucketMap, KeyRange, RangeMap, ShardMap
+from shardproxy.topology.stored import Stored
+
+
+class Interval(NamedTuple):
+    """Half-open [start, end)."""
+
+    start: int
+    end: int
+
+
+class NamedRange(NamedTuple):
+    """Keys in [start, end) are on `shard`."""
+
+    start: int
+    end: int
+    shard: str
+
+
+def _in_order(intervals: tuple[Interval, ...]) -> tuple[Interval, ...]:
+    if any(i.start >= i.end for i in intervals) or any(a.end > b.start for a, b in pairwise(intervals)):
+        raise ValueError("intervals must not be empty, must be sorted, and must not overlap")
+    return intervals
+
+
+Intervals = Annotated[tuple[Interval, ...], AfterValidator(_in_order)]
+
+
+class RangeForm(Stored):
+    """A range map. Sorted; neighbours of one shard are one range when it was made by `of`."""
+
+    kind: Literal["range"] = "range"
+    ranges: Annotated[tuple[NamedRange, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> RangeForm:
+        _in_order(tuple(Interval(r.start, r.end) for r in self.ranges))
+        return self
+
+    @classmethod
+    def of(cls, ranges: Iterable[NamedRange]) -> RangeForm:
+        """From ranges in any order."""
+        joined: list[NamedRange] = []
+        for r in sorted(ranges):
+            if joined and joined[-1].end == r.start and joined[-1].shard == r.shard:
+                joined[-1] = NamedRange(joined[-1].start, r.end, r.shard)
+            else:
+                joined.append(r)
+        return cls(ranges=tuple(joined))
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """Names of all shards of the map, sorted."""
+        return tuple(sorted({r.shard for r in self.ranges}))
+
+    def intervals_of(self, shard: str) -> tuple[Interval, ...]:
+        """Keys that the shard has."""
+        return tuple(Interval(r.start, r.end) for r in self.ranges if r.shard == shard)
+
+    def to_map(self, order: Mapping[str, int]) -> RangeMap:
+        """With places instead of names. Raises KeyError for a shard that has none."""
+        return RangeMap([KeyRange(r.start, r.end, order[r.shard]) for r in self.ranges])
+
+    def reassigned(self, keys: KeySet, source: str, target: str) -> RangeForm:
+        """The map in which these keys are the target's. Raises MoveError when they are not all the source's now."""
+        if keys.ranges is None or keys.buckets is not None:
+            raise MoveError("of a range map only ranges of keys can be moved")
+        kept = list(self.ranges)
+        for moving in keys.ranges:
+            around = next((r for r in kept if r.start <= moving.start and moving.end <= r.end), None)
+            if around is None or around.shard != source:
+                raise MoveError(f"keys [{moving.start}, {moving.end}) are not all on shard {source}")
+            kept.remove(around)
+            pieces = (
+                NamedRange(around.start, moving.start, source),
+                NamedRange(*moving, target),
+                NamedRange(moving.end, around.end, source),
+            )
+            kept += [piece for piece in pieces if piece.start < piece.end]
+        return RangeForm.of(kept)
+
+
+class HashForm(Stored):
+    """A bucket map: `shards[buckets[n]]` has bucket n. Each shard there has one bucket at least."""
+
+    kind: Literal["hash"] = "hash"
+    shards: tuple[str, ...]
+    buckets: Annotated[tuple[int, ...], Field(min_length=BUCKETS, max_length=BUCKETS)]
+
+    @model_validator(mode="after")
+    def _check(self) -> HashForm:
+        if list(self.shards) != sorted(set(self.shards)) or set(self.buckets) != set(range(len(self.shards))):
+            raise ValueError("shards must be sorted and different, and each must have buckets")
+        return self
+
+    @classmethod
+    def of(cls, owners: Sequence[str]) -> HashForm:
+        """From the name of each bucket's shard."""
+        shards = tuple(sorted(set(owners)))
+        place = {name: i for i, name in enumerate(shards)}
+        return cls(shards=shards, buckets=tuple(place[name] for name in owners))
+
+    @property
+    def owners(self) -> list[str]:
+        """The name of each bucket's shard."""
+        return [self.shards[i] for i in self.buckets]
+
+    def intervals_of(self, shard: str) -> tuple[Interval, ...]:
+        """Buckets that the shard has."""
+        return joined(n for n, owner in enumerate(self.owners) if owner == shard)
+
+    def to_map(self, order: Mapping[str, int]) -> BucketMap:
+        """With places instead of names. Raises KeyError for a shard that has none."""
+        places = [order[name] for name in self.shards]
+        return BucketMap([places[i] for i in self.buckets])
+
+    def reassigned(self, keys: KeySet, source: str, target: str) -> HashForm:
+        """The map in which these buckets are the target's. Raises MoveError when they are not all the source's now."""
+        if keys.buckets is None or keys.ranges is not None:
+            raise MoveError("of a hash map only whole buckets can be moved")
+        owners = self.owners
+        for start, end in keys.buckets:
+            if not 0 <= start < end <= BUCKETS or set(owners[start:end]) != {source}:
+                raise MoveError(f"buckets [{start}, {end}) are not all on shard {source}")
+            owners[start:end] = [target] * (end - start)
+        return HashForm.of(owners)
+
+
+MapForm = Annotated[RangeForm | HashForm, Field(discriminator="kind")]
+
+
+def form_of(shard_map: ShardMap, names: Sequence[str]) -> RangeForm | HashForm:
+    """A map of places as a document; names: of the shards in the order of their places."""
+    if isinstance(shard_map, BucketMap):
+        return HashForm.of([names[shard] for shard in shard_map.buckets])
+    return RangeForm.of(NamedRange(r.start, r.end, names[r.shard]) for r in shard_map.ranges)
+
+
+class KeySet(Stored):
+    """Keys of a keyspace: those in the ranges, those in the buckets, or (both given) those that are in both."""
+
+    ranges: Intervals | None = None
+    buckets: Intervals | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> KeySet:
+        if not self.ranges and not self.buckets:
+            raise ValueError("a set of keys names ranges or buckets")
+        return self
+
+    def __contains__(self, value: KeyValue) -> bool:
+        if self.ranges is not None and not _holds(self.ranges, value):
+            return False
+        return self.buckets is None or _holds(self.buckets, bucket_of(value))
+
+    def overlaps(self, other: KeySet) -> bool:
+        """Whether a key may be in both; False is sure, True may be wrong for ranges of few keys beside buckets."""
+        ranges = self.ranges is None or other.ranges is None or _meet(self.ranges, other.ranges)
+        buckets = self.buckets is None or other.buckets is None or _meet(self.buckets, other.buckets)
+        return ranges and buckets
+
+
+def joined(numbers: Iterable[int]) -> tuple[Interval, ...]:
+    """Ascending numbers as few intervals."""
+    found: list[Interval] = []
+    for n in numbers:
+        if found and found[-1].end == n:
+            found[-1] = Interval(found[-1].start, n + 1)
+        else:
+            found.append(Interval(n, n + 1))
+    return tuple(found)
+
+
+def _holds(intervals: Iterable[Interval], value: KeyValue) -> bool:
+    return isinstance(value, int) and any(start <= value < end for start, end in intervals)
+
+
+def _meet(some: Iterable[Interval], others: Sequence[Interval]) -> bool:
+    return any(a.start < b.end and b.start < a.end for a in some for b in others)

@@ -1,0 +1,134 @@
+"""The state of one move as its orchestrator keeps it: what for, how far, who leads it, what has happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from shardproxy.errors import MoveError
+from shardproxy.topology.map_document import Layout, MapDocument, Move, Stream, advance, begin
+from shardproxy.topology.phases import FINAL, Phase, Step, follow
+from shardproxy.topology.stored import Stored
+
+Figure = int | float | str
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Plan(Stored):
+    """What shall move. goal: in words, as the operator asked for it. See Move for the others."""
+
+    goal: str
+    streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
+    tables: tuple[str, ...] = ()
+    replaced_by: Layout | None = None
+
+
+class Happening(Stored):
+    """An entry of the history. at: seconds since 1970. phase: the one that was reached."""
+
+    at: float
+    phase: Phase
+    what: str = ""
+
+
+class Workflow(Stored):
+    """A move, under way or ended.
+
+    owner: the run of the orchestrator that leads it, a name that nobody else ever has: by it a writer knows its own
+    change again after a lost answer. generation: raised by every new owner before it does anything else (R1). version:
+    raised by every change, so that the document differs from all earlier ones. figures: rows, bytes, seconds and so on,
+    by name. problem: why it stands still, for people.
+    """
+
+    format: Literal[1] = 1
+    id: Text
+    keyspace: Text
+    owner: Text
+    generation: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1)]
+    phase: Phase
+    plan: Plan
+    paused: bool = False
+    problem: str = ""
+    figures: dict[str, Figure] = Field(default_factory=dict)
+    history: Annotated[tuple[Happening, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Workflow:
+        if self.history[-1].phase is not self.phase:
+            raise ValueError("the history does not end with the phase")
+        return self
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.phase in FINAL
+
+
+def start(document: MapDocument, ident: str, owner: str, plan: Plan, at: float) -> tuple[Workflow, MapDocument]:
+    """A new workflow and the map with its move, to be stored in one commit. Raises MoveError."""
+    move = Move(id=ident, phase=Phase.PREPARED, streams=plan.streams, tables=plan.tables, replaced_by=plan.replaced_by)
+    workflow = Workflow(
+        id=ident,
+        keyspace=document.keyspace,
+        owner=owner,
+        generation=1,
+        version=1,
+        phase=Phase.PREPARED,
+        plan=plan,
+        history=(Happening(at=at, phase=Phase.PREPARED, what=plan.goal),),
+    )
+    return workflow, begin(document, move)
+
+
+def claim(workflow: Workflow, owner: str, at: float) -> Workflow:
+    """The workflow under a new leader: the first thing that a starting orchestrator stores (R1). Raises MoveError."""
+    if workflow.ended:
+        raise MoveError(f"move {workflow.id} is {workflow.phase.value}: there is nothing left to lead")
+    if owner == workflow.owner:
+        raise MoveError(f"move {workflow.id} is led by {owner} already; a new run needs a new name")
+    what = f"led by {owner}, generation {workflow.generation + 1}"
+    return _changed(
+        workflow,
+        owner=owner,
+        generation=workflow.generation + 1,
+        history=(*workflow.history, Happening(at=at, phase=workflow.phase, what=what)),
+    )
+
+
+def proceed(
+    workflow: Workflow,
+    document: MapDocument,
+    step: Step,
+    at: float,
+    positions: Mapping[str, str] | None = None,
+    what: str = "",
+) -> tuple[Workflow, MapDocument]:
+    """Workflow and map after a step, to be stored in one commit that expects both versions. See map_document.advance.
+
+    Raises MoveError.
+    """
+    move = document.move(workflow.id)
+    if move.phase is not workflow.phase:
+        raise MoveError(
+            f"move {workflow.id} is {workflow.phase.value}, but {move.phase.value} in the map: read both anew"
+        )
+    after = advance(document, workflow.id, step, positions)
+    phase = follow(move.phase, step)
+    happening = Happening(at=at, phase=phase, what=what or step.value)
+    return _changed(workflow, phase=phase, problem="", history=(*workflow.history, happening)), after
+
+
+def note(workflow: Workflow, **changes: object) -> Workflow:
+    """The workflow with other values of `paused`, `problem` or `figures`."""
+    unknown = changes.keys() - {"paused", "problem", "figures"}
+    if unknown:
+        raise ValueError(f"note does not change {sorted(unknown)}")
+    return _changed(workflow, **changes)
+
+
+def _changed(workflow: Workflow, **changes: object) -> Workflow:
+    values = {name: getattr(workflow, name) for name in Workflow.model_fields}
+    return Workflow.model_validate({**values, **changes, "version": workflow.version + 1})

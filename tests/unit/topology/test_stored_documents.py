@@ -1,0 +1,140 @@
+"""Documents of the map store: what is written is what is read, and what is not ours is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardproxy.errors import DocumentError
+from shardproxy.store.interface import decode, encode
+from shardproxy.topology.barrier import Acknowledgement, Identity
+from shardproxy.topology.map_document import MapDocument, TableForm
+from shardproxy.topology.map_form import HashForm, NamedRange, RangeForm, form_of
+from shardproxy.topology.stored import Stored
+from shardproxy.topology.workflow import Workflow
+from tests.unit.topology import worlds
+
+
+def stored(value: Stored) -> Any:
+    """The document as a store gives it back."""
+    return decode("k", encode(value.document()))
+
+
+def exact(value: Stored) -> str:
+    """Tells 1 from 1.0 and 0.0 from -0.0, which are equal."""
+    return json.dumps(value.document(), sort_keys=True)
+
+
+@given(worlds.map_documents())
+def test_maps_survive_exactly(document: MapDocument) -> None:
+    found = MapDocument.read("k", stored(document))
+    assert found == document
+    assert exact(found) == exact(document)
+
+
+@given(worlds.workflows())
+def test_workflows_survive_exactly(workflow: Workflow) -> None:
+    found = Workflow.read("k", stored(workflow))
+    assert found == workflow
+    assert exact(found) == exact(workflow)
+
+
+@given(worlds.identities, worlds.acknowledgements)
+def test_identities_and_acknowledgements_survive_exactly(identity: Identity, acknowledgement: Acknowledgement) -> None:
+    assert Identity.read("k", stored(identity)) == identity
+    assert exact(Identity.read("k", stored(identity))) == exact(identity)
+    assert Acknowledgement.read("k", stored(acknowledgement)) == acknowledgement
+
+
+GOOD = MapDocument(
+    keyspace="main",
+    key_type="int",
+    epoch=3,
+    map=RangeForm.of([NamedRange(0, 10, "a"), NamedRange(10, 20, "b")]),
+).document()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"epoch": 0}, "epoch"),
+        ({"epoch": "3"}, "epoch"),
+        ({"epoch": 3.0}, "epoch"),
+        ({"epoch": True}, "epoch"),
+        ({"format": 2}, "format"),
+        ({"surprise": 1}, "surprise"),
+        ({"keyspace": ""}, "keyspace"),
+        ({"key_type": "text"}, "integer keys"),
+        ({"map": {"kind": "list"}}, "map"),
+        ({"map": {"kind": "range", "ranges": []}}, "map.range.ranges"),
+        ({"map": {"kind": "range", "ranges": [[0, 10, "a"], [5, 20, "b"]]}}, "overlap"),
+        ({"map": {"kind": "range", "ranges": [[0, 0, "a"]]}}, "empty"),
+        ({"map": {"kind": "range", "ranges": [[10, 20, "a"], [0, 10, "b"]]}}, "sorted"),
+        ({"map": {"kind": "hash", "shards": ["a"], "buckets": [0] * 4095}}, "map.hash.buckets"),
+        ({"map": {"kind": "hash", "shards": ["a"], "buckets": [1] * 4096}}, "must have buckets"),
+        ({"map": {"kind": "hash", "shards": ["b", "a"], "buckets": [0, 1] * 2048}}, "sorted"),
+        ({"tables": {"t": {"kind": "sharded"}}}, "key belongs to sharded"),
+        ({"tables": {"t": {"kind": "single", "key": "k"}}}, "key belongs to sharded"),
+        ({"moves": [{"id": "m"}]}, "moves.0.phase"),
+    ],
+)
+def test_what_is_no_map_is_refused_with_its_place(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        MapDocument.read("map/main", {**GOOD, **change})
+    message = str(caught.value)
+    assert message.startswith("map store: map/main: found no MapDocument (")
+    assert told in message
+
+
+STREAM = {"source": "a", "target": "b", "keys": {"ranges": [[0, 5]], "buckets": None}}
+
+
+@pytest.mark.parametrize(
+    ("move", "told"),
+    [
+        ({"phase": "done"}, "is not in the map"),
+        ({"phase": "armed"}, "has a fence"),
+        ({"phase": "copying", "fence": 2}, "has a fence"),
+        ({"phase": "armed", "fence": 4}, "later epoch"),
+        ({"phase": "copying", "streams": []}, "streams"),
+        ({"phase": "copying", "streams": [{**STREAM, "target": "a"}]}, "same shard"),
+        ({"phase": "copying", "streams": [{**STREAM, "keys": {}}]}, "ranges or buckets"),
+        ({"phase": "copying", "streams": [{**STREAM, "keys": {"ranges": [[5, 5]]}}]}, "must not be empty"),
+    ],
+)
+def test_moves_that_cannot_be_are_refused(move: dict[str, Any], told: str) -> None:
+    moves = [{"id": "m", "streams": [STREAM], **move}]
+    with pytest.raises(DocumentError, match=told):
+        MapDocument.read("map/main", {**GOOD, "moves": moves})
+
+
+def test_two_moves_of_one_id_are_refused() -> None:
+    moves = [{"id": "m", "streams": [STREAM], "phase": "copying"}] * 2
+    with pytest.raises(DocumentError, match="one id"):
+        MapDocument.read("map/main", {**GOOD, "moves": moves})
+
+
+@given(worlds.forms, st.permutations(worlds.SHARDS))
+def test_a_map_of_names_and_one_of_places_say_the_same(form: RangeForm | HashForm, order: list[str]) -> None:
+    places = {name: i for i, name in enumerate(order)}
+    assert form_of(form.to_map(places), order) == form
+    owned = {shard: form.intervals_of(shard) for shard in form.shards}
+    shard_map = form.to_map(places)
+    assert set(shard_map.all_shards) == {places[name] for name in owned}
+    if isinstance(form, HashForm):
+        for shard, intervals in owned.items():
+            for start, end in intervals:
+                assert form.owners[start:end] == [shard] * (end - start)
+        assert sum(end - start for intervals in owned.values() for start, end in intervals) == 4096
+    else:
+        for shard, intervals in owned.items():
+            for start, end in intervals:
+                assert shard_map.lookup(start) == shard_map.lookup(end - 1) == places[shard]
+
+
+def test_a_table_has_what_its_kind_needs() -> None:
+    assert TableForm(kind="reference").document() == {"kind": "reference", "key": None, "shard": None}
