@@ -28,6 +28,7 @@ _OPERATIONS = {
     Combine.BIT_XOR: merging.XOR,
 }
 _INTEGERS = (Combine.COUNT, Combine.BIT_AND, Combine.BIT_OR, Combine.BIT_XOR)
+_WORD = 9  # digits
 _MOST_DECIMALS = 30  # a scale from which on servers cut off
 
 
@@ -100,4 +101,6 @@ def _cell(cell: Cell, described: Described, first: int, hidden: int) -> CellRead
         reader.increment = definition.decimals - total.decimals
         if definition.decimals >= _MOST_DECIMALS or reader.increment < 0:
             raise NotMergeable("AVG of so many decimals over several shards")
+        if cell.distinct and not described.mariadb:
+            reader.increment += _WORD  # MySQL divides on there, and so always rounds
     return reader
