@@ -15,7 +15,7 @@ from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SqlError
 from shardproxy.executor import scatter
 from shardproxy.executor.enlist import Enlistment, enlisted
-from shardproxy.executor.merge_groups import grouped
+from shardproxy.executor.merge_groups import grouped, sorted_payloads
 from shardproxy.executor.merge_having import numbers
 from shardproxy.executor.merge_keys import Described, NotMergeable, learn_blanks
 from shardproxy.executor.request import Request
@@ -282,6 +282,8 @@ class _Merging:
     def _begin(self) -> None:
         hidden = self.bound.hidden
         payloads = self.streams[0].payloads[hidden:]
+        if self.plan.groups is not None:
+            payloads = sorted_payloads(self.plan.groups, payloads, self.streams[0].definitions[hidden:])
         head = [lenenc_int(len(payloads)), *payloads]
         if not self.deprecate_eof:
             head.append(build_eof(2, 0))

@@ -137,14 +137,14 @@ def both(cluster: LocalCluster, oracle: LocalServer) -> Iterator[Both]:
 
 
 def _shape(column: ColumnDefinition) -> tuple[object, ...]:
-    # Of texts, decimals say whether the optimizer took a temporary table, as GROUP_FLAG does, and BINARY of integers.
+    # Of texts, decimals say whether the optimizer took a temporary table, as GROUP_FLAG does.
     return (
         column.name,
         column.type,
         column.charset,
         column.length,
         0 if column.type in (252, 253, 254) else column.decimals,
-        column.flags & (0x1F61 if column.type in (3, 8) else 0x1FE1),
+        column.flags & 0x1FE1,
         column.org_table,
     )
 
