@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from shardproxy.executor.merge_having import condition
 from shardproxy.executor.merge_keys import Described, NotMergeable
@@ -13,7 +14,8 @@ from shardproxy.merge.having import Exact
 from shardproxy.merge.keys import KeyPart
 from shardproxy.merge.stream import ShardStream
 from shardproxy.planner.merge_plan import Cell, Combine, FinalTerm, GroupMerge, Number
-from shardproxy.protocol.mysql.constants import FieldType
+from shardproxy.protocol.mysql.columns import ColumnDefinition
+from shardproxy.protocol.mysql.constants import ColumnFlag, FieldType
 
 _OPERATIONS = {
     Combine.FIRST: merging.ANY,
@@ -28,6 +30,7 @@ _OPERATIONS = {
     Combine.BIT_XOR: merging.XOR,
 }
 _INTEGERS = (Combine.COUNT, Combine.BIT_AND, Combine.BIT_OR, Combine.BIT_XOR)
+_WORD = 9  # digits
 _MOST_DECIMALS = 30  # a scale from which on servers cut off
 
 
@@ -79,6 +82,19 @@ def _check_distinct(plan: GroupMerge, values: Sequence[KeyPart]) -> None:
             raise NotMergeable("SUM and AVG of DISTINCT values that are no numbers over several shards")
 
 
+def sorted_payloads(
+    plan: GroupMerge, payloads: Sequence[bytes], definitions: Sequence[ColumnDefinition]
+) -> list[bytes]:
+    """The client's column definitions. A server that sorts groups by something else puts them into a temporary table
+    first, whose numbers are not called BINARY; of DISTINCT values the shards need none."""
+    found = list(payloads)
+    for cell in plan.cells if plan.outer >= 0 and plan.final else ():
+        if cell.shown and cell.combine in (Combine.COUNT, Combine.SUM, Combine.AVG):
+            definition = definitions[cell.column]
+            found[cell.column] = replace(definition, flags=definition.flags & ~ColumnFlag.BINARY.value).build()
+    return found
+
+
 def _cell(cell: Cell, described: Described, first: int, hidden: int) -> CellReader:
     reader = CellReader(_OPERATIONS[cell.combine], cell.column + (hidden if cell.shown else 0), cell.partials)
     definition = described.definitions[first + reader.column]
@@ -100,4 +116,6 @@ def _cell(cell: Cell, described: Described, first: int, hidden: int) -> CellRead
         reader.increment = definition.decimals - total.decimals
         if definition.decimals >= _MOST_DECIMALS or reader.increment < 0:
             raise NotMergeable("AVG of so many decimals over several shards")
+        if cell.distinct and not described.mariadb:
+            reader.increment += _WORD  # MySQL divides on there, and so always rounds
     return reader

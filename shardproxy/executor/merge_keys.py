@@ -63,7 +63,7 @@ class Described:
 
         whole: equal keys must mean equal values.
         """
-        if whole and key.kind is KeyKind.ANY and self._may_be_long(self.definitions[column]):
+        if whole and key.kind is not KeyKind.TEXT and self._may_be_long(self.definitions[column]):
             raise NotMergeable("long texts to group or tell apart by: servers sort by their first bytes only")
         part = self._text(key) if key.kind is KeyKind.TEXT else self._found_out(key, column)
         part.columns = len(key.columns)

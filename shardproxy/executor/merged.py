@@ -15,12 +15,13 @@ from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SqlError
 from shardproxy.executor import scatter
 from shardproxy.executor.enlist import Enlistment, enlisted
-from shardproxy.executor.merge_groups import grouped
+from shardproxy.executor.merge_groups import grouped, sorted_payloads
 from shardproxy.executor.merge_having import numbers
 from shardproxy.executor.merge_keys import Described, NotMergeable, learn_blanks
 from shardproxy.executor.request import Request
 from shardproxy.executor.scatter import Part, twice
 from shardproxy.executor.spill import Sorter
+from shardproxy.merge import keys
 from shardproxy.merge.grouped import Grouped
 from shardproxy.merge.having import Exact
 from shardproxy.merge.keys import KeyPart
@@ -77,7 +78,7 @@ def bind(plan: MergePlan, request: Request) -> Bound:
     if any(request.literals[a] != request.literals[b] for a, b in plan.same):
         raise NotMergeable("expressions that are equal but for a constant in them")
     having = numbers(plan.groups.having, request) if plan.groups is not None else {}
-    keys: list[SortKey] = []
+    chosen: list[SortKey] = []
     positions: list[int] = []
     for term in plan.order:
         key, position = term.key, term.item
@@ -86,16 +87,15 @@ def bind(plan: MergePlan, request: Request) -> Bound:
             key = plan.item_keys[position - 1] if 1 <= position <= len(plan.item_keys) else None
         if key is None:
             raise NotMergeable("ORDER BY a position that cannot be merged over several shards")
-        keys.append(key)
+        chosen.append(key)
         positions.append(position)
     group_positions = [0 if term.position is None else _position(request, term.position) for term in plan.group]
     limit = NO_LIMIT if plan.limit is None else _number(request, plan.limit)
     offset = 0 if plan.offset is None else _number(request, plan.offset)
-    later = plan.groups is not None and plan.groups.limited_late
-    most = -1 if plan.limit is None or later else min(limit + offset, NO_LIMIT - 1)
-    text = request.render(shard_text(plan, keys, positions, group_positions, most))
-    hidden = sum(len(key.columns) for key in keys) + (len(plan.groups.hidden) if plan.groups is not None else 0)
-    return Bound(text, tuple(keys), hidden, _final(plan, request), limit, offset, having)
+    most = -1 if plan.limit is None or plan.limited_late else min(limit + offset, NO_LIMIT - 1)
+    text = request.render(shard_text(plan, chosen, positions, group_positions, most))
+    hidden = sum(len(key.columns) for key in chosen) + (len(plan.groups.hidden) if plan.groups is not None else 0)
+    return Bound(text, tuple(chosen), hidden, _final(plan, request), limit, offset, having)
 
 
 def _final(plan: MergePlan, request: Request) -> tuple[FinalTerm, ...]:
@@ -266,7 +266,10 @@ class _Merging:
         parts: list[KeyPart] = []
         at = 0
         for key, term in zip(self.bound.keys, self.plan.order, strict=True):
-            parts.append(described.part(key, at, term.descending, whole))
+            part = described.part(key, at, term.descending, whole)
+            if self.plan.branches and part.kind == keys.DOUBLE:
+                raise NotMergeable("a UNION sorted or told apart by floating-point numbers")
+            parts.append(part)
             at += len(key.columns)
         for stream in self.streams:
             stream.decode(parts, at)
@@ -279,6 +282,8 @@ class _Merging:
     def _begin(self) -> None:
         hidden = self.bound.hidden
         payloads = self.streams[0].payloads[hidden:]
+        if self.plan.groups is not None:
+            payloads = sorted_payloads(self.plan.groups, payloads, self.streams[0].definitions[hidden:])
         head = [lenenc_int(len(payloads)), *payloads]
         if not self.deprecate_eof:
             head.append(build_eof(2, 0))

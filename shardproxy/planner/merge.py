@@ -15,7 +15,7 @@ from shardproxy.planner.draft import Draft
 from shardproxy.planner.merge_groups import Grouping
 from shardproxy.planner.merge_plan import GroupMerge, GroupTerm, MergePlan, OrderTerm, SortKey
 from shardproxy.planner.plan import Group
-from shardproxy.planner.select_parts import Item, Parts, Span, Term, Texts, as_written, bare_column, cut
+from shardproxy.planner.select_parts import Item, Parts, Span, Term, Texts, as_written, bare_column, cut, optimizer_hint
 from shardproxy.planner.sort_keys import certain_key, natural_join, owner, sort_key, star_text
 from shardproxy.planner.spread import obstacle
 from shardproxy.planner.template import Template, of_tokens
@@ -76,7 +76,7 @@ class _Merge:
             terms = covered
         draft, having = self.draft, parts.having
         return MergePlan(
-            of_tokens(draft.sql, draft.tokens[: parts.head_end]) + self._gap(),
+            of_tokens(draft.sql, draft.tokens[: parts.head_end]) + optimizer_hint(draft, parts),
             items,
             as_written(draft, parts.items_end, parts.where_end),
             self._group_terms(terms, groups),
@@ -108,14 +108,6 @@ class _Merge:
                 return meant
             ordered.append((term, meant))
         return Grouping(self.draft, self.parts, self.root, self.texts).plan(ordered)
-
-    def _gap(self) -> bytes:
-        """Between SELECT and the first item: an optimizer hint."""
-        tokens, sql = self.draft.tokens, self.draft.sql
-        between = sql[tokens[self.parts.head_end - 1].end : tokens[self.parts.head_end].start]
-        start = between.find(b"/*+")
-        end = between.find(b"*/", start)
-        return b" " + between[start : end + 2] + b" " if start >= 0 and end >= 0 else b" "
 
     # ── rows or groups ──
 

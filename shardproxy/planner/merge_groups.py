@@ -264,6 +264,8 @@ class Grouping:
         combine = self.cells[number].combine
         if combine is Combine.ANY:
             return "HAVING with ANY_VALUE()"
+        if combine is Combine.AVG and self.cells[number].distinct and not self.draft.context.mariadb:
+            return "HAVING with AVG(DISTINCT …)"
         self.compares_means |= combine is Combine.AVG
         return Held(cell=number)
 

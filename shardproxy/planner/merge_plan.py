@@ -168,6 +168,16 @@ class GroupMerge:
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """One SELECT of a UNION, in parts as those of MergePlan. keys: for each item the hidden column that is its key."""
+
+    head: Template
+    items: Template
+    body: Template
+    keys: tuple[Template, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MergePlan:
     """The texts that each shard gets, in parts, and what is done with their rows.
 
@@ -183,6 +193,8 @@ class MergePlan:
     limit, offset  literals of the statement
     same        pairs of literals that must be the same: the plan takes expressions for one that they stand in
     lock        FOR UPDATE and its kin
+    branches    of a UNION, in place of head, items and body: UNION when `distinct`, else UNION ALL; terms are then
+                positions and items only
     """
 
     head: Template
@@ -198,10 +210,20 @@ class MergePlan:
     offset: Value | None = None
     lock: Template | None = None
     same: tuple[tuple[int, int], ...] = ()
+    branches: tuple[Branch, ...] = ()
+
+    @property
+    def limited_late(self) -> bool:
+        """Whether LIMIT is about fewer rows than those that the shards send."""
+        if self.groups is not None:
+            return self.groups.limited_late
+        # Texts that are equal but for blanks have different weights: a shard tells them apart.
+        keys = [key for key in self.item_keys if key is not None]
+        return bool(self.branches) and self.distinct and any(key.kind is KeyKind.TEXT for key in keys)
 
     def described(self) -> str:
         """For people: what is merged and how."""
-        parts = []
+        parts = [f"UNION of {len(self.branches)}"] if self.branches else []
         if self.order:
             keys = ", ".join(_term(term) for term in self.order)
             parts.append(f"merged by {keys}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shardproxy.planner.merge_plan import MergePlan, SortKey
+from shardproxy.planner.merge_plan import Branch, MergePlan, SortKey
 from shardproxy.planner.template import Template, joined
+
+_WORDS = {False: b" UNION ALL ", True: b" UNION "}
 
 
 def shard_text(
@@ -16,13 +18,14 @@ def shard_text(
     keys: of the terms of `plan.order`, in order; positions: for each the number of a select item, 0 where the term is
     text; group_positions: the same for the terms of GROUP BY. most: rows, −1 for all of them.
     """
-    columns = [column for key in keys for column in key.columns]
-    if plan.groups is not None:
-        columns += plan.groups.hidden
-    hidden = Template()
-    for number, column in enumerate(columns):
-        hidden = hidden + column + b" AS shp_%d, " % number
-    text = plan.head + hidden + plan.items + b" " + plan.body
+    if plan.branches:
+        columns = [Template() for _ in keys]
+        text = joined([_branch(branch, positions) for branch in plan.branches], _WORDS[plan.distinct])
+    else:
+        columns = [column for key in keys for column in key.columns]
+        if plan.groups is not None:
+            columns += plan.groups.hidden
+        text = plan.head + _hidden(columns) + plan.items + b" " + plan.body
     if plan.group:
         grouped = [
             _at(position, len(columns), term.text) for term, position in zip(plan.group, group_positions, strict=True)
@@ -39,6 +42,18 @@ def shard_text(
     if most >= 0:
         text = text + b" LIMIT %d" % most
     return text if plan.lock is None else text + b" " + plan.lock
+
+
+def _branch(branch: Branch, positions: Sequence[int]) -> Template:
+    keys = [branch.keys[position - 1] for position in positions]
+    return branch.head + _hidden(keys) + branch.items + b" " + branch.body
+
+
+def _hidden(columns: Sequence[Template]) -> Template:
+    text = Template()
+    for number, column in enumerate(columns):
+        text = text + column + b" AS shp_%d, " % number
+    return text
 
 
 def _at(position: int, hidden: int, text: Template) -> Template:

@@ -13,6 +13,7 @@ from shardproxy.planner.gather import gather
 from shardproxy.planner.groups import groups
 from shardproxy.planner.lookup_writes import change_entries
 from shardproxy.planner.merge import merge
+from shardproxy.planner.merge_union import union
 from shardproxy.planner.parse import TooLarge, parse
 from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
 from shardproxy.planner.point import is_point
@@ -86,13 +87,16 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         raise refuse("FOR UPDATE of rows of reference tables together with others is not supported: lock with OF table")
     why = obstacle(draft, facts, found)
     merged = merge(draft, tree, facts, found) if why else why
+    if isinstance(tree, exp.SetOperation):
+        merged = union(draft)
+        why = merged if isinstance(merged, str) else why
     if draft.context.modes.gathered:
         why = merged = "a session variable (sql_select_limit, max_sort_length, sql_buffer_result)"
     opcode = routes.opcode(found)
     spread = Spread.CONCAT
     if why:
         spread = Spread.REFUSE if isinstance(merged, str) else Spread.MERGE
-    certain = opcode in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED)
+    certain = opcode in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED) and (len(found) == 1 or spread is Spread.REFUSE)
     plan = draft.plan(
         opcode,
         routes.reason(found, draft, spread),

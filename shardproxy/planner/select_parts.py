@@ -136,7 +136,7 @@ def cut(draft: Draft, tree: exp.Expr) -> Parts | str:
         _items(draft, tree, parts),
         _group(draft, parts, begin, order_at),
         _order(draft, parts, begin),
-        _limit(draft, parts, begin["LIMIT"]),
+        limit_of(draft, parts, begin["LIMIT"]),
     ):
         if problem:
             return problem
@@ -229,7 +229,8 @@ def _group(draft: Draft, parts: Parts, begin: dict[str, int], order_at: int) -> 
     if begin["GROUP"] < order_at:
         if draft.word(begin["GROUP"] + 1) != "BY":
             return "GROUP in an unusual place"
-        parts.group = [_term(draft, span) for span in split(draft, begin["GROUP"] + 2, min(begin["HAVING"], order_at))]
+        end = min(begin["HAVING"], order_at)
+        parts.group = [term_of(draft, span) for span in split(draft, begin["GROUP"] + 2, end)]
         if any(term.span.first >= term.span.end for term in parts.group):
             return "an empty term of GROUP BY"
         if any(term.directed for term in parts.group):
@@ -245,11 +246,12 @@ def _order(draft: Draft, parts: Parts, begin: dict[str, int]) -> str:
     if begin["ORDER"] < len(draft.tokens):
         if draft.word(begin["ORDER"] + 1) != "BY":
             return "ORDER in an unusual place"
-        parts.order = [_term(draft, span) for span in split(draft, begin["ORDER"] + 2, begin["LIMIT"])]
+        parts.order = [term_of(draft, span) for span in split(draft, begin["ORDER"] + 2, begin["LIMIT"])]
     return ""
 
 
-def _term(draft: Draft, span: Span) -> Term:
+def term_of(draft: Draft, span: Span) -> Term:
+    """A term of ORDER BY or GROUP BY."""
     end = span.end
     direction = draft.word(end - 1)
     directed = direction in ("ASC", "DESC")
@@ -262,7 +264,8 @@ def _term(draft: Draft, span: Span) -> Term:
     return Term(Span(span.first, end), direction == "DESC", directed, position)
 
 
-def _limit(draft: Draft, parts: Parts, at: int) -> str:
+def limit_of(draft: Draft, parts: Parts, at: int) -> str:
+    """Reads the LIMIT that stands at the end, at token `at`, into `parts`; why it cannot, or ""."""
     tokens = draft.tokens[at:]
     if not tokens:
         return ""
@@ -276,6 +279,15 @@ def _limit(draft: Draft, parts: Parts, at: int) -> str:
     else:
         return "a LIMIT of an unusual form"
     return ""
+
+
+def optimizer_hint(draft: Draft, parts: Parts) -> bytes:
+    """What stands between SELECT and the first item: an optimizer hint, or a blank."""
+    tokens, sql = draft.tokens, draft.sql
+    between = sql[tokens[parts.head_end - 1].end : tokens[parts.head_end].start]
+    start = between.find(b"/*+")
+    end = between.find(b"*/", start)
+    return b" " + between[start : end + 2] + b" " if start >= 0 and end >= 0 else b" "
 
 
 def as_written(draft: Draft, first: int, end: int) -> Template:

@@ -137,14 +137,14 @@ def both(cluster: LocalCluster, oracle: LocalServer) -> Iterator[Both]:
 
 
 def _shape(column: ColumnDefinition) -> tuple[object, ...]:
-    # Of texts, decimals say whether the optimizer took a temporary table, as GROUP_FLAG does, and BINARY of integers.
+    # Of texts, decimals say whether the optimizer took a temporary table, as GROUP_FLAG does.
     return (
         column.name,
         column.type,
         column.charset,
         column.length,
         0 if column.type in (252, 253, 254) else column.decimals,
-        column.flags & (0x1F61 if column.type in (3, 8) else 0x1FE1),
+        column.flags & 0x1FE1,
         column.org_table,
     )
 
@@ -409,6 +409,19 @@ def test_having_compares_with_parameters(both: Both, begin: str) -> None:
             assert client.execute(ours, bound).rows == lone.execute(theirs, bound).rows, values
 
 
+def test_means_of_distinct_values_are_rounded_as_the_server_does(both: Both) -> None:
+    """MySQL divides further there than for AVG of all values."""
+    for i in (2, 3, 4, 5):
+        expression = f"CAST(n9 AS DECIMAL(18,{i}))"
+        for sql in (
+            f"SELECT few, AVG(DISTINCT {expression}), AVG({expression}) FROM things GROUP BY few ORDER BY few",
+            f"SELECT e, AVG(DISTINCT {expression}) FROM things GROUP BY e ORDER BY AVG(DISTINCT {expression}), e",
+        ):
+            _same(both, sql)
+    _same(both, "SELECT few, AVG(DISTINCT n9), AVG(n9) FROM things GROUP BY few ORDER BY few")
+    _same(both, "SELECT e, AVG(DISTINCT n9) FROM things GROUP BY e HAVING AVG(DISTINCT n9) < 100 ORDER BY e")
+
+
 def test_having_compares_means_as_the_server_does(both: Both) -> None:
     """MariaDB as they are shown, MySQL before they are rounded where it need not sort groups afterwards."""
     with both.lone() as lone, both.client() as client:
@@ -434,6 +447,71 @@ def test_a_plan_is_not_taken_for_other_constants(both: Both) -> None:
                 f"SELECT few, SUM(i8 + {first}) FROM things GROUP BY few HAVING SUM(i8 + {other}) > 9 ORDER BY few",
             ):
                 assert client.rows(sql) == lone.rows(sql), sql
+
+
+UNITED = [
+    "SELECT id, few FROM things UNION ALL SELECT id, kind FROM entries",
+    "SELECT id, 'thing' AS what FROM things WHERE few > 3 UNION ALL SELECT id, 'an entry' FROM entries WHERE kind = 1",
+    "SELECT * FROM entries WHERE kind < 4 UNION ALL (SELECT * FROM entries WHERE amount > 0)",
+    "SELECT i8 FROM things UNION ALL SELECT n FROM things UNION ALL SELECT g FROM things",
+    "SELECT few FROM things UNION SELECT kind FROM entries",
+    "SELECT few AS f FROM things UNION DISTINCT SELECT amount FROM entries ORDER BY f DESC",
+    "SELECT few, e FROM things UNION SELECT kind, 'aa' FROM entries",
+    "SELECT few FROM things UNION SELECT n FROM things ORDER BY 1 LIMIT 5, 11",
+    "SELECT n, da FROM things UNION SELECT i8, dt FROM things ORDER BY 2 DESC, 1",
+    "SELECT i32 AS a, few FROM things UNION ALL SELECT u64, i8 FROM things ORDER BY a, few LIMIT 40",
+    "SELECT id, ti FROM things UNION ALL SELECT id, NULL FROM entries ORDER BY ti DESC, id LIMIT 30",
+    "(SELECT t.few, l.amount FROM things t JOIN entries l ON t.id = l.id) UNION (SELECT kind, line FROM entries) "
+    "ORDER BY amount, few",
+    "SELECT bi FROM things WHERE bi > 'b' UNION SELECT bi FROM things WHERE few > 2 AND bi > 'aa' ORDER BY bi",
+    "SELECT bi, few FROM things UNION ALL SELECT bi, i8 FROM things ORDER BY bi DESC, 2 LIMIT 30",
+    "SELECT vb FROM things UNION SELECT bin FROM things ORDER BY 1",
+    "SELECT kind + 1 AS k FROM entries UNION SELECT amount * 2 FROM entries WHERE kind = 3 ORDER BY k",
+    "SELECT few FROM void UNION SELECT i8 FROM void ORDER BY 1",
+    "SELECT id FROM things WHERE id = 3 UNION ALL SELECT id FROM entries WHERE id > 500",
+    "SELECT COUNT(*) FROM things UNION ALL SELECT few FROM things",
+    # by scratch tables
+    "SELECT d FROM things UNION SELECT f FROM things ORDER BY 1",
+    "SELECT e FROM things UNION SELECT s FROM things ORDER BY 1",
+    "SELECT i8 FROM things UNION SELECT bi FROM things ORDER BY 1",
+    "SELECT few FROM things UNION SELECT kind FROM entries UNION ALL SELECT 1 ORDER BY 1",
+    "SELECT few FROM things UNION ALL SELECT ts FROM things ORDER BY 1",
+    "SELECT y FROM things UNION SELECT few FROM things ORDER BY 1",
+    "SELECT b FROM things UNION SELECT b FROM things ORDER BY 1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sql", UNITED)
+def test_unions_are_those_of_one_server(both: Both, sql: str) -> None:
+    _same(both, sql, ordered="ORDER BY" in sql)
+
+
+@pytest.mark.parametrize("column", ["g", "un", "np", "bi", "la", "c"])
+def test_unions_tell_texts_apart_as_one_server_does(both: Both, column: str) -> None:
+    """Which of several equal texts is shown is open, their number and order are not."""
+    sql = f"SELECT {column} FROM things UNION SELECT {column} FROM things WHERE few > 2"
+    with both.client() as client, both.lone() as lone:
+        assert len(client.rows(sql)) == len(lone.rows(sql))
+        for limit in ("3", "4, 6"):
+            assert len(client.rows(f"{sql} ORDER BY 1 LIMIT {limit}")) == int(limit[-1])
+        sql = f"SELECT {column} AS x, id FROM things UNION ALL SELECT {column}, id + 1 FROM things ORDER BY x DESC, id"
+        assert [row[1] for row in client.rows(sql)] == [row[1] for row in lone.rows(sql)]
+
+
+def test_unions_with_limit_alone_and_parameters(both: Both) -> None:
+    with both.client() as client, both.lone() as lone:
+        assert len(client.rows("SELECT id FROM things UNION ALL SELECT id FROM entries LIMIT 350, 100")) == 100
+        sql = "SELECT few + ? FROM things WHERE id < ? UNION SELECT kind FROM entries WHERE id > ? ORDER BY 1 LIMIT ?"
+        for parameters in ((1, 100, 300, 5), (2, 600, 0, 20), (0, 0, 0, 3)):
+            assert _answers(client, sql, True, parameters).rows == _answers(lone, sql, True, parameters).rows
+        for sql in ("SELECT id FROM things UNION SELECT id, few FROM things",
+                    "SELECT id FROM things UNION SELECT nowhere FROM things",
+                    "SELECT id FROM things UNION SELECT id FROM entries ORDER BY 2"):  # fmt: skip
+            with pytest.raises(Refused) as theirs:
+                lone.query(sql)
+            with pytest.raises(Refused) as ours:
+                client.query(sql)
+            assert ours.value.code == theirs.value.code
 
 
 @pytest.mark.parametrize("column", ["g", "un", "np", "la", "c"])
