@@ -104,12 +104,17 @@ class Tables:
     selects: dict[int, Select] = field(default_factory=dict)
 
 
-def find_tables(draft: Draft, start: int = 0, in_from: bool = False) -> Tables:
+def find_tables(draft: Draft, start: int = 0, in_from: bool = False, behind_with: int = 0) -> Tables:
     """All references from the token `start` on; in_from: tables of a FROM clause are due there, without its word.
+    behind_with: where the first tokens are a WITH clause, the index behind it.
 
     Raises UnsupportedError where a table must stand and something unknown does.
     """
-    return _Reader(draft, in_from).read(start)
+    reader = _Reader(draft, in_from and not behind_with)
+    if behind_with:
+        reader.read(0, behind_with)
+        reader.frames[0].factor = reader.frames[0].inside_from = in_from
+    return reader.read(start, len(draft.tokens))
 
 
 class _Reader:
@@ -120,8 +125,8 @@ class _Reader:
         self.open: dict[int, tuple[With, Cte]] = {}  # closing parenthesis → the WITH query that ends there
         self.blocks = 0
 
-    def read(self, at: int) -> Tables:
-        while at < len(self.draft.tokens):
+    def read(self, at: int, end: int) -> Tables:
+        while at < end:
             at = self._step(at)
         return self.found
 

@@ -33,8 +33,6 @@ def written(draft: Draft) -> Written:
     """Raises UnsupportedError for a form that cannot be read."""
     if draft.kind in (StatementKind.INSERT, StatementKind.REPLACE):
         return _inserted(draft)
-    if draft.word(0) != draft.kind.value:
-        raise refuse(f"WITH before {draft.kind.value} over several shards is not supported")
     return _updated(draft) if draft.kind is StatementKind.UPDATE else _deleted(draft)
 
 
@@ -58,15 +56,24 @@ def _name(draft: Draft, at: int) -> tuple[tuple[str, str], int]:
 
 
 def _after_modifiers(draft: Draft) -> int:
-    at = 1
+    at = _verb(draft) + 1
     while draft.word(at) in _CHANGE_MODIFIERS:
         at += 1
     return at
 
 
+def _verb(draft: Draft) -> int:
+    """The index of UPDATE or DELETE: 0 but where a WITH clause stands before it."""
+    return _outside(draft, 0, draft.kind.value)
+
+
+def _read(draft: Draft, start: int) -> Tables:
+    return find_tables(draft, start, True, _verb(draft))
+
+
 def _updated(draft: Draft) -> Written:
     start = _after_modifiers(draft)
-    found = find_tables(draft, start, True)
+    found = _read(draft, start)
     end = _outside(draft, start, "SET")
     joined = [r for r in _outermost(draft, found, start, end) if r.cte is None]
     owners = [_qualifier(draft, part) for part in _assignments(draft, end + 1)]
@@ -85,7 +92,7 @@ def _deleted(draft: Draft) -> Written:
     names, end = _names(draft, at + 1)
     if draft.word(end) == "USING":  # DELETE FROM a, b USING …
         return _named(draft, names, end + 1)
-    found = find_tables(draft, at + 1, True)
+    found = _read(draft, at + 1)
     first = [r for r in found.references if r.first == at + 1 and r.cte is None]
     return _of_references(draft, found, first, at + 1, first[0].end if first else at + 1)
 
@@ -104,7 +111,7 @@ def _names(draft: Draft, at: int) -> tuple[list[tuple[str, str]], int]:
 
 
 def _named(draft: Draft, names: list[tuple[str, str]], start: int) -> Written:
-    found = find_tables(draft, start, True)
+    found = _read(draft, start)
     end = min(_outside(draft, start, word) for word in ("WHERE", "RETURNING"))
     joined = [r for r in _outermost(draft, found, start, end) if r.cte is None]
     targets = [r for r in joined if any(_is(r, name) for name in names)]

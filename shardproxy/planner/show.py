@@ -132,6 +132,9 @@ def _qualified(draft: Draft, at: int) -> tuple[str, str]:
 
 
 def _table(draft: Draft, database: str, name: str) -> Plan:
+    schema = draft.context.catalog.get(database or draft.context.schema or "", name)
+    if schema is not None and schema.is_view:
+        return _anywhere(draft, draft.context.snapshot.keyspaces.get(schema.database))
     keyspace, table = find_table(draft, database, name)
     if keyspace is None or table is None:
         return _anywhere(draft, None)

@@ -122,11 +122,23 @@ def _derived(draft: Draft, alias: str, schema: TableSchema, depth: int) -> bytes
     if modes.no_backslash_escapes and b"\\" in sql:
         raise refuse(f"{name} is a view with a backslash, and sql_mode has NO_BACKSLASH_ESCAPES")
     tokens = tokenize(sql, modes, draft.context.mariadb).tokens
-    if any(token.upper == "ORDER" for token in tokens):
-        raise refuse(f"{name} is a view with ORDER BY: name its tables")
+    if draft.context.mariadb and _only_ordered(tokens):
+        # It orders the rows of a view that is merged, and not those of a derived table.
+        raise refuse(f"{name} is a view with ORDER BY and no LIMIT: name its tables")
     sql, _ = _replaced(draft, sql, tokens, _views(draft, tokens), depth + 1)
     columns = b"" if draft.context.mariadb else b" (" + b", ".join(quoted(c.name) for c in schema.columns) + b")"
     return b"(" + sql + b") AS " + quoted(alias) + columns
+
+
+def _only_ordered(tokens: Sequence[Token]) -> bool:
+    """ORDER BY without LIMIT, outside all parentheses."""
+    depth = 0
+    outside: set[str] = set()
+    for token in tokens:
+        depth += (token.upper == "(") - (token.upper == ")")
+        if depth == 0:
+            outside.add(token.upper)
+    return "ORDER" in outside and "LIMIT" not in outside
 
 
 def _tokens(draft: Draft, tokens: Sequence[Token], spans: Spans) -> tuple[Token, ...]:

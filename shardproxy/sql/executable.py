@@ -34,7 +34,7 @@ def without_code(sql: bytes, modes: SqlModes, mariadb: bool) -> bytes:
         if code is None:
             return sql
         if code:
-            if piece == b"*/" and not mariadb and not kept[-1][-1:].isspace():
+            if piece == b"*/" and not mariadb and kept and not kept[-1][-1:].isspace():
                 return sql  # MySQL puts a blank there, or none, by what it has read before
             joins = bool(kept)
             continue

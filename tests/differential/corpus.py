@@ -14,6 +14,7 @@ _STATEMENT = re.compile(r"(.*);(?:\s*--\s*(.*))?$", re.DOTALL)
 _TRANSACTION = ("begin", "start", "commit", "rollback", "savepoint", "release")
 _WRITES = ("insert", "replace", "update", "delete", "truncate")
 _ABOUT_THE_LAST = re.compile(r"show (warnings|errors)|select (row_count|found_rows|last_insert_id)", re.IGNORECASE)
+_BEHIND_WITH = re.compile(r"with\b.*\)\s*(update|delete)\b", re.IGNORECASE | re.DOTALL)
 _SESSION = re.compile(r"set autocommit", re.IGNORECASE)
 
 
@@ -80,7 +81,8 @@ class _Reader:
 
 def label_of(sql: str, feature: str) -> str:
     """A step's label: its kind, which says how it is run and compared, and the feature that it shows."""
-    verb = sql.lstrip("( ").split(None, 1)[0].lower()
+    behind_with = _BEHIND_WITH.match(sql)
+    verb = behind_with.group(1).lower() if behind_with else sql.lstrip("( ").split(None, 1)[0].lower()
     if verb in _TRANSACTION or _SESSION.match(sql):
         return "transaction"
     if verb in _WRITES:

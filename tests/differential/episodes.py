@@ -193,7 +193,8 @@ class _Author:
             self._control(self.dice.one(_CONTROL))
             return
         if self.dice.chance(0.03):
-            self._session(self.dice.one(_METADATA), "metadata")
+            step = Step("metadata", self.dice.one(_METADATA))
+            self.steps.append(replace(step, compare=COUNT) if self.limited else step)
             return
         if self.dice.chance(0.01):
             self._session("", "reset")

@@ -3,8 +3,8 @@
 SHARDPROXY_OPEN_CORPUS  where it is (default: shared/corpora/sql_open.jsonl beside the checkout)
 
 A line is a JSON object: `file` and `line`, `db` (default database), `conn` (which of the file's connections says it),
-`sql`. Tables are sharded by their column `id` under a hash map; those named `global…` are reference tables, those named
-`noshard…` single ones.
+`sql`. Tables are sharded by their column `id` under a hash map of integers; those named `global…` are reference tables,
+those named `noshard…` single ones, and so are those whose `id` is never an integer.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ PATH = Path(
     or Path(__file__).absolute().parents[2].parent / "shared" / "corpora" / "sql_open.jsonl"
 )
 _CREATE = re.compile(r"create\s+table\s+(?:if\s+not\s+exists\s+)?([`\w.]+)", re.IGNORECASE)
+_ID = re.compile(r"[(,]\s*`?id`?\s+(\w+)", re.IGNORECASE)
 # What the suite says to its own proxy; statements that sleep for minutes; lists of databases (servers behind the proxy
 # have `_shardproxy`) and of views, which are refused in part.
 _FOREIGN = re.compile(
@@ -99,6 +100,7 @@ def _compare(sql: str) -> str:
 def keyspaces() -> str:
     """shardproxy.toml's keyspaces for all tables that the corpus creates."""
     tables: dict[str, dict[str, str]] = {name: {} for name in DATABASES}
+    unfit = _without_integers()
     for statement in _all():
         found = _CREATE.match(statement.step.sql)
         if not found:
@@ -110,7 +112,7 @@ def keyspaces() -> str:
             kind = '{ key = "id" }'
             if name.startswith("global"):
                 kind = "{ reference = true }"
-            elif "noshard" in name or "no_shard" in name:
+            elif "noshard" in name or "no_shard" in name or name in unfit:
                 kind = '{ single = "shard2" }'
             tables[database][name] = kind
     lines = []
@@ -119,6 +121,17 @@ def keyspaces() -> str:
                   "ring = { shard1 = 1, shard2 = 1, shard3 = 1 }", f"[keyspaces.{database}.tables]",
                   *(f'"{name}" = {kind}' for name, kind in kinds.items())]  # fmt: skip
     return "\n".join(lines)
+
+
+def _without_integers() -> set[str]:
+    """Names of the tables, without their database, whose column `id` is of other types alone."""
+    types: dict[str, set[bool]] = {}
+    for statement in _all():
+        created, column = _CREATE.match(statement.step.sql), _ID.search(statement.step.sql)
+        if created and column:
+            name = created.group(1).replace("`", "").lower().split(".")[-1]
+            types.setdefault(name, set()).add("int" in column.group(1).lower())
+    return {name for name, integers in types.items() if integers == {False}}
 
 
 def table_names() -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from shardproxy.local import LocalCluster, LocalServer
 from tests.differential import open_corpus
 from tests.differential.open_sides import OpenSides
-from tests.differential.score import Score
+from tests.differential.score import MOST_REFUSED_OPEN, Score
 
 EVERY = int(os.environ.get("SHARDPROXY_OPEN_FILES", "6"))
 
@@ -37,4 +37,5 @@ def test_open_corpus(open_sides: OpenSides, capsys: pytest.CaptureFixture[str]) 
                 )
     with capsys.disabled():
         print(f"\n{open_sides.flavor}, open corpus:", *score.lines(), sep="\n", flush=True)
+    assert score.refused_share <= MOST_REFUSED_OPEN, "\n".join(score.lines())
     assert not wrong, f"{len(wrong)} statements\n\n" + "\n\n".join(wrong)

@@ -10,6 +10,17 @@ INSERT INTO users SET uid = 12, name = 'set', score = 1.25;
 INSERT INTO facts (uid, n, big, colour, doc) VALUES (1, 90, 1.5, 'green', '{"k": [1]}'), (300, 90, -1.5, 'Blue', 'null');
 INSERT INTO small VALUES (11, 1, NULL), (40000, 1, NULL); -- error
 
+-- feature: WITH before a change
+WITH w AS (SELECT uid FROM orders WHERE total > 5) UPDATE users SET grp = 77 WHERE uid IN (SELECT uid FROM w); -- only mysql
+WITH w AS (SELECT uid, COUNT(*) AS n FROM orders GROUP BY uid) UPDATE users JOIN w ON w.uid = users.uid SET users.grp = w.n; -- only mysql
+WITH w AS (SELECT uid FROM orders), v AS (SELECT uid FROM w WHERE uid > 3) DELETE FROM users WHERE uid IN (SELECT uid FROM v) OR uid IN (SELECT -uid FROM w); -- only mysql
+WITH w AS (SELECT grp, MAX(uid) AS top FROM users GROUP BY grp) DELETE u FROM users u JOIN w ON w.top = u.uid; -- only mysql
+WITH w AS (SELECT uid FROM small) DELETE FROM o, l USING orders AS o JOIN levels AS l ON l.uid = o.uid WHERE o.uid IN (SELECT uid FROM w); -- only mysql
+WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9) UPDATE small SET v = v + 10 WHERE uid IN (SELECT i FROM n); -- only mysql
+WITH w AS (SELECT 5 AS uid) UPDATE users SET grp = 8 WHERE uid = 5 AND uid IN (SELECT uid FROM w); -- only mysql
+WITH w AS (SELECT uid FROM users ORDER BY uid LIMIT 3) DELETE FROM users WHERE uid IN (SELECT uid FROM w); -- only mysql
+WITH users AS (SELECT uid FROM orders) UPDATE small SET v = 1 WHERE uid IN (SELECT uid FROM users); -- only mysql
+
 -- feature: a key that no shard owns, in rng
 INSERT INTO users (uid, name) VALUES (6000000, 'nobody');
 SELECT * FROM users WHERE uid = 6000000;

@@ -112,15 +112,36 @@ def test_a_view_that_any_shard_has_is_read_there() -> None:
         ("SELECT shop.rich.id FROM rich JOIN orders AS rich ON TRUE", "database"),
         ("SELECT (SELECT 1 FROM orders RICH WHERE shop.rich.id = 1) AS x FROM rich", "database"),
         ("SELECT * FROM unreadable", "SHOW VIEW"),
-        ("SELECT * FROM ordered", "ORDER BY"),
         ("SELECT * FROM foreign_words", "ASCII"),
     ],
 )
 def test_what_is_not_certain_is_refused(sql: str, why: str) -> None:
     others = (
         view("unreadable", ""),
-        view("ordered", f"{RICH.view_text} order by 1"),
         view("foreign_words", "select 'ä'"),
     )
     found = read(sql, RICH, *others)
     assert found.rung is Rung.ERROR and why in found.error
+
+
+@pytest.mark.parametrize(
+    ("end", "refused"), [(" order by 1", True), (" order by 1 limit 2", False), (" and (select 1 order by 1)", False)]
+)
+def test_an_order_of_its_own_is_a_views_alone_on_mariadb(end: str, refused: bool) -> None:
+    ordered = view("ordered", RICH.view_text + end, "id")
+    assert read("SELECT * FROM ordered", ordered).rung is Rung.SCRATCH
+    found = read("SELECT * FROM ordered", ordered, mariadb=True)
+    assert (found.rung is Rung.ERROR and "ORDER BY" in found.error) is refused
+
+
+def test_views_are_described_by_any_shard() -> None:
+    for sql in ("SHOW COLUMNS FROM rich", "DESC shop.rich", "SHOW CREATE VIEW rich", "SHOW FIELDS FROM rich FROM shop"):
+        assert read(sql, RICH).rung is Rung.ONE_SHARD, sql
+
+
+def test_a_view_may_read_tables_that_every_shard_of_its_keyspace_has() -> None:
+    assert read("CREATE VIEW v AS SELECT u.uid FROM users u JOIN blog.posts p ON p.uid = u.uid").rung is Rung.ONE_SHARD
+    found = read("CREATE VIEW v AS SELECT 1 FROM users JOIN lone.things ON TRUE")
+    assert found.rung is Rung.ERROR and "not every shard" in found.error
+    assert read("DROP VIEW users").error_code == 1347
+    assert read("CREATE VIEW users AS SELECT 1").error_code == 1050

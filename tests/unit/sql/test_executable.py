@@ -26,6 +26,7 @@ from shardproxy.sql.tokens import tokenize
             b"SELECT 1 /*c*/ , 2  -- /*! x */",
             b"SELECT 1 /*c*/ , 2  -- /*! x */",
         ),
+        (b"/*!*/ SELECT 1", b" SELECT 1", b" SELECT 1"),
         (b"/*!99999 nothing */ SELECT 1", None, b" SELECT 1"),
         (b"/*!999999 nothing */ SELECT 1", b" SELECT 1", None),
         # What would grow together, what is never closed, what a version decides.
