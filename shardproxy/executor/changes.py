@@ -87,7 +87,7 @@ async def split(request: Request, found: Route, rows: SplitRows, then: Then | No
         of_shard.setdefault(shard, []).append(row)
     shards = sorted(of_shard)
     texts = _texts(request, rows, [of_shard[shard] for shard in shards])
-    told = shares.Told()
+    told = shares.Told(once=shares.WITHOUT_DEFAULT) if rows.omits else shares.Told()
     duplicates = 0
     async with (
         enlisted(client, plan, shards, replica=False, write=True) as enlistment,

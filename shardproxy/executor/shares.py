@@ -23,15 +23,17 @@ from shardproxy.protocol.mysql.response import OK
 
 # Warnings about the text and not about a row: deprecated syntax, character sets. One server gives them once.
 _ABOUT_TEXT = frozenset((b"1287", b"1681", b"3719", b"3720", b"3778"))
+WITHOUT_DEFAULT = _ABOUT_TEXT | {b"1364"}  # also of a column that a statement leaves out
 
 
 @dataclass(slots=True)
 class Told:
-    """What the shares have said so far: their OK packets, and what SHOW WARNINGS shows; repeated: warnings that an
-    earlier share gave too, of those that a statement gets once."""
+    """What the shares have said so far: their OK packets, and what SHOW WARNINGS shows; once: numbers of warnings that
+    a statement gets once; repeated: those of them that an earlier share gave too."""
 
     oks: list[Ok] = field(default_factory=list)
     conditions: list[Condition] = field(default_factory=list)
+    once: frozenset[bytes] = _ABOUT_TEXT
     repeated: int = 0
 
     @property
@@ -49,7 +51,7 @@ class Told:
 
     def add(self, found: list[Condition], rows: Sequence[int] | None) -> None:
         """One share's warnings."""
-        earlier = {c for c in self.conditions if c[1] in _ABOUT_TEXT}
+        earlier = {c for c in self.conditions if c[1] in self.once}
         new = [condition for condition in found if condition not in earlier]
         self.repeated += len(found) - len(new)
         self.conditions += [(level, code, counts.renumbered(message, rows)) for level, code, message in new]

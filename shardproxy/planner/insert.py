@@ -389,5 +389,5 @@ def _split_rows(draft: Draft, parts: Insert, group: Group) -> SplitRows | None:
         return None
     head = template(draft, 0, parts.spans[0][0]) + b" "
     tail = b" " + template(draft, parts.spans[-1][1], len(draft.tokens))
-    ignores = parts.ignores
-    return SplitRows(head, tuple(template(draft, *span) for span in parts.spans), tail, ignores)
+    rows = tuple(template(draft, *span) for span in parts.spans)
+    return SplitRows(head, rows, tail, parts.ignores, omits=not draft.has("DEFAULT"))

@@ -21,7 +21,7 @@ from shardproxy.planner.lex import lex
 from shardproxy.planner.local_functions import local_functions
 from shardproxy.planner.lock_tables import lock_tables
 from shardproxy.planner.lookup_conditions import asked
-from shardproxy.planner.plan import Opcode, Plan, Rung
+from shardproxy.planner.plan import Opcode, Plan, Rung, StatementKind
 from shardproxy.planner.query import query
 from shardproxy.planner.scratch_write import or_by_scratch
 from shardproxy.planner.session_statements import session_statements
@@ -81,9 +81,10 @@ def _plan(sql: bytes, context: PlanContext, digest_text: str) -> Plan:
 
 
 def _with_lookups(plan: Plan) -> Plan:
-    """The plan with the lookup indexes that are asked before it is routed."""
+    """The plan with the lookup indexes that are asked before it is routed. Not for INSERT … SELECT: whether it found a
+    row its answer does not show."""
     looked_up = asked(plan.groups)
-    if not looked_up:
+    if not looked_up or plan.kind in (StatementKind.INSERT, StatementKind.REPLACE):
         return plan
     names = ", ".join(dict.fromkeys(looked.index.name for looked in looked_up))
     reason = f"lookup index {names} names the shard; where it names several, {plan.reason}"

@@ -18,14 +18,16 @@ class SplitRows:
     """INSERT and REPLACE of rows of several shards: each shard gets the statement with its rows alone.
 
     head, tail: the text before and behind the rows; rows: each row's text, in the order of the values of the plan's
-    one group; ignores: INSERT IGNORE. repeats: of a long INSERT the first row stands for so many more, their literals
-    each `width` further on; the literals of all behind them are shifted by the whole.
+    one group; ignores: INSERT IGNORE; omits: no value is DEFAULT, so that servers warn of a column without one once
+    and not for each row. repeats: of a long INSERT the first row stands for so many more, their literals each `width`
+    further on; the literals of all behind them are shifted by the whole.
     """
 
     head: Template
     rows: tuple[Template, ...]
     tail: Template
     ignores: bool = False
+    omits: bool = False
     width: int = 0
     repeats: int = 0
 

@@ -54,6 +54,8 @@ class Conditions:
             return self._constant()
         if source.key and self.dice.chance(0.4):
             return self.on_key(scope, source)
+        if source.table is not None and source.table.looked_up and self.dice.chance(0.5):
+            return self._looked_up(scope, source)
         make = self.dice.weighted((
             (6.0, self._compared), (2.0, self._listed), (1.5, self._between), (1.0, self._null), (0.7, self._like),
             (1.0, self._two_columns), (0.6, self._row), (0.4, self._odd_key),
@@ -75,6 +77,17 @@ class Conditions:
 
     def _constant(self) -> Part:
         return self.dice.one(("TRUE", "1", "0", "FALSE", "NULL", "1 = 1", "'a' = 'A'", "NULL IS NULL", "5 IN (5)"))
+
+    def _looked_up(self, scope: Scope, source: Source) -> Part:
+        """The values of a lookup index."""
+        assert source.table is not None
+        columns = [source.table.column(name) for name in self.dice.one(source.table.looked_up)]
+        names = [self.columns.write(scope, source, column) for column in columns]
+        if len(columns) == 1 and self.dice.chance(0.15):
+            values = [self.literals.value(columns[0]) for _ in range(self.dice.number(1, 3))]
+            return piece(names[0], " IN (", listed(values), ")")
+        terms = [piece(name, " = ", self.literals.value(c)) for name, c in zip(names, columns, strict=True)]
+        return terms[0] if len(terms) == 1 else piece("(", terms[0], " AND ", terms[1], ")")
 
     # ── on the key ──
 

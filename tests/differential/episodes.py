@@ -122,9 +122,9 @@ _WITH_TWINS = ("select", "select join", "select subquery", "select sharp", "sele
 _NUMBER = re.compile(r"(?<![\w.@'`\"$-])\d+(?![\w.'\"])|'\d+'")
 
 
-def episode(seed: str, mariadb: bool) -> Episode:
-    """The episode of a seed."""
-    return _Author(Dice(f"{seed}/{mariadb}"), mariadb).write()
+def episode(seed: str, mariadb: bool, database: str = "") -> Episode:
+    """The episode of a seed. database: its default schema, in place of one that chance chooses."""
+    return _Author(Dice(f"{seed}/{mariadb}"), mariadb, database).write()
 
 
 def _homes(database: str) -> Sequence[int | str | bytes]:
@@ -135,9 +135,9 @@ def _homes(database: str) -> Sequence[int | str | bytes]:
 
 
 class _Author:
-    def __init__(self, dice: Dice, mariadb: bool) -> None:
+    def __init__(self, dice: Dice, mariadb: bool, database: str) -> None:
         self.dice = dice
-        database = dice.weighted(((4.0, "rng"), (3.0, "hsh"), (2.0, "txt"), (0.8, "bin")))
+        database = database or dice.weighted(((4.0, "rng"), (3.0, "hsh"), (2.0, "txt"), (0.8, "bin")))
         self.database = database
         self.at = Situation(dice, database, mariadb)
         self.limited = False

@@ -31,7 +31,7 @@ class Queries:
         """A table of the default schema mostly; of these kinds when given."""
         database = self.at.database
         if self.dice.chance(0.03):
-            database = {"rng": "hsh", "hsh": "rng", "txt": "rng", "bin": "txt"}[database]
+            database = {"rng": "hsh", "hsh": "rng", "txt": "rng", "bin": "txt", "uni": "hsh"}[database]
         weights = {"sharded": 5.0, "reference": 1.5, "single": 0.7, "view": 0.1}
         tables = [t for t in TABLES if t.database == database and (not kinds or t.kind in kinds)]
         if "reference" not in kinds or "single" not in kinds:

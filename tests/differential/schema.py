@@ -1,11 +1,14 @@
 """The tables of both sides and the rows that every episode begins with.
 
-Four keyspaces: `rng` and `hsh` have the same tables with integer keys, under a range map and a hash map; `txt` has text
+Five keyspaces: `rng` and `hsh` have the same tables with integer keys, under a range map and a hash map; `txt` has text
 keys, `bin` binary ones. Unique keys hold the shard key, as `shardctl check` wants it, and text that is grouped or
 compared has both kinds of collation.
 
 The range map has a gap from 6,000,000 to 7,000,000, whose keys no shard owns: a row with such a key is refused, by
 design, and one server takes it. So only the corpus speaks of them.
+
+`uni` has unique keys without the shard key: its `members` have lookup indexes over one and several columns. Only
+sessions of its own are about it.
 """
 
 from __future__ import annotations
@@ -78,6 +81,15 @@ key_type = "binary"
 map = "hash"
 ring = { shard1 = 1, shard2 = 1, shard3 = 1 }
 tables = { blobs = { key = "bid" }, fixed = { key = "bid" } }
+
+[keyspaces.uni]
+key_type = "int"
+map = "hash"
+ring = { shard1 = 1, shard2 = 1, shard3 = 1 }
+[keyspaces.uni.tables]
+members = { key = "uid", lookups = ["email", "code", "grp, nick"] }
+visits = { key = "uid" }
+places = { reference = true }
 """
 
 
@@ -94,6 +106,7 @@ class Column:
 @dataclass(frozen=True, slots=True)
 class Table:
     """kind: sharded, reference, single, view. `counting`: its AUTO_INCREMENT column. `primary`: its primary key.
+    `looked_up`: columns of its lookup indexes.
 
     `columns` may leave out a clock that the server sets: its values are the same on all shards, not on both sides.
     """
@@ -107,6 +120,7 @@ class Table:
     key: str = ""
     shard: str = ""
     counting: str = ""
+    looked_up: tuple[tuple[str, ...], ...] = ()
 
     def column(self, name: str) -> Column:
         return next(c for c in self.columns if c.name == name)
@@ -195,6 +209,22 @@ _BINARY = (
     Table("bin", "fixed", "sharded", (Column("bid", "bytes"), Column("v", "int")), ("bid",),
         "CREATE TABLE fixed (bid BINARY(4) NOT NULL PRIMARY KEY, v INT)", key="bid"),
 )  # fmt: skip
+_LOOKED_UP = (
+    Table("uni", "members", "sharded", (
+        _UID, Column("email", "text", exact=False), Column("code", "int"), Column("grp", "int"),
+        Column("nick", "text", exact=False), Column("score", "dec"),
+    ), ("uid",), """CREATE TABLE members (uid BIGINT NOT NULL PRIMARY KEY, email VARCHAR(20) COLLATE {blind} UNIQUE,
+        code INT, grp INT, nick VARCHAR(12) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci, score DECIMAL(8,2),
+        UNIQUE KEY by_code (code), UNIQUE KEY (grp, nick))
+    """, key="uid", looked_up=(("email",), ("code",), ("grp", "nick"))),
+    Table("uni", "visits", "sharded", (
+        _UID, Column("n", "int"), Column("code", "int"), Column("place", "text"),
+    ), ("uid", "n"), """CREATE TABLE visits (uid BIGINT NOT NULL, n INT NOT NULL, code INT,
+        place VARCHAR(8) COLLATE utf8mb4_bin, PRIMARY KEY (uid, n))
+    """, key="uid"),
+    Table("uni", "places", "reference", (Column("id", "int"), _UID, Column("place", "text")), ("id",),
+        "CREATE TABLE places (id INT NOT NULL PRIMARY KEY, uid BIGINT, place VARCHAR(8) COLLATE utf8mb4_bin)"),
+)  # fmt: skip
 
 
 def _in(database: str, table: Table) -> Table:
@@ -208,9 +238,10 @@ TABLES: tuple[Table, ...] = (
     *(_in("hsh", table) for table in _COMMON),
     *_TEXT,
     *_BINARY,
+    *_LOOKED_UP,
 )
 COUNTING = tuple(table for table in TABLES if table.counting)
-DATABASES = ("rng", "hsh", "txt", "bin")
+DATABASES = ("rng", "hsh", "txt", "bin", "uni")
 
 # ── rows ──
 
@@ -313,6 +344,8 @@ def _other_rows(table: Table) -> Iterator[tuple[Cell, ...]]:
         case "tags":
             for i, tag in enumerate(("red", "Red", "blue", "", "5", "é")):
                 yield tag, TEXTS[i * 4] if i % 3 else None, i
+        case "members" | "visits" | "places":
+            yield from _looked_up_rows(table.name)
         case "notes":
             for i in range(6):
                 yield i, TEXTS[i * 3] if i else None, f"note {i % 2}"
@@ -324,6 +357,22 @@ def _other_rows(table: Table) -> Iterator[tuple[Cell, ...]]:
                 yield bid, i % 3
         case _:
             raise AssertionError(table.name)
+
+
+# Values that statements store and ask for, each unique under every collation here.
+_UNIQUE = ("new", "a", "5", "é", "Ann", None, "o'k", "S", "zoe", "", "x1", "x2", None, "paid", "x3", "x4")
+
+
+def _looked_up_rows(name: str) -> Iterator[tuple[Cell, ...]]:
+    for i, uid in enumerate(INT_KEYS[1::2]):
+        if name == "members":
+            code = (0, 5, None, 7, 100, 42, 200, -1)[i % 8] if i < 8 else 1000 + i
+            nick = ("N", "a", "ab", None)[i // 4]
+            yield uid, _UNIQUE[i], code, i % 4 if i % 5 != 3 else None, nick, None if i % 6 == 5 else f"{i}.50"
+        elif name == "visits":
+            yield uid, i % 3, None if i % 7 == 6 else i % 6, ("new", "a", None)[i % 3]
+        elif i < 5:
+            yield i, uid if i != 2 else None, ("new", "S", "a", None, "x1")[i]
 
 
 def literal(cell: Cell) -> str:

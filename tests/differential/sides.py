@@ -13,6 +13,7 @@ from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.keys import KeyType, KeyValue, canonical_text
 from shardproxy.topology.maps import UnmappedKey
 from shardproxy.topology.model import Keyspace
+from tests.differential.entries import Entries
 from tests.differential.episodes import Episode
 from tests.differential.schema import DATABASES, KEYSPACES, TABLES, Cell, Table, base_rows, load_statement
 from tests.proxy import start_proxy
@@ -31,6 +32,7 @@ class Sides:
         self.mariadb = cluster.flavor == "mariadb"
         self._servers = {shard.name: shard.primary for shard in cluster.shards} | {"": oracle}
         self._admin = {name: _admin(server) for name, server in self._servers.items()}
+        self._entries: Entries | None = None
         self._create()
         self._start()
         self._oracle = oracle
@@ -39,6 +41,8 @@ class Sides:
         self._base: dict[Table, list[str]] = {}
         tables = [table for table in TABLES if table.kind != "view"]
         self.reload(tables)
+        self._entries = Entries(cluster, self._admin)
+        self._entries.fill("differential.toml")
         for table in tables:
             columns = ", ".join(c.name for c in table.columns)
             rows = self._admin[""].rows(f"SELECT {columns} FROM {table.database}.{table.name}")
@@ -118,6 +122,8 @@ class Sides:
                 texts[name] += [f"DELETE FROM {table.database}.{table.name}", load_statement(table, mine)]
                 if table.counting:
                     texts[name].append(f"ALTER TABLE {table.database}.{table.name} AUTO_INCREMENT = 50")
+        for name, more in self._entries.reset(tables).items() if self._entries is not None else ():
+            texts[name] += more
         for made in texts.values():
             if made:
                 made[:] = ["BEGIN", *made, "COMMIT"]
@@ -172,6 +178,8 @@ class Sides:
             if sorted(map(repr, wanted)) != self._base.get(table):
                 changed.append(table)
             wrong = wrong or self._wrong(table, columns[table], wanted, found)
+        if self._entries is not None and any(table.name == "members" for table in tables):
+            wrong = wrong or self._entries.wrong(self._everywhere)
         return wrong, changed
 
     def _wrong(
