@@ -74,6 +74,13 @@ async def prepared_branches(link: Link) -> frozenset[bytes]:
     return frozenset(found)
 
 
+async def source_position(link: Link) -> Position:
+    """Where a server's history is now: it covers every transaction whose COMMIT was answered before."""
+    variable = b"@@GLOBAL.gtid_binlog_pos" if link.is_mariadb else b"@@GLOBAL.gtid_executed"
+    [text] = (await link.query(b"SELECT " + variable)).one()
+    return parse_position((text or b"").decode(), link.is_mariadb)
+
+
 async def take_snapshot(
     server: Server, login: LinkLogin, tables: Sequence[TableShape], position_first: bool = False
 ) -> SourceSnapshot:

@@ -31,7 +31,7 @@ from shardproxy.reshard.copier import Copier
 from shardproxy.reshard.link import Link, LinkLogin, connect
 from shardproxy.reshard.position import Position
 from shardproxy.reshard.shapes import read_shape
-from shardproxy.reshard.snapshot import SourceSnapshot, prepared_branches, take_snapshot
+from shardproxy.reshard.snapshot import SourceSnapshot, prepared_branches, source_position, take_snapshot
 from shardproxy.reshard.throttle import Pace, Unlimited
 from shardproxy.topology.model import Server
 from shardproxy.topology.moving import MovingKeys
@@ -300,7 +300,16 @@ class Stream:
             await self._apply_some(_STORE_EVERY)
 
     async def reach_marker(self, epoch: int) -> None:
-        """Apply until the marker of this epoch has been passed, and store the position (step 7)."""
-        while (self.plan.name.move_id, epoch) not in self.applier.markers:
+        """Apply until the marker of this epoch has been passed, and store the position (step 7).
+
+        The marker is on the source when this is called. A stream that had passed it before a crash does not see it
+        again, but it passes the place where the source is now.
+        """
+        mine = b"SELECT epoch FROM _shardproxy.marker WHERE move_id = %d AND epoch = %d"
+        rows = await self._source.query(mine % (self.plan.name.move_id, epoch))
+        if not rows.rows:
+            raise ReshardError(f"{self.plan.source.name} has no marker of epoch {epoch}")
+        goal = await source_position(self._source)
+        while (self.plan.name.move_id, epoch) not in self.applier.markers and not self.applier.position.covers(goal):
             await self._apply_some(1.0)
         await self.applier.flush()
