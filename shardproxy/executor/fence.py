@@ -64,6 +64,10 @@ class FenceClosedError(MovingError):
         self.early = early
 
 
+class FenceUnreadError(BackendError):
+    """The fence's row could not be read (a time-out, a deadlock, a missing right)."""
+
+
 def moving_keys(keyspace: str, move: Move) -> str:
     """For messages."""
     return f"keys of keyspace '{keyspace}' that move to another shard (move {move.ident}, {move.phase.value})"
@@ -79,7 +83,7 @@ async def take(client: Client, connection: BackendConnection, shard: int, taken:
     """Take the fences on a shard that the statement under way needs, in the transaction on this connection, unless it
     has them. False: there are none.
 
-    Raises FenceClosedError, and BackendError when the row cannot be read; the transaction must be rolled back then.
+    Raises FenceClosedError and FenceUnreadError; the transaction must be rolled back then.
     """
     wanted = [touch for touch in client.crossing if shard in touch.sources]
     await _read(connection, shard, [(touch.keyspace, touch.move) for touch in wanted], taken)
@@ -87,7 +91,10 @@ async def take(client: Client, connection: BackendConnection, shard: int, taken:
 
 
 async def take_held(client: Client, connection: BackendConnection, shard: int) -> None:
-    """As take, in the session's transaction."""
+    """As take, in the session's transaction. Where one ends on a pinned connection is not watched: there the fence is
+    taken each time."""
+    if client.session.pins:
+        client.session.fences.clear()
     if await take(client, connection, shard, client.session.fences) and client.spanning is not None:
         client.spanning.fenced.add(shard)
 
@@ -115,11 +122,11 @@ async def _read(connection: BackendConnection, shard: int, moves: Sequence[tuple
         taken.add(ident)
 
 
-def unreadable(message: str, code: int, sqlstate: str) -> BackendError:
+def unreadable(message: str, code: int, sqlstate: str) -> FenceUnreadError:
     """The error of a fence whose row could not be read."""
     if code in _NO_TABLE:
         message = f"while keys move, the proxy's account must be able to read _shardproxy.fence: {message}"
-    return BackendError(message, code, sqlstate)
+    return FenceUnreadError(message, code, sqlstate)
 
 
 def check(keyspace: str, move: Move, rows: Sequence[Sequence[bytes | None]]) -> None:
@@ -129,10 +136,15 @@ def check(keyspace: str, move: Move, rows: Sequence[Sequence[bytes | None]]) -> 
         raise FenceClosedError(keyspace, move, found < move.epoch)
 
 
-def all_held(client: Client, touch: Touch) -> bool:
-    """Whether the session's transaction has the fence on every shard that the statement may need it on."""
+def goes_on(client: Client, touch: Touch) -> bool:
+    """Whether the session's transaction may go on while the fence is being closed: it has it on every shard that the
+    statement may need it on. On a pinned connection the fence's row will tell."""
     move = touch.move
-    return all((shard, move.ident, move.epoch) in client.session.fences for shard in touch.sources)
+    if move.phase is not Phase.CLOSING:
+        return False
+    return bool(client.session.pins) or all(
+        (shard, move.ident, move.epoch) in client.session.fences for shard in touch.sources
+    )
 
 
 async def roll_back(client: Client) -> None:
@@ -165,31 +177,41 @@ def behind(client: Client, plan: Plan) -> bool:
     return any(True for _ in _owed(client))
 
 
+class _BehindError(Exception):
+    def __init__(self, keyspace: str, move: Move | None) -> None:
+        super().__init__(keyspace)
+        self.keyspace = keyspace
+        self.move = move
+
+
 async def catch_up(client: Client) -> None:
     """Take the fences that the session's transaction does not have yet. Raises SqlError; it is rolled back then."""
     try:
         for shard, connection, keyspace, move in list(_owed(client)):
-            if move is None or not move.fenced:
-                raise retriable(keyspace, move)
+            if move is None or not (move.fenced or (client.session.pins and move.phase is Phase.CLOSING)):
+                raise _BehindError(keyspace, move)
             await _read(connection, shard, ((keyspace, move),), client.session.fences)
             if client.spanning is not None:
                 client.spanning.fenced.add(shard)
+    except _BehindError as late:
+        await roll_back(client)
+        raise retriable(late.keyspace, late.move) from None
     except FenceClosedError as closed:
         await roll_back(client)
         raise retriable(closed.keyspace, closed.move) from None
-    except SqlError:
-        if client.held is not None:
-            await roll_back(client)
+    except FenceUnreadError:
+        await roll_back(client)
         raise
+    client.session.fenced_under = client.map
 
 
 def _owed(client: Client) -> Iterator[tuple[int, BackendConnection, str, Move | None]]:
     """Where the transaction may have written keys that move, or have moved, without a fence: shard, its connection
     there, keyspace, and the move if there is one still."""
-    session, begun = client.session, client.session.begun
-    assert begun is not None
+    before = client.session.fenced_under
+    assert before is not None
     for name, keyspace in client.map.keyspaces.items():
-        old, move = begun.keyspaces.get(name), keyspace.move
+        old, move = before.keyspaces.get(name), keyspace.move
         if old is None:
             continue
         if move is not None and old.move is not None and old.move.guarded and move.same_fence(old.move):
@@ -199,14 +221,8 @@ def _owed(client: Client) -> Iterator[tuple[int, BackendConnection, str, Move | 
         else:
             shards, move = losers(old.map, keyspace.map), None
         for shard, connection in _written(client):
-            if shard not in shards:
-                continue
-            if move is not None and move.phase in _OPEN_FENCE and (shard, move.ident, move.epoch) in session.fences:
-                continue
-            yield shard, connection, name, move
-
-
-_OPEN_FENCE = frozenset((Phase.ARMED, Phase.CLOSING))
+            if shard in shards:
+                yield shard, connection, name, move
 
 
 def _written(client: Client) -> Iterator[tuple[int, BackendConnection]]:

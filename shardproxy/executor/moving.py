@@ -11,15 +11,15 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from shardproxy.errors import MovingError, SqlError
+from shardproxy.errors import MovingError
 from shardproxy.executor import fence, fenced, lookup_writes, lookups, scatter, several, single
 from shardproxy.executor.client import Client
-from shardproxy.executor.fence import FenceClosedError, Mode
+from shardproxy.executor.fence import FenceClosedError, FenceUnreadError, Mode
 from shardproxy.executor.request import Request
 from shardproxy.planner.plan import Plan, Spread, StatementKind
 from shardproxy.router.moving import Touch, touched
 from shardproxy.router.route import Route, ValueReader
-from shardproxy.topology.moves import OVER, Phase
+from shardproxy.topology.moves import OVER
 
 Work = Coroutine[Any, Any, None]
 SOON = 0.01  # seconds until a fence that is not armed yet is read again
@@ -56,7 +56,7 @@ async def write(request: Request, found: Route | None, met: tuple[Touch, ...], a
     client.crossing = met
     fenced.check_kind(request)
     begun = client.held is not None and not fenced.alone(client)
-    closing = next((touch for touch in met if touch.move.held and not _goes_on(client, touch)), None)
+    closing = next((touch for touch in met if touch.move.held and not (begun and fence.goes_on(client, touch))), None)
     if closing is not None:
         if begun:
             await fence.roll_back(client)
@@ -78,17 +78,12 @@ async def write(request: Request, found: Route | None, met: tuple[Touch, ...], a
         client.session.refresh()
         await next_map(client, Touch(closed.keyspace, closed.move, closed.move.sources), closed.early)
         again()
-    except SqlError as error:
-        if begun and error.code == _DEADLOCK and client.held is not None and client.spanning is None:
+    except FenceUnreadError:
+        if begun:
             await fence.roll_back(client)
+        elif client.held is not None and not client.session.pins:
+            client.let_go()
         raise
-
-
-_DEADLOCK = 1213
-
-
-def _goes_on(client: Client, touch: Touch) -> bool:
-    return touch.move.phase is Phase.CLOSING and fence.all_held(client, touch)
 
 
 async def _attempt(request: Request, found: Route | None) -> None:
