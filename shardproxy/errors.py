@@ -22,6 +22,7 @@
     │   ├── RouteError           the values at hand lead to no shard, or to too many
     │   ├── SessionError         the session's state forbids it (pinned, other shard's transaction)
     │   ├── TransactionError     a transaction over several shards cannot go on, or its outcome is not known
+    │   ├── MovingError          keys are on their way to another shard: to be tried again
     │   └── AccessError          rejected authentication or privilege; terminal for a handshake
     └── BackendError             a server behind us
         ├── PoolTimeout          no connection became free in time; names the pool
@@ -154,6 +155,12 @@ class TransactionError(SqlError):
     """A transaction over several shards cannot be had here, or it was lost; the message says what became of it."""
 
     code = 9120
+
+
+class MovingError(SqlError):
+    """Keys that the statement may touch are on their way to another shard. Nothing was done: try again later."""
+
+    code = 9122
 
 
 class AccessError(SqlError):

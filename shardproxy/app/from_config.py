@@ -64,6 +64,7 @@ def pool_of(config: Config) -> PoolSettings:
         scratch_bytes=config.scratch.max_bytes,
         scratch_worker_bytes=config.scratch.max_worker_bytes,
         deadlock_after=config.transactions.deadlock_after,
+        hold_timeout=config.transactions.hold_timeout,
         scatter_limit=b.scatter_limit,
     )
 

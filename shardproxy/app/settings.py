@@ -37,6 +37,7 @@ class PoolSettings:
     scratch_bytes: int = 256 << 20
     scratch_worker_bytes: int = 1 << 30
     deadlock_after: float = 0.1
+    hold_timeout: float = 10.0
     scatter_limit: int = 16
 
 

@@ -107,6 +107,7 @@ class Worker:
             s.snapshot, make_pool, s.pool.max_lag, s.coordinator, scratch=bounds, sequence_block=s.pool.sequence_block
         )
         gateway.scatter_limit = s.pool.scatter_limit
+        gateway.held_writes.timeout = s.pool.hold_timeout
         gateway.see(s.health)
         modes = SqlModes.parse(s.sql_mode)
         context = PlanContext(s.snapshot, s.catalog, None, modes, s.mariadb)
@@ -158,11 +159,9 @@ class Worker:
             case ("health", health):
                 self.front.gateway.see(health)
             case ("schema", number, snapshot, catalog):
-                self.front.gateway.adopt(snapshot)
-                self._renew(snapshot, catalog)
-                self._channel.send("schema_taken", number)
+                if self._renew(snapshot, catalog):
+                    self._channel.send("schema_taken", number)
             case ("snapshot", snapshot):
-                self.front.gateway.adopt(snapshot)
                 self._renew(snapshot, self.front.plans.context.catalog)
             case ("kill", request, ident, query_only, user):
                 self._channel.send("killed", request, self.front.kill_here(ident, query_only, user))
@@ -179,9 +178,18 @@ class Worker:
             case ("drain",):
                 self.drain()
 
-    def _renew(self, snapshot: Snapshot, catalog: Catalog) -> None:
+    def _renew(self, snapshot: Snapshot, catalog: Catalog) -> bool:
+        """Take a new map and catalog. A worker that cannot ends, and another takes its place."""
+        try:
+            self.front.gateway.adopt(snapshot)
+        except ValueError as error:
+            log.error("map_refused", error)
+            self.drain()
+            return False
+        self.front.overtake()
         plans = self.front.plans
         plans.renew(replace(plans.context, snapshot=snapshot, catalog=catalog), len(self._slots))
+        return True
 
     async def kill(self, ident: int, query_only: bool, user: str) -> bool:
         self._requests += 1
@@ -251,6 +259,7 @@ class Worker:
         counters.add("shardproxy_scratch_queries_total", (), self._new("scratch queries", scratch.queries))
         counters.add("shardproxy_scratch_rows_total", (), self._new("scratch rows", scratch.gathered_rows))
         counters.add("shardproxy_scratch_bytes_total", (), self._new("scratch bytes", scratch.gathered_bytes))
+        self._count_held()
         clients = front.clients.values()
         counters.set("shardproxy_clients", (str(self.settings.index),), len(clients))
         counters.set("shardproxy_transactions_open", (), sum(1 for c in clients if c.session.in_transaction))
@@ -272,6 +281,16 @@ class Worker:
         counters.add("shardproxy_plan_cache_total", ("hit",), self._new("hits", plans.hits))
         counters.add("shardproxy_connections_total", (), self._new("connections", self.front.accepted))
         counters.set("shardproxy_plan_cache_entries", (), len(plans))
+
+    def _count_held(self) -> None:
+        counters, held = self.front.counters, self.front.gateway.held_writes
+        counters.add("shardproxy_writes_held_total", (), self._new("held writes", held.count))
+        counters.add("shardproxy_moving_rollbacks_total", (), self._new("moving rollbacks", held.refused))
+        counters.set("shardproxy_writes_held_now", (), held.now)
+        counters.set("shardproxy_held_longest_seconds", (str(self.settings.index),), held.longest)
+        if held.seconds:
+            counters.observe("shardproxy_held_seconds", (), held.seconds)
+            held.seconds.clear()
 
     def _count_pools(self) -> None:
         counters = self.front.counters

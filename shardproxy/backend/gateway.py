@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from secrets import token_hex
 from typing import Any
 from weakref import WeakSet
@@ -13,6 +14,7 @@ from shardproxy.errors import BackendError
 from shardproxy.router.balance import ServerHealth, readers
 from shardproxy.session.profile import Profile
 from shardproxy.topology.model import Server, Snapshot
+from shardproxy.topology.moves import OVER
 
 
 class ShardPools:
@@ -91,6 +93,30 @@ class ScratchBounds:
         self.gathered_bytes += size
 
 
+class HeldWrites:
+    """Writes to moving keys that wait for a newer map.
+
+    timeout: seconds that one waits at most; waiters: in the order in which they came; now: how many; count, longest,
+    seconds: of all so far; refused: transactions that were rolled back because keys move.
+    """
+
+    def __init__(self, timeout: float = 10.0) -> None:
+        self.timeout = timeout
+        self.waiters: list[asyncio.Future[None]] = []
+        self.now = 0
+        self.count = 0
+        self.longest = 0.0
+        self.seconds: list[float] = []
+        self.refused = 0
+
+    def wake(self) -> None:
+        """There is a new map."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
 class Gateway:
     """`shards[i]` are the pools of `snapshot.shards[i]`.
 
@@ -99,7 +125,7 @@ class Gateway:
     that are known to be fit for them; ended: by deciding shard, a profile and the ids of transactions whose decision
     rows may go; spanning: those of executor.transaction that are alive. sequence_block: see `[sequences]` of the
     configuration; books: executor.sequence.Books, gate: executor.snapshot.Gate, each made there. scatter_limit: how
-    many shards work for one statement at once, where they answer in turn.
+    many shards work for one statement at once, where they answer in turn. moving: keys of some keyspace move now.
     """
 
     def __init__(
@@ -116,6 +142,8 @@ class Gateway:
         self.sequence_block = sequence_block
         self.books: Any = None
         self.scatter_limit = 16
+        self.moving = False
+        self.held_writes = HeldWrites()
         self.gate: Any = None
         self._max_lag = max_lag
         self.pools: dict[str, Pool] = {}
@@ -131,8 +159,17 @@ class Gateway:
         self.adopt(snapshot)
 
     def adopt(self, snapshot: Snapshot) -> None:
-        """Take a new map: pools of servers that stay are kept, the others drain."""
+        """Take a new map: pools of servers that stay are kept, the others drain.
+
+        Statements under way keep the indexes of shards that they have. So a shard keeps its place for as long as the
+        worker lives, and new ones come behind. Raises ValueError for a map where it is otherwise.
+        """
+        for before, after in zip_longest(self.shards, snapshot.shards):
+            if before is not None and (after is None or after.name != before.name):
+                raise ValueError(f"the new map has no shard {before.name} in the place where it was")
         self.snapshot = snapshot
+        moves = [keyspace.move for keyspace in snapshot.keyspaces.values()]
+        self.moving = any(move is not None and move.phase not in OVER for move in moves)
         kept: dict[str, Pool] = {}
         shards = []
         for shard in snapshot.shards:
@@ -149,6 +186,7 @@ class Gateway:
         self.pools = kept
         self.shards = shards
         self.see(self._health)
+        self.held_writes.wake()
 
     def see(self, health: Mapping[str, ServerHealth]) -> None:
         """New health of the servers, by server name."""

@@ -121,6 +121,11 @@ class TransactionSettings(_Table):
         description="A statement of such a transaction that waits this long makes its worker look for a deadlock over "
         "shards; `0s`: never.",
     )
+    hold_timeout: PositiveDuration = Field(
+        default=10.0,
+        description="While keys move to another shard, writes to them wait for the switch; after this time they get "
+        "error 9122.",
+    )
 
 
 class BackendSettings(_Table):

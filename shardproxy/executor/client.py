@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,10 +12,13 @@ from shardproxy.errors import BackendLost, SqlError
 from shardproxy.executor.diagnostics import Condition
 from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.plan import PinReason
+from shardproxy.router.moving import Touch
 from shardproxy.session.profile import Profile
 from shardproxy.session.session import Session
+from shardproxy.topology.model import Snapshot
 
 if TYPE_CHECKING:
+    from shardproxy.executor.numbers import Numbered
     from shardproxy.executor.transaction import Transaction
 
 
@@ -37,6 +41,11 @@ class Client(Protocol):
     wire: bytes | None  # the command under way, when it is a read that could be sent again
     redone: bytes | None  # set while a read is run again because its server was lost: on primaries
     relayed: bool  # some of the answer has gone to the client
+    map: Snapshot  # under which the statement under way was planned
+    crossing: tuple[Touch, ...]  # of the statement under way: moves whose fence it needs (executor.fence)
+    numbered: Numbered | None  # numbers that the statement under way has got
+    waiting: Future[None] | None  # the statement under way waits for a newer map
+    held_since: float  # the loop's time when it began to wait, 0.0: it did not
     seq: int  # sequence id of the answer's first packet
     host: str  # the client's address
 
@@ -74,8 +83,8 @@ class Client(Protocol):
     def finish(self) -> None:
         """The command is done and its answer is written."""
 
-    def error(self, error: SqlError) -> None:
-        """Answer with ERR and finish."""
+    def error(self, error: SqlError, conditions: list[Condition] | None = None) -> None:
+        """Answer with ERR and finish. conditions: what SHOW WARNINGS shows, if not the error alone."""
 
     def ok(
         self,

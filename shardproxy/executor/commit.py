@@ -1,7 +1,8 @@
 """The last-resource commit of a transaction on several shards: the ten steps that were model-checked, by number.
 
     1  plain BEGIN on the first shard D, XA START on the others
-    2  XA END, XA PREPARE on all others; all must answer OK, else 7
+    2  XA END, XA PREPARE on all others; all must answer OK, else 7 (on a shard from which keys move away the branch's
+       row of fence_slot is changed before: see executor.fence)
     3  INSERT of the decision row in D's transaction, and its answer read; any error: 7
     4  COMMIT on D, sent only now. OK: 5; no answer, or an error: 6
     5  XA COMMIT on the others. One that fails is closed, never reset or pooled; recovery ends it
@@ -138,8 +139,11 @@ async def _prepare(transaction: Transaction, writers: list[Branch], readers: lis
     """Step 2."""
     await _step(transaction, 2)
     outcomes = await asyncio.gather(
-        *(_run_branch(branch, b"XA END ", b"XA PREPARE ") for branch in writers),
-        *(_run_branch(branch, b"XA END ") for branch in readers if branch.locked),
+        *(
+            _run_branch(branch, *_fence_slot(transaction, branch), *_named(branch, b"XA END ", b"XA PREPARE "))
+            for branch in writers
+        ),
+        *(_run_branch(branch, *_named(branch, b"XA END ")) for branch in readers if branch.locked),
     )
     error = next((outcome for outcome in outcomes if outcome is not None), None)
     if error is not None:
@@ -147,9 +151,25 @@ async def _prepare(transaction: Transaction, writers: list[Branch], readers: lis
         raise _rolled_back(error)
 
 
+def _named(branch: Branch, *verbs: bytes) -> list[bytes]:
+    return [verb + branch.name for verb in verbs]
+
+
+def _fence_slot(transaction: Transaction, branch: Branch) -> list[bytes]:
+    """Where keys move away from the branch's shard: a change of its connection's own row. A prepared branch gives the
+    shared lock of the fence back, but keeps this one, and whoever closes the fence waits for it."""
+    if branch.shard not in transaction.fenced:
+        return []
+    ident = transaction.ident.coordinator.encode(), branch.connection.server_thread & 0xFFFFFFFF
+    return [
+        b"INSERT INTO _shardproxy.fence_slot (proxy, slot, branches) VALUES ('%s', %d, 1) "
+        b"ON DUPLICATE KEY UPDATE branches = branches + 1" % ident
+    ]
+
+
 async def _run_branch(branch: Branch, *texts: bytes) -> SqlError | None:
     try:
-        replies = await branch.connection.queries([text + branch.name for text in texts])
+        replies = await branch.connection.queries(texts)
     except BackendLost as error:
         return error
     failed = next((reply for reply in replies if reply.failed), None)

@@ -6,7 +6,7 @@ conditions goes back to the pool, they are read and kept with the session.
 
 from __future__ import annotations
 
-from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.errors import BackendError, BackendLost
 from shardproxy.protocol.mysql.resultset import parse_resultset
 
@@ -25,9 +25,13 @@ async def fetch(connection: BackendConnection, error: tuple[int, str] | None) ->
         reply = await connection.query(b"SHOW WARNINGS")
     except BackendLost:
         return fallback
-    if reply.failed:
-        return fallback
-    rows = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows
+    return fallback if reply.failed else conditions(reply, bool(connection.scanner.deprecate_eof), error)
+
+
+def conditions(reply: Reply, deprecate_eof: bool, error: tuple[int, str] | None) -> list[Condition]:
+    """The conditions in an answer to SHOW WARNINGS. error: see fetch."""
+    fallback = [(b"Error", b"%d" % error[0], error[1].encode())] if error else []
+    rows = parse_resultset(reply.data, deprecate_eof).rows
     found = [(row[0] or b"", row[1] or b"", row[2] or b"") for row in rows[:KEPT]]
     if error is not None and error[0] == DEADLOCK and (b"%d" % DEADLOCK) not in [row[1] for row in rows]:
         return fallback  # a deadlock over shards, which the server knows as an interrupted statement

@@ -25,7 +25,7 @@ from contextlib import asynccontextmanager
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, SqlError
-from shardproxy.executor import clock, commit, single, snapshot, transaction
+from shardproxy.executor import clock, commit, fence, single, snapshot, transaction
 from shardproxy.executor.client import Client
 from shardproxy.executor.transaction import ROLLED_BACK, Transaction, all_ok, check_bookkeeping, quiet, to_the_end
 from shardproxy.planner.plan import Plan
@@ -219,6 +219,7 @@ class _Alone(Enlistment):
     ) -> None:
         super().__init__(shards, connections)
         self._own = own
+        self.fences: fence.Taken = set()
         self._first = first  # SET TRANSACTION …
 
     def writes(self, shards: Sequence[int]) -> None:
@@ -238,6 +239,8 @@ class _Alone(Enlistment):
             [connection] = await _check_out(client, (shard,), False)
             await own.begin(shard, connection, self._first, ())
             self._more(shard, connection)
+            if client.crossing and await fence.take(client, connection, shard, self.fences):
+                own.fenced.add(shard)
             own.writes((shard,))
 
     async def settle(self) -> None:
@@ -335,6 +338,9 @@ async def _begin_locking(client: Client, shards: Sequence[int], first: Sequence[
     taken = await _check_out(client, shards, False)
     try:
         await asyncio.gather(*(all_ok(connection, (*first, b"START TRANSACTION")) for connection in taken))
+        if client.crossing:
+            for shard, connection in zip(shards, taken, strict=True):
+                await fence.take(client, connection, shard, set())
     except BaseException:
         for connection in taken:
             connection.close()
@@ -355,10 +361,20 @@ async def _begin(client: Client, shards: Sequence[int], first: Sequence[bytes]) 
     own = Transaction(client.gateway, taken[0], shards[0])
     begin = [all_ok(taken[0], (*first, b"START TRANSACTION"))]
     begin += [own.begin(shard, connection, first, ()) for shard, connection in zip(shards[1:], taken[1:], strict=True)]
+    enlistment = _Alone(shards, taken, own, first)
     try:
         await asyncio.gather(*begin)
+        if client.crossing:
+            await _take_fences(client, enlistment, own)
     except BaseException:
         for connection in taken:
             connection.close()
         raise
-    return _Alone(shards, taken, own, first)
+    return enlistment
+
+
+async def _take_fences(client: Client, enlistment: _Alone, own: Transaction) -> None:
+    """In order, as everything on several shards."""
+    for shard, connection in zip(enlistment.shards, enlistment.connections, strict=True):
+        if await fence.take(client, connection, shard, enlistment.fences):
+            own.fenced.add(shard)

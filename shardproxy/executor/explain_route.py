@@ -63,7 +63,7 @@ def _rows(
     client: Client, plan: Plan, sql: bytes, literals: list[bytes], resolved: Resolved | None = None
 ) -> list[list[str | None]]:
     """One row for each shard; one row without a shard when none is asked, or when the statement gets an error."""
-    snapshot = client.gateway.snapshot
+    snapshot = client.map
     modes = client.session.modes
     if plan.rung is Rung.ERROR or plan.local or plan.kind in NOWHERE:
         role = None if plan.rung is Rung.ERROR else "proxy"

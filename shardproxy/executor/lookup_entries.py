@@ -170,7 +170,7 @@ async def change(request: Request, enlistment: Enlistment, removed: Sequence[Ent
     new: dict[int, list[Entry]] = {}
     for entries, by_shard in ((removed, gone), (added, new)):
         for entry in entries:
-            keyspace = client.gateway.snapshot.keyspaces[entry.index.schema]
+            keyspace = client.map.keyspaces[entry.index.schema]
             by_shard.setdefault(home(keyspace, entry.value), []).append(entry)
     shards = sorted({*gone, *new})
     await enlistment.add(client, request.plan, shards)
@@ -238,7 +238,7 @@ async def _has_row(client: Client, entry: Entry, owner: bytes) -> bool:
     one that somebody is making, moving or deleting now.
     """
     index = entry.index
-    keyspace = client.gateway.snapshot.keyspaces[index.schema]
+    keyspace = client.map.keyspaces[index.schema]
     try:
         shard, ours = (keyspace.map.lookup(lookup_text.key_of(index, key)) for key in (owner, entry.key))
     except (LookupError, ValueError):

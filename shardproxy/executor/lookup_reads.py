@@ -48,7 +48,7 @@ def begin(request: Request, value: bytes, otherwise: Else) -> bool:
     """Ask for the entry of this value; the rest follows by itself. False: nothing has been done."""
     client = request.client
     [looked] = request.plan.lookups
-    keyspace = client.gateway.snapshot.keyspaces[looked.index.schema]
+    keyspace = client.map.keyspaces[looked.index.schema]
     pool = client.gateway.shards[home(keyspace, value)].primary
     connection = pool.share(client.session.profile) or pool.checkout_now(client.session.profile)
     if connection is None:
@@ -147,7 +147,7 @@ class _Entry(_Reading):
         request = self.request
         client, plan = request.client, request.plan
         [looked] = plan.lookups
-        snapshot = client.gateway.snapshot
+        snapshot = client.map
         shards: frozenset[int] = frozenset()
         if key is not None:
             keyspace = snapshot.keyspaces[looked.index.schema]

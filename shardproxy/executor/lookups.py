@@ -26,7 +26,7 @@ from typing import Any
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import SqlError
-from shardproxy.executor import lookup_reads, lookup_writes, scatter, several, shares, single
+from shardproxy.executor import fenced, lookup_reads, lookup_writes, scatter, several, shares, single
 from shardproxy.executor.client import Client
 from shardproxy.executor.enlist import enlisted
 from shardproxy.executor.lookup_entries import found_rows, known_text_value, rows_of, text_value
@@ -89,7 +89,7 @@ async def run(request: Request, first: int = 0) -> None:
     """The same as a task. first: number of the attempt that it begins with. Raises SqlError."""
     client, plan = request.client, request.plan
     held = client.session.shard
-    snapshot = client.gateway.snapshot
+    snapshot = client.map
     if not _settled(request, held):
         for attempt in range(first, _ATTEMPTS):
             asked = await _ask(request)
@@ -115,7 +115,7 @@ def _settled(request: Request, held: int) -> bool:
     if request.client.session.pins or request.plan.pins or request.plan.found_rows or request.plan.assigns:
         return True
     try:
-        return len(route(request.plan, request.read, request.client.gateway.snapshot, held).shards) == 1
+        return len(route(request.plan, request.read, request.client.map, held).shards) == 1
     except SqlError:
         return False
 
@@ -125,6 +125,8 @@ async def _as_ever(request: Request, found: Route) -> None:
     client, plan = request.client, request.plan
     if plan.entries is not None:
         await lookup_writes.write(request, found)
+    elif len(found.shards) == 1 and client.crossing and fenced.alone(client):
+        await fenced.one(request, found.shards[0])
     elif len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):
         connection = await single.take(client, plan, found.shards[0], found.replica)
         try:
@@ -175,7 +177,7 @@ _NOWHERE = -2
 
 async def _shard_of(request: Request, index: Index, value: bytes, asked: _Asked) -> int:
     client = request.client
-    keyspace = client.gateway.snapshot.keyspaces[index.schema]
+    keyspace = client.map.keyspaces[index.schema]
     entry = asked.entries[index, value] = await _read_entry(request, index, value, asked)
     if entry is None or entry[0] is None:
         return _NOWHERE
@@ -187,7 +189,7 @@ async def _shard_of(request: Request, index: Index, value: bytes, asked: _Asked)
 
 async def _read_entry(request: Request, index: Index, value: bytes, asked: _Asked) -> Seen:
     client, plan = request.client, request.plan
-    shard = home(client.gateway.snapshot.keyspaces[index.schema], value)
+    shard = home(client.map.keyspaces[index.schema], value)
     if client.session.simple or asked.apart:
         asked.outside = True
         return await _outside(client, shard, lookup_text.entry_read(index, value))
@@ -277,7 +279,7 @@ async def _part(request: Request, index: Index, part: Part, value: Value) -> byt
     known = known_text_value(part, read, client.mariadb)
     if known is not None:
         return known
-    pool = client.gateway.shards[client.gateway.snapshot.keyspaces[index.schema].shards[0]].primary
+    pool = client.gateway.shards[client.map.keyspaces[index.schema].shards[0]].primary
     connection = await pool.checkout(_autocommitting(client))
     try:
         found = await text_value(connection, part, read, client.mariadb)
@@ -318,7 +320,7 @@ async def _check(request: Request, asked: _Asked) -> None:
     for (index, value), before in asked.entries.items() if asked.outside else ():
         if before is None:
             continue
-        shard = home(request.client.gateway.snapshot.keyspaces[index.schema], value)
+        shard = home(request.client.map.keyspaces[index.schema], value)
         if await _outside(request.client, shard, lookup_text.entry_read(index, value, _SHARED)) != before:
             raise _ChangedError
 
@@ -380,7 +382,7 @@ async def _wait(request: Request, shard: int, asked: _Asked) -> None:
     """Wait for the commits of transactions that have changed rows or entries on one shard and not yet on the other."""
     client = request.client
     for looked, values, value in asked.proofs:
-        at_home = home(client.gateway.snapshot.keyspaces[looked.index.schema], value)
+        at_home = home(client.map.keyspaces[looked.index.schema], value)
         await _outside(client, at_home, lookup_text.entry_read(looked.index, value, _SHARED))
         pool = client.gateway.shards[shard].primary
         connection = await pool.checkout(_autocommitting(client))

@@ -179,7 +179,7 @@ class NumberedAnswer(Sink):
         client.source = None
         try:
             conditions = await diagnostics.fetch(connection, None) if ok.warnings else []
-            first = await self._first_stored(connection)
+            first = await first_stored(self.numbered, connection)
             insert_id = ok.insert_id
             if first:
                 insert_id = client.session.insert_id = first
@@ -194,23 +194,25 @@ class NumberedAnswer(Sink):
         scanner.status = ok.status
         client.ok(ok.affected, insert_id, ok.warnings, ok.info, conditions)
 
-    async def _first_stored(self, connection: BackendConnection) -> int:
-        sequence = self.numbered.sequence
-        column = quoted(sequence.column)
-        reply = await connection.query(
-            b"SELECT MIN(%s) FROM %s.%s WHERE %s IN (%s) LIMIT 1"
-            % (
-                column,
-                quoted(sequence.keyspace),
-                quoted(sequence.table),
-                column,
-                b",".join(b"%d" % n for n in self.numbered.made),
-            )
+
+async def first_stored(numbered: Numbered, connection: BackendConnection) -> int:
+    """The first of the numbers made that has a row; 0: none has. Raises BackendError, BackendLost."""
+    sequence = numbered.sequence
+    column = quoted(sequence.column)
+    reply = await connection.query(
+        b"SELECT MIN(%s) FROM %s.%s WHERE %s IN (%s) LIMIT 1"
+        % (
+            column,
+            quoted(sequence.keyspace),
+            quoted(sequence.table),
+            column,
+            b",".join(b"%d" % n for n in numbered.made),
         )
-        if reply.failed:
-            raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
-        [[value]] = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows
-        return int(value or 0)
+    )
+    if reply.failed:
+        raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+    [[value]] = parse_resultset(reply.data, connection.scanner.deprecate_eof).rows
+    return int(value or 0)
 
 
 def with_insert_id(data: bytes, insert_id: int) -> bytes:

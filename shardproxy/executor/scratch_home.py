@@ -38,7 +38,7 @@ def choose_pool(client: Client, plan: ScratchPlan, shards: Sequence[Sequence[int
             raise BackendError(f"scratch.server names '{gateway.scratch.server}', which is none of {known}")
         return pool
     databases = {copy.database for copy in plan.copies}
-    keyspaces = gateway.snapshot.keyspaces
+    keyspaces = client.map.keyspaces
     fit = set.intersection(*(set(keyspaces[name].shards) for name in databases))
     near = [shard for some in shards for shard in some if shard in fit] or sorted(fit)
     if not near:

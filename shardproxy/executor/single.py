@@ -8,7 +8,7 @@ from typing import Any
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.pool import Pool
 from shardproxy.errors import BackendError, BackendLost, BackendUnavailable, SqlError
-from shardproxy.executor import transaction
+from shardproxy.executor import fence, transaction
 from shardproxy.executor.client import Client
 from shardproxy.planner.plan import Plan
 from shardproxy.sql.session_text import access_mode, savepoints_after
@@ -68,10 +68,18 @@ async def _bring_and_forward(client: Client, plan: Plan, shard: int, replica: bo
 
 
 async def take(client: Client, plan: Plan, shard: int, replica: bool) -> BackendConnection:
-    """A connection ready for this plan: in the session's state, in its transaction, held where it must be.
+    """A connection ready for this plan: in the session's state, in its transaction, held where it must be, behind the
+    fence where keys move.
 
-    Raises SqlError (also the server's own, from opening the transaction).
+    Raises SqlError (also the server's own, from opening the transaction; FenceClosedError).
     """
+    connection = await _take(client, plan, shard, replica)
+    if client.crossing:
+        await fence.take_held(client, connection, shard)
+    return connection
+
+
+async def _take(client: Client, plan: Plan, shard: int, replica: bool) -> BackendConnection:
     session = client.session
     alone = session.simple and not plan.pins
     connection = client.held

@@ -8,12 +8,12 @@ executes it USING the session's variables, which every connection has: so types,
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from shardproxy.errors import SqlError, UnsupportedError
-from shardproxy.executor import everywhere, scatter, scratch_home, several, single
+from shardproxy.executor import everywhere, fence, moving, scatter, scratch_home, several, single
 from shardproxy.executor.client import Client
 from shardproxy.executor.prepared import described, parameter_numbers
 from shardproxy.executor.request import Request
@@ -147,15 +147,22 @@ def _bound(literal: str, negative: bool, key_type: KeyType, modes: SqlModes) -> 
     return UNROUTABLE if b"\\" in raw else key_value(b"'" + raw.replace(b"'", b"''") + b"'", negative, key_type, modes)
 
 
-def execute(client: Client, using: Using, entry: CachedPlan, wire: bytes) -> Work:
-    """An EXECUTE with parameters. Raises SqlError."""
+def execute(client: Client, using: Using, entry: CachedPlan, wire: bytes, again: Callable[[], None]) -> Work:
+    """An EXECUTE with parameters. again: runs it anew, under the newest map. Raises SqlError."""
     plan = entry.plan
     if plan.sequence is not None:
         raise UnsupportedError("rows that the proxy numbers cannot be stored by an EXECUTE with parameters")
     read = reader(client, using)
-    found = route(plan, read, client.gateway.snapshot, client.session.shard)
+    if client.session.overtaken and (gone := fence.outdated(client, plan, read)):
+        return fence.refuse(client, gone)
+    found = route(plan, read, client.map, client.session.shard)
     text = using.statement.text
     request = Request(client, plan, text, using.literals, read, wire, None, using.numbers, using.names)
+    if client.gateway.moving or client.held_since:
+        met = moving.touches(client, plan, read, found)
+        if met:
+            return moving.write(request, found, met, again)
+        moving.released(client)
     if len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):
         return _one(client, request, found.shards[0], found.replica)
     if plan.spread is Spread.ALL:

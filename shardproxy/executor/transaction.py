@@ -49,9 +49,12 @@ class Branch:
 
 class Transaction:
     """first: D's connection; last: where the last statement ran, for SHOW WARNINGS; ending: its COMMIT or ROLLBACK has
-    begun, so that it can be no deadlock's victim; snapshot: its snapshots on all shards are of one instant."""
+    begun, so that it can be no deadlock's victim; snapshot: its snapshots on all shards are of one instant;
+    fenced: shards where it holds a fence."""
 
-    __slots__ = ("__weakref__", "branches", "ending", "first", "first_shard", "gateway", "ident", "last", "snapshot")
+    __slots__ = (
+        "__weakref__", "branches", "ending", "fenced", "first", "first_shard", "gateway", "ident", "last", "snapshot",
+    )  # fmt: skip
 
     def __init__(self, gateway: Gateway, first: BackendConnection, first_shard: int) -> None:
         self.gateway = gateway
@@ -61,6 +64,7 @@ class Transaction:
         self.branches: dict[int, Branch] = {}
         self.ending = False
         self.snapshot = False
+        self.fenced: set[int] = set()
         gateway.transactions += 1
         name = shard_word(gateway.shards[first_shard].name)
         self.ident = TransactionId(gateway.coordinator, int(time()), gateway.transactions, first.server_thread, name)

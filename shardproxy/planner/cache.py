@@ -22,8 +22,9 @@ MAX_BYTES = 16 << 20  # of all digests together
 class CachedPlan:
     """A plan with what the hot path reads laid flat.
 
-    lookup: key → shard index; series: how often the plan's (kind, opcode) went to each server, by pool slot;
-    latencies: seconds of each answer since somebody last took them, by opcode.
+    lookup: key → shard index, LookupError for keys that the hot path is not for; series: how often the plan's (kind,
+    opcode) went to each server, by pool slot; latencies: seconds of each answer since somebody last took them, by
+    opcode.
     """
 
     __slots__ = ("key_index", "latencies", "lookup", "plan", "point", "read", "series")
@@ -36,6 +37,9 @@ class CachedPlan:
         self.read = plan.read and not plan.primary
         self.point = plan.point and self.read
         self.lookup: Callable[[KeyValue], int] | None = plan.groups[0].keyspace.map.lookup if plan.groups else None
+        move = plan.groups[0].keyspace.move if plan.groups else None
+        if self.lookup is not None and move is not None and move.guarded and not plan.read:
+            self.lookup = move.staying(self.lookup)  # writes to keys that move go the long way
         if (
             self.lookup is None
             or plan.carries_insert_id

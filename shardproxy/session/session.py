@@ -8,6 +8,7 @@ from shardproxy.planner.cache import CachedPlan
 from shardproxy.planner.plan import PinReason
 from shardproxy.session.profile import Profile, StatementKey, gathers, statement_key, with_schema
 from shardproxy.sql.modes import SqlModes
+from shardproxy.topology.model import Snapshot
 
 
 @dataclass(slots=True)
@@ -58,6 +59,9 @@ class Session:
 
     `simple` is the hot path's one test: no server connection is held, nothing is pending, autocommit is on. While
     FOUND_ROWS() is known it is off too, so that the next statement comes the long way and makes that void.
+
+    `short` is the same for a session that holds a connection: the next statement of its transaction may go there at
+    once. It is off while FOUND_ROWS() is known, and for a transaction that is older than the newest map.
     """
 
     __slots__ = (
@@ -66,7 +70,10 @@ class Session:
         "affected",
         "autocommit",
         "begin",
+        "begun",
         "conditions",
+        "fenced_under",
+        "fences",
         "found",
         "ident",
         "initial",
@@ -74,11 +81,13 @@ class Session:
         "modes",
         "next_transaction",
         "opened",
+        "overtaken",
         "pins",
         "profile",
         "reads_primary",
         "savepoints",
         "shard",
+        "short",
         "simple",
         "sql_statements",
         "statements",
@@ -107,6 +116,10 @@ class Session:
         self.savepoints: tuple[str, ...] = ()  # of that transaction
         self.pins: tuple[PinReason, ...] = ()
         self.shard = -1  # index of the shard that a transaction or pin holds, −1 for none
+        self.begun: Snapshot | None = None  # the map under which the transaction on `shard` began
+        self.overtaken = False  # there is a newer one
+        self.fenced_under: Snapshot | None = None  # under whose moves it has all fences that it needs
+        self.fences: set[tuple[int, int, int]] = set()  # that it holds: shard, move, epoch (executor.fence)
         self.insert_id = 0  # LAST_INSERT_ID()
         self.affected = 0  # ROW_COUNT()
         self.found = -1  # FOUND_ROWS() while it is known: right after SELECT SQL_CALC_FOUND_ROWS
@@ -135,6 +148,28 @@ class Session:
         """Recompute `simple` after any change to transaction, pins or autocommit."""
         nothing = self.begin is None and not self.next_transaction and self.found < 0
         self.simple = self.autocommit and self.shard < 0 and nothing
+        if self.shard < 0:
+            self.overtaken = False
+        self.short = self.found < 0 and not self.overtaken
+
+    def hold(self, shard: int, begun: Snapshot, newest: Snapshot) -> None:
+        """A transaction or a pin holds a connection to a shard, by a statement that was planned under `begun`."""
+        self.shard = shard
+        self.begun = self.fenced_under = begun
+        self.fences = set()
+        self.overtaken = begun is not newest
+
+    def overtake(self) -> None:
+        """There is a new map."""
+        self.overtaken = self.shard >= 0
+        self.refresh()
+
+    def catch_up(self, newest: Snapshot) -> None:
+        """What is held is no transaction, only a connection that a pin keeps."""
+        self.begun = self.fenced_under = newest
+        self.overtaken = False
+        self.fences = set()
+        self.refresh()
 
     def find(self, rows: int) -> None:
         """FOUND_ROWS() is this from now on; −1: not known."""

@@ -6,7 +6,7 @@ back (reverse) is one whose streams have source and target exchanged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -80,6 +80,25 @@ class Move:
     def held(self) -> bool:
         """New write transactions on moving keys wait."""
         return self.phase in HELD
+
+    @property
+    def guarded(self) -> bool:
+        """Write transactions on moving keys take the fence, or wait."""
+        return self.phase is Phase.ARMED or self.phase in HELD
+
+    def same_fence(self, other: Move | None) -> bool:
+        """Whether the other is this move under the same fence."""
+        return other is not None and (other.ident, other.epoch) == (self.ident, self.epoch)
+
+    def staying(self, lookup: Callable[[KeyValue], int]) -> Callable[[KeyValue], int]:
+        """A map's `lookup` that raises LookupError for keys that move."""
+
+        def shard_of(key: KeyValue) -> int:
+            if self.source_of(key) is not None:
+                raise LookupError("the key moves")
+            return lookup(key)
+
+        return shard_of
 
     def source_of(self, key: KeyValue) -> int | None:
         """The shard from which the key moves; None when it does not move."""

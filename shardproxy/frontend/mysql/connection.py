@@ -17,6 +17,7 @@ from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.tls import Transport
 from shardproxy.errors import BackendLost, ShardproxyError, SqlError
 from shardproxy.executor import diagnostics, user_variables
+from shardproxy.executor.moving import released
 from shardproxy.executor.numbers import Numbered, NumberedAnswer
 from shardproxy.executor.transaction import ROLLED_BACK, Transaction, roll_back_all
 from shardproxy.frontend.mysql.front import Front, Rights, check_rights, check_schema
@@ -27,9 +28,11 @@ from shardproxy.planner.statement import plan_statement
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import build_err, build_ok, parse_err
 from shardproxy.protocol.mysql.response import ERR, IN_TRANS, OK, ROWS
+from shardproxy.router.moving import Touch
 from shardproxy.session.profile import Profile
 from shardproxy.session.session import PreparedStatement, Session
 from shardproxy.sql.digest import scan
+from shardproxy.topology.model import Snapshot
 
 READ_AHEAD = 64 * 1024  # bytes of later commands that a client may send while one is under way
 AUTOCOMMIT = 2
@@ -44,8 +47,9 @@ class ClientConnection(Sink):
 
     __slots__ = (
         "_reading_paused", "_stepping", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities",
-        "closing", "entry", "front", "gateway", "held", "host", "numbered", "plans", "redone", "relayed", "rights",
-        "seq", "session", "source", "spanning", "started", "transport", "wire", "working",
+        "closing", "crossing", "entry", "front", "gateway", "held", "held_since", "host", "map", "numbered", "plans",
+        "redone", "relayed", "rights", "seq", "session", "source", "spanning", "started", "transport", "waiting",
+        "wire", "working",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +61,10 @@ class ClientConnection(Sink):
         self.rights = rights
         self.capabilities = capabilities
         self.gateway: Gateway = front.gateway
+        self.map: Snapshot = front.gateway.snapshot  # under which the statement under way was planned
+        self.crossing: tuple[Touch, ...] = ()  # moves whose fence it needs
+        self.waiting: asyncio.Future[None] | None = None  # it waits for a newer map
+        self.held_since = 0.0  # since when
         self.plans: Space = front.plans.space(self._space())
         self.buffer: bytearray | None = None
         self.busy = False
@@ -435,6 +443,8 @@ class ClientConnection(Sink):
 
     def hold(self, connection: BackendConnection, shard: int, pins: tuple[PinReason, ...] = ()) -> None:
         session = self.session
+        if self.held is None:
+            session.hold(shard, self.map, self.gateway.snapshot)
         self.held = connection
         connection.holder = self
         session.shard = shard
@@ -482,15 +492,17 @@ class ClientConnection(Sink):
             self.front.report_defect(error)
             self.error(SqlError(f"internal error of shardproxy: {type(error).__name__}; it has been logged"))
 
-    def error(self, error: SqlError) -> None:
+    def error(self, error: SqlError, conditions: list[diagnostics.Condition] | None = None) -> None:
         if not self.busy:
             return
         self.count_error(error.code)
+        if self.held_since:
+            released(self)
         session = self.session
         session.affected = -1
-        session.warnings = 1
         text = str(error)
-        session.conditions = [(b"Error", b"%d" % error.code, text.encode("utf-8", "replace"))]
+        session.conditions = conditions or [(b"Error", b"%d" % error.code, text.encode("utf-8", "replace"))]
+        session.warnings = len(session.conditions)
         if self.relayed:
             self.abort()
             return

@@ -183,9 +183,16 @@ class Front:
         for source in (client.source, *client.working):
             if source is not None and not source.shared and not source.closed:
                 source.pool.kill(source, query_only)
+        if client.waiting is not None and not client.waiting.done():
+            client.waiting.set_exception(SqlError("Query execution was interrupted", 1317, "70100"))
         if not query_only:
             client.close()
         return True
+
+    def overtake(self) -> None:
+        """There is a new map, and transactions that are older."""
+        for client in self.clients.values():
+            client.session.overtake()
 
     def report_defect(self, error: BaseException) -> None:
         """Something that must not happen, with its trace."""

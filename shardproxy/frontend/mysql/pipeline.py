@@ -17,9 +17,11 @@ from shardproxy.errors import SqlError
 from shardproxy.executor import (
     ddl,
     everywhere,
+    fence,
     local_answers,
     lookup_writes,
     lookups,
+    moving,
     numbers,
     prepared,
     scatter,
@@ -81,7 +83,7 @@ def query(client: ClientConnection, wire: bytes) -> None:
                     return
                 if pool is not pools.primary:
                     pools.unread()
-            elif shard == session.shard and session.found < 0 and client.spanning is None:
+            elif shard == session.shard and session.short and client.spanning is None:
                 held = client.held
                 if held is not None:  # the next statement of its transaction on this shard
                     client.entry = entry
@@ -146,9 +148,13 @@ def run(
             return run(client, client.plan(digest, read_as), packet(b"\x03" + read_as, 0), read_as, literals)
     plan = entry.plan
     client.entry = entry
+    client.map = client.gateway.snapshot
+    client.crossing = ()
     client.check(plan)
     if client.session.found >= 0:
         _void_found(client, plan)
+    if client.session.overtaken and fence.behind(client, plan):
+        return _after(fence.catch_up(client), lambda: _run_anew(client, wire, sql, numbered))
     if plan.local:
         if client.held is not None and client.session.pins and local_answers.server_knows(plan):
             return single.forward(client, plan, client.session.shard, False, wire)
@@ -163,10 +169,20 @@ def run(
     read: ValueReader = lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes)  # noqa: E731
     if plan.sequence is not None and numbered is None:
         return _number(client, plan.sequence, entry, wire, sql, literals, read)
-    if plan.lookups:
+    if client.session.overtaken and (gone := fence.outdated(client, plan, read)):
+        return fence.refuse(client, gone)
+    found = None if plan.lookups else route(plan, read, client.map, client.session.shard)
+    if found is not None:
+        _tell(client, numbered, found)
+    if client.gateway.moving or client.held_since:
+        met = moving.touches(client, plan, read, found)
+        if met:
+            again = lambda: start(client, _run_anew, wire, sql, numbered)  # noqa: E731
+            return moving.write(text_request(client, plan, sql, literals, read, wire), found, met, again)
+        moving.released(client)
+        moving.check_definitions(client, plan)
+    if found is None:
         return lookups.start(text_request(client, plan, sql, literals, read, wire))
-    found = route(plan, read, client.gateway.snapshot, client.session.shard)
-    _tell(client, numbered, found)
     if plan.entries is not None:
         return lookup_writes.write(text_request(client, plan, sql, literals, read, wire), found)
     if plan.kind is StatementKind.DDL and not plan.pins:
@@ -181,6 +197,12 @@ def run(
     return several.run(text_request(client, plan, sql, literals, read, wire), found)
 
 
+def _run_anew(client: ClientConnection, wire: bytes, sql: bytes, numbered: numbers.Numbered | None) -> Work:
+    """Planned again: the map may be a newer one."""
+    digest, literals = scan(sql, client.session.modes)
+    return run(client, client.plan(digest, sql), wire, sql, literals, numbered)
+
+
 def _sql_prepared(client: ClientConnection, plan: Plan, wire: bytes, sql: bytes) -> Work:
     """SQL's PREPARE, EXECUTE, DEALLOCATE. Raises SqlError."""
     using = sql_prepare.opened(client, sql)
@@ -193,7 +215,8 @@ def _sql_prepared(client: ClientConnection, plan: Plan, wire: bytes, sql: bytes)
         return run(client, entry, packet(b"\x03" + text, 0), text, literals)
     client.entry = entry
     client.check(entry.plan)
-    return sql_prepare.execute(client, using, entry, wire)
+    again = lambda: start(client, _run_anew, wire, sql, None)  # noqa: E731
+    return sql_prepare.execute(client, using, entry, wire, again)
 
 
 def _void_found(client: ClientConnection, plan: Plan) -> None:
@@ -216,8 +239,8 @@ async def _number(
     if numbered.made:
         sql = numbered.written.text
         wire = packet(b"\x03" + sql, 0)
-        digest, literals = scan(sql, client.session.modes)
-        entry = client.plan(digest, sql)
+    digest, literals = scan(sql, client.session.modes)
+    entry = client.plan(digest, sql)  # under the newest map, like its route
     work = run(client, entry, wire, sql, literals, numbered)
     if work is not None:
         await work
@@ -279,8 +302,21 @@ async def _number_prepared(
     ready = await numbers.numbered_execution(client, execution, sequence, prepared.value_reader(client, execution))
     if ready.numbered.made:
         execution = ready.execution
-        entry = client.plan_again(execution.statement)
-    work = _execute(client, entry, wire, execution, ready.numbered)
+    work = _execute_anew(client, wire, execution, ready.numbered)
+    if work is not None:
+        await work
+
+
+def _execute_anew(
+    client: ClientConnection, wire: bytes, execution: prepared.Execution, numbered: numbers.Numbered | None
+) -> Work:
+    """Planned again: the map may be a newer one."""
+    return _execute(client, client.plan_again(execution.statement), wire, execution, numbered)
+
+
+async def _after(first: Coroutine[Any, Any, None], step: Callable[[], Work]) -> None:
+    await first
+    work = step()
     if work is not None:
         await work
 
@@ -294,12 +330,25 @@ def _execute(
 ) -> Work:
     plan = entry.plan
     client.entry = entry
+    client.map = client.gateway.snapshot
+    client.crossing = ()
     client.check(plan)
+    if client.session.overtaken and fence.behind(client, plan):
+        return _after(fence.catch_up(client), lambda: _execute_anew(client, wire, execution, numbered))
     read = prepared.value_reader(client, execution)
-    if plan.lookups:
+    if client.session.overtaken and (gone := fence.outdated(client, plan, read)):
+        return fence.refuse(client, gone)
+    found = None if plan.lookups else route(plan, read, client.map, client.session.shard)
+    if found is not None:
+        _tell(client, numbered, found)
+    if client.gateway.moving or client.held_since:
+        met = moving.touches(client, plan, read, found)
+        if met:
+            again = lambda: start(client, _execute_anew, wire, execution, numbered)  # noqa: E731
+            return moving.write(prepared_request(client, plan, execution, read, wire), found, met, again)
+        moving.released(client)
+    if found is None:
         return lookups.start(prepared_request(client, plan, execution, read, wire))
-    found = route(plan, read, client.gateway.snapshot, client.session.shard)
-    _tell(client, numbered, found)
     if plan.entries is not None:
         return lookup_writes.write(prepared_request(client, plan, execution, read, wire), found)
     if len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):

@@ -1,0 +1,253 @@
+"""What a statement has to do with keys on their way: an upper bound, from its conditions and the values at hand.
+
+What is not provably limited to keys that stay counts as touching keys that move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from shardproxy.planner.key_values import NULLVALUE, NoValue
+from shardproxy.planner.plan import (
+    AllOf,
+    AnyOf,
+    Condition,
+    Group,
+    KeyBetween,
+    KeyIn,
+    Nowhere,
+    Plan,
+    Spread,
+    StatementKind,
+    Value,
+)
+from shardproxy.router.route import ValueReader
+from shardproxy.topology.keys import KeyType, KeyValue
+from shardproxy.topology.maps import RangeMap, ShardMap, UnmappedKey, moved
+from shardproxy.topology.model import Keyspace, Snapshot
+from shardproxy.topology.moves import Move, Stream
+
+_FEW = 64  # keys between two bounds that are looked at one by one
+# What takes no lock on rows and writes none, whatever its plan says of replicas.
+_HARMLESS = frozenset((
+    StatementKind.SHOW, StatementKind.DESCRIBE, StatementKind.EXPLAIN, StatementKind.EXPLAIN_ROUTE,
+    StatementKind.SET, StatementKind.KILL, StatementKind.EMPTY,
+))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """A move that a statement has to do with. sources: shards whose fence it needs."""
+
+    keyspace: str
+    move: Move
+    sources: frozenset[int]
+
+
+def writes(plan: Plan) -> bool:
+    """Whether it changes or locks rows, as far as is known."""
+    return not plan.read and not plan.local and plan.kind not in _HARMLESS
+
+
+def touched(plan: Plan, read: ValueReader, snapshot: Snapshot, shards: Sequence[int] | None) -> tuple[Touch, ...]:
+    """The moves whose fence a write needs, or has to wait for. shards: where it goes; None: that is not known yet."""
+    if not writes(plan):
+        return ()
+    found: dict[str, tuple[Move, frozenset[int]]] = {}
+    for keyspace, sources in _sources(plan, read, snapshot, shards):
+        move = keyspace.move
+        assert move is not None
+        if shards is not None and not sources.isdisjoint(move.sources):
+            reached = frozenset(shards)
+            if move.held:
+                targets = {stream.target for stream in move.streams if stream.source in sources}
+                if reached.isdisjoint(sources | targets):
+                    sources = frozenset()
+            else:
+                sources &= reached
+        if sources:
+            before = found.get(keyspace.name, (move, frozenset()))[1]
+            found[keyspace.name] = (move, before | sources)
+    return tuple(Touch(name, move, sources) for name, (move, sources) in found.items())
+
+
+def _sources(
+    plan: Plan, read: ValueReader, snapshot: Snapshot, shards: Sequence[int] | None
+) -> Iterator[tuple[Keyspace, frozenset[int]]]:
+    """Keyspaces with a move that guards writes, and the shards from which keys move that the statement may touch."""
+    if plan.shard_hint is not None:  # nobody has looked at what it names
+        for keyspace in snapshot.keyspaces.values():
+            move = keyspace.move
+            if move is not None and move.guarded:
+                yield keyspace, move.sources
+        return
+    if plan.spread is Spread.ALL:
+        return  # reference tables, and definitions
+    scratch = plan.scratch
+    if scratch is not None and (shards is None or len(shards) != 1 or not plan.groups):
+        whole = scratch.write is not None  # rows are written where their keys say, which nobody knows yet
+        if scratch.write is not None:
+            for target in scratch.write.targets:
+                if target.table.key is not None:
+                    yield from _of_keyspace(target.keyspace)
+        for copy in scratch.copies:
+            if copy.lock is not None or whole:
+                for group in copy.groups:
+                    yield from _of_group(group, read)
+        if whole:
+            return
+    for group in plan.groups:
+        yield from _of_group(group, read)
+
+
+def _of_keyspace(keyspace: Keyspace) -> Iterator[tuple[Keyspace, frozenset[int]]]:
+    if keyspace.move is not None and keyspace.move.guarded:
+        yield keyspace, keyspace.move.sources
+
+
+def _of_group(group: Group, read: ValueReader) -> Iterator[tuple[Keyspace, frozenset[int]]]:
+    move = group.keyspace.move
+    if move is not None and move.guarded and group.shard is None:
+        yield group.keyspace, sources_of(group.condition, group.keyspace, move, read)
+
+
+def sources_of(condition: Condition, keyspace: Keyspace, move: Move, read: ValueReader) -> frozenset[int]:
+    """The shards from which keys move that satisfy the condition; more, where that is not known."""
+    match condition:
+        case KeyIn(values):
+            found: set[int] = set()
+            for value in values:
+                key = read(value, keyspace.key_type)
+                if key is NULLVALUE:
+                    continue
+                if isinstance(key, NoValue):
+                    return move.sources
+                source = move.source_of(key)
+                if source is not None:
+                    found.add(source)
+            return frozenset(found)
+        case KeyBetween():
+            bounds = _bounds(condition, keyspace, read)
+            if bounds is None:
+                return frozenset()
+            return frozenset(s.source for s in move.streams if _overlaps(s, *bounds))
+        case AllOf(parts):
+            sources = move.sources
+            for part in parts:
+                sources &= sources_of(part, keyspace, move, read)
+            return sources
+        case AnyOf(parts):
+            return frozenset().union(*(sources_of(part, keyspace, move, read) for part in parts))
+        case Nowhere():
+            return frozenset()
+        case _:  # Anywhere, LookedUp
+            return move.sources
+
+
+Bound = int | None
+
+
+def _bounds(condition: KeyBetween, keyspace: Keyspace, read: ValueReader) -> tuple[Bound, Bound] | None:
+    """The closed interval of integer keys; None: there are none."""
+    if keyspace.key_type is not KeyType.INT:
+        return None, None
+    low, low_empty = _bound(condition.low, read)
+    high, high_empty = _bound(condition.high, read)
+    if low_empty or high_empty:
+        return None
+    low = None if low is None else low + condition.low_open
+    high = None if high is None else high - condition.high_open
+    return None if low is not None and high is not None and low > high else (low, high)
+
+
+def _bound(value: Value | None, read: ValueReader) -> tuple[Bound, bool]:
+    """A bound, and whether it lets nothing through."""
+    if value is None:
+        return None, False
+    key = read(value, KeyType.INT)
+    return (key if isinstance(key, int) else None), key is NULLVALUE
+
+
+def _overlaps(stream: Stream, low: Bound, high: Bound) -> bool:
+    keys = stream.keys
+    if keys.intervals is not None:
+        return any((high is None or start <= high) and (low is None or end > low) for start, end in keys.intervals)
+    if low is None or high is None or high - low >= _FEW:
+        return True
+    return any(key in keys for key in range(low, high + 1))
+
+
+# ── transactions that are older than the map ──
+
+
+def may_have_moved(plan: Plan, read: ValueReader, before: Snapshot) -> str:
+    """The name of a keyspace in which keys that the statement may touch have another owner than in an older map; "":
+    there is none. The snapshots of a transaction that began under the older one are older than the move."""
+    groups = list(plan.groups)
+    if plan.scratch is not None:
+        groups += [group for copy in plan.scratch.copies for group in copy.groups]
+    for group in groups:
+        keyspace = group.keyspace
+        old = before.keyspaces.get(keyspace.name)
+        if group.shard is not None or old is None or old.map == keyspace.map:
+            continue
+        if not _stays(group.condition, keyspace, old.map, read):
+            return keyspace.name
+    return ""
+
+
+def _stays(condition: Condition, keyspace: Keyspace, old: ShardMap, read: ValueReader) -> bool:
+    """Whether all keys that satisfy the condition have the same owner in both maps, for certain."""
+    new = keyspace.map
+    match condition:
+        case KeyIn(values):
+            for value in values:
+                key = read(value, keyspace.key_type)
+                if key is NULLVALUE:
+                    continue
+                if isinstance(key, NoValue) or _owner(old, key) != _owner(new, key):
+                    return False
+            return True
+        case KeyBetween():
+            bounds = _bounds(condition, keyspace, read)
+            if bounds is None:
+                return True
+            low, high = bounds
+            if isinstance(old, RangeMap) and isinstance(new, RangeMap):
+                return not any(
+                    (high is None or start <= high) and (low is None or end > low)
+                    for start, end, _ in [*moved(old, new), *moved(new, old)]
+                )
+            if low is None or high is None or high - low >= _FEW:
+                return False
+            return all(_owner(old, key) == _owner(new, key) for key in range(low, high + 1))
+        case AllOf(parts):
+            return any(_stays(part, keyspace, old, read) for part in parts)
+        case AnyOf(parts):
+            return all(_stays(part, keyspace, old, read) for part in parts)
+        case Nowhere():
+            return True
+        case _:
+            return False
+
+
+def _owner(shard_map: ShardMap, key: KeyValue) -> int | None:
+    try:
+        return shard_map.lookup(key)
+    except UnmappedKey:
+        return None
+
+
+def losers(old: ShardMap, new: ShardMap) -> frozenset[int]:
+    """Shards that own keys in the old map which another owns in the new one."""
+    if old == new:
+        return frozenset()
+    if type(old) is not type(new):
+        return frozenset(old.all_shards)
+    changes = moved(old, new)
+    if isinstance(old, RangeMap):
+        return frozenset(
+            r.shard for r in old.ranges for start, end, _ in changes if r.start < end and start < r.end
+        )  # fmt: skip
+    return frozenset(old.buckets[start] for start, _, _ in changes)
