@@ -46,7 +46,7 @@ class Held(Operand):
         super().__init__((0, 0))
         self._column = column
         self._width = width
-        self._signed = signed
+        self._sign_bit = signed
 
     def number(self, values: list[bytes | None]) -> Exact | None:
         """The number for a group; None for NULL."""
@@ -54,7 +54,7 @@ class Held(Operand):
         if value is None:
             return None
         if self._width:
-            return int.from_bytes(value, "little", signed=self._signed), 0
+            return int.from_bytes(value, "little", signed=self._sign_bit), 0
         return parse_decimal(value)
 
 
