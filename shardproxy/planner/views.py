@@ -72,13 +72,16 @@ def _view_at(draft: Draft, at: int) -> tuple[Keyspace, str, int]:
         if draft.word(0) == "DROP" and draft.word(2) != "IF":
             if draft.context.mariadb:
                 raise refuse(f"Unknown VIEW: '{database}.{name}'", 4092)
+            if draft.context.catalog.get(database, name) is None:
+                raise refuse(f"Unknown table '{database}.{name}'", 1051)
             raise refuse(f"'{database}.{name}' is not VIEW", 1347)
         raise refuse(f"'{database}.{name}' is a table of the configuration, and a view may not have its name", 1050)
     return keyspace, name, end
 
 
 def _check_tables(draft: Draft, at: int, keyspace: Keyspace) -> None:
-    """Raises unless the definition reads only tables and views that all shards of this keyspace have."""
+    """Raises unless the definition reads only tables and views that all shards of this keyspace have; on MySQL also
+    where they are another keyspace's."""
     inner = draft.cut(at)
     tokens = inner.tokens
     if tokens and tokens[-1].upper == "OPTION" and "WITH" in (t.upper for t in tokens[-4:]):
@@ -96,6 +99,9 @@ def _check_tables(draft: Draft, at: int, keyspace: Keyspace) -> None:
         home, table = find_table(draft, node.db, node.name)
         if home is None or table is None or not set(keyspace.shards) <= set(home.shards):
             raise refuse(f"the view is in keyspace '{keyspace.name}', of which not every shard has '{node.name}'")
+        if home.name != keyspace.name and not draft.context.mariadb:
+            # MySQL tells clients the view's database as that of its columns; of a derived table it tells the tables'.
+            raise refuse(f"the view is in keyspace '{keyspace.name}' and reads tables of another")
         if table.kind is TableKind.SINGLE:
             raise refuse(
                 f"the view reads '{table.name}', which is on one shard: create it there, with a hint shard=NAME"
