@@ -6,6 +6,7 @@ Both ends are the same program of the same user; nothing from outside ever gets 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import socket
 from collections.abc import Callable
@@ -55,7 +56,9 @@ class Channel(asyncio.Protocol):
         """Send one message; dropped when the other end is gone."""
         if self._transport is not None:
             data = pickle.dumps(message)
-            self._transport.write(len(data).to_bytes(4, "little") + data)
+            # uvloop raises RuntimeError when the socket has failed and has not said so yet.
+            with contextlib.suppress(RuntimeError):
+                self._transport.write(len(data).to_bytes(4, "little") + data)
 
     def close(self) -> None:
         if self._transport is not None:

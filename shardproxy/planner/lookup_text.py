@@ -119,7 +119,7 @@ def select_list(indexes: Sequence[Index], primary: Sequence[Part], source: str =
 
 def weight_of(part: Part, text: bytes) -> bytes:
     """A query for the weights of a text, given as UTF-8, in the column's collation."""
-    return b"SELECT WEIGHT_STRING(CONVERT(_utf8mb4 %s USING %s) COLLATE %s)" % (
+    return b"SELECT WEIGHT_STRING(CONVERT(_utf8mb4 %s USING %s) COLLATE %s) LIMIT 1" % (
         binary(text), part.charset.encode(), part.collation.encode()
     )  # fmt: skip
 

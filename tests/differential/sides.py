@@ -16,7 +16,7 @@ from shardproxy.topology.model import Keyspace
 from tests.differential.entries import Entries
 from tests.differential.episodes import Episode
 from tests.differential.schema import DATABASES, KEYSPACES, TABLES, Cell, Table, base_rows, load_statement
-from tests.proxy import start_proxy
+from tests.proxy import eventually, start_proxy
 from tests.wire import RawClient, Result
 
 USER = {"diff": {"password": "diff", "reads": "primary"}}
@@ -43,6 +43,9 @@ class Sides:
         self.reload(tables)
         self._entries = Entries(cluster, self._admin)
         self._entries.fill("differential.toml")
+        with self.client(Episode("uni", ())) as client:
+            route = "EXPLAIN ROUTE SELECT * FROM members WHERE code = 5"
+            eventually(lambda: len(client.rows(route)) == 1, "statements are routed by lookup indexes", 30)
         for table in tables:
             columns = ", ".join(c.name for c in table.columns)
             rows = self._admin[""].rows(f"SELECT {columns} FROM {table.database}.{table.name}")

@@ -581,6 +581,7 @@ def test_session_variables_do_not_disturb(sides: Sides) -> None:
     sides.both(ROWS)
     for setting in (
         "sql_select_limit = 1",
+        "sql_select_limit = 0",
         "sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT'",
         "NAMES latin1",
         "character_set_results = NULL",
