@@ -26,6 +26,7 @@ from shardproxy.errors import DocumentError, StoreConflict, StoreOutcomeUnknown,
 from shardproxy.local import LocalEtcd
 from shardproxy.local.etcd import EtcdMember
 from shardproxy.store.embedded import LOOK_EVERY
+from shardproxy.store.etcd import EtcdStore
 from shardproxy.store.gateway import Gateway
 from shardproxy.store.interface import ABSENT, Change, Condition, Entry, Put
 from shardproxy.store.settle import settle
@@ -567,7 +568,12 @@ def test_a_login_is_used_renewed_and_needed(tmp_path: Path) -> None:
                 await asyncio.to_thread(cluster.members[0].process.kill)  # its tokens are gone with it
                 await asyncio.to_thread(cluster.members[0].process.start)
                 assert await store.get("a") == Entry("a", {"n": 1}, version)
-                await store.put("a", {"n": 2}, version)
+                version = await store.put("a", {"n": 2}, version)
+                async with known.store() as other:  # changed rights make all tokens stale
+                    assert isinstance(other, EtcdStore)
+                    await other.get("a")
+                    await other._gateway.change("/v3/auth/user/add", {"name": "guest", "password": "guest"})
+                await store.put("a", {"n": 3}, version)
             wrong = known.having(password="wrong")
             nobody = place_of(cluster.endpoints)
             for place in (wrong, nobody):
