@@ -7,6 +7,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -55,15 +56,18 @@ class EtcdMember:
 class LocalEtcd:
     """`members` etcd servers (1 or 3) that form one cluster. Use it as a context manager, or call `start` and `stop`.
 
+    server_options: more options for every member, such as "--quota-backend-bytes=16777216".
+
     What a killed owner leaves behind is ended by the next local cluster that starts, as with LocalCluster.
     """
 
-    def __init__(self, members: int = 1, root: Path | None = None) -> None:
+    def __init__(self, members: int = 1, root: Path | None = None, server_options: Sequence[str] = ()) -> None:
         if members not in (1, 3):
             raise ValueError("an etcd cluster for tests has 1 or 3 members")
         self.members: list[EtcdMember] = []
         self._count = members
         self._root = root
+        self._server_options = tuple(server_options)
         self._id = "sp" + os.urandom(6).hex()
         self._record: Record | None = None
 
@@ -139,6 +143,7 @@ class LocalEtcd:
                 *("--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers),
                 *("--initial-cluster", cluster, "--initial-cluster-state", "new"),
                 *("--heartbeat-interval", "50", "--election-timeout", "500", "--log-level", "warn"),
+                *self._server_options,
             ],
             log=folder / "etcd.log",
             ready=lambda: member.healthy(),

@@ -45,6 +45,11 @@ class Refused(StoreError):
         super().__init__(message)
         self.code = code
 
+    @property
+    def stale_login(self) -> bool:
+        """Whether a new login may help: the token has ended, or users and rights were changed since it was given."""
+        return self.code == _UNAUTHENTICATED or "revision of auth store is old" in str(self)
+
 
 class Gateway:
     """Requests to an etcd cluster.
@@ -140,8 +145,8 @@ class Gateway:
                     text = f"{self.name}: the answer was lost ({problem or 'too late'}): read what is there"
                     raise StoreOutcomeUnknown(text) from error
             except Refused as error:
-                if error.code == _UNAUTHENTICATED and self._login is not None and not logged_in:
-                    logged_in, self._token = True, ""  # the token has ended
+                if error.stale_login and self._login is not None and not logged_in:
+                    logged_in, self._token = True, ""
                     continue
                 if not again or error.code in _NOTHING_DONE:
                     raise

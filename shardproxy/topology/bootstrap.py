@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from shardproxy.errors import ConfigError
-from shardproxy.topology.keys import KeyType
-from shardproxy.topology.map_document import FIRST_EPOCH, MapDocument, TableForm, names_in
+from shardproxy.topology.map_document import FIRST_EPOCH, MapDocument
 from shardproxy.topology.map_form import HashForm, RangeForm, form_of
-from shardproxy.topology.model import Keyspace, Snapshot, Table, TableKind
-from shardproxy.topology.phases import Side
+from shardproxy.topology.model import Keyspace, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ def differences(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> lis
         if document.key_type != keyspace.key_type.value:
             what = f"the store's map has {document.key_type} keys, the file says {keyspace.key_type.value}"
             found.append(Difference(name, what, f'write key_type = "{document.key_type}" into the file', True))
-        unknown = sorted(names_in([document]) - order.keys())
+        unknown = sorted(document.shards - order.keys())
         if unknown:
             what = f"the store's map names shards that the file does not have: {', '.join(unknown)}"
             found.append(Difference(name, what, "add them to [shards]", True))
@@ -86,19 +84,7 @@ def differences(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> lis
 
 
 def _how_differ(keyspace: Keyspace, document: MapDocument, order: Mapping[str, int]) -> str:
-    """In words; "" when they do not."""
-    parts = [_how_maps_differ(keyspace, document, order)]
-    tables = [
-        name
-        for name, form in document.tables.items()
-        if keyspace.tables.get(name) != _table(keyspace, name, form, order)
-    ]
-    if tables:
-        parts.append(f"tables are spread otherwise than the file says: {', '.join(sorted(tables))}")
-    return "; ".join(filter(None, parts))
-
-
-def _how_maps_differ(keyspace: Keyspace, document: MapDocument, order: Mapping[str, int]) -> str:
+    """In words; "" when the maps do not differ."""
     stored, ours = document.map, form_of(keyspace.map, sorted(order, key=lambda name: order[name]))
     if isinstance(stored, HashForm) and isinstance(ours, HashForm):
         count = sum(a != b for a, b in zip(stored.owners, ours.owners, strict=True))
@@ -115,27 +101,12 @@ def _how_maps_differ(keyspace: Keyspace, document: MapDocument, order: Mapping[s
 
 
 def _as_stored(keyspace: Keyspace, document: MapDocument, order: Mapping[str, int]) -> Keyspace:
-    tables = {
-        **keyspace.tables,
-        **{
-            name: _table(keyspace, name, form, order)
-            for name, form in document.tables.items()
-            if name in keyspace.tables
-        },
-    }
     # A shard that takes part in a move has the keyspace's reference tables, before it has keys and after it had them.
-    taking_part = {name for move in document.moves for side in Side for name in move.shards(side)}
-    singles = {table.shard for table in tables.values() if table.shard is not None}
-    return Keyspace(
-        name=keyspace.name,
-        key_type=KeyType(document.key_type),
+    singles = {table.shard for table in keyspace.tables.values() if table.shard is not None}
+    move = document.move
+    return replace(
+        keyspace,
         map=document.map.to_map(order),
-        tables=tables,
-        shards=tuple(sorted({order[name] for name in {*document.map.shards, *taking_part}} | singles)),
+        shards=tuple(sorted({order[name] for name in document.shards} | singles)),
+        move=None if move is None else move.seen(keyspace.key_type, order),
     )
-
-
-def _table(keyspace: Keyspace, name: str, form: TableForm, order: Mapping[str, int]) -> Table:
-    known = keyspace.tables.get(name)
-    lookups = known.lookups if known is not None and form.kind == "sharded" else ()
-    return Table(name, TableKind(form.kind), form.key, None if form.shard is None else order[form.shard], lookups)

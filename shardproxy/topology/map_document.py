@@ -1,46 +1,29 @@
-"""The stored map of one keyspace, with the moves that are under way, and what changes it.
+"""The stored map of one keyspace, with the move that is under way, and what changes it.
 
 The document's epoch is raised by every change, so it names one map for ever: proxies acknowledge it, and the fence of a
 move gets the epoch at which the move was armed, which no earlier or later map has.
+
+A keyspace has one move at a time: more were not model-checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from shardproxy.errors import MoveError
-from shardproxy.topology.keys import KeyType, KeyValue
+from shardproxy.topology import moves
+from shardproxy.topology.keys import KeyType
 from shardproxy.topology.map_form import KeySet, MapForm
-from shardproxy.topology.phases import FINAL, MEANINGS, POSITIONS, Phase, Side, Step, Writes, follow
+from shardproxy.topology.stages import FINAL, MEANINGS, POSITIONS, Side, Stage, Step, Writes, follow
 from shardproxy.topology.stored import Stored
 
 FIRST_EPOCH = 1
 Name = Annotated[str, Field(min_length=1)]
-
-
-class TableForm(Stored):
-    """How one table is spread: `key` of a sharded one, `shard` of a single one, neither of a reference table."""
-
-    kind: Literal["sharded", "reference", "single"]
-    key: str | None = None
-    shard: str | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> TableForm:
-        if (self.key is not None) != (self.kind == "sharded") or (self.shard is not None) != (self.kind == "single"):
-            raise ValueError("key belongs to sharded tables, shard to single ones")
-        return self
-
-
-class Layout(Stored):
-    """A whole map, for moves that replace it. tables: those that are spread otherwise than the file says."""
-
-    map: MapForm
-    tables: dict[str, TableForm] = Field(default_factory=dict)
+MoveId = Annotated[int, Field(ge=1, lt=2**64)]  # of its rows in `_shardproxy`; never used twice
 
 
 class Stream(Stored):
@@ -56,61 +39,49 @@ class Stream(Stored):
             raise ValueError("source and target are the same shard")
         return self
 
+    @classmethod
+    def of(cls, stream: moves.Stream, names: Sequence[str]) -> Stream:
+        """A stream between places as a document; names: of the shards in the order of their places."""
+        return cls(source=names[stream.source], target=names[stream.target], keys=KeySet.of(stream.keys))
+
     def shard(self, side: Side) -> str:
         """The name of the shard on this side."""
         return self.source if side is Side.SOURCE else self.target
 
 
-class WriteRule(NamedTuple):
-    """What a write transaction on a key must heed. fence: the epoch to be read on `shard`, where writes are FENCED."""
-
-    writes: Writes
-    move: str
-    shard: str
-    fence: int | None
-
-
 class Move(Stored):
     """A move that is under way. Its rows, positions and progress are on the shards; here is what proxies need.
 
-    tables: which tables move; empty: all sharded ones of the keyspace. fence: epoch of the map in which it was armed
-    last, None while writes are free. replaced_by: for moves that replace the map as a whole, the map that is not in
-    force now: the coming one before the switch, the former one after it.
+    streams: source and target stay as they were planned on the way back too. fence: epoch of the map in which it was
+    armed last, None while writes are free.
     """
 
-    id: Name
-    phase: Phase
+    id: MoveId
+    stage: Stage
     streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
-    tables: tuple[str, ...] = ()
     fence: int | None = None
-    replaced_by: Layout | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Move:
-        if self.phase in FINAL:
-            raise ValueError(f"a move that is {self.phase.value} is not in the map any more")
-        if (self.fence is None) != (MEANINGS[self.phase].writes is Writes.FREE):
+        if self.stage in FINAL:
+            raise ValueError(f"a move that is {self.stage.value} is not in the map any more")
+        if (self.fence is None) != (MEANINGS[self.stage].writes is Writes.FREE):
             raise ValueError("a move has a fence from being armed until writes are free again, and only then")
+        if any(a.keys.overlaps(b.keys) for a, b in combinations(self.streams, 2)):
+            raise ValueError("two streams have the same keys")
         return self
 
     def shards(self, side: Side) -> frozenset[str]:
         """All shards on this side."""
         return frozenset(stream.shard(side) for stream in self.streams)
 
-    def moves_table(self, table: str) -> bool:
-        """Whether rows of this table move."""
-        return not self.tables or table in self.tables
-
-    def hidden_on(self, shard: str) -> tuple[KeySet, ...]:
-        """Keys whose rows on this shard must not be seen (R7)."""
-        side = MEANINGS[self.phase].hides
-        return tuple(s.keys for s in self.streams if side is not None and s.shard(side) == shard)
-
-    def overlaps(self, other: Move) -> bool:
-        """Whether a row may belong to both moves."""
-        if self.tables and other.tables and not set(self.tables) & set(other.tables):
-            return False
-        return any(a.keys.overlaps(b.keys) for a in self.streams for b in other.streams)
+    def seen(self, key_type: KeyType, order: Mapping[str, int]) -> moves.Move:
+        """The move as proxies see it, with places instead of names. Raises KeyError for a shard that has none."""
+        source, target = (Side.TARGET, Side.SOURCE) if self.stage.reverse else (Side.SOURCE, Side.TARGET)
+        streams = [
+            moves.Stream(order[s.shard(source)], order[s.shard(target)], s.keys.moving(key_type)) for s in self.streams
+        ]
+        return moves.Move(self.id, self.stage.phase, self.fence or 0, tuple(streams))
 
 
 class MapDocument(Stored):
@@ -122,111 +93,82 @@ class MapDocument(Stored):
     key_type: Literal["int", "text", "binary"]
     epoch: Annotated[int, Field(ge=FIRST_EPOCH)]
     map: MapForm
-    tables: dict[str, TableForm] = Field(default_factory=dict)
-    moves: tuple[Move, ...] = ()
+    move: Move | None = None
     positions: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> MapDocument:
-        if self.map.kind == "range" and self.key_type != KeyType.INT.value:
+        ranges = self.map.kind == "range"
+        if ranges and self.key_type != KeyType.INT.value:
             raise ValueError("a range map has integer keys")
-        if len({move.id for move in self.moves}) != len(self.moves):
-            raise ValueError("two moves have one id")
-        if any(move.fence is not None and move.fence > self.epoch for move in self.moves):
-            raise ValueError("a fence is of a later epoch than the map")
+        if self.move is not None:
+            if any((stream.keys.ranges is not None) != ranges for stream in self.move.streams):
+                raise ValueError("of a range map ranges move, of a hash map buckets")
+            if (self.move.fence or 0) > self.epoch:
+                raise ValueError("the fence is of a later epoch than the map")
         return self
 
-    def move(self, ident: str) -> Move:
-        """A move that is under way. Raises MoveError."""
-        for move in self.moves:
-            if move.id == ident:
-                return move
-        raise MoveError(f"keyspace {self.keyspace} has no move {ident} under way")
-
-    def hidden_on(self, shard: str, table: str) -> tuple[KeySet, ...]:
-        """Keys of the table whose rows on this shard must not be seen: the predicate of statements on many keys."""
-        return tuple(keys for move in self.moves if move.moves_table(table) for keys in move.hidden_on(shard))
-
-    def write_rule(self, table: str, key: KeyValue) -> WriteRule | None:
-        """What a write to this key must heed; None: nothing."""
-        for move in self.moves:
-            meaning = MEANINGS[move.phase]
-            if meaning.writes is not Writes.FREE and move.moves_table(table):
-                for stream in move.streams:
-                    if key in stream.keys:
-                        # Held writes are those of the side that had the keys until the switch.
-                        switched = move.phase in (Phase.SWITCHED, Phase.REVERSE_SWITCHED)
-                        side = meaning.owner.other if switched else meaning.owner
-                        return WriteRule(meaning.writes, move.id, stream.shard(side), move.fence)
-        return None
+    @property
+    def shards(self) -> frozenset[str]:
+        """Every shard that the map or the move names."""
+        moving = self.move.streams if self.move is not None else ()
+        return frozenset((*self.map.shards, *(stream.shard(side) for stream in moving for side in Side)))
 
 
 # ── changes: each gives the next document ──
 
 
 def begin(document: MapDocument, move: Move) -> MapDocument:
-    """The map with a new move, which must be PREPARED. Raises MoveError when it does not fit the map or other moves.
+    """The map with a new move, which must be PREPARED. Raises MoveError when it does not fit, or another is under way.
 
     Every target must have the keyspace's reference tables, filled, before: writes to them go there from now on.
     """
-    if move.phase is not Phase.PREPARED:
-        raise MoveError(f"a new move is {Phase.PREPARED.value}, not {move.phase.value}")
-    for other in document.moves:
-        if other.id == move.id:
-            raise MoveError(f"move {move.id} is under way already")
-        if move.replaced_by is not None or other.replaced_by is not None or other.overlaps(move):
-            raise MoveError(f"move {other.id} is under way and has keys of this one: end it first")
-    if move.replaced_by is None:
-        if move.tables:
-            raise MoveError("single tables of a keyspace move only together with the map that they follow then")
-        if any(a.keys.overlaps(b.keys) for a, b in combinations(move.streams, 2)):
-            raise MoveError("two streams of the move have the same keys")
-        _reassigned(document, move, Side.TARGET)  # raises when a key is not on its source
-    return _next(document, moves=(*document.moves, move))
+    if move.stage is not Stage.PREPARED:
+        raise MoveError(f"a new move is {Stage.PREPARED.value}, not {move.stage.value}")
+    if document.move is not None:
+        raise MoveError(
+            f"move {document.move.id} of keyspace {document.keyspace} is {document.move.stage.value}: "
+            "a keyspace has one move at a time; complete or cancel it first"
+        )
+    _reassigned(document, move, Side.TARGET)  # raises when a key is not on its source
+    return _next(document, move=move)
 
 
-def advance(document: MapDocument, ident: str, step: Step, positions: Mapping[str, str] | None = None) -> MapDocument:
-    """The map after a step of a move.
+def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | None = None) -> MapDocument:
+    """The map after a step of its move.
 
     positions: what R8 wants of this step, for exactly the shards of `positions_wanted`. A barrier that must pass before
-    is the caller's work (see `phases.MEANINGS`). Raises MoveError.
+    is the caller's work (see `waits_for_barrier`). Raises MoveError.
     """
-    move = document.move(ident)
-    phase = follow(move.phase, step)
+    move = document.move
+    if move is None:
+        raise MoveError(f"keyspace {document.keyspace} has no move under way")
+    stage = follow(move.stage, step)
     given = dict(positions or {})
-    wanted = positions_wanted(move, phase)
+    wanted = positions_wanted(move, stage)
     if given.keys() != wanted or not all(given.values()):
-        raise MoveError(f"{phase.value} takes positions of {sorted(wanted) or 'no shard'}, not of {sorted(given)}")
-    others = tuple(other for other in document.moves if other is not move)
-    if phase in FINAL:
-        return _next(document, moves=others, positions={**document.positions, **given})
-    fence = move.fence
-    if MEANINGS[phase].writes is Writes.FREE:
-        fence = None
-    elif MEANINGS[phase].writes is Writes.FENCED:
-        fence = document.epoch + 1
+        raise MoveError(f"{stage.value} takes positions of {sorted(wanted) or 'no shard'}, not of {sorted(given)}")
     changes: dict[str, object] = {"positions": {**document.positions, **given}}
-    replaced_by = move.replaced_by
-    if phase in (Phase.SWITCHED, Phase.REVERSE_SWITCHED):
-        if replaced_by is None:
-            changes["map"] = _reassigned(document, move, MEANINGS[phase].owner)
-        else:
-            changes |= {"map": replaced_by.map, "tables": replaced_by.tables}
-            replaced_by = Layout(map=document.map, tables=document.tables)
-    moved = move.model_copy(update={"phase": phase, "fence": fence, "replaced_by": replaced_by})
-    at = document.moves.index(move)
-    changes["moves"] = (*document.moves[:at], moved, *document.moves[at + 1 :])
-    return _next(document, **changes)
+    if stage in FINAL:
+        return _next(document, move=None, **changes)
+    if stage in (Stage.SWITCHED, Stage.REVERSE_SWITCHED):
+        changes["map"] = _reassigned(document, move, MEANINGS[stage].owner)
+    fence = move.fence
+    if MEANINGS[stage].writes is Writes.FREE:
+        fence = None
+    elif MEANINGS[stage].writes is Writes.FENCED:
+        fence = document.epoch + 1
+    return _next(document, move=move.model_copy(update={"stage": stage, "fence": fence}), **changes)
 
 
-def positions_wanted(move: Move, phase: Phase) -> frozenset[str]:
-    """The shards whose positions the map must carry from this phase of the move on."""
-    return move.shards(POSITIONS[phase]) if phase in POSITIONS else frozenset()
+def positions_wanted(move: Move, stage: Stage) -> frozenset[str]:
+    """The shards whose positions the map must carry from this stage of the move on."""
+    return move.shards(POSITIONS[stage]) if stage in POSITIONS else frozenset()
 
 
 def waits_for_barrier(move: Move, step: Step) -> bool:
     """Whether every proxy must have acknowledged the map, or be evicted, before the move takes this step."""
-    return step is Step.NEXT and MEANINGS[move.phase].barrier
+    return step is Step.NEXT and MEANINGS[move.stage].barrier
 
 
 def _reassigned(document: MapDocument, move: Move, owner: Side) -> MapForm:
@@ -238,20 +180,5 @@ def _reassigned(document: MapDocument, move: Move, owner: Side) -> MapForm:
 
 def _next(document: MapDocument, **changes: object) -> MapDocument:
     """Checked anew as a whole: model_copy alone does not look."""
-    return MapDocument.model_validate(
-        {**{name: getattr(document, name) for name in MapDocument.model_fields}, **changes, "epoch": document.epoch + 1}
-    )
-
-
-def names_in(documents: Sequence[MapDocument]) -> frozenset[str]:
-    """Every shard that a map or a move names."""
-    found: set[str] = set()
-    for document in documents:
-        layouts = [Layout(map=document.map, tables=document.tables)]
-        for move in document.moves:
-            found |= move.shards(Side.SOURCE) | move.shards(Side.TARGET)
-            layouts += [move.replaced_by] if move.replaced_by is not None else []
-        for layout in layouts:
-            found.update(layout.map.shards)
-            found.update(table.shard for table in layout.tables.values() if table.shard is not None)
-    return frozenset(found)
+    values = {name: getattr(document, name) for name in MapDocument.model_fields}
+    return MapDocument.model_validate({**values, **changes, "epoch": document.epoch + 1})

@@ -9,8 +9,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field, model_validator
 
 from shardproxy.errors import MoveError
-from shardproxy.topology.keys import BUCKETS, KeyValue, bucket_of
+from shardproxy.topology.keys import BUCKETS, KeyType
 from shardproxy.topology.maps import BucketMap, KeyRange, RangeMap, ShardMap
+from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.stored import Stored
 
 
@@ -75,7 +76,7 @@ class RangeForm(Stored):
 
     def reassigned(self, keys: KeySet, source: str, target: str) -> RangeForm:
         """The map in which these keys are the target's. Raises MoveError when they are not all the source's now."""
-        if keys.ranges is None or keys.buckets is not None:
+        if keys.ranges is None:
             raise MoveError("of a range map only ranges of keys can be moved")
         kept = list(self.ranges)
         for moving in keys.ranges:
@@ -128,11 +129,11 @@ class HashForm(Stored):
 
     def reassigned(self, keys: KeySet, source: str, target: str) -> HashForm:
         """The map in which these buckets are the target's. Raises MoveError when they are not all the source's now."""
-        if keys.buckets is None or keys.ranges is not None:
+        if keys.buckets is None:
             raise MoveError("of a hash map only whole buckets can be moved")
         owners = self.owners
         for start, end in keys.buckets:
-            if not 0 <= start < end <= BUCKETS or set(owners[start:end]) != {source}:
+            if set(owners[start:end]) != {source}:
                 raise MoveError(f"buckets [{start}, {end}) are not all on shard {source}")
             owners[start:end] = [target] * (end - start)
         return HashForm.of(owners)
@@ -149,27 +150,41 @@ def form_of(shard_map: ShardMap, names: Sequence[str]) -> RangeForm | HashForm:
 
 
 class KeySet(Stored):
-    """Keys of a keyspace: those in the ranges, those in the buckets, or (both given) those that are in both."""
+    """Keys of a keyspace: those in ranges, or those in buckets."""
 
     ranges: Intervals | None = None
     buckets: Intervals | None = None
 
     @model_validator(mode="after")
     def _check(self) -> KeySet:
-        if not self.ranges and not self.buckets:
-            raise ValueError("a set of keys names ranges or buckets")
+        if bool(self.ranges) == bool(self.buckets) or (self.ranges is None) == (self.buckets is None):
+            raise ValueError("a set of keys names ranges or buckets, one of them")
+        if self.buckets and not 0 <= self.buckets[0].start <= self.buckets[-1].end <= BUCKETS:
+            raise ValueError(f"buckets are numbered from 0 to {BUCKETS - 1}")
         return self
 
-    def __contains__(self, value: KeyValue) -> bool:
-        if self.ranges is not None and not _holds(self.ranges, value):
-            return False
-        return self.buckets is None or _holds(self.buckets, bucket_of(value))
+    @classmethod
+    def of(cls, keys: MovingKeys) -> KeySet:
+        """The same keys as a document."""
+        if keys.intervals is not None:
+            return cls(ranges=tuple(Interval(*interval) for interval in keys.intervals))
+        assert keys.buckets is not None
+        return cls(buckets=joined(sorted(keys.buckets)))
+
+    def moving(self, key_type: KeyType) -> MovingKeys:
+        """The same keys as proxies decide by them."""
+        if self.ranges is not None:
+            return MovingKeys(key_type, intervals=self.ranges)
+        assert self.buckets is not None
+        return MovingKeys(key_type, buckets=[n for start, end in self.buckets for n in range(start, end)])
 
     def overlaps(self, other: KeySet) -> bool:
-        """Whether a key may be in both; False is sure, True may be wrong for ranges of few keys beside buckets."""
-        ranges = self.ranges is None or other.ranges is None or _meet(self.ranges, other.ranges)
-        buckets = self.buckets is None or other.buckets is None or _meet(self.buckets, other.buckets)
-        return ranges and buckets
+        """Whether a key is in both; sets of ranges and sets of buckets count as overlapping."""
+        if self.ranges is not None and other.ranges is not None:
+            return _meet(self.ranges, other.ranges)
+        if self.buckets is not None and other.buckets is not None:
+            return _meet(self.buckets, other.buckets)
+        return True
 
 
 def joined(numbers: Iterable[int]) -> tuple[Interval, ...]:
@@ -181,10 +196,6 @@ def joined(numbers: Iterable[int]) -> tuple[Interval, ...]:
         else:
             found.append(Interval(n, n + 1))
     return tuple(found)
-
-
-def _holds(intervals: Iterable[Interval], value: KeyValue) -> bool:
-    return isinstance(value, int) and any(start <= value < end for start, end in intervals)
 
 
 def _meet(some: Iterable[Interval], others: Sequence[Interval]) -> bool:

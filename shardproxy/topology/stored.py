@@ -14,9 +14,14 @@ MAPS: Final = "map/"  # + keyspace: MapDocument
 PROXIES: Final = "proxy/"  # + identity: Identity
 ACKNOWLEDGEMENTS: Final = "ack/"  # + identity: Acknowledgement
 ALIVE: Final = "alive/"  # + identity, under a lease: for people only
-MOVES: Final = "move/"  # + move: Workflow, also of moves that have ended
+MOVES: Final = "move/"  # + move, see `move_key`: Workflow, also of moves that have ended
 
 _Document = TypeVar("_Document", bound="Stored")
+
+
+def move_key(ident: int) -> str:
+    """The key of a move's workflow. Keys are in the order of the moves."""
+    return f"{MOVES}{ident:020d}"
 
 
 class Stored(BaseModel):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from shardproxy.errors import MoveError
-from shardproxy.topology.map_document import Layout, MapDocument, Move, Stream, advance, begin
-from shardproxy.topology.phases import FINAL, Phase, Step, follow
+from shardproxy.topology.map_document import MapDocument, Move, MoveId, Stream, advance, begin
+from shardproxy.topology.stages import FINAL, Stage, Step, follow
 from shardproxy.topology.stored import Stored
 
 Figure = int | float | str
@@ -17,19 +17,17 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Plan(Stored):
-    """What shall move. goal: in words, as the operator asked for it. See Move for the others."""
+    """What shall move. goal: in words, as the operator asked for it."""
 
     goal: str
     streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
-    tables: tuple[str, ...] = ()
-    replaced_by: Layout | None = None
 
 
 class Happening(Stored):
-    """An entry of the history. at: seconds since 1970. phase: the one that was reached."""
+    """An entry of the history. at: seconds since 1970. stage: the one that was reached."""
 
     at: float
-    phase: Phase
+    stage: Stage
     what: str = ""
 
 
@@ -43,12 +41,12 @@ class Workflow(Stored):
     """
 
     format: Literal[1] = 1
-    id: Text
+    id: MoveId
     keyspace: Text
     owner: Text
     generation: Annotated[int, Field(ge=1)]
     version: Annotated[int, Field(ge=1)]
-    phase: Phase
+    stage: Stage
     plan: Plan
     paused: bool = False
     problem: str = ""
@@ -57,28 +55,34 @@ class Workflow(Stored):
 
     @model_validator(mode="after")
     def _check(self) -> Workflow:
-        if self.history[-1].phase is not self.phase:
-            raise ValueError("the history does not end with the phase")
+        if self.history[-1].stage is not self.stage:
+            raise ValueError("the history does not end with the stage")
         return self
 
     @property
     def ended(self) -> bool:
         """Whether nothing is left to do."""
-        return self.phase in FINAL
+        return self.stage in FINAL
 
 
-def start(document: MapDocument, ident: str, owner: str, plan: Plan, at: float) -> tuple[Workflow, MapDocument]:
+def next_id(workflows: Iterable[Workflow]) -> int:
+    """An id for a new move, from all workflows ever stored. Two who ask at once get one id; only one of them can store
+    its workflow under the condition that the key is absent."""
+    return max((workflow.id for workflow in workflows), default=0) + 1
+
+
+def start(document: MapDocument, ident: int, owner: str, plan: Plan, at: float) -> tuple[Workflow, MapDocument]:
     """A new workflow and the map with its move, to be stored in one commit. Raises MoveError."""
-    move = Move(id=ident, phase=Phase.PREPARED, streams=plan.streams, tables=plan.tables, replaced_by=plan.replaced_by)
+    move = Move(id=ident, stage=Stage.PREPARED, streams=plan.streams)
     workflow = Workflow(
         id=ident,
         keyspace=document.keyspace,
         owner=owner,
         generation=1,
         version=1,
-        phase=Phase.PREPARED,
+        stage=Stage.PREPARED,
         plan=plan,
-        history=(Happening(at=at, phase=Phase.PREPARED, what=plan.goal),),
+        history=(Happening(at=at, stage=Stage.PREPARED, what=plan.goal),),
     )
     return workflow, begin(document, move)
 
@@ -86,7 +90,7 @@ def start(document: MapDocument, ident: str, owner: str, plan: Plan, at: float) 
 def claim(workflow: Workflow, owner: str, at: float) -> Workflow:
     """The workflow under a new leader: the first thing that a starting orchestrator stores (R1). Raises MoveError."""
     if workflow.ended:
-        raise MoveError(f"move {workflow.id} is {workflow.phase.value}: there is nothing left to lead")
+        raise MoveError(f"move {workflow.id} is {workflow.stage.value}: there is nothing left to lead")
     if owner == workflow.owner:
         raise MoveError(f"move {workflow.id} is led by {owner} already; a new run needs a new name")
     what = f"led by {owner}, generation {workflow.generation + 1}"
@@ -94,7 +98,7 @@ def claim(workflow: Workflow, owner: str, at: float) -> Workflow:
         workflow,
         owner=owner,
         generation=workflow.generation + 1,
-        history=(*workflow.history, Happening(at=at, phase=workflow.phase, what=what)),
+        history=(*workflow.history, Happening(at=at, stage=workflow.stage, what=what)),
     )
 
 
@@ -110,15 +114,17 @@ def proceed(
 
     Raises MoveError.
     """
-    move = document.move(workflow.id)
-    if move.phase is not workflow.phase:
+    move = document.move
+    if move is None or move.id != workflow.id:
+        raise MoveError(f"move {workflow.id} is not under way in the map of {workflow.keyspace}: read both anew")
+    if move.stage is not workflow.stage:
         raise MoveError(
-            f"move {workflow.id} is {workflow.phase.value}, but {move.phase.value} in the map: read both anew"
+            f"move {workflow.id} is {workflow.stage.value}, but {move.stage.value} in the map: read both anew"
         )
-    after = advance(document, workflow.id, step, positions)
-    phase = follow(move.phase, step)
-    happening = Happening(at=at, phase=phase, what=what or step.value)
-    return _changed(workflow, phase=phase, problem="", history=(*workflow.history, happening)), after
+    after = advance(document, step, positions)
+    stage = follow(move.stage, step)
+    happening = Happening(at=at, stage=stage, what=what or step.value)
+    return _changed(workflow, stage=stage, problem="", history=(*workflow.history, happening)), after
 
 
 def note(workflow: Workflow, **changes: object) -> Workflow:

@@ -14,12 +14,18 @@ from typing import Any
 import pytest
 import uvloop
 
-from shardproxy.errors import LeaseExpired, StoreConflict, StoreUnavailable, WatchLost
+from shardproxy.config import parse
+from shardproxy.errors import DocumentError, LeaseExpired, StoreConflict, StoreUnavailable, WatchLost
 from shardproxy.local import LocalEtcd
 from shardproxy.store import sqlite_file
 from shardproxy.store.etcd import EtcdStore
 from shardproxy.store.interface import ABSENT, MOST_BYTES, Change, Changes, Condition, Delete, Entry, MapStore, Put
+from shardproxy.store.maps import StoredMaps, maps_with_first, read_maps
 from shardproxy.store.presence import show_presence
+from shardproxy.topology.bootstrap import first_document
+from shardproxy.topology.build import build_snapshot
+from shardproxy.topology.model import Snapshot
+from shardproxy.topology.stored import MAPS
 from tests.stores import Place, embedded
 
 WAIT = 20.0  # seconds until something that should happen counts as not happening
@@ -457,6 +463,61 @@ def test_presence_is_shown_until_its_task_ends(place: Place) -> None:
         await until(shown)
         task.cancel()
         await until(hidden)
+
+    with_store(place, work)
+
+
+# ── maps ──
+
+
+def test_the_first_files_map_is_everybodys(place: Place) -> None:
+    """Proxies start at once, each with a file of its own: all get one and the same map."""
+    rings = [{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 3, "b": 1}, {"b": 1}]
+
+    async def work(store: MapStore) -> None:
+        assert await read_maps(store) == StoredMaps({}, {}, (await store.list("")).revision)
+        files = [_file(ring) for ring in rings]
+        async with place.store() as other:
+            found = await asyncio.gather(
+                *(maps_with_first(one, file) for one, file in zip([store, other] * 2, files, strict=True))
+            )
+        assert all(maps == found[0] for maps in found)
+        document = found[0].documents["main"]
+        assert document in [first_document(file, file.keyspaces["main"]) for file in files]
+        more = _file({"a": 1}, "more")
+        both = await maps_with_first(store, more)
+        assert both.documents == {"main": document, "more": first_document(more, more.keyspaces["more"])}
+        assert both.versions["main"] == found[0].versions["main"]
+        async with aclosing(store.watch(MAPS, found[0].revision)) as watch:
+            [changes] = await taken(watch, 1)
+        assert (changes.revision, changes.changes[0].key) == (both.versions["more"], "map/more")
+
+    with_store(place, work)
+
+
+def _file(ring: dict[str, int], keyspace: str = "main") -> Snapshot:
+    return build_snapshot(
+        parse(
+            {
+                "backend": {"user": "proxy", "password": "x"},
+                "users": {"app": {"password": "x"}},
+                "shards": {"a": {"primary": "127.0.0.1:1"}, "b": {"primary": "127.0.0.1:2"}},
+                "keyspaces": {keyspace: {"key_type": "int", "map": "hash", "ring": ring}},
+            }
+        )
+    )
+
+
+def test_what_is_no_map_where_one_should_be_is_told(place: Place) -> None:
+    async def work(store: MapStore) -> None:
+        file = _file({"a": 1})
+        document = first_document(file, file.keyspaces["main"]).document()
+        version = await store.put("map/other", document, ABSENT)
+        with pytest.raises(DocumentError, match="map/other: found the map of keyspace main"):
+            await read_maps(store)
+        await store.commit([Condition("map/other", version)], [Delete("map/other"), Put("map/main", {"epoch": 1})])
+        with pytest.raises(DocumentError, match="map/main: found no MapDocument"):
+            await maps_with_first(store, file)
 
     with_store(place, work)
 

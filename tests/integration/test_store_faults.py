@@ -19,13 +19,14 @@ import pytest
 import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from shardproxy.errors import DocumentError, StoreConflict, StoreOutcomeUnknown, StoreUnavailable
 from shardproxy.local import LocalEtcd
 from shardproxy.local.etcd import EtcdMember
 from shardproxy.store.embedded import LOOK_EVERY
+from shardproxy.store.etcd import EtcdStore
 from shardproxy.store.gateway import Gateway
 from shardproxy.store.interface import ABSENT, Change, Condition, Entry, Put
 from shardproxy.store.settle import settle
@@ -549,36 +550,76 @@ def test_what_is_no_etcd_is_unavailable() -> None:
 # ── etcd's doors ──
 
 
-def test_a_login_is_used_renewed_and_needed(tmp_path: Path) -> None:
-    with LocalEtcd() as cluster:
+@pytest.mark.parametrize("token", ["simple", "jwt"])
+def test_a_login_is_used_renewed_and_needed(tmp_path: Path, token: str) -> None:
+    """Simple tokens are gone when etcd restarts; signed ones are stale as soon as any user or right has changed."""
+    options = ["--auth-token", "simple" if token == "simple" else _signed_tokens(tmp_path)]
+    with LocalEtcd(server_options=options) as cluster:
+        member = cluster.members[0]
 
         async def main() -> None:
-            gateway = Gateway([cluster.members[0].url], 5)
-            await gateway.change("/v3/auth/user/add", {"name": "root", "password": "secret"})
-            await gateway.change("/v3/auth/role/add", {"name": "root"})
-            await gateway.change("/v3/auth/user/grant", {"user": "root", "role": "root"})
-            await gateway.change("/v3/auth/enable", {})
-            await gateway.close()
+            await _enable_login(member)
             known = place_of(cluster.endpoints, timeout="5s", user="root", password="secret")
-            async with known.store() as store:
+            async with known.store() as store, known.store() as other:
                 version = await store.put("a", {"n": 1}, ABSENT)
                 async with aclosing(store.watch("a", version - 1)) as watch:
                     assert (await anext(watch)).revision == version
-                await asyncio.to_thread(cluster.members[0].process.kill)  # its tokens are gone with it
-                await asyncio.to_thread(cluster.members[0].process.start)
+                await asyncio.to_thread(member.process.kill)
+                await asyncio.to_thread(member.process.start)
                 assert await store.get("a") == Entry("a", {"n": 1}, version)
-                await store.put("a", {"n": 2}, version)
-            wrong = known.having(password="wrong")
-            nobody = place_of(cluster.endpoints)
-            for place in (wrong, nobody):
+                version = await store.put("a", {"n": 2}, version)
+                assert isinstance(other, EtcdStore)
+                await other.get("a")
+                await other._gateway.change("/v3/auth/user/add", {"name": "guest", "password": "guest"})
+                version = await store.put("a", {"n": 3}, version)
+            for place in (known.having(password="wrong"), place_of(cluster.endpoints)):
                 async with place.store() as store:
                     await fails(store.get("a"), StoreUnavailable)
                     await fails(store.put("b", {}, ABSENT), StoreUnavailable)
                     await fails(anext(store.watch("a", 0)), StoreUnavailable)
             async with known.store() as store:
-                assert [entry.key for entry in (await store.list("")).entries] == ["a"]
+                assert (await store.list("")).entries == (Entry("a", {"n": 3}, version),)
 
         within(WAIT, main)
+
+
+async def _enable_login(member: EtcdMember) -> None:
+    gateway = Gateway([member.url], 5)
+    await gateway.change("/v3/auth/user/add", {"name": "root", "password": "secret"})
+    await gateway.change("/v3/auth/role/add", {"name": "root"})
+    await gateway.change("/v3/auth/user/grant", {"user": "root", "role": "root"})
+    await gateway.change("/v3/auth/enable", {})
+    await gateway.close()
+
+
+def _signed_tokens(folder: Path) -> str:
+    """The value of --auth-token, with a new key."""
+    key = rsa.generate_private_key(65537, 2048)
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (folder / "token.key").write_bytes(private)
+    (folder / "token.pub").write_bytes(public)
+    return f"jwt,pub-key={folder / 'token.pub'},priv-key={folder / 'token.key'},sign-method=RS256,ttl=10m"
+
+
+def test_a_store_that_is_full_changes_nothing_and_says_so() -> None:
+    with LocalEtcd(server_options=["--quota-backend-bytes", str(1 << 20)]) as cluster:
+
+        async def main() -> None:
+            async with place_of(cluster.endpoints, timeout="5s").store() as store:
+                with pytest.raises(StoreUnavailable, match="space exceeded"):
+                    await _fill(store)
+                listing = await store.list("")
+                await fails(store.put("more", {}, ABSENT), StoreUnavailable, 5)
+                assert await store.list("") == listing
+
+        within(WAIT, main)
+
+
+async def _fill(store: MapStore) -> None:
+    for n in range(100):
+        await store.put(f"k{n}", {"text": "x" * 100_000}, ABSENT)
 
 
 def test_tls_is_spoken_and_a_stranger_is_not_trusted(etcd: LocalEtcd, tmp_path: Path) -> None:

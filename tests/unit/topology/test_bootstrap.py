@@ -10,11 +10,12 @@ from shardproxy.config import parse
 from shardproxy.errors import ConfigError
 from shardproxy.topology.bootstrap import Difference, differences, first_document, missing, with_stored
 from shardproxy.topology.build import build_snapshot
-from shardproxy.topology.map_document import MapDocument, Move, Stream, TableForm, advance, begin
+from shardproxy.topology.map_document import MapDocument, Move, Stream, advance, begin
 from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm
 from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap
-from shardproxy.topology.model import Snapshot, Table, TableKind
-from shardproxy.topology.phases import Phase, Step
+from shardproxy.topology.model import Snapshot
+from shardproxy.topology.moves import Phase
+from shardproxy.topology.stages import Stage, Step
 from tests.unit.topology.test_topology_build import config_data
 
 
@@ -32,7 +33,7 @@ def test_the_files_maps_are_the_first() -> None:
     assert missing(file, {}) == list(documents.values())
     assert missing(file, {"ranged": documents["ranged"]}) == [documents["hashed"]]
     ranged = documents["ranged"]
-    assert (ranged.epoch, ranged.key_type, ranged.moves, ranged.positions) == (1, "int", (), {})
+    assert (ranged.epoch, ranged.key_type, ranged.move, ranged.positions) == (1, "int", None, {})
     assert ranged.map == RangeForm.of([NamedRange(INT_MIN, 100, "z"), NamedRange(100, INT_MAX + 1, "a")])
     assert documents["hashed"].map.shards == ("a", "z")
     assert with_stored(file, documents) == file
@@ -55,11 +56,11 @@ def moved(file: Snapshot) -> dict[str, MapDocument]:
     keys = KeySet(ranges=(Interval(500, INT_MAX + 1),))
     document = begin(
         documents["ranged"],
-        Move(id="m1", phase=Phase.PREPARED, streams=(Stream(source="a", target="lone", keys=keys),)),
+        Move(id=1, stage=Stage.PREPARED, streams=(Stream(source="a", target="lone", keys=keys),)),
     )
     for _ in range(5):
-        document = advance(document, "m1", Step.NEXT)
-    document = advance(document, "m1", Step.NEXT, {"lone": "0-1-1"})
+        document = advance(document, Step.NEXT)
+    document = advance(document, Step.NEXT, {"lone": "0-1-1"})
     hashed = documents["hashed"].map
     assert isinstance(hashed, HashForm)
     owners = hashed.owners
@@ -80,6 +81,9 @@ def test_a_map_that_has_changed_is_in_force_and_told() -> None:
     ranged = found.keyspaces["ranged"]
     assert ranged.map == RangeMap([KeyRange(INT_MIN, 100, 0), KeyRange(100, 500, 1), KeyRange(500, INT_MAX + 1, 2)])
     assert ranged.tables == file.keyspaces["ranged"].tables
+    assert ranged.move is not None and ranged.move.phase is Phase.SWITCHED
+    assert ranged.move.hidden.keys() == {1}
+    assert ranged.move.source_of(500) == 1
     stored = documents["hashed"].map
     assert isinstance(stored, HashForm)
     assert found.keyspaces["hashed"].map == BucketMap([file.shard_index(name) for name in stored.owners])
@@ -109,25 +113,8 @@ def test_shards_of_a_move_hold_the_keyspaces_reference_tables() -> None:
     assert isinstance(document.map, HashForm)
     keys = KeySet(buckets=document.map.intervals_of("a")[:1])
     streams = (Stream(source="a", target="lone", keys=keys),)
-    moving = begin(document, Move(id="m", phase=Phase.PREPARED, streams=streams))
+    moving = begin(document, Move(id=1, stage=Stage.PREPARED, streams=streams))
     assert list(with_stored(file, {"hashed": moving}).keyspaces["hashed"].shards) == [0, 1, 2]
-
-
-def test_tables_that_a_move_has_spread_otherwise() -> None:
-    file = snapshot()
-    tables = {
-        "settings": TableForm(kind="sharded", key="uid"),
-        "users": TableForm(kind="sharded", key="uid"),
-        "unlisted": TableForm(kind="reference"),
-    }
-    documents = {"ranged": first(file)["ranged"].model_copy(update={"tables": tables})}
-    found = with_stored(file, documents).keyspaces["ranged"]
-    assert found.tables["settings"] == Table("settings", TableKind.SHARDED, key="uid")
-    assert found.tables["users"] == file.keyspaces["ranged"].tables["users"]
-    assert "unlisted" not in found.tables
-    assert list(found.shards) == [0, 1]
-    [difference] = differences(file, documents)
-    assert difference.what.startswith("tables are spread otherwise than the file says: settings, unlisted")
 
 
 def test_what_cannot_be_used_with_the_file_is_serious() -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from shardproxy.errors import DocumentError
 from shardproxy.store.interface import decode, encode
 from shardproxy.topology.barrier import Acknowledgement, Identity
-from shardproxy.topology.map_document import MapDocument, TableForm
+from shardproxy.topology.map_document import MapDocument
 from shardproxy.topology.map_form import HashForm, NamedRange, RangeForm, form_of
-from shardproxy.topology.stored import Stored
+from shardproxy.topology.stored import Stored, move_key
 from shardproxy.topology.workflow import Workflow
 from tests.unit.topology import worlds
 
@@ -77,9 +77,7 @@ GOOD = MapDocument(
         ({"map": {"kind": "hash", "shards": ["a"], "buckets": [0] * 4095}}, "map.hash.buckets"),
         ({"map": {"kind": "hash", "shards": ["a"], "buckets": [1] * 4096}}, "must have buckets"),
         ({"map": {"kind": "hash", "shards": ["b", "a"], "buckets": [0, 1] * 2048}}, "sorted"),
-        ({"tables": {"t": {"kind": "sharded"}}}, "key belongs to sharded"),
-        ({"tables": {"t": {"kind": "single", "key": "k"}}}, "key belongs to sharded"),
-        ({"moves": [{"id": "m"}]}, "moves.0.phase"),
+        ({"move": {"id": 1}}, "move.stage"),
     ],
 )
 def test_what_is_no_map_is_refused_with_its_place(change: dict[str, Any], told: str) -> None:
@@ -90,32 +88,34 @@ def test_what_is_no_map_is_refused_with_its_place(change: dict[str, Any], told: 
     assert told in message
 
 
-STREAM = {"source": "a", "target": "b", "keys": {"ranges": [[0, 5]], "buckets": None}}
+STREAM = {"source": "a", "target": "b", "keys": {"ranges": [[0, 5]]}}
+OTHER = {"source": "a", "target": "b", "keys": {"ranges": [[4, 6]]}}
 
 
 @pytest.mark.parametrize(
     ("move", "told"),
     [
-        ({"phase": "done"}, "is not in the map"),
-        ({"phase": "armed"}, "has a fence"),
-        ({"phase": "copying", "fence": 2}, "has a fence"),
-        ({"phase": "armed", "fence": 4}, "later epoch"),
-        ({"phase": "copying", "streams": []}, "streams"),
-        ({"phase": "copying", "streams": [{**STREAM, "target": "a"}]}, "same shard"),
-        ({"phase": "copying", "streams": [{**STREAM, "keys": {}}]}, "ranges or buckets"),
-        ({"phase": "copying", "streams": [{**STREAM, "keys": {"ranges": [[5, 5]]}}]}, "must not be empty"),
+        ({"id": 0}, "move.id"),
+        ({"id": 2**64}, "move.id"),
+        ({"stage": "done"}, "is not in the map"),
+        ({"stage": "armed"}, "has a fence"),
+        ({"fence": 2}, "has a fence"),
+        ({"stage": "armed", "fence": 4}, "later epoch"),
+        ({"streams": []}, "streams"),
+        ({"streams": [STREAM, OTHER]}, "the same keys"),
+        ({"streams": [{**STREAM, "target": "a"}]}, "same shard"),
+        ({"streams": [{**STREAM, "keys": {}}]}, "ranges or buckets"),
+        ({"streams": [{**STREAM, "keys": {"ranges": []}}]}, "ranges or buckets"),
+        ({"streams": [{**STREAM, "keys": {"ranges": [[0, 1]], "buckets": [[0, 1]]}}]}, "ranges or buckets"),
+        ({"streams": [{**STREAM, "keys": {"ranges": [[5, 5]]}}]}, "must not be empty"),
+        ({"streams": [{**STREAM, "keys": {"buckets": [[0, 4097]]}}]}, "numbered from 0 to 4095"),
+        ({"streams": [{**STREAM, "keys": {"buckets": [[0, 5]]}}]}, "of a range map ranges move"),
     ],
 )
 def test_moves_that_cannot_be_are_refused(move: dict[str, Any], told: str) -> None:
-    moves = [{"id": "m", "streams": [STREAM], **move}]
+    whole = {"id": 1, "stage": "copying", "streams": [STREAM], **move}
     with pytest.raises(DocumentError, match=told):
-        MapDocument.read("map/main", {**GOOD, "moves": moves})
-
-
-def test_two_moves_of_one_id_are_refused() -> None:
-    moves = [{"id": "m", "streams": [STREAM], "phase": "copying"}] * 2
-    with pytest.raises(DocumentError, match="one id"):
-        MapDocument.read("map/main", {**GOOD, "moves": moves})
+        MapDocument.read("map/main", {**GOOD, "move": whole})
 
 
 @given(worlds.forms, st.permutations(worlds.SHARDS))
@@ -136,5 +136,7 @@ def test_a_map_of_names_and_one_of_places_say_the_same(form: RangeForm | HashFor
                 assert shard_map.lookup(start) == shard_map.lookup(end - 1) == places[shard]
 
 
-def test_a_table_has_what_its_kind_needs() -> None:
-    assert TableForm(kind="reference").document() == {"kind": "reference", "key": None, "shard": None}
+def test_workflows_are_listed_in_the_order_of_their_moves() -> None:
+    keys = [move_key(ident) for ident in (1, 2, 10, 2**64 - 1)]
+    assert keys == sorted(keys)
+    assert keys[0] == "move/00000000000000000001"

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from shardproxy.topology.barrier import Acknowledgement, Identity, Standing
 from shardproxy.topology.keys import BUCKETS
-from shardproxy.topology.map_document import Layout, MapDocument, Move, Stream, TableForm
+from shardproxy.topology.map_document import MapDocument, Move, Stream
 from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm
 from shardproxy.topology.maps import INT_MAX, INT_MIN
-from shardproxy.topology.phases import FINAL, MEANINGS, Phase, Writes
+from shardproxy.topology.stages import FINAL, MEANINGS, Stage, Writes
 from shardproxy.topology.workflow import Happening, Plan, Workflow
 
 SHARDS = ("a", "b", "c", "shard-ü")
@@ -49,56 +49,51 @@ def intervals(draw: st.DrawFn, low: int, high: int) -> tuple[Interval, ...]:
     return tuple(Interval(a, b) for a, b in zip(edges[::2], edges[1::2], strict=False))
 
 
-@st.composite
-def key_sets(draw: st.DrawFn) -> KeySet:
-    ranges = draw(st.none() | intervals(INT_MIN, INT_MAX + 1))
-    buckets = draw(st.none() | intervals(0, BUCKETS)) if ranges else draw(intervals(0, BUCKETS))
-    return KeySet(ranges=ranges, buckets=buckets)
+range_sets = intervals(INT_MIN, INT_MAX + 1).map(lambda found: KeySet(ranges=found))
+bucket_sets = intervals(0, BUCKETS).map(lambda found: KeySet(buckets=found))
+key_sets = range_sets | bucket_sets
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> Stream:
-    source, target = draw(st.permutations(SHARDS))[:2]
-    return Stream(source=source, target=target, keys=draw(key_sets()))
-
-
-table_forms = st.one_of(
-    st.builds(TableForm, kind=st.just("sharded"), key=words),
-    st.builds(TableForm, kind=st.just("single"), shard=names),
-    st.just(TableForm(kind="reference")),
-)
-tables = st.dictionaries(words, table_forms, max_size=3)
-layouts = st.builds(Layout, map=forms, tables=tables)
-some_streams = st.lists(streams(), min_size=1, max_size=3).map(tuple)
-table_names = st.lists(words, max_size=2).map(tuple)
+def streams(draw: st.DrawFn, ranges: bool) -> tuple[Stream, ...]:
+    """One to three, of keys that do not overlap."""
+    low, high = (INT_MIN, INT_MAX + 1) if ranges else (0, BUCKETS)
+    found = draw(intervals(low, high))
+    count = min(draw(st.integers(1, 3)), len(found))
+    shares = [found[n::count] for n in range(count)]
+    kept = []
+    for share in shares:
+        source, target = draw(st.permutations(SHARDS))[:2]
+        kept.append(Stream(source=source, target=target, keys=KeySet(**{"ranges" if ranges else "buckets": share})))
+    return tuple(kept)
 
 
 @st.composite
-def moves(draw: st.DrawFn, ident: str, epoch: int) -> Move:
-    phase = draw(st.sampled_from([phase for phase in Phase if phase not in FINAL]))
-    free = MEANINGS[phase].writes is Writes.FREE
+def moves(draw: st.DrawFn, ranges: bool, epoch: int) -> Move:
+    stage = draw(st.sampled_from([stage for stage in Stage if stage not in FINAL]))
+    free = MEANINGS[stage].writes is Writes.FREE
     return Move(
-        id=ident,
-        phase=phase,
-        streams=draw(some_streams),
-        tables=draw(table_names),
+        id=draw(idents),
+        stage=stage,
+        streams=draw(streams(ranges)),
         fence=None if free else draw(st.integers(1, epoch)),
-        replaced_by=draw(st.none() | layouts),
     )
+
+
+idents = st.integers(1, 2**64 - 1)
 
 
 @st.composite
 def map_documents(draw: st.DrawFn) -> MapDocument:
     form = draw(forms)
+    ranges = form.kind == "range"
     epoch = draw(st.integers(1, 2**62))
-    idents = draw(st.sets(words, max_size=2))
     return MapDocument(
         keyspace=draw(words),
-        key_type="int" if form.kind == "range" else draw(st.sampled_from(["int", "text", "binary"])),
+        key_type="int" if ranges else draw(st.sampled_from(["int", "text", "binary"])),
         epoch=epoch,
         map=form,
-        tables=draw(tables),
-        moves=tuple(draw(moves(ident, epoch)) for ident in sorted(idents)),
+        move=draw(st.none() | moves(ranges, epoch)),
         positions=draw(st.dictionaries(names, words)),
     )
 
@@ -107,20 +102,20 @@ identities = st.builds(
     Identity, id=words, since=finite, place=st.text(), account=st.text(), standing=st.sampled_from(Standing)
 )
 acknowledgements = st.builds(Acknowledgement, identity=words, epochs=st.dictionaries(words, st.integers(0, 2**62)))
-plans = st.builds(Plan, goal=st.text(), streams=some_streams, tables=table_names, replaced_by=st.none() | layouts)
+plans = st.builds(Plan, goal=st.text(), streams=streams(True) | streams(False))
 
 
 @st.composite
 def workflows(draw: st.DrawFn) -> Workflow:
-    happenings = st.builds(Happening, at=finite, phase=st.sampled_from(Phase), what=st.text())
+    happenings = st.builds(Happening, at=finite, stage=st.sampled_from(Stage), what=st.text())
     history = draw(st.lists(happenings, min_size=1, max_size=4).map(tuple))
     return Workflow(
-        id=draw(words),
+        id=draw(idents),
         keyspace=draw(words),
         owner=draw(words),
         generation=draw(st.integers(1, 2**62)),
         version=draw(st.integers(1, 2**62)),
-        phase=history[-1].phase,
+        stage=history[-1].stage,
         plan=draw(plans),
         paused=draw(st.booleans()),
         problem=draw(st.text()),
