@@ -286,11 +286,11 @@ class Worker:
         counters, held = self.front.counters, self.front.gateway.held_writes
         counters.add("shardproxy_writes_held_total", (), self._new("held writes", held.count))
         counters.add("shardproxy_moving_rollbacks_total", (), self._new("moving rollbacks", held.refused))
-        counters.set("shardproxy_writes_held_now", (), held.now)
+        counters.set("shardproxy_writes_held_now", (), len(held.now))
         counters.set("shardproxy_held_longest_seconds", (str(self.settings.index),), held.longest)
-        if held.seconds:
-            counters.observe("shardproxy_held_seconds", (), held.seconds)
-            held.seconds.clear()
+        seconds = held.take()
+        if seconds:
+            counters.observe("shardproxy_held_seconds", (), seconds)
 
     def _count_pools(self) -> None:
         counters = self.front.counters

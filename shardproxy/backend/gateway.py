@@ -96,18 +96,30 @@ class ScratchBounds:
 class HeldWrites:
     """Writes to moving keys that wait for a newer map.
 
-    timeout: seconds that one waits at most; waiters: in the order in which they came; now: how many; count, longest,
-    seconds: of all so far; refused: transactions that were rolled back because keys move.
+    timeout: seconds that one waits at most; waiters: in the order in which they came; now: the commands that wait, each
+    by its client's `started`; count, longest: of all so far; refused: transactions that were rolled back because keys
+    move.
     """
 
     def __init__(self, timeout: float = 10.0) -> None:
         self.timeout = timeout
         self.waiters: list[asyncio.Future[None]] = []
-        self.now = 0
+        self.now: set[float] = set()
         self.count = 0
         self.longest = 0.0
-        self.seconds: list[float] = []
         self.refused = 0
+        self._waited: dict[float, float] = {}  # command → seconds, until they are taken
+
+    def waited(self, command: float, seconds: float) -> None:
+        """A command waits no more, or will again at once. seconds: since it first did."""
+        self.now.discard(command)
+        self._waited[command] = seconds
+        self.longest = max(self.longest, seconds)
+
+    def take(self) -> list[float]:
+        """The seconds of commands that have waited since somebody last took them."""
+        ended = [command for command in self._waited if command not in self.now]
+        return [self._waited.pop(command) for command in ended]
 
     def wake(self) -> None:
         """There is a new map."""

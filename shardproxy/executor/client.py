@@ -45,7 +45,8 @@ class Client(Protocol):
     crossing: tuple[Touch, ...]  # of the statement under way: moves whose fence it needs (executor.fence)
     numbered: Numbered | None  # numbers that the statement under way has got
     waiting: Future[None] | None  # the statement under way waits for a newer map
-    held_since: float  # the loop's time when it began to wait, 0.0: it did not
+    started: float  # when the command under way came; no two have the same
+    waited: tuple[float, float]  # `started` of the last command that waited so, and the loop's time when it began to
     seq: int  # sequence id of the answer's first packet
     host: str  # the client's address
 

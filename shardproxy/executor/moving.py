@@ -64,7 +64,6 @@ async def write(request: Request, found: Route | None, met: tuple[Touch, ...], a
         await next_map(client, closing, False)
         again()
         return
-    released(client)
     owed = client.session.begin, client.session.next_transaction
     try:
         await _attempt(request, found)
@@ -123,40 +122,28 @@ async def next_map(client: Client, touch: Touch, soon: bool) -> None:
     """Wait for a newer map; soon: or for a moment. Raises MovingError when it takes too long, and what a KILL says."""
     held = client.gateway.held_writes
     loop = asyncio.get_running_loop()
-    if not client.held_since:
-        client.held_since = loop.time()
+    command = client.started
+    if client.waited[0] != command:  # else it has waited before
+        client.waited = (command, loop.time())
         held.count += 1
-        held.now += 1
-    until = client.held_since + held.timeout
+    since = client.waited[1]
+    until = since + held.timeout
     waiter: asyncio.Future[None] = loop.create_future()
     held.waiters.append(waiter)
+    held.now.add(command)
     client.waiting = waiter
     try:
         async with asyncio.timeout_at(min(until, loop.time() + SOON) if soon else until):
             await waiter
     except TimeoutError:
         if not soon or loop.time() >= until:
-            released(client)
             raise MovingError(
                 f"the write has waited {held.timeout:g} s (transactions.hold_timeout) for "
                 f"{fence.moving_keys(touch.keyspace, touch.move)}; nothing was done: try again, and see "
                 "`shardctl rebalance status` for why the switch takes so long"
             ) from None
-    except BaseException:
-        released(client)
-        raise
     finally:
         client.waiting = None
+        held.waited(command, loop.time() - since)
         if waiter in held.waiters:
             held.waiters.remove(waiter)
-
-
-def released(client: Client) -> None:
-    """The statement under way waits no more, if it has."""
-    if client.held_since:
-        held = client.gateway.held_writes
-        waited = asyncio.get_running_loop().time() - client.held_since
-        client.held_since = 0.0
-        held.now -= 1
-        held.seconds.append(waited)
-        held.longest = max(held.longest, waited)

@@ -158,11 +158,10 @@ def execute(client: Client, using: Using, entry: CachedPlan, wire: bytes, again:
     found = route(plan, read, client.map, client.session.shard)
     text = using.statement.text
     request = Request(client, plan, text, using.literals, read, wire, None, using.numbers, using.names)
-    if client.gateway.moving or client.held_since:
+    if client.gateway.moving:
         met = moving.touches(client, plan, read, found)
         if met:
             return moving.write(request, found, met, again)
-        moving.released(client)
     if len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):
         return _one(client, request, found.shards[0], found.replica)
     if plan.spread is Spread.ALL:

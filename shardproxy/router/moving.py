@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from shardproxy.errors import RouteError
 from shardproxy.planner.key_values import NULLVALUE, NoValue
 from shardproxy.planner.plan import (
     AllOf,
@@ -22,7 +23,7 @@ from shardproxy.planner.plan import (
     StatementKind,
     Value,
 )
-from shardproxy.router.route import ValueReader
+from shardproxy.router.route import ValueReader, stored_as_given
 from shardproxy.topology.keys import KeyType, KeyValue
 from shardproxy.topology.maps import RangeMap, ShardMap, UnmappedKey, moved
 from shardproxy.topology.model import Keyspace, Snapshot
@@ -84,21 +85,36 @@ def _sources(
         return
     if plan.spread is Spread.ALL:
         return  # reference tables, and definitions
-    scratch = plan.scratch
-    if scratch is not None and (shards is None or len(shards) != 1 or not plan.groups):
-        whole = scratch.write is not None  # rows are written where their keys say, which nobody knows yet
-        if scratch.write is not None:
-            for target in scratch.write.targets:
+    scratch, groups = plan.scratch, plan.groups
+    if scratch is not None and (shards is None or len(shards) != 1 or not groups):
+        locked = tuple(group for copy in scratch.copies if copy.lock is not None for group in copy.groups)
+        if scratch.write is None:
+            groups += locked
+        elif _takes_scratch(plan, read):
+            groups = locked
+            for target in scratch.write.targets:  # rows are written where their keys say, which nobody knows yet
                 if target.table.key is not None:
                     yield from _of_keyspace(target.keyspace)
-        for copy in scratch.copies:
-            if copy.lock is not None or whole:
-                for group in copy.groups:
-                    yield from _of_group(group, read)
-        if whole:
-            return
-    for group in plan.groups:
+    for group in groups:
         yield from _of_group(group, read)
+
+
+def _takes_scratch(plan: Plan, read: ValueReader) -> bool:
+    """Whether a write that can be done over scratch tables may be."""
+    if plan.spread is Spread.SCRATCH or (plan.entries is not None and plan.spread is not Spread.EACH):
+        return True
+    if plan.kind not in (StatementKind.INSERT, StatementKind.REPLACE):
+        return False
+    strict = stored_as_given(plan, read)
+    try:
+        for group in plan.groups:
+            if isinstance(group.condition, KeyIn):
+                for value in group.condition.values:
+                    if isinstance(strict(value, group.keyspace.key_type), NoValue):
+                        return True
+    except RouteError:
+        return True
+    return False
 
 
 def _of_keyspace(keyspace: Keyspace) -> Iterator[tuple[Keyspace, frozenset[int]]]:

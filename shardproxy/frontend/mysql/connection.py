@@ -17,7 +17,6 @@ from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.tls import Transport
 from shardproxy.errors import BackendLost, ShardproxyError, SqlError
 from shardproxy.executor import diagnostics, user_variables
-from shardproxy.executor.moving import released
 from shardproxy.executor.numbers import Numbered, NumberedAnswer
 from shardproxy.executor.transaction import ROLLED_BACK, Transaction, roll_back_all
 from shardproxy.frontend.mysql.front import Front, Rights, check_rights, check_schema
@@ -47,8 +46,8 @@ class ClientConnection(Sink):
 
     __slots__ = (
         "_reading_paused", "_stepping", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities",
-        "closing", "crossing", "entry", "front", "gateway", "held", "held_since", "host", "map", "numbered", "plans",
-        "redone", "relayed", "rights", "seq", "session", "source", "spanning", "started", "transport", "waiting",
+        "closing", "crossing", "entry", "front", "gateway", "held", "host", "map", "numbered", "plans", "redone",
+        "relayed", "rights", "seq", "session", "source", "spanning", "started", "transport", "waited", "waiting",
         "wire", "working",
     )  # fmt: skip
 
@@ -64,7 +63,7 @@ class ClientConnection(Sink):
         self.map: Snapshot = front.gateway.snapshot  # under which the statement under way was planned
         self.crossing: tuple[Touch, ...] = ()  # moves whose fence it needs
         self.waiting: asyncio.Future[None] | None = None  # it waits for a newer map
-        self.held_since = 0.0  # since when
+        self.waited = (0.0, 0.0)  # the last command that did, and since when
         self.plans: Space = front.plans.space(self._space())
         self.buffer: bytearray | None = None
         self.busy = False
@@ -496,8 +495,6 @@ class ClientConnection(Sink):
         if not self.busy:
             return
         self.count_error(error.code)
-        if self.held_since:
-            released(self)
         session = self.session
         session.affected = -1
         text = str(error)

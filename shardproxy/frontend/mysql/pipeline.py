@@ -174,12 +174,11 @@ def run(
     found = None if plan.lookups else route(plan, read, client.map, client.session.shard)
     if found is not None:
         _tell(client, numbered, found)
-    if client.gateway.moving or client.held_since:
+    if client.gateway.moving:
         met = moving.touches(client, plan, read, found)
         if met:
             again = lambda: start(client, _run_anew, wire, sql, numbered)  # noqa: E731
             return moving.write(text_request(client, plan, sql, literals, read, wire), found, met, again)
-        moving.released(client)
         moving.check_definitions(client, plan)
     if found is None:
         return lookups.start(text_request(client, plan, sql, literals, read, wire))
@@ -341,12 +340,11 @@ def _execute(
     found = None if plan.lookups else route(plan, read, client.map, client.session.shard)
     if found is not None:
         _tell(client, numbered, found)
-    if client.gateway.moving or client.held_since:
+    if client.gateway.moving:
         met = moving.touches(client, plan, read, found)
         if met:
             again = lambda: start(client, _execute_anew, wire, execution, numbered)  # noqa: E731
             return moving.write(prepared_request(client, plan, execution, read, wire), found, met, again)
-        moving.released(client)
     if found is None:
         return lookups.start(prepared_request(client, plan, execution, read, wire))
     if plan.entries is not None:
