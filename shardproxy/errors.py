@@ -2,6 +2,7 @@
 
     ShardproxyError
     ├── ConfigError              the operator's file is wrong
+    ├── GoalError                a goal of a rebalance makes no sense for this keyspace
     ├── LocalError               a server of the local cluster cannot be started, ended or prepared
     ├── StoreError               the map store
     │   ├── StoreUnavailable     it did not answer in time; nothing was changed
@@ -44,6 +45,10 @@ class ShardproxyError(Exception):
 
 class ConfigError(ShardproxyError):
     """The configuration file is wrong; the message names file, key path, what was found and what was expected."""
+
+
+class GoalError(ShardproxyError):
+    """What a rebalance shall reach cannot be reached, or makes no sense for the keyspace's present map."""
 
 
 class LocalError(ShardproxyError):

@@ -1,0 +1,69 @@
+"""From two maps of one keyspace to the streams between them: which keys go from where to where."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from shardproxy.topology.keys import KeyType
+from shardproxy.topology.maps import BucketMap, KeyRange, RangeMap, ShardMap, UnmappedKey
+from shardproxy.topology.moves import Stream
+from shardproxy.topology.moving import MovingKeys
+
+
+def streams_between(old: ShardMap, new: ShardMap, key_type: KeyType) -> tuple[Stream, ...]:
+    """One stream for each pair of shards between which keys go, by source, then target. Keys that had no owner before
+    are in none. Raises TypeError for maps of different kinds."""
+    keys: dict[tuple[int, int], MovingKeys] = {}
+    if isinstance(old, BucketMap) and isinstance(new, BucketMap):
+        buckets: dict[tuple[int, int], list[int]] = {}
+        for bucket, pair in enumerate(zip(old.buckets, new.buckets, strict=True)):
+            if pair[0] != pair[1]:
+                buckets.setdefault(pair, []).append(bucket)
+        keys = {pair: MovingKeys(key_type, buckets=found) for pair, found in buckets.items()}
+    elif isinstance(old, RangeMap) and isinstance(new, RangeMap):
+        intervals: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for start, end, before, after in _cells(old, new):
+            if before is not None and after is not None and before != after:
+                _append(intervals.setdefault((before, after), []), start, end)
+        keys = {pair: MovingKeys(key_type, intervals=found) for pair, found in intervals.items()}
+    else:
+        raise TypeError("maps of different kinds have no streams")
+    return tuple(Stream(source, target, keys[source, target]) for source, target in sorted(keys))
+
+
+def opened(old: ShardMap, new: ShardMap) -> tuple[KeyRange, ...]:
+    """The ranges of keys that had no owner and get one: no row of theirs can be anywhere, so none moves."""
+    if not (isinstance(old, RangeMap) and isinstance(new, RangeMap)):
+        return ()
+    return tuple(
+        KeyRange(start, end, after)
+        for start, end, before, after in _cells(old, new)
+        if before is None and after is not None
+    )
+
+
+def closed(old: ShardMap, new: ShardMap) -> tuple[tuple[int, int], ...]:
+    """The intervals of keys that would lose their owner: a map with such may not be used."""
+    if not (isinstance(old, RangeMap) and isinstance(new, RangeMap)):
+        return ()
+    return tuple((start, end) for start, end, before, after in _cells(old, new) if before is not None and after is None)
+
+
+def _cells(old: RangeMap, new: RangeMap) -> list[tuple[int, int, int | None, int | None]]:
+    """All keys cut at the boundaries of both maps: start, end, owner before, owner after."""
+    cuts = sorted({edge for m in (old, new) for r in m.ranges for edge in (r.start, r.end)})
+    return [(start, end, _owner(old, start), _owner(new, start)) for start, end in pairwise(cuts)]
+
+
+def _owner(m: RangeMap, key: int) -> int | None:
+    try:
+        return m.lookup(key)
+    except UnmappedKey:
+        return None
+
+
+def _append(intervals: list[tuple[int, int]], start: int, end: int) -> None:
+    if intervals and intervals[-1][1] == start:
+        intervals[-1] = (intervals[-1][0], end)
+    else:
+        intervals.append((start, end))
