@@ -31,8 +31,8 @@ async def each(request: Request, found: Route) -> None:
         enlisted(client, plan, found.shards, replica=False, write=True) as enlistment,
         shares.one_time(client, plan, enlistment.connections),
     ):
-        for connection in enlistment.connections:
-            await shares.take(told, client, connection, await request.run(connection))
+        for shard, connection in zip(enlistment.shards, enlistment.connections, strict=True):
+            await shares.take(told, client, connection, await request.run(connection, request.for_shard(shard)))
     client.ok(told.affected, 0, told.warnings, told.info, told.sorted_conditions())
 
 
@@ -54,13 +54,13 @@ async def some(request: Request, found: Route, limited: Limited) -> None:
     wanted = request.read(limited.limit, KeyType.INT)
     if not isinstance(wanted, int) or wanted < 0:
         raise RouteError("LIMIT over several shards must be a plain number")
-    text = request.render(limited.text)
     told = shares.Told()
     async with (
         enlisted(client, plan, found.shards, replica=False, write=True) as enlistment,
         shares.one_time(client, plan, enlistment.connections),
     ):
-        for connection in enlistment.connections:
+        for shard, connection in zip(enlistment.shards, enlistment.connections, strict=True):
+            text = request.render(limited.text, shard)
             share = Rewritten(text.text + b"%d" % wanted, text.parameters)
             ok = await shares.take(told, client, connection, await request.run(connection, share))
             wanted -= counts.found(ok.info, ok.affected)

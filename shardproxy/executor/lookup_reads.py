@@ -33,6 +33,7 @@ def serves(plan: Plan) -> bool:
         and len(plan.groups) == 1
         and isinstance(plan.groups[0].condition, LookedUp)
         and len(plan.groups[0].condition.values) == 1
+        and plan.text is None
         and not (plan.locks or plan.snapshot or plan.pins or plan.found_rows or plan.assigns or plan.needs_insert_id)
     )
 

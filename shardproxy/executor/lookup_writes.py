@@ -167,7 +167,7 @@ async def _change(request: Request, found: Route, changed: ChangedRows, nothing:
         await scratch_write(request, found)
         return
     head = b"SELECT " + lookup_text.select_list(changed.indexes, changed.primary, changed.source) + b" FROM "
-    lock = request.render(head + changed.rows + lookup_text.ALL + b" FOR UPDATE")
+    lock = head + changed.rows + lookup_text.ALL + b" FOR UPDATE"
     told, all_changes, rows = shares.Told(), _Changes(), 0
     async with (
         enlisted(client, plan, found.shards, replica=False, write=True) as enlistment,
@@ -175,8 +175,10 @@ async def _change(request: Request, found: Route, changed: ChangedRows, nothing:
     ):
         for shard in found.shards:
             connection = enlistment.on(shard)
-            before = await found_rows(request, connection, lock, changed.indexes, changed.primary)
-            ok = await shares.take(told, client, connection, await request.run(connection))
+            locking = request.render(lock, shard)
+            before = await found_rows(request, connection, locking, changed.indexes, changed.primary)
+            reply = await request.run(connection, request.for_shard(shard))
+            ok = await shares.take(told, client, connection, reply)
             if counts.found(ok.info, ok.affected) != len(before):
                 raise BackendError(
                     "rows came to the statement's conditions while it ran, so entries of lookup indexes are not known: "

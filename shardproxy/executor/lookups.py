@@ -37,9 +37,10 @@ from shardproxy.planner import lookup_text
 from shardproxy.planner.lookup_conditions import READ_AS
 from shardproxy.planner.lookup_plan import Index, LookedUp, Part, PartKind
 from shardproxy.planner.lookup_rows import FoundRow
-from shardproxy.planner.plan import Spread, StatementKind, Value
+from shardproxy.planner.plan import Plan, Spread, StatementKind, Value
 from shardproxy.planner.sort_keys import is_padded
 from shardproxy.planner.template import Piece, Template
+from shardproxy.planner.unseen import key_condition, on_shard
 from shardproxy.router.route import Resolved, Route, route
 from shardproxy.session.profile import Profile, with_variables
 from shardproxy.topology.keys import KeyType
@@ -78,9 +79,7 @@ def start(request: Request) -> Coroutine[Any, Any, None] | None:
     if client.session.simple and not request.using and lookup_reads.serves(plan):
         [looked] = plan.lookups
         value = _known_value(request, looked.index, looked.values[0])
-        if value is not None and lookup_reads.begin(
-            request, value, lambda attempt: client.run(run(request, attempt))
-        ):
+        if value is not None and lookup_reads.begin(request, value, lambda attempt: client.run(run(request, attempt))):
             return None
     return run(request)
 
@@ -94,7 +93,7 @@ async def run(request: Request, first: int = 0) -> None:
         for attempt in range(first, _ATTEMPTS):
             asked = await _ask(request)
             found = route(plan, request.read, snapshot, held, asked.shards)
-            if len(found.shards) != 1:
+            if len(found.shards) != 1 or not _limited_to(request.plan, found.shards[0]):
                 break
             try:
                 await _on_one(request, found, asked, attempt > 0)
@@ -103,6 +102,12 @@ async def run(request: Request, first: int = 0) -> None:
             return
     found = route(plan, request.read, snapshot, held)
     await _as_ever(request, found)
+
+
+def _limited_to(plan: Plan, shard: int) -> bool:
+    """Whether the shard that an index names can answer alone: it may have a row with the value that it hides, an older
+    one or the one of the entry itself on its way. For the condition is on the value, not on the key."""
+    return plan.text is not None or not any(on_shard(group.keyspace, shard) for group in plan.groups)
 
 
 async def resolve(request: Request) -> Resolved:
@@ -136,18 +141,8 @@ async def _as_ever(request: Request, found: Route) -> None:
                 connection.pool.release(connection)
             raise
         client.relay_from(connection, wire, found.shards[0])
-    elif plan.spread is Spread.CONCAT:
-
-        async def send() -> None:
-            await scatter.scatter(client, plan, found.shards, found.replica, request.wire_for, _prepared(request))
-
-        await scatter.twice(client, send)
     else:
         await several.run(request, found)
-
-
-def _prepared(request: Request) -> Callable[[BackendConnection], Awaitable[object]] | None:
-    return None if request.execution is None else request.execution.prepare
 
 
 # ── asking ──
@@ -331,7 +326,8 @@ async def _write(request: Request, found: Route, check: Callable[[], Awaitable[N
     told = shares.Told()
     async with enlisted(client, plan, found.shards, replica=False, write=True) as enlistment:
         connection = enlistment.connections[0]
-        ok = await shares.take(told, client, connection, await request.run(connection))
+        reply = await request.run(connection, request.for_shard(found.shards[0]))
+        ok = await shares.take(told, client, connection, reply)
         if not counts.found(ok.info, ok.affected):
             await check()
     if ok.insert_id:
@@ -348,9 +344,8 @@ async def _select(request: Request, found: Route, check: Callable[[], Awaitable[
             await check()
 
     async def send() -> None:
-        await scatter.scatter(
-            client, plan, found.shards, found.replica, request.wire_for, _prepared(request), first
-        )  # fmt: skip
+        ready = None if request.execution is None else request.prepared_on
+        await scatter.scatter(client, plan, found.shards, found.replica, request.wire_on, ready, first)
 
     await scatter.twice(client, send)
 
@@ -359,17 +354,16 @@ async def _read_certainly(request: Request, shard: int, asked: _Asked) -> None:
     """SELECT on the primary, in one snapshot with a proof that the rows of the entries are there."""
     client, plan = request.client, request.plan
 
-    async def prove(connection: BackendConnection) -> None:
+    async def prove(connection: BackendConnection, shard: int) -> None:
         await all_ok(connection, _READ_VIEW)
         for looked, values, value in asked.proofs:
-            rows = await _rows_with(request, connection, looked, values)
+            rows = await _rows_with(request, connection, shard, looked, values)
             if [row.values[0] for row in rows] != [value]:
                 raise _ChangedError
-        if request.execution is not None:
-            await request.execution.prepare(connection)
+        await request.prepared_on(connection, shard)
 
     async def send() -> None:
-        await scatter.scatter(client, plan, (shard,), False, request.wire_for, prove, read_view=True)
+        await scatter.scatter(client, plan, (shard,), False, request.wire_on, prove, read_view=True)
 
     try:
         await scatter.twice(client, send)
@@ -387,7 +381,7 @@ async def _wait(request: Request, shard: int, asked: _Asked) -> None:
         pool = client.gateway.shards[shard].primary
         connection = await pool.checkout(_autocommitting(client))
         try:
-            await _rows_with(request, connection, looked, values, _SHARED)
+            await _rows_with(request, connection, shard, looked, values, _SHARED)
         except BaseException:
             pool.release(connection)
             raise
@@ -395,14 +389,24 @@ async def _wait(request: Request, shard: int, asked: _Asked) -> None:
 
 
 async def _rows_with(
-    request: Request, connection: BackendConnection, looked: LookedUp, values: Sequence[Value], lock: bytes = b""
+    request: Request,
+    connection: BackendConnection,
+    shard: int,
+    looked: LookedUp,
+    values: Sequence[Value],
+    lock: bytes = b"",
 ) -> list[FoundRow]:
-    """The rows with these values of the index, whatever else the statement asks of them."""
+    """The rows of a shard with these values of the index, whatever else the statement asks of them; without those that
+    it hides."""
     index = looked.index
     pieces: list[Piece] = [
         b"SELECT %s FROM %s.%s WHERE "
         % (lookup_text.select_list((index,), ()), lookup_text.name(index.schema), lookup_text.name(index.table))
     ]
     pieces += lookup_writes.equal_pieces(index, values)
+    [keyspace] = {g.keyspace.name: g.keyspace for g in request.plan.groups if g.keyspace.name == index.schema}.values()
+    hidden = key_condition(keyspace, index.table, b" AND ")
+    if hidden is not None:
+        pieces.append(hidden)
     pieces.append(lookup_text.ALL + lock)
-    return await found_rows(request, connection, request.render(Template(tuple(pieces))), (index,), ())
+    return await found_rows(request, connection, request.render(Template(tuple(pieces)), shard), (index,), ())

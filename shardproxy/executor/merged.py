@@ -30,7 +30,7 @@ from shardproxy.merge.stream import ShardStream, first_values
 from shardproxy.planner.merge_plan import FinalTerm, MergePlan, Number, SortKey
 from shardproxy.planner.merge_text import shard_text
 from shardproxy.planner.plan import Value
-from shardproxy.planner.template import Rewritten
+from shardproxy.planner.template import Template
 from shardproxy.protocol.mysql.columns import same_shape
 from shardproxy.protocol.mysql.commands import StmtPrepare
 from shardproxy.protocol.mysql.framing import packet
@@ -48,7 +48,7 @@ OUT = 1024  # rows that are packed at once
 class Bound:
     """A merge plan with the values at hand."""
 
-    text: Rewritten
+    text: Template
     keys: tuple[SortKey, ...]
     hidden: int  # how many columns are ours
     final: tuple[FinalTerm, ...]  # of groups, without positions
@@ -93,7 +93,7 @@ def bind(plan: MergePlan, request: Request) -> Bound:
     limit = NO_LIMIT if plan.limit is None else _number(request, plan.limit)
     offset = 0 if plan.offset is None else _number(request, plan.offset)
     most = -1 if plan.limit is None or plan.limited_late else min(limit + offset, NO_LIMIT - 1)
-    text = request.render(shard_text(plan, chosen, positions, group_positions, most))
+    text = shard_text(plan, chosen, positions, group_positions, most)
     hidden = sum(len(key.columns) for key in chosen) + (len(plan.groups.hidden) if plan.groups is not None else 0)
     return Bound(text, tuple(chosen), hidden, _final(plan, request), limit, offset, having)
 
@@ -186,9 +186,11 @@ class _Merging:
         client, request = self.client, self.request
         await learn_blanks(self.taken.connections[0], self._all_keys(), client.mariadb)
         wires = []
-        for connection in self.taken.connections:
+        plain = request.render(self.bound.text)
+        for shard, connection in zip(self.taken.shards, self.taken.connections, strict=True):
+            text = request.render(self.bound.text, shard) if self.bound.text.differs_on(shard) else plain
             try:
-                wires.append(await request.wire_for(connection, self.bound.text))
+                wires.append(await request.wire_for(connection, text))
             except BackendError as error:
                 if isinstance(error, BackendLost):
                     raise

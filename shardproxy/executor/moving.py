@@ -94,13 +94,13 @@ async def _attempt(request: Request, found: Route | None) -> None:
     elif len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):
         await on_one(request, found.shards[0])
     elif plan.spread is Spread.CONCAT:
-        await scatter.scatter(client, plan, found.shards, False, request.wire_for, _ready(request))
+        await scatter.scatter(client, plan, found.shards, False, request.wire_on, _ready(request))
     else:
         await several.run(request, found)
 
 
 def _ready(request: Request) -> scatter.Ready | None:
-    return None if request.execution is None else request.execution.prepare
+    return None if request.execution is None else request.prepared_on
 
 
 async def on_one(request: Request, shard: int) -> None:
@@ -110,7 +110,7 @@ async def on_one(request: Request, shard: int) -> None:
         connection = await single.take(client, plan, shard, False)
         client.relay_from(connection, await request.wire_for(connection), shard)
     elif plan.locks and client.session.simple and not (plan.pins or plan.assigns or plan.needs_insert_id):
-        await scatter.scatter(client, plan, (shard,), False, request.wire_for, _ready(request))
+        await scatter.scatter(client, plan, (shard,), False, request.wire_on, _ready(request))
     else:
         await fenced.one(request, shard)
 

@@ -430,9 +430,15 @@ async def execute_scattered(
 ) -> None:
     """A plain SELECT on several shards, prepared on each."""
 
+    async def as_sent(connection: BackendConnection, shard: int) -> bytes:
+        return await execution.wire_for(connection)
+
+    async def prepare(connection: BackendConnection, shard: int) -> None:
+        await execution.prepare(connection)
+
     async def send() -> None:
         # From the first long data on nothing may fail: the server would keep it for the next execution.
-        await scatter.scatter(client, plan, shards, replica, execution.wire_for, execution.prepare)
+        await scatter.scatter(client, plan, shards, replica, as_sent, prepare)
 
     await scatter.twice(client, send)
 

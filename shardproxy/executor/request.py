@@ -40,9 +40,27 @@ class Request:
         """Rows are in the binary protocol."""
         return self.execution is not None
 
-    def render(self, template: Template) -> Rewritten:
-        """The template's text with this request's literals."""
-        return template.render(self.literals, self.numbers)
+    def render(self, template: Template, shard: int = -1) -> Rewritten:
+        """The template's text with this request's literals. shard: for which it is, where rows are hidden on some."""
+        return template.render(self.literals, self.numbers, 0, shard)
+
+    def for_shard(self, shard: int) -> Rewritten | None:
+        """The statement's own text for a shard that hides rows which are on their way; None: as the client sent it."""
+        text = self.plan.text
+        return None if text is None or not text.differs_on(shard) else self.render(text, shard)
+
+    async def prepared_on(self, connection: BackendConnection, shard: int) -> None:
+        """Prepare the statement's own text there, where it is an execution. Raises BackendError, BackendLost."""
+        if self.execution is None:
+            return
+        execution, other = self.execution, self.for_shard(shard)
+        if other is not None:
+            execution = execution.rewritten(other.text, other.parameters, self.client.mariadb)
+        await execution.prepare(connection)
+
+    async def wire_on(self, connection: BackendConnection, shard: int) -> bytes:
+        """Wire bytes of the statement itself for a shard's connection. Raises BackendError, BackendLost."""
+        return await self.wire_for(connection, self.for_shard(shard))
 
     async def wire_for(self, connection: BackendConnection, other: Rewritten | None = None) -> bytes:
         """Wire bytes of the command for this connection: of the statement itself, or of another text made from it.

@@ -83,8 +83,8 @@ class Part(Sink):
         enlistment.release(self.connection, self.ended or not self.sent)
 
 
-Wire = Callable[[BackendConnection], Awaitable[bytes]]
-Ready = Callable[[BackendConnection], Awaitable[object]]
+Wire = Callable[[BackendConnection, int], Awaitable[bytes]]  # the int: of a connection to this shard
+Ready = Callable[[BackendConnection, int], Awaitable[object]]
 First = Callable[[bool], Awaitable[None]]
 
 
@@ -107,9 +107,12 @@ async def scatter(
     async with enlisted(client, plan, shards, replica=replica, write=False) as enlistment:
         enlistment.read_view = read_view
         if ready is not None:
-            for connection in enlistment.connections:
-                await ready(connection)
-        wires = [(connection, await wire_for(connection)) for connection in enlistment.connections]
+            for shard, connection in zip(enlistment.shards, enlistment.connections, strict=True):
+                await ready(connection, shard)
+        wires = [
+            (connection, await wire_for(connection, shard))
+            for shard, connection in zip(enlistment.shards, enlistment.connections, strict=True)
+        ]
         out = await _relay(client, enlistment, wires, 1 if plan.locks else client.gateway.scatter_limit, first)
     session = client.session
     session.affected = -1

@@ -7,7 +7,7 @@ another statement. Rows stream from the shards into INSERTs; what runs ahead of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from shardproxy.backend.connection import BackendConnection
@@ -24,7 +24,8 @@ from shardproxy.merge.concat import Concatenation
 from shardproxy.planner.key_values import NoValue
 from shardproxy.planner.plan import StatementKind, Value
 from shardproxy.planner.scratch_plan import Copy, Kind, ScratchPlan
-from shardproxy.planner.template import Template
+from shardproxy.planner.template import Template, Unseen
+from shardproxy.planner.unseen import key_condition
 from shardproxy.protocol.mysql.commands import PrepareOk, StmtClose, StmtPrepare
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.response import IN_TRANS, PREPARE
@@ -146,28 +147,29 @@ class Scratch:
             if same == place and not narrowed:
                 same = scratch_keys.whole(self.copies, place, rows)
             if same == place:
-                await self.gather(home, copy, wanted, [connections[shard] for shard in self.shards[place]])
+                await self.gather(home, copy, wanted, {shard: connections[shard] for shard in self.shards[place]})
                 rows[place] = self.rows - before
             else:
                 await _ok(home, _copy_text(self.copies[same], copy, wanted), copy)
                 rows[place] = rows[same]
 
     async def gather(
-        self, home: BackendConnection, copy: Copy, columns: list[Column], connections: list[BackendConnection]
+        self, home: BackendConnection, copy: Copy, columns: list[Column], connections: Mapping[int, BackendConnection]
     ) -> None:
-        """Fill one scratch table."""
-        text = self.request.render(_select(copy, columns))
-        binary = self.request.binary and bool(text.parameters)
+        """Fill one scratch table. connections: by shard."""
+        select = _select(copy, columns)
+        binary = self.request.binary and bool(self.request.render(select).parameters)
         insert = b"INSERT INTO %s (%s) VALUES " % (
             scratch_tables.full_name(copy), b",".join(quoted(column.name) for column in columns)
         )  # fmt: skip
         wires = []
-        for connection in connections:
+        for shard, connection in connections.items():
+            text = self.request.render(select, shard)
             if text.parameters:
                 wires.append((connection, await self.request.wire_for(connection, text)))
             else:
                 wires.append((connection, packet(b"\x03" + text.text, 0)))
-        parts = [Part(connection) for connection in connections]
+        parts = [Part(connection) for connection in connections.values()]
         at_once = self.client.gateway.scatter_limit if copy.lock is None else 1  # locks are taken shard by shard
         started = 0
         literals = [column.literal for column in columns]
@@ -323,9 +325,23 @@ def _select(copy: Copy, columns: Iterable[Column]) -> Template:
     head = b"SELECT " + b",".join(column.expression for column in columns) + b" FROM " + table
     text = Template((head,))
     if copy.where is not None:
-        text = text + b" AS " + quoted(copy.alias) + b" WHERE " + copy.where
+        text = text + b" AS " + quoted(copy.alias) + b" WHERE "
+        unseen = _unseen(copy, b"", b" AND (")
+        if unseen is None:
+            text += copy.where
+        else:
+            text += Template((unseen, *copy.where.pieces, replace(unseen, before=b")", column=b"")))
+    elif (unseen := _unseen(copy, b" WHERE ")) is not None:
+        text += Template((unseen,))
     text += _ALL
     return text if copy.lock is None else text + copy.lock
+
+
+def _unseen(copy: Copy, before: bytes, after: bytes = b"") -> Unseen | None:
+    """The condition for shards that have rows of the table which are on their way and must not be seen."""
+    keyspaces = {g.keyspace.name: g.keyspace for g in copy.groups if copy.table in g.keyspace.tables}
+    keyspace = keyspaces.get(copy.database)
+    return None if keyspace is None else key_condition(keyspace, copy.table, before, after)
 
 
 def _copy_text(source: Copy, target: Copy, columns: Iterable[Column]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from shardproxy.backend.connection import BackendConnection, Reply
@@ -153,11 +154,11 @@ class _ScratchWrite(Scratch):
                 )
 
     async def gather(
-        self, home: BackendConnection, copy: Copy, columns: list[Column], connections: list[BackendConnection]
+        self, home: BackendConnection, copy: Copy, columns: list[Column], connections: Mapping[int, BackendConnection]
     ) -> None:
         """Also: a condition that gives warnings might give errors in a write, over rows that were not gathered."""
         await super().gather(home, copy, columns, connections)
-        if copy.where is not None and any(connection.scanner.warnings for connection in connections):
+        if copy.where is not None and any(connection.scanner.warnings for connection in connections.values()):
             await expect_ok(home, b"DELETE FROM " + scratch_tables.full_name(copy))
             whole = Copy(copy.database, copy.table, copy.name, copy.groups, copy.reference, lock=copy.lock)
             await super().gather(home, whole, columns, connections)

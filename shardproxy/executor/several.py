@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from shardproxy.errors import UnsupportedError
-from shardproxy.executor import changes
+from shardproxy.executor import changes, scatter
 from shardproxy.executor.merge_keys import NotMergeable
 from shardproxy.executor.merged import merged
 from shardproxy.executor.request import Request
@@ -17,6 +17,16 @@ from shardproxy.planner.plan import Spread
 from shardproxy.router.route import Route
 
 Work = Coroutine[Any, Any, None]
+
+
+async def concatenated(request: Request, found: Route) -> None:
+    """Rows one after the other. Raises SqlError before the answer has begun."""
+
+    async def send() -> None:
+        ready = None if request.execution is None else request.prepared_on
+        await scatter.scatter(request.client, request.plan, found.shards, found.replica, request.wire_on, ready)
+
+    await scatter.twice(request.client, send)
 
 
 async def _merged(request: Request, found: Route) -> None:
@@ -36,6 +46,7 @@ async def _scratch(request: Request, found: Route) -> None:
 
 
 EXECUTORS: dict[Spread, Callable[[Request, Route], Work]] = {
+    Spread.CONCAT: concatenated,
     Spread.MERGE: _merged,
     Spread.SCRATCH: _scratch,
     Spread.EACH: changes.each,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardproxy.errors import SqlError, UnsupportedError
-from shardproxy.executor import everywhere, fence, moving, scatter, scratch_home, several, single
+from shardproxy.executor import everywhere, fence, moving, scratch_home, several, single
 from shardproxy.executor.client import Client
 from shardproxy.executor.prepared import described, parameter_numbers
 from shardproxy.executor.request import Request
@@ -166,8 +166,6 @@ def execute(client: Client, using: Using, entry: CachedPlan, wire: bytes, again:
         return _one(client, request, found.shards[0], found.replica)
     if plan.spread is Spread.ALL:
         return everywhere.write(client, plan, found.shards, request.run)
-    if plan.spread is Spread.CONCAT:
-        return scatter.scatter(client, plan, found.shards, found.replica, request.wire_for)
     return several.run(request, found)
 
 

@@ -31,7 +31,8 @@ class SourceKind(Enum):
 
 @dataclass(eq=False, slots=True)
 class Source:
-    """One use of a table in one block. `name`: the alias by which the block knows it."""
+    """One use of a table in one block. `name`: the alias by which the block knows it; `nullable`: it stands on a side
+    of an outer join whose rows may be missing."""
 
     name: str
     kind: SourceKind
@@ -40,6 +41,7 @@ class Source:
     keyspace: Keyspace | None = None
     database: str = ""  # of the keyspace, or the system database in lower case
     system_table: str = ""
+    nullable: bool = False
 
 
 @dataclass(eq=False, slots=True)

@@ -10,6 +10,7 @@ from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.groups import groups
 from shardproxy.planner.plan import Opcode, Plan, Rung, Spread
 from shardproxy.planner.reference_writes import reference_write
+from shardproxy.planner.unseen import hides, with_condition
 from shardproxy.planner.write_obstacles import reads_clock
 from shardproxy.planner.write_plan import SEVERAL_SHARDS
 from shardproxy.planner.write_steps import ordered_change
@@ -32,6 +33,13 @@ def change(draft: Draft, tree: exp.Update | exp.Delete, facts: Facts) -> Plan:
     certain = opcode in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED)
     steps = ordered_change(draft, facts, found)
     why = steps if isinstance(steps, str) else ""
+    text = None
+    if hides(group.keyspace for group in found) and not why:
+        made = with_condition(draft, facts, found)
+        if isinstance(made, str):
+            why = steps = made
+        else:
+            text = made
     spread = Spread.REFUSE if why else Spread.EACH if steps is None else Spread.WRITE
     return draft.plan(
         opcode,
@@ -45,6 +53,7 @@ def change(draft: Draft, tree: exp.Update | exp.Delete, facts: Facts) -> Plan:
         fixed_time=spread is not Spread.REFUSE and reads_clock(draft, _schemas(draft, targets)),
         key_index=routes.key_index(found) if not draft.pins else -1,
         tables=routes.tables(facts),
+        text=text,
         write=None if isinstance(steps, str) else steps,
     )
 

@@ -55,6 +55,7 @@ def explain(draft: Draft) -> Plan | None:
         key_index=-1,
         fixed_time=False,
         not_above="",
+        text=None,
         merge=None,
         scratch=None,
         sequence=None,
@@ -75,6 +76,7 @@ def _analyzed(draft: Draft, plan: Plan, start: int) -> Plan:
         spread=Spread.SCRATCH,
         point=False,
         key_index=-1,
+        text=None,
         merge=None,
         scratch=replace(made, text=text),
     )

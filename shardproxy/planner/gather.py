@@ -208,6 +208,7 @@ class _Walk:
             source = resolve_table(self.draft, node, ctes, block)
             if source is None:
                 return False
+            source.nullable = soft
             block.sources.append(source)
             self.facts.sources.append(source)
             return source.kind in (SourceKind.SHARDED, SourceKind.SINGLE)

@@ -18,10 +18,7 @@ def groups(facts: Facts) -> tuple[Group, ...]:
     """
     sharded = [s for s in facts.sources if s.kind is SourceKind.SHARDED]
     reach = _reachable(sharded, facts.ties)
-    homes: dict[Source, tuple[Source, ...]] = {}
-    for source in sharded:
-        if all(source in reach[other] for other in reach[source]):
-            homes[source] = tuple(s for s in sharded if s in reach[source])
+    homes = _homes(sharded, reach)
     members: dict[Source, list[Source]] = defaultdict(list)
     for source in sharded:
         home = next(s for s in sharded if s in homes and s in reach[source])
@@ -48,6 +45,21 @@ def groups(facts: Facts) -> tuple[Group, ...]:
         group = Group(tuple(dict.fromkeys(names)), keyspace, shard=shard)
         found.append((min(facts.sources.index(s) for s in singles), group))
     return tuple(group for _, group in sorted(found, key=lambda entry: entry[0]))
+
+
+def homes(facts: Facts) -> list[tuple[Source, ...]]:
+    """The homes of the statement's sharded sources, each once."""
+    sharded = [s for s in facts.sources if s.kind is SourceKind.SHARDED]
+    return list(dict.fromkeys(_homes(sharded, _reachable(sharded, facts.ties)).values()))
+
+
+def _homes(sharded: list[Source], reach: dict[Source, set[Source]]) -> dict[Source, tuple[Source, ...]]:
+    """For each source that belongs to one, its home."""
+    found: dict[Source, tuple[Source, ...]] = {}
+    for source in sharded:
+        if all(source in reach[other] for other in reach[source]):
+            found[source] = tuple(s for s in sharded if s in reach[source])
+    return found
 
 
 def _reachable(sources: list[Source], ties: list[tuple[Source, Source]]) -> dict[Source, set[Source]]:

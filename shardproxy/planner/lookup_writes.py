@@ -13,7 +13,8 @@ from shardproxy.planner.draft import Draft, literal_value, refuse
 from shardproxy.planner.lookup_index import indexes_of, parts_of
 from shardproxy.planner.lookup_plan import ChangedRows, EnteredRows, Index, Part
 from shardproxy.planner.plan import Plan, StatementKind, Value
-from shardproxy.planner.template import template
+from shardproxy.planner.template import Template, template
+from shardproxy.planner.unseen import Hidden, conditioned, unseen
 from shardproxy.sql.functions import CLOCK, RANDOM
 from shardproxy.sql.tokens import Token, TokenKind
 from shardproxy.topology.lookup import index_name
@@ -112,7 +113,9 @@ def change_entries(draft: Draft, tree: exp.Update | exp.Delete, facts: Facts, pl
     [source, indexes] = touched[0]
     _check(draft, facts, source, indexes, updated)
     fixed_time = plan.fixed_time or bool(draft.functions & CLOCK)
-    return replace(plan, entries=_changed(draft, source, indexes, updated), key_index=-1, fixed_time=fixed_time)
+    hidden = None if plan.text is None else unseen(draft, facts, plan.groups)
+    entries = _changed(draft, source, indexes, updated, None if isinstance(hidden, str) else hidden)
+    return replace(plan, entries=entries, key_index=-1, fixed_time=fixed_time)
 
 
 def _assigned(tree: exp.Update) -> set[str]:
@@ -155,16 +158,28 @@ def _check(draft: Draft, facts: Facts, source: Source, indexes: tuple[Index, ...
         raise refuse(f"{draft.kind.value} of {source.table.name} that {why} is not supported: lookup index {names}")
 
 
-def _changed(draft: Draft, source: Source, indexes: tuple[Index, ...], updated: set[str] | None) -> ChangedRows:
+def _changed(
+    draft: Draft,
+    source: Source,
+    indexes: tuple[Index, ...],
+    updated: set[str] | None,
+    hidden: tuple[Hidden, bytes] | None,
+) -> ChangedRows:
+    """hidden: what some shards hide, and the key by which."""
+
+    def found_by(first: int) -> Template:
+        """The rest of the text, which says which rows it finds."""
+        end = len(draft.tokens)
+        return template(draft, first, end) if hidden is None else conditioned(draft, first, end, *hidden)
+
     if updated is None:
-        begin = _word(draft, "FROM", 0) + 1
-        return ChangedRows(indexes, source.name, template(draft, begin, len(draft.tokens)))
+        return ChangedRows(indexes, source.name, found_by(_word(draft, "FROM", 0) + 1))
     begin = 1
     while draft.word(begin) in ("LOW_PRIORITY", "IGNORE"):
         begin += 1
     assignments = _word(draft, "SET", begin)
     rest = min(_word(draft, "WHERE", assignments), _word(draft, "ORDER", assignments))
-    rows = template(draft, begin, assignments) + b" " + template(draft, rest, len(draft.tokens))
+    rows = template(draft, begin, assignments) + b" " + found_by(rest)
     return ChangedRows(indexes, source.name, rows, _primary(draft, source, indexes, updated))
 
 

@@ -19,6 +19,7 @@ from shardproxy.planner.select_parts import Item, Parts, Span, Term, Texts, as_w
 from shardproxy.planner.sort_keys import certain_key, natural_join, owner, sort_key, star_text
 from shardproxy.planner.spread import obstacle
 from shardproxy.planner.template import Template, of_tokens
+from shardproxy.planner.unseen import Hidden, body, hides, unseen
 from shardproxy.sql.functions import AGGREGATES
 from shardproxy.sql.tokens import TokenKind
 
@@ -41,7 +42,13 @@ def merge(draft: Draft, tree: exp.Expr, facts: Facts, groups: tuple[Group, ...])
     if isinstance(parts, str):
         return parts
     assert facts.root is not None
-    return _Merge(draft, tree, parts, facts.root).plan()
+    merging = _Merge(draft, tree, parts, facts.root)
+    if hides(group.keyspace for group in groups):
+        found = unseen(draft, facts, groups)
+        if isinstance(found, str):
+            return found
+        merging.unseen = found
+    return merging.plan()
 
 
 class _Merge:
@@ -51,6 +58,7 @@ class _Merge:
         self.parts = parts
         self.root = root
         self.texts = Texts(draft)
+        self.unseen: tuple[Hidden, bytes] | None = None  # what is hidden, and the key by which
 
     def plan(self) -> MergePlan | str:
         parts = self.parts
@@ -78,7 +86,7 @@ class _Merge:
         return MergePlan(
             of_tokens(draft.sql, draft.tokens[: parts.head_end]) + optimizer_hint(draft, parts),
             items,
-            as_written(draft, parts.items_end, parts.where_end),
+            self._body(),
             self._group_terms(terms, groups),
             None if having is None or groups is not None else as_written(draft, having.first, having.end),
             terms,
@@ -90,6 +98,12 @@ class _Merge:
             as_written(draft, parts.lock, len(draft.tokens)) if parts.lock < len(draft.tokens) else None,
             self.texts.same(),
         )
+
+    def _body(self) -> Template:
+        draft, parts = self.draft, self.parts
+        if self.unseen is None:
+            return as_written(draft, parts.items_end, parts.where_end)
+        return body(draft, parts.items_end, parts.where_end, *self.unseen)
 
     def _group_terms(self, terms: tuple[OrderTerm, ...], groups: GroupMerge | None) -> tuple[GroupTerm, ...]:
         """The shards' GROUP BY: the statement's, and the DISTINCT values of aggregates."""

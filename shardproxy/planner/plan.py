@@ -20,6 +20,7 @@ from shardproxy.topology.model import Keyspace
 
 if TYPE_CHECKING:
     from shardproxy.planner.sequence_plan import SequencePlan
+    from shardproxy.planner.template import Template
 
 
 class Opcode(Enum):
@@ -219,6 +220,8 @@ class Plan:
     found_rows SELECT SQL_CALC_FOUND_ROWS: the server is asked for FOUND_ROWS() afterwards, and for nothing else
                (insert_id is ASKED)
     not_above  why the rung above does not serve when several shards come out, for people; "" on the first rung
+    text       while rows are on their way between shards: the statement with a condition for those shards that hide
+               some, where the shards answer by themselves (see unseen); None: all get the client's own bytes
     merge, scratch, write  what Spread.MERGE, SCRATCH and WRITE do
     sequence   INSERT into a table whose AUTO_INCREMENT column is counted by the proxy: first the numbers, see
                executor.sequence; the text with them is planned anew
@@ -256,6 +259,7 @@ class Plan:
     found_rows: bool = False
     assigns: tuple[str, ...] = ()
     not_above: str = ""
+    text: Template | None = None
     merge: MergePlan | None = None
     scratch: ScratchPlan | None = None
     write: WritePlan | None = None

@@ -20,6 +20,8 @@ from shardproxy.planner.point import is_point
 from shardproxy.planner.scratch import scratch, scratch_unanalysed
 from shardproxy.planner.spread import obstacle
 from shardproxy.planner.system import system_read
+from shardproxy.planner.template import Template
+from shardproxy.planner.unseen import hides, with_condition
 from shardproxy.sql.functions import CLOCK, LOCKS, SEQUENCES
 from shardproxy.sql.tokens import Token, TokenKind
 
@@ -90,6 +92,14 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
     if isinstance(tree, exp.SetOperation):
         merged = union(draft)
         why = merged if isinstance(merged, str) else why
+    text = None
+    if hides(group.keyspace for group in found) and not isinstance(merged, str):
+        if isinstance(tree, exp.SetOperation):
+            why = merged = "a UNION while rows move between shards"
+        made = with_condition(draft, facts, found)
+        text = made if isinstance(made, Template) else None
+        if isinstance(made, str) and not why:
+            why = merged = made
     if draft.context.modes.gathered:
         why = merged = "a session variable (sql_select_limit, max_sort_length, sql_buffer_result)"
     opcode = routes.opcode(found)
@@ -111,6 +121,7 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         key_index=routes.key_index(found) if not draft.pins else -1,
         tables=tables,
         not_above=merged if isinstance(merged, str) else why,
+        text=None if spread is Spread.REFUSE else text,
         merge=None if isinstance(merged, str) else merged,
     )
     return plan if spread is Spread.CONCAT else scratch(draft, facts, plan)

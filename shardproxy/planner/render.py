@@ -36,6 +36,8 @@ def render_plan(plan: Plan, shards: Sequence[str] = ()) -> str:
     lines = [f"{plan.kind.value}: {plan.opcode.value}, rung {int(plan.rung)}: {plan.reason}"]
     lines += [_group(group, shards) for group in plan.groups]
     lines += _spread(plan)
+    if plan.text is not None:
+        lines.append(f"where rows are hidden: {plan.text.shown()}")
     lines += _entries(plan)
     if plan.local:
         lines.append("the proxy answers: " + ", ".join(f"{label} = {what.value}" for label, what in plan.local))

@@ -41,7 +41,7 @@ def labelled(draft: Draft, changed: Iterable[int]) -> dict[int, Label]:
         if comment:
             raise refuse("a comment inside a select item that has no alias")
         pieces = of_tokens(draft.sql, draft.tokens[first:end], True).pieces
-        labels[end] = Label(tuple(p for p in pieces if not isinstance(p, Label)))
+        labels[end] = Label(tuple(p for p in pieces if isinstance(p, (bytes, int))))
     return labels
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from shardproxy.errors import UnsupportedError
 from shardproxy.planner.draft import Draft
 from shardproxy.sql.tokens import Token
+from shardproxy.topology.moving import MovingKeys
 
 _LONGEST_LABEL = 255  # bytes; MySQL cuts labels there, and aliases one byte later
 
@@ -38,7 +39,46 @@ class Label:
         return b" AS `" + text[:_LONGEST_LABEL].replace(b"`", b"``") + b"`"
 
 
-Piece = bytes | int | Label
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A text for those shards that have rows which the statement must not see; nothing for all others.
+
+    hidden: shard index → the keys of those rows. column: the key of a table of the statement, quoted, with its table;
+    then the text is that it is none of these keys, between `before` and `after`. Without a column it is `before`.
+    """
+
+    hidden: tuple[tuple[int, tuple[MovingKeys, ...]], ...]
+    before: bytes
+    column: bytes = b""
+    after: bytes = b""
+
+    def on(self, shard: int) -> bool:
+        """Whether there is a text for this shard."""
+        return any(shard == one for one, _ in self.hidden)
+
+    def render(self, shard: int) -> bytes:
+        """The text for this shard.
+
+        IS NOT TRUE: it cannot be looked up in an index, so it changes nothing about which conditions a server takes
+        for a search by key (sql_safe_updates); and a NULL moves nowhere.
+        """
+        keys = next((keys for one, keys in self.hidden if one == shard), ())
+        if not keys:
+            return b""
+        if not self.column:
+            return self.before
+        moving = b" OR ".join([one.condition_on(self.column) for one in keys])
+        return b"%s(%s) IS NOT TRUE%s" % (self.before, moving, self.after)
+
+    def shown(self) -> str:
+        """For people: what stands there, whatever the keys are."""
+        if not self.column:
+            return f"⟨{self.before.decode()}⟩"
+        column = self.column.decode("utf-8", "replace")
+        return f"⟨{self.before.decode()}{column} is not hidden here{self.after.decode()}⟩"
+
+
+Piece = bytes | int | Label | Unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +101,11 @@ class Template:
     def __radd__(self, other: bytes) -> Template:
         return Template((other, *self.pieces))
 
-    def render(self, literals: Sequence[bytes], numbers: Sequence[int] = (), shift: int = 0) -> Rewritten:
+    def render(
+        self, literals: Sequence[bytes], numbers: Sequence[int] = (), shift: int = 0, shard: int = -1
+    ) -> Rewritten:
         """The text for these literals. numbers: for each literal its parameter number, else −1 (prepared only);
-        shift: take literals so many further on."""
+        shift: take literals so many further on; shard: whose text it is, where rows are hidden on some."""
         out: list[bytes] = []
         parameters: list[int] = []
         for piece in self.pieces:
@@ -73,10 +115,17 @@ class Template:
             if isinstance(piece, Label):
                 out.append(piece.render(literals, shift))
                 continue
+            if isinstance(piece, Unseen):
+                out.append(piece.render(shard))
+                continue
             out.append(literals[piece + shift])
             if numbers and numbers[piece + shift] >= 0:
                 parameters.append(numbers[piece + shift])
         return Rewritten(b"".join(out), tuple(parameters))
+
+    def differs_on(self, shard: int) -> bool:
+        """Whether this shard's text is another one than those of shards on which nothing is hidden."""
+        return any(isinstance(piece, Unseen) and piece.on(shard) for piece in self.pieces)
 
     def shown(self) -> str:
         """For people: literals as ?index."""
@@ -87,6 +136,7 @@ def _shown(pieces: Sequence[Piece]) -> str:
     return "".join(
         p.decode("utf-8", "replace") if isinstance(p, bytes)
         else f"?{p}" if isinstance(p, int)
+        else p.shown() if isinstance(p, Unseen)
         else f" AS `{_shown(p.pieces)}`"
         for p in pieces
     )  # fmt: skip

@@ -8,6 +8,7 @@ from shardproxy.planner.blocks import Facts
 from shardproxy.planner.draft import Draft, literal_value
 from shardproxy.planner.plan import Group
 from shardproxy.planner.template import template
+from shardproxy.planner.unseen import conditioned, hides, unseen
 from shardproxy.planner.write_obstacles import each_obstacle
 from shardproxy.planner.write_plan import Limited
 
@@ -28,4 +29,7 @@ def ordered_change(draft: Draft, facts: Facts, groups: tuple[Group, ...]) -> Lim
     value = literal_value(draft.tokens[at + 1 :])
     if draft.word(at) != "LIMIT" or value is None:
         return why
+    if hides(group.keyspace for group in groups):
+        found = unseen(draft, facts, groups)
+        return found if isinstance(found, str) else Limited(conditioned(draft, 0, at + 1, *found) + b" ", value)
     return Limited(template(draft, 0, at + 1) + b" ", value)

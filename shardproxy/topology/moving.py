@@ -61,7 +61,10 @@ class MovingKeys:
 
     def condition(self, column: str) -> bytes:
         """SQL that is true for the rows that move, in parentheses. column: its name without quotes."""
-        name = b"`" + column.replace("`", "``").encode() + b"`"
+        return self.condition_on(b"`" + column.replace("`", "``").encode() + b"`")
+
+    def condition_on(self, name: bytes) -> bytes:
+        """The same; name: the column as SQL has it, quoted, with its table or without."""
         if self.intervals is not None:
             parts = [b"%s BETWEEN %d AND %d" % (name, start, end - 1) for start, end in self.intervals]
             return b"(" + (b" OR ".join(parts) or b"FALSE") + b")"

@@ -28,7 +28,7 @@ from shardproxy.local.etcd import EtcdMember
 from shardproxy.store.embedded import LOOK_EVERY
 from shardproxy.store.etcd import EtcdStore
 from shardproxy.store.gateway import Gateway
-from shardproxy.store.interface import ABSENT, Change, Condition, Entry, Put
+from shardproxy.store.interface import ABSENT, Change, Condition, Entry, MapStore, Put
 from shardproxy.store.settle import settle
 from shardproxy.store.sqlite_file import SqliteFile
 from tests.stores import Place, Relay, embedded

@@ -191,7 +191,7 @@ def run(
         return single.forward(client, plan, found.shards[0], found.replica, wire)
     if plan.spread is Spread.ALL:
         return everywhere.write(client, plan, found.shards, lambda connection: connection.query(sql))
-    if plan.spread is Spread.CONCAT:
+    if plan.spread is Spread.CONCAT and plan.text is None:
         return _scatter(client, plan, found, wire)
     return several.run(text_request(client, plan, sql, literals, read, wire), found)
 
@@ -259,7 +259,7 @@ def _allow_redo(client: ClientConnection, plan: Plan, wire: bytes) -> None:
 
 
 async def _scatter(client: ClientConnection, plan: Plan, found: Route, wire: bytes) -> None:
-    async def as_sent(connection: BackendConnection) -> bytes:
+    async def as_sent(connection: BackendConnection, shard: int) -> bytes:
         return wire
 
     async def send() -> None:
@@ -355,6 +355,6 @@ def _execute(
         return prepared.execute_one(client, plan, execution, found.shards[0], found.replica)
     if plan.spread is Spread.ALL:
         return everywhere.write(client, plan, found.shards, execution.run)
-    if plan.spread is not Spread.CONCAT:
+    if plan.spread is not Spread.CONCAT or plan.text is not None:
         return several.run(prepared_request(client, plan, execution, read, wire), found)
     return prepared.execute_scattered(client, plan, execution, found.shards, found.replica)
