@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from shardproxy.errors import MoveError, ReshardError, SqlError
 from shardproxy.reshard.bookkeeping import Direction, StreamName, open_writer, stream_deletes, transact
 from shardproxy.reshard.bookkeeping import stream_inserts as inserts
-from shardproxy.reshard.columns import quote_name
+from shardproxy.reshard.columns import quote, quote_name
 from shardproxy.reshard.eviction import Evictor, gone, named
 from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.link import Link, LinkLogin, connect
@@ -397,7 +397,10 @@ class Orchestrator:
         for index in self._indexes:
             plan = self._plan(index, direction)
             async with await open_writer(plan.target, self._login) as link:
+                there = await tables_of(link, plan.database)
                 for table, key in plan.tables:
+                    if table not in there:
+                        continue  # cancelled before it was made
                     shape = await read_shape(link, plan.database, table, key)
                     await delete_moving(link, plan.name, shape, plan.moving, self._pace)
         for shard in self._shards(side):
@@ -437,3 +440,9 @@ async def create_tables(plan: StreamPlan) -> None:
         for table, _ in plan.tables:
             [_, made] = (await source.query(b"SHOW CREATE TABLE " + database + b"." + quote_name(table))).one()
             await target.query((made or b"").replace(b"CREATE TABLE ", b"CREATE TABLE IF NOT EXISTS ", 1))
+
+
+async def tables_of(link: Link, database: str) -> frozenset[str]:
+    """Names of a database's tables."""
+    sql = b"SELECT table_name FROM information_schema.tables WHERE table_schema = " + quote(database.encode())
+    return frozenset((row[0] or b"").decode() for row in (await link.query(sql)).values())
