@@ -1,0 +1,182 @@
+"""A move as the map store has it, led by one orchestrator at a time.
+
+Workflow and map change together, in one commit that expects the versions which were read last. A leader claims the move
+first (R1): from then on whoever led it before finds another generation, and stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from shardproxy.errors import MoveError, NotOurs, StoreConflict
+from shardproxy.store.interface import ABSENT, Condition, MapStore, Put
+from shardproxy.store.settle import settle
+from shardproxy.topology import workflow as moves
+from shardproxy.topology.barrier import Acknowledgement, Identity, not_passed
+from shardproxy.topology.map_document import MapDocument, Move
+from shardproxy.topology.phases import Phase, Step
+from shardproxy.topology.stored import ACKNOWLEDGEMENTS, MAPS, MOVES, PROXIES
+from shardproxy.topology.workflow import Plan, Workflow
+
+PATIENCE = 30.0  # seconds that a change whose answer was lost is asked for again
+Clock = Callable[[], float]  # seconds since 1970
+
+
+async def read_map(store: MapStore, keyspace: str) -> tuple[MapDocument, int]:
+    """The map of a keyspace and its version. Raises MoveError when the store has none, StoreError."""
+    entry = await store.get(MAPS + keyspace)
+    if entry is None:
+        raise MoveError(f"the map store has no map of keyspace {keyspace}: start a proxy with this store first")
+    return MapDocument.read(entry.key, entry.value), entry.version
+
+
+async def read_move(store: MapStore, ident: str) -> tuple[Workflow, int]:
+    """A move and its version. Raises MoveError, StoreError."""
+    entry = await store.get(MOVES + ident)
+    if entry is None:
+        raise MoveError(f"there is no move {ident}; `shardctl rebalance history` lists them")
+    return Workflow.read(entry.key, entry.value), entry.version
+
+
+async def all_moves(store: MapStore) -> list[Workflow]:
+    """Every move, under way or ended, the oldest first."""
+    found = [Workflow.read(entry.key, entry.value) for entry in (await store.list(MOVES)).entries]
+    return sorted(found, key=lambda workflow: int(workflow.id))
+
+
+async def begin(store: MapStore, keyspace: str, owner: str, plan: Plan, now: Clock) -> Ledger:
+    """Store a new move and the map that has it. Raises MoveError when the map or another move forbids it."""
+    while True:
+        document, version = await read_map(store, keyspace)
+        numbers = [int(workflow.id) for workflow in await all_moves(store)]
+        ident = str(max(numbers, default=0) + 1)
+        workflow, after = moves.start(document, ident, owner, plan, now())
+        conditions = [Condition(MOVES + ident, ABSENT), Condition(MAPS + keyspace, version)]
+        try:
+            stored = await settle(store, conditions, _puts(workflow, after), PATIENCE)
+        except StoreConflict:
+            continue  # somebody was faster: look again
+        return Ledger(store, now, workflow, stored, after, stored)
+
+
+def _puts(workflow: Workflow, document: MapDocument | None) -> list[Put]:
+    puts = [Put(MOVES + workflow.id, workflow.document())]
+    return puts if document is None else [*puts, Put(MAPS + workflow.keyspace, document.document())]
+
+
+class Ledger:
+    """What the leader of a move knows and changes. `workflow` and `document` are as of the last read or change."""
+
+    def __init__(
+        self, store: MapStore, now: Clock, workflow: Workflow, version: int, document: MapDocument, map_version: int
+    ) -> None:
+        self.store = store
+        self.workflow = workflow
+        self.document = document
+        self._now = now
+        self._version = version
+        self._map_version = map_version
+        self._lock = asyncio.Lock()
+
+    @classmethod
+    async def claim(cls, store: MapStore, ident: str, owner: str, now: Clock) -> Ledger:
+        """Become the leader. owner: a name that nobody else ever has. Raises MoveError for a move that has ended."""
+        while True:
+            workflow, version = await read_move(store, ident)
+            claimed = moves.claim(workflow, owner, now())
+            try:
+                version = await settle(store, [Condition(MOVES + ident, version)], _puts(claimed, None), PATIENCE)
+            except StoreConflict:
+                continue
+            document, map_version = await read_map(store, claimed.keyspace)
+            return cls(store, now, claimed, version, document, map_version)
+
+    @property
+    def phase(self) -> Phase:
+        return self.workflow.phase
+
+    @property
+    def move(self) -> Move:
+        """The move in the map."""
+        return self.document.move(self.workflow.id)
+
+    async def refresh(self) -> None:
+        """Read both anew: others may have paused the move. Raises NotOurs when another leads it."""
+        async with self._lock:
+            await self._read()
+
+    async def check(self) -> None:
+        """Raises NotOurs when another leads the move (bookkeeping.Ownership)."""
+        await self.refresh()
+
+    async def _read(self) -> None:
+        workflow, version = await read_move(self.store, self.workflow.id)
+        if (workflow.owner, workflow.generation) != (self.workflow.owner, self.workflow.generation):
+            raise NotOurs(f"move {workflow.id} is led by {workflow.owner} now (generation {workflow.generation})")
+        self.workflow, self._version = workflow, version
+        self.document, self._map_version = await read_map(self.store, workflow.keyspace)
+
+    async def proceed(self, step: Step, positions: Mapping[str, str] | None = None, what: str = "") -> None:
+        """Take a step, in one compare-and-set of workflow and map. Raises NotOurs, MoveError, StoreError."""
+        phase = self.phase
+        async with self._lock:
+            while True:
+                after, document = moves.proceed(self.workflow, self.document, step, self._now(), positions, what)
+                conditions = [
+                    Condition(MOVES + after.id, self._version),
+                    Condition(MAPS + after.keyspace, self._map_version),
+                ]
+                try:
+                    version = await settle(self.store, conditions, _puts(after, document), PATIENCE)
+                except StoreConflict:
+                    await self._read()
+                    if self.phase is not phase:
+                        raise MoveError(f"move {after.id} is {self.phase.value} already, not {phase.value}") from None
+                    continue
+                self.workflow, self.document = after, document
+                self._version = self._map_version = version
+                return
+
+    async def note(self, **changes: Any) -> None:
+        """Change `paused`, `problem` or `figures`. Raises NotOurs, StoreError."""
+        async with self._lock:
+            while True:
+                after = moves.note(self.workflow, **changes)
+                condition = Condition(MOVES + after.id, self._version)
+                try:
+                    self._version = await settle(self.store, [condition], _puts(after, None), PATIENCE)
+                except StoreConflict:
+                    await self._read()
+                    continue
+                self.workflow = after
+                return
+
+    # ── the barrier ──
+
+    async def waited_for(self) -> list[Identity]:
+        """Proxies whose acknowledgement of the present map is missing, and that are not evicted (R3)."""
+        identities = [Identity.read(e.key, e.value) for e in (await self.store.list(PROXIES)).entries]
+        answers = [Acknowledgement.read(e.key, e.value) for e in (await self.store.list(ACKNOWLEDGEMENTS)).entries]
+        left = set(not_passed(self.document.keyspace, self.document.epoch, identities, answers))
+        return [identity for identity in identities if identity.id in left]
+
+    @asynccontextmanager
+    async def acknowledgements(self) -> AsyncIterator[asyncio.Event]:
+        """An event that is set whenever a proxy has acknowledged something."""
+        heard = asyncio.Event()
+        revision = (await self.store.list(ACKNOWLEDGEMENTS)).revision
+
+        async def watch() -> None:
+            async with aclosing(self.store.watch(ACKNOWLEDGEMENTS, revision)) as changes:
+                async for _ in changes:
+                    heard.set()
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield heard
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)

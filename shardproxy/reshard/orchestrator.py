@@ -1,0 +1,448 @@
+"""A move from its present phase to the one that the operator wants: the fourteen steps that were model-checked.
+
+One method a phase; each can be done again from its beginning, whatever became of an earlier run. The half that goes
+back is the same with the sides exchanged: the *giver* is the side that has the keys until the next switch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from shardproxy.errors import MoveError, ReshardError, SqlError
+from shardproxy.reshard.bookkeeping import Direction, StreamName, open_writer, stream_deletes, transact
+from shardproxy.reshard.bookkeeping import stream_inserts as inserts
+from shardproxy.reshard.columns import quote, quote_name
+from shardproxy.reshard.eviction import Evictor, gone, named
+from shardproxy.reshard.ledger import Ledger
+from shardproxy.reshard.link import Link, LinkLogin, connect
+from shardproxy.reshard.runner import Running
+from shardproxy.reshard.shapes import read_shape
+from shardproxy.reshard.shard_rows import Fence, mark, number, take
+from shardproxy.reshard.snapshot import prepared_branches
+from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
+from shardproxy.reshard.throttle import Pace, Unlimited
+from shardproxy.topology.barrier import Identity
+from shardproxy.topology.keys import KeyType
+from shardproxy.topology.map_document import Stream as MapStream
+from shardproxy.topology.model import Server, Snapshot, TableKind
+from shardproxy.topology.moving import MovingKeys
+from shardproxy.topology.phases import FINAL, Phase, Side, Step
+
+log = logging.getLogger(__name__)
+Verify = Callable[[StreamPlan], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Mistakes on purpose, for tests that must catch them. step: called before each step is stored, and after it."""
+
+    stream: Mutations = field(default_factory=Mutations)
+    no_fence: bool = False
+    open_early: bool = False
+    step: Callable[[str], Awaitable[None]] | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Seconds. hold: how long writes may be held before the switch is given up for now; settle: pause until it is tried
+    again; answer: how long a proxy may take to acknowledge a map before it is shut out."""
+
+    hold: float = 1.0
+    settle: float = 2.0
+    answer: float = 5.0
+
+
+class Orchestrator:
+    """Leads one move. `snapshot`: the operator's file, for servers and tables; `login`: of an account that may read the
+    binlog and write everywhere. Call `run`, then `close`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        snapshot: Snapshot,
+        login: LinkLogin,
+        evictor: Evictor,
+        pace: Pace | None = None,
+        settings: Settings | None = None,
+        verify: Verify | None = None,
+        faults: Faults | None = None,
+    ) -> None:
+        self.ledger = ledger
+        self.streams: list[Running] = []
+        self.held = 0.0  # seconds for which the last switch held writes
+        self._snapshot = snapshot
+        self._login = login
+        self._evictor = evictor
+        self._pace = pace or Unlimited()
+        self._settings = settings or Settings()
+        self._verify = verify
+        self._faults = faults or Faults()
+        self._closing_at = 0.0
+
+    # ── what is led ──
+
+    @property
+    def _giver(self) -> Side:
+        return Side.TARGET if self.ledger.phase.value.startswith("reverse_") else Side.SOURCE
+
+    @property
+    def _ident(self) -> int:
+        return int(self.ledger.workflow.id)
+
+    def _name(self, index: int, direction: Direction) -> StreamName:
+        return StreamName(number(self._ident, index), direction, self.ledger.workflow.generation)
+
+    @property
+    def _own(self) -> StreamName:
+        """For transactions of the move as a whole; its number is that of the fence."""
+        return StreamName(self._ident, "forward", self.ledger.workflow.generation)
+
+    def _plan(self, index: int, direction: Direction) -> StreamPlan:
+        stream = self.ledger.workflow.plan.streams[index]
+        keyspace = self._snapshot.keyspaces[self.ledger.workflow.keyspace]
+        wanted = self.ledger.workflow.plan.tables
+        tables = tuple(
+            (table.name, table.key)
+            for table in keyspace.tables.values()
+            if table.kind is TableKind.SHARDED and table.key is not None and (not wanted or table.name in wanted)
+        )
+        forth = direction == "forward"
+        return StreamPlan(
+            self._name(index, direction),
+            self._server(stream.source if forth else stream.target),
+            self._server(stream.target if forth else stream.source),
+            self._login,
+            keyspace.name,
+            tables,
+            self._keys(stream, keyspace.key_type),
+            mutations=self._faults.stream,
+        )
+
+    def _keys(self, stream: MapStream, key_type: KeyType) -> MovingKeys:
+        ranges, buckets = stream.keys.ranges, stream.keys.buckets
+        if ranges is not None and buckets is not None:
+            raise MoveError("keys that are in ranges and in buckets at once cannot be moved yet")
+        if ranges is not None:
+            return MovingKeys(key_type, intervals=[(r.start, r.end) for r in ranges])
+        return MovingKeys(key_type, buckets=[b for run in buckets or () for b in range(run.start, run.end)])
+
+    def _server(self, shard: str) -> Server:
+        return self._snapshot.shards[self._snapshot.shard_index(shard)].primary
+
+    @property
+    def _indexes(self) -> range:
+        return range(len(self.ledger.workflow.plan.streams))
+
+    def _shards(self, side: Side) -> list[str]:
+        return sorted({stream.shard(side) for stream in self.ledger.workflow.plan.streams})
+
+    def _forth(self, giver: Side) -> Direction:
+        """The direction of streams from the giver to the other side."""
+        return "forward" if giver is Side.SOURCE else "reverse"
+
+    # ── the loop ──
+
+    async def run(self, until: Callable[[Phase], bool]) -> None:
+        """Lead the move on until `until` says of a phase that it is far enough. Raises ShardproxyError."""
+        await self._take_tokens()
+        while not until(self.ledger.phase) and self.ledger.phase not in FINAL:
+            await self._work(self.ledger.phase)
+
+    async def close(self) -> None:
+        """End the streams; the move stays where it is."""
+        streams, self.streams = self.streams, []
+        await asyncio.gather(*(stream.close() for stream in streams))
+
+    async def _work(self, phase: Phase) -> None:
+        match phase:
+            case Phase.PREPARED:
+                await self._prepared()
+            case Phase.COPYING:
+                await self._copying()
+            case Phase.ARMED | Phase.REVERSE_ARMED:
+                await self._armed()
+            case Phase.CLOSING | Phase.REVERSE_CLOSING:
+                await self._closing()
+            case Phase.DRAINED | Phase.REVERSE_DRAINED:
+                await self._drained()
+            case Phase.READY | Phase.REVERSE_READY:
+                await self._ready()
+            case Phase.SWITCHED | Phase.REVERSE_SWITCHED:
+                await self._switched()
+            case Phase.OPEN:
+                await self.opened()
+                await self.proceed(Step.NEXT)
+            case Phase.REVERSE_OPEN:
+                await self.proceed(Step.NEXT)
+            case Phase.COMPLETING | Phase.REVERSE_COMPLETING:
+                await self._completing()
+            case Phase.CANCELLING:
+                await self._cancelling()
+            case _:
+                raise MoveError(f"move {self._ident} is {phase.value}: nothing is left to do")
+
+    async def proceed(self, step: Step, positions: Mapping[str, str] | None = None, what: str = "") -> None:
+        """Take a step, in one compare-and-set."""
+        await self._fault(f"before {self.ledger.phase.value} {step.value}")
+        await self.ledger.proceed(step, positions, what)
+        log.info("move %s is %s", self._ident, self.ledger.phase.value)
+        await self._fault(f"after {self.ledger.phase.value}")
+
+    async def _fault(self, where: str) -> None:
+        if self._faults.step is not None:
+            await self._faults.step(where)
+
+    # ── R1, R3 ──
+
+    async def _take_tokens(self) -> None:
+        """Our generation on all shards of the move, before anything else is done there (R1)."""
+        idents = [self._ident, *(number(self._ident, index) for index in self._indexes)]
+        for shard in sorted({*self._shards(Side.SOURCE), *self._shards(Side.TARGET)}):
+            async with await open_writer(self._server(shard), self._login) as link:
+                await take(link, self.ledger.workflow.keyspace, idents, self.ledger.workflow.generation)
+
+    async def _barrier(self) -> None:
+        """Every proxy has acknowledged the present map, or is evicted (R3, R4)."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.answer
+        async with self.ledger.acknowledgements() as heard:
+            while True:
+                heard.clear()
+                left = await self.ledger.waited_for()
+                if not left:
+                    return
+                for identity in left:
+                    if gone(identity.place):
+                        await self._evict(identity)
+                if loop.time() > deadline:
+                    for identity in left:
+                        await self._evict(identity)
+                    deadline = loop.time() + self._settings.answer
+                try:
+                    async with asyncio.timeout(0.1):
+                        await heard.wait()
+                except TimeoutError:
+                    pass
+
+    async def _evict(self, identity: Identity) -> None:
+        log.warning("proxy %s does not acknowledge the map: it is shut out", named([identity]))
+        try:
+            await self._evictor.evict(identity)
+        except ReshardError as error:
+            await self.ledger.note(problem=str(error))
+            log.warning("%s", error)
+
+    # ── the phases ──
+
+    async def _prepared(self) -> None:
+        """Step 1."""
+        for index in self._indexes:
+            await create_tables(self._plan(index, "forward"))
+        await self._barrier()
+        await self.proceed(Step.NEXT)
+
+    async def follow(self, direction: Direction) -> None:
+        """Have the streams of this direction running, and no others."""
+        if self.streams and self.streams[0].plan.name.direction == direction:
+            return
+        await self.close()
+        self.streams = [
+            Running(self._plan(index, direction), self._pace, direction == "forward") for index in self._indexes
+        ]
+        for stream in self.streams:
+            stream.begin()
+
+    async def copied(self) -> None:
+        """COPYING: have the forward streams running until all rows are copied. Raises what ended one."""
+        for index in self._indexes:  # a reverse stream that a time-out has left would send everything back
+            plan = self._plan(index, "reverse")
+            async with await open_writer(plan.target, self._login) as link:
+                await transact(link, plan.name, None, stream_deletes(plan.name))
+        await self.follow("forward")
+        for stream in self.streams:
+            await stream.when_copied()
+
+    async def opened(self) -> None:
+        """OPEN: have the streams back running, so that the move can be reversed."""
+        await self._end_streams("forward")  # one that a time-out of the reverse half has left
+        await self.follow("reverse")
+
+    async def _copying(self) -> None:
+        await self.copied()
+        if self._verify is not None:
+            for stream in self.streams:
+                await self._verify(stream.plan)
+        await self.proceed(Step.NEXT)
+
+    def _fence(self, shard: str) -> Fence:
+        return Fence(self._server(shard), self._login, self._ident, self._own)
+
+    async def _armed(self) -> None:
+        """Step 5."""
+        giver = self._giver
+        await self.follow(self._forth(giver))
+        epoch = self.ledger.move.fence
+        assert epoch is not None
+        for shard in self._shards(giver):
+            await self._fence(shard).arm(epoch)
+        await self._barrier()
+        for shard in self._shards(giver):
+            await self._branches_resolved(shard)
+        self._closing_at = asyncio.get_running_loop().time()
+        await self.proceed(Step.NEXT)
+
+    async def _branches_resolved(self, shard: str) -> None:
+        """Branches that were prepared before the fence was armed hold nothing of it: wait until they are over."""
+        async with await connect(self._server(shard), self._login) as link:
+            left = await prepared_branches(link)
+            while left:
+                await asyncio.sleep(0.05)
+                left &= await prepared_branches(link)
+
+    async def _closing(self) -> None:
+        """Steps 6 and 7. A new orchestrator gives up what another had begun: its fence may be half closed."""
+        giver = self._giver
+        epoch = self.ledger.move.fence
+        assert epoch is not None
+        if not self._closing_at:
+            await self.proceed(Step.TIME_OUT, what="another orchestrator has gone on")
+            return
+        await self.follow(self._forth(giver))
+        deadline = self._closing_at + self._settings.hold
+        loop = asyncio.get_running_loop()
+        try:
+            if not self._faults.no_fence:
+                closed = await asyncio.gather(
+                    *(self._fence(shard).close(epoch, deadline - loop.time()) for shard in self._shards(giver))
+                )
+                if not all(closed):
+                    raise TimeoutError
+            async with asyncio.timeout_at(deadline):
+                await asyncio.gather(*(self._drain(stream, epoch) for stream in self.streams))
+        except (TimeoutError, SqlError) as error:
+            await self._give_up(f"writes were held for {self._settings.hold:g} s ({error or 'a transaction goes on'})")
+            return
+        await self.proceed(Step.NEXT)
+
+    async def _drain(self, stream: Running, epoch: int) -> None:
+        async with await open_writer(stream.plan.source, self._login) as link:
+            await mark(link, stream.plan.name, epoch)
+        await stream.reach(epoch)
+
+    async def _give_up(self, why: str) -> None:
+        """Step 9: let writes go on, and try again later."""
+        self._closing_at = 0.0
+        await self.proceed(Step.TIME_OUT, what=why)
+        await self.ledger.note(problem=f"the switch was given up for now: {why}")
+        await asyncio.sleep(self._settings.settle)
+
+    async def _drained(self) -> None:
+        """Step 8: the way back begins at the taker's present position."""
+        giver = self._giver
+        if not self._closing_at:
+            await self.proceed(Step.TIME_OUT, what="another orchestrator has gone on")
+            return
+        back: Direction = self._forth(giver.other)
+        for index in self._indexes:
+            plan = self._plan(index, back)
+            async with await connect(plan.source, self._login) as taker:
+                position = await present_position(taker)
+            async with await open_writer(plan.target, self._login) as link:
+                names = [table for table, _ in plan.tables]
+                await transact(
+                    link, plan.name, None,
+                    [*stream_deletes(plan.name), *inserts(plan.name, plan.source.shard, position, names, True)],
+                )  # fmt: skip
+        await self.proceed(Step.NEXT)
+
+    async def _ready(self) -> None:
+        """Step 10: the point of no return."""
+        giver = self._giver
+        if not self._closing_at:
+            await self.proceed(Step.TIME_OUT, what="another orchestrator has gone on")
+            return
+        positions = {}
+        for shard in self._shards(giver.other):
+            async with await connect(self._server(shard), self._login) as link:
+                positions[shard] = await present_position(link)
+        await self.proceed(Step.NEXT, positions)
+
+    async def _switched(self) -> None:
+        """Step 11."""
+        giver = self._giver
+        forth = self._forth(giver)
+        await self.close()
+        await self._end_streams(forth)
+        if not self._faults.open_early:
+            await self._barrier()
+        await self.proceed(Step.NEXT)
+        if self._closing_at:
+            self.held = asyncio.get_running_loop().time() - self._closing_at
+            self._closing_at = 0.0
+            await self.ledger.note(problem="", figures={**self.ledger.workflow.figures, "held_seconds": self.held})
+
+    async def _end_streams(self, direction: Direction) -> None:
+        for index in self._indexes:
+            plan = self._plan(index, direction)
+            async with await open_writer(plan.target, self._login) as link:
+                await transact(link, plan.name, None, stream_deletes(plan.name))
+
+    async def _delete_rows(self, side: Side) -> dict[str, str]:
+        """Delete the moving rows of one side, and tell its shards' positions after that."""
+        direction = self._forth(side.other)
+        positions = {}
+        for index in self._indexes:
+            plan = self._plan(index, direction)
+            async with await open_writer(plan.target, self._login) as link:
+                there = await tables_of(link, plan.database)
+                for table, key in plan.tables:
+                    if table not in there:
+                        continue  # cancelled before it was made
+                    shape = await read_shape(link, plan.database, table, key)
+                    await delete_moving(link, plan.name, shape, plan.moving, self._pace)
+        for shard in self._shards(side):
+            async with await connect(self._server(shard), self._login) as link:
+                positions[shard] = await present_position(link)
+        return positions
+
+    async def _completing(self) -> None:
+        """Step 12: the side that gave the keys away loses its rows, after the stream that would carry that back."""
+        giver = self._giver
+        await self.close()
+        await self._end_streams(self._forth(giver.other))
+        await self.proceed(Step.NEXT, await self._delete_rows(giver))
+
+    async def _cancelling(self) -> None:
+        """Step 14."""
+        await self.close()
+        await self._end_streams("forward")
+        await self._end_streams("reverse")
+        await self.proceed(Step.NEXT, await self._delete_rows(Side.TARGET))
+
+
+async def present_position(link: Link) -> str:
+    """The position that a server's binlog has now, as text."""
+    sql = b"SELECT @@GLOBAL.gtid_binlog_pos" if link.is_mariadb else b"SELECT @@GLOBAL.gtid_executed"
+    [text] = (await link.query(sql)).one()
+    return (text or b"").decode().replace("\n", "")
+
+
+async def create_tables(plan: StreamPlan) -> None:
+    """Make the stream's tables on its target where they are missing, as the source has them."""
+    async with await connect(plan.source, plan.login) as source, await connect(plan.target, plan.login) as target:
+        database = quote_name(plan.database)
+        [_, made] = (await source.query(b"SHOW CREATE DATABASE " + database)).one()
+        await target.query((made or b"").replace(b"CREATE DATABASE ", b"CREATE DATABASE IF NOT EXISTS ", 1))
+        await target.queries((b"SET SESSION foreign_key_checks = 0, sql_mode = ''", b"USE " + database))
+        for table, _ in plan.tables:
+            [_, made] = (await source.query(b"SHOW CREATE TABLE " + database + b"." + quote_name(table))).one()
+            await target.query((made or b"").replace(b"CREATE TABLE ", b"CREATE TABLE IF NOT EXISTS ", 1))
+
+
+async def tables_of(link: Link, database: str) -> frozenset[str]:
+    """Names of a database's tables."""
+    sql = b"SELECT table_name FROM information_schema.tables WHERE table_schema = " + quote(database.encode())
+    return frozenset((row[0] or b"").decode() for row in (await link.query(sql)).values())

@@ -1,0 +1,145 @@
+"""The streams of a move, running: each is opened again when a server or its binlog connection fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from shardproxy.errors import BackendError, NotOurs, ReshardError, SqlError
+from shardproxy.reshard.stream import Stream, StreamPlan, start_stream
+from shardproxy.reshard.throttle import Pace
+
+log = logging.getLogger(__name__)
+_PAUSE = 0.5  # seconds before a stream is opened again, at first
+_LONGEST = 10.0
+
+
+class State(Enum):
+    """What a stream does."""
+
+    STARTING = "starting"
+    COPYING = "copying"
+    FOLLOWING = "following"
+    BROKEN = "broken"  # it will be opened again soon
+    ENDED = "ended"
+
+
+@dataclass
+class Running:
+    """One stream and its figures. Made by `begin`; `close` it.
+
+    copied: rows so far; opened: how often it was opened; applied: transactions; error: why it is broken, or has ended.
+    """
+
+    plan: StreamPlan
+    pace: Pace
+    forward: bool
+    state: State = State.STARTING
+    error: str = ""
+    opened: int = 0
+    copied: int = 0
+    applied: int = 0
+    failure: BaseException | None = None
+    _task: asyncio.Task[None] | None = None
+    _stream: Stream | None = None
+    _copied: asyncio.Event = field(default_factory=asyncio.Event)
+    _marker: int | None = None
+    _reached: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def begin(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """End it; its rows stay on the target."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def when_copied(self) -> None:
+        """Wait until all rows are copied and the stream follows. Raises what ended it."""
+        await self._wait(self._copied)
+
+    async def reach(self, epoch: int) -> None:
+        """Wait until the marker of this epoch has been applied. Raises what ended it."""
+        self._reached.clear()
+        self._marker = epoch
+        await self._wait(self._reached)
+
+    async def _wait(self, event: asyncio.Event) -> None:
+        assert self._task is not None
+        waiting = asyncio.create_task(event.wait())
+        try:
+            await asyncio.wait((waiting, self._task), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if not event.is_set():
+            raise self.failure or ReshardError(f"the stream {self._name} has been ended")
+
+    @property
+    def _name(self) -> str:
+        return f"{self.plan.source.shard} → {self.plan.target.shard}"
+
+    async def _run(self) -> None:
+        pause = _PAUSE
+        while True:
+            began = asyncio.get_running_loop().time()
+            try:
+                await self._once()
+            except NotOurs as error:
+                self.state, self.error, self.failure = State.ENDED, str(error), error
+                return
+            except (BackendError, SqlError, OSError) as error:
+                self.state, self.error = State.BROKEN, str(error)
+                log.warning("stream %s: %s; it is opened again", self._name, error)
+            except Exception as error:
+                self.state, self.error, self.failure = State.ENDED, str(error), error
+                return
+            if asyncio.get_running_loop().time() - began > _LONGEST:
+                pause = _PAUSE
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST, pause * 2)
+
+    async def _once(self) -> None:
+        if self.forward:
+            await start_stream(self.plan, self.pace)
+        stream = self._stream = await Stream.open(self.plan, self.pace)
+        self.opened += 1
+        try:
+            if not stream.copied:
+                self.state = State.COPYING
+                counting = asyncio.create_task(self._count(stream))
+                try:
+                    await stream.copy()
+                finally:
+                    counting.cancel()
+            self.state, self.error = State.FOLLOWING, ""
+            self._look(stream)
+            self._copied.set()
+            while True:
+                await stream.step()
+                self._look(stream)
+                wanted = self._marker
+                if wanted is not None and (self.plan.name.move_id, wanted) in stream.applier.markers:
+                    await stream.applier.flush()
+                    self._marker = None
+                    self._reached.set()
+        finally:
+            self._stream = None
+            await stream.close()
+
+    async def _count(self, stream: Stream) -> None:
+        while True:
+            self._look(stream)
+            await asyncio.sleep(0.2)
+
+    def _look(self, stream: Stream) -> None:
+        self.copied = sum(progress.copied for progress in stream.applier.progress.values())
+        self.applied = stream.applier.counts.transactions
+
+
+def broken(streams: Sequence[Running]) -> str:
+    """Why streams stand still, for people; "" when none does."""
+    return "; ".join(f"{s._name}: {s.error}" for s in streams if s.state in (State.BROKEN, State.ENDED) and s.error)

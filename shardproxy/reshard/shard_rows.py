@@ -1,0 +1,119 @@
+"""What an orchestrator writes into `_shardproxy` on the shards of a move: tokens, fences, markers.
+
+A stream has a number of its own in these tables, `number(move, i)`, because several may end on one shard; the fence of
+a source has the number of the move, which is what proxies ask for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from shardproxy.errors import BackendLost, NotOurs, ReshardError, SqlError
+from shardproxy.reshard.bookkeeping import StreamName, open_writer, transact
+from shardproxy.reshard.columns import quote
+from shardproxy.reshard.link import Link, LinkLogin
+from shardproxy.topology.model import Server
+
+MOST_STREAMS = 10_000
+_LOCKED = frozenset({1205, 3572})  # what NOWAIT says: MariaDB, MySQL
+_DEADLOCK = 1213
+_TRIES = 20  # each waits for a lock up to some seconds
+_LOOK = 0.002  # seconds between two looks at a lock
+
+
+def number(move: int, stream: int) -> int:
+    """The number of a stream in the tables of `_shardproxy`; different from every move's own."""
+    return move * MOST_STREAMS + stream + 1
+
+
+async def take(link: Link, keyspace: str, idents: list[int], generation: int) -> None:
+    """Put our token on a shard (R1). Raises NotOurs when it has a later one."""
+    listed = b", ".join(b"%d" % ident for ident in idents)
+    rows = b", ".join(b"(%d, %s, %d)" % (ident, quote(keyspace.encode()), generation) for ident in idents)
+    put = (
+        b"INSERT INTO _shardproxy.move (move_id, keyspace, generation) VALUES %s ON DUPLICATE KEY UPDATE "
+        b"writes = writes + 1, generation = GREATEST(generation, VALUES(generation))" % rows
+    )
+    look = b"SELECT MAX(generation) FROM _shardproxy.move WHERE move_id IN (%s)" % listed
+    for _ in range(_TRIES):
+        answers = await link.attempts((put, look, b"COMMIT"))
+        failed = next((answer for answer in answers if isinstance(answer, SqlError)), None)
+        if failed is None:
+            found = answers[1]
+            assert not isinstance(found, SqlError)
+            highest = int(found.one()[0] or 0)
+            if highest != generation:
+                raise NotOurs(f"{link.server.name}: another orchestrator has the move (generation {highest})")
+            return
+        await link.query(b"ROLLBACK")
+        if failed.code not in (1205, _DEADLOCK):
+            raise failed
+    raise BackendLost(f"{link.server.name}: the move's rows are locked by somebody else")
+
+
+class Fence:
+    """The fence of a move on one shard that gives keys away. name: of the transactions that change it."""
+
+    def __init__(self, server: Server, login: LinkLogin, move: int, name: StreamName) -> None:
+        self._server, self._login, self._move, self._name = server, login, move, name
+
+    async def arm(self, epoch: int) -> None:
+        """Let writers with this epoch through, and no others. It only ever grows."""
+        async with await open_writer(self._server, self._login) as link:
+            await transact(
+                link, self._name, None,
+                [
+                    b"INSERT INTO _shardproxy.fence (move_id, epoch) VALUES (%d, %d) ON DUPLICATE KEY UPDATE "
+                    b"epoch = GREATEST(epoch, VALUES(epoch))" % (self._move, epoch)
+                ],
+            )  # fmt: skip
+            [found] = (await link.query(b"SELECT epoch FROM _shardproxy.fence WHERE move_id = %d" % self._move)).one()
+            await link.query(b"COMMIT")
+        if int(found or 0) != epoch:
+            raise ReshardError(
+                f"{self._server.name}: the fence is at epoch {int(found or 0)} already, and the map at {epoch}: was "
+                "the map store put back to an earlier state?"
+            )
+
+    async def close(self, epoch: int, seconds: float) -> bool:
+        """Wait until no transaction holds the fence, and raise it; then until no branch that changed something is left
+        in doubt. Whether that was so within `seconds`."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        async with await open_writer(self._server, self._login) as link:
+            raised = await self._when_free(
+                link, b"SELECT epoch FROM _shardproxy.fence WHERE move_id = %d FOR UPDATE NOWAIT" % self._move,
+                b"UPDATE _shardproxy.fence SET epoch = %d WHERE move_id = %d AND epoch <= %d"
+                % (epoch + 1, self._move, epoch), deadline,
+            )  # fmt: skip
+            if not raised:
+                return False
+            # A branch that is prepared has given its shared lock back; the row of its connection it has not (R6).
+            share = b"LOCK IN SHARE MODE" if link.is_mariadb else b"FOR SHARE"
+            return await self._when_free(
+                link, b"SELECT COUNT(branches) FROM _shardproxy.fence_slot %s NOWAIT" % share, None, deadline
+            )
+
+    async def _when_free(self, link: Link, lock: bytes, then: bytes | None, deadline: float) -> bool:
+        while True:
+            # The change goes out only after the lock's answer: behind a lock that was refused it would wait for it.
+            claim, locked = await link.attempts((self._name.claim, lock))
+            failed = next((answer for answer in (claim, locked) if isinstance(answer, SqlError)), None)
+            if failed is None:
+                assert not isinstance(claim, SqlError)
+                if claim.affected != 1:
+                    await link.query(b"ROLLBACK")
+                    raise NotOurs(f"{self._server.name}: another orchestrator has the move")
+                await link.queries((*([then] if then is not None else []), b"COMMIT"))
+                return True
+            await link.query(b"ROLLBACK")
+            if failed.code not in _LOCKED and failed.code != _DEADLOCK:
+                raise failed
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(_LOOK)
+
+
+async def mark(link: Link, name: StreamName, epoch: int) -> None:
+    """Write the marker behind which a stream is drained (steps 6 and 7)."""
+    text = b"INSERT INTO _shardproxy.marker (move_id, epoch) VALUES (%d, %d)" % (name.move_id, epoch)
+    await transact(link, name, None, [text])

@@ -1,0 +1,261 @@
+"""A move from plan to end on real servers: the phases, the way back, cancelling, an orchestrator that starts anew.
+
+No proxy takes part here: what is looked at is where the rows are, and what the store says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from shardproxy.config import parse
+from shardproxy.errors import MoveError, NotOurs
+from shardproxy.reshard import ledger
+from shardproxy.reshard.eviction import Evictor
+from shardproxy.reshard.ledger import Ledger
+from shardproxy.reshard.orchestrator import Orchestrator, Settings
+from shardproxy.store.embedded import EmbeddedStore
+from shardproxy.store.interface import ABSENT
+from shardproxy.topology.bootstrap import first_document
+from shardproxy.topology.build import build_snapshot
+from shardproxy.topology.map_document import Stream
+from shardproxy.topology.map_form import KeySet
+from shardproxy.topology.model import Snapshot
+from shardproxy.topology.phases import FINAL, Phase, Step
+from shardproxy.topology.stored import MAPS
+from shardproxy.topology.workflow import Plan
+from tests.reshard.sides import LOGIN, Sides
+
+_owners = itertools.count(1)
+
+
+class Desk:
+    """A store with the map of one database on two shards, and orchestrators of moves in it."""
+
+    def __init__(self, sides: Sides, store: EmbeddedStore, snapshot: Snapshot) -> None:
+        self.sides, self.store, self.snapshot = sides, store, snapshot
+
+    def lead(self, leading: Ledger) -> Orchestrator:
+        primaries = [shard.primary for shard in self.snapshot.shards]
+        evictor = Evictor(self.store, primaries, LOGIN.credentials)
+        return Orchestrator(leading, self.snapshot, LOGIN, evictor, settings=Settings(hold=5.0, settle=0.0))
+
+    async def plan(self, low: int, high: int) -> Ledger:
+        keys = KeySet.model_validate({"ranges": ((low, high),)})
+        a, b = (shard.name for shard in self.snapshot.shards)
+        plan = Plan(goal="test", streams=(Stream(source=a, target=b, keys=keys),))
+        return await ledger.begin(self.store, self.sides.database, f"owner{next(_owners)}", plan, time.time)
+
+    async def claim(self, ident: str) -> Ledger:
+        return await Ledger.claim(self.store, ident, f"owner{next(_owners)}", time.time)
+
+    def keys(self) -> tuple[list[int], list[int]]:
+        """The keys that each shard has rows of."""
+        database = self.sides.database
+        found = []
+        for server in (self.sides.source, self.sides.target):
+            there = server.rows("SHOW TABLES", database=database)
+            rows = server.rows("SELECT uid FROM t ORDER BY uid", database=database) if there else ()
+            found.append([int(row[0]) for row in rows])
+        return found[0], found[1]
+
+    async def owner(self, key: int) -> str:
+        document, _ = await ledger.read_map(self.store, self.sides.database)
+        return next(r.shard for r in document.map.ranges if r.start <= key < r.end)  # type: ignore[union-attr]
+
+
+@asynccontextmanager
+async def desk(sides: Sides, folder: Path) -> AsyncIterator[Desk]:
+    config = parse(
+        {
+            "backend": {"user": "root", "password": "root"},
+            "users": {"app": {"password": "x"}},
+            "shards": {
+                sides.server(server).shard: {"primary": server.address} for server in (sides.source, sides.target)
+            },
+            "keyspaces": {
+                sides.database: {
+                    "key_type": "int",
+                    "map": "range",
+                    "ranges": [
+                        {"from": "min", "to": 1000, "shard": sides.server(sides.source).shard},
+                        {"from": 1000, "to": "max", "shard": sides.server(sides.target).shard},
+                    ],
+                    "tables": {"t": {"key": "uid"}},
+                }
+            },
+        }
+    )
+    snapshot = build_snapshot(config)
+    store = await EmbeddedStore.open(folder / "store.sqlite", 5.0)
+    try:
+        document = first_document(snapshot, snapshot.keyspaces[sides.database])
+        await store.put(MAPS + sides.database, document.document(), ABSENT)
+        yield Desk(sides, store, snapshot)
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def run(sides: Sides, tmp_path: Path) -> Callable[[Callable[[Desk], Awaitable[None]]], None]:
+    sides.source.rows("CREATE TABLE t (uid BIGINT PRIMARY KEY, v VARCHAR(20))", database=sides.database)
+    sides.source.rows(
+        "INSERT INTO t VALUES " + ", ".join(f"({n}, 'v{n}')" for n in range(100, 1000, 100)), database=sides.database
+    )
+
+    def go(work: Callable[[Desk], Awaitable[None]]) -> None:
+        async def all_of_it() -> None:
+            async with desk(sides, tmp_path) as found:
+                await work(found)
+
+        asyncio.run(all_of_it())
+
+    return go
+
+
+Run = Callable[[Callable[[Desk], Awaitable[None]]], None]
+ALL = list(range(100, 1000, 100))
+
+
+def until(phase: Phase) -> Callable[[Phase], bool]:
+    return lambda now: now is phase
+
+
+def test_there_and_done(run: Run, sides: Sides) -> None:
+    async def work(desk: Desk) -> None:
+        orchestrator = desk.lead(await desk.plan(300, 600))
+        try:
+            await orchestrator.run(until(Phase.COPYING))
+            await orchestrator.copied()
+            assert desk.keys() == (ALL, [300, 400, 500])
+            sides.source.rows("UPDATE t SET v = 'new' WHERE uid = 300", database=sides.database)
+            sides.source.rows("INSERT INTO t VALUES (350, 'x')", database=sides.database)
+            assert await desk.owner(300) != await desk.owner(1000)
+            await orchestrator.run(until(Phase.OPEN))
+            assert await desk.owner(300) == await desk.owner(1000)
+            assert sides.target.rows("SELECT v FROM t WHERE uid IN (300, 350)", database=sides.database) == [
+                ("new",),
+                ("x",),
+            ]
+            assert orchestrator.held < 5
+            # The way back is open: what the new owner writes reaches the old one.
+            await orchestrator.opened()
+            sides.target.rows("UPDATE t SET v = 'later' WHERE uid = 400", database=sides.database)
+            deadline = time.monotonic() + 20
+            while sides.source.rows("SELECT v FROM t WHERE uid = 400", database=sides.database) != [("later",)]:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.02)
+            await orchestrator.run(until(Phase.DONE))
+        finally:
+            await orchestrator.close()
+        assert desk.keys() == ([100, 200, 600, 700, 800, 900], [300, 350, 400, 500])
+        document, _ = await ledger.read_map(desk.store, sides.database)
+        assert not document.moves and set(document.positions) == {s.name for s in desk.snapshot.shards}
+        with pytest.raises(MoveError, match="nothing left"):
+            await desk.claim("1")
+
+    run(work)
+
+
+def test_there_and_back(run: Run, sides: Sides) -> None:
+    async def work(desk: Desk) -> None:
+        orchestrator = desk.lead(await desk.plan(300, 600))
+        try:
+            await orchestrator.run(until(Phase.OPEN))
+            await orchestrator.opened()
+            sides.target.rows("UPDATE t SET v = 'b' WHERE uid = 300", database=sides.database)
+            sides.target.rows("DELETE FROM t WHERE uid = 400", database=sides.database)
+            await orchestrator.proceed(Step.REVERSE)
+            await orchestrator.run(until(Phase.REVERSE_DONE))
+        finally:
+            await orchestrator.close()
+        assert desk.keys() == ([n for n in ALL if n != 400], [])
+        assert sides.source.rows("SELECT v FROM t WHERE uid = 300", database=sides.database) == [("b",)]
+        assert await desk.owner(300) != await desk.owner(1000)
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    "phase", [Phase.PREPARED, Phase.COPYING, Phase.ARMED, Phase.CLOSING, Phase.DRAINED, Phase.READY]
+)
+def test_cancelled(run: Run, sides: Sides, phase: Phase) -> None:
+    async def work(desk: Desk) -> None:
+        orchestrator = desk.lead(await desk.plan(300, 600))
+        try:
+            await orchestrator.run(until(phase))
+            await orchestrator.proceed(Step.CANCEL)
+            await orchestrator.run(until(Phase.CANCELLED))
+        finally:
+            await orchestrator.close()
+        assert desk.keys() == (ALL, [])
+        again = desk.lead(await desk.plan(300, 600))
+        try:
+            await again.run(until(Phase.DONE))
+        finally:
+            await again.close()
+        assert desk.keys() == ([100, 200, 600, 700, 800, 900], [300, 400, 500])
+
+    run(work)
+
+
+@pytest.mark.parametrize("phase", [p for p in Phase if p not in FINAL and p is not Phase.CANCELLING])
+def test_another_orchestrator_goes_on(run: Run, sides: Sides, phase: Phase) -> None:
+    """From every phase: what the first had begun is done again or given up, and it cannot do anything any more."""
+    back = phase.value.startswith("reverse")
+    end = Phase.REVERSE_DONE if back else Phase.DONE
+
+    async def work(desk: Desk) -> None:
+        first = desk.lead(await desk.plan(300, 600))
+        try:
+            await first.run(until(Phase.OPEN if back else phase))
+            if back:
+                await first.opened()
+                await first.proceed(Step.REVERSE)
+                await first.run(until(phase))
+            second = desk.lead(await desk.claim("1"))
+            try:
+                await second.run(until(Phase.OPEN if back else end))
+                if back and second.ledger.phase is Phase.OPEN:
+                    await second.opened()
+                    await second.proceed(Step.REVERSE)
+                    await second.run(until(end))
+                elif back:
+                    await second.run(until(end))
+            finally:
+                await second.close()
+            with pytest.raises(NotOurs):
+                await first.ledger.refresh()
+        finally:
+            await first.close()
+        assert desk.keys() == ((ALL, []) if back else ([100, 200, 600, 700, 800, 900], [300, 400, 500]))
+
+    run(work)
+
+
+def test_a_transaction_that_holds_the_fence_puts_the_switch_off(run: Run, sides: Sides) -> None:
+    async def work(desk: Desk) -> None:
+        orchestrator = desk.lead(await desk.plan(300, 600))
+        orchestrator._settings = Settings(hold=0.3, settle=0.0)
+        try:
+            await orchestrator.run(until(Phase.CLOSING))
+            with sides.source.connect(sides.database) as writer, writer.cursor() as cursor:
+                cursor.execute("BEGIN")
+                cursor.execute("SELECT epoch FROM _shardproxy.fence WHERE move_id = 1 LOCK IN SHARE MODE")
+                assert cursor.fetchone()[0] == orchestrator.ledger.move.fence
+                cursor.execute("UPDATE t SET v = 'late' WHERE uid = 500")
+                await orchestrator.run(until(Phase.COPYING))
+                assert "given up" in orchestrator.ledger.workflow.problem
+                cursor.execute("COMMIT")
+            await orchestrator.run(until(Phase.OPEN))
+        finally:
+            await orchestrator.close()
+        assert sides.target.rows("SELECT v FROM t WHERE uid = 500", database=sides.database) == [("late",)]
+
+    run(work)
