@@ -17,7 +17,7 @@ from shardproxy.store.settle import settle
 from shardproxy.topology import workflow as moves
 from shardproxy.topology.barrier import Acknowledgement, Identity, not_passed
 from shardproxy.topology.map_document import MapDocument, Move
-from shardproxy.topology.phases import Phase, Step
+from shardproxy.topology.stages import Stage, Step
 from shardproxy.topology.stored import ACKNOWLEDGEMENTS, MAPS, MOVES, PROXIES
 from shardproxy.topology.workflow import Plan, Workflow
 
@@ -33,9 +33,9 @@ async def read_map(store: MapStore, keyspace: str) -> tuple[MapDocument, int]:
     return MapDocument.read(entry.key, entry.value), entry.version
 
 
-async def read_move(store: MapStore, ident: str) -> tuple[Workflow, int]:
+async def read_move(store: MapStore, ident: int) -> tuple[Workflow, int]:
     """A move and its version. Raises MoveError, StoreError."""
-    entry = await store.get(MOVES + ident)
+    entry = await store.get(f"{MOVES}{ident}")
     if entry is None:
         raise MoveError(f"there is no move {ident}; `shardctl rebalance history` lists them")
     return Workflow.read(entry.key, entry.value), entry.version
@@ -44,17 +44,16 @@ async def read_move(store: MapStore, ident: str) -> tuple[Workflow, int]:
 async def all_moves(store: MapStore) -> list[Workflow]:
     """Every move, under way or ended, the oldest first."""
     found = [Workflow.read(entry.key, entry.value) for entry in (await store.list(MOVES)).entries]
-    return sorted(found, key=lambda workflow: int(workflow.id))
+    return sorted(found, key=lambda workflow: workflow.id)
 
 
 async def begin(store: MapStore, keyspace: str, owner: str, plan: Plan, now: Clock) -> Ledger:
     """Store a new move and the map that has it. Raises MoveError when the map or another move forbids it."""
     while True:
         document, version = await read_map(store, keyspace)
-        numbers = [int(workflow.id) for workflow in await all_moves(store)]
-        ident = str(max(numbers, default=0) + 1)
+        ident = moves.next_id(await all_moves(store))
         workflow, after = moves.start(document, ident, owner, plan, now())
-        conditions = [Condition(MOVES + ident, ABSENT), Condition(MAPS + keyspace, version)]
+        conditions = [Condition(f"{MOVES}{ident}", ABSENT), Condition(MAPS + keyspace, version)]
         try:
             stored = await settle(store, conditions, _puts(workflow, after), PATIENCE)
         except StoreConflict:
@@ -63,7 +62,7 @@ async def begin(store: MapStore, keyspace: str, owner: str, plan: Plan, now: Clo
 
 
 def _puts(workflow: Workflow, document: MapDocument | None) -> list[Put]:
-    puts = [Put(MOVES + workflow.id, workflow.document())]
+    puts = [Put(f"{MOVES}{workflow.id}", workflow.document())]
     return puts if document is None else [*puts, Put(MAPS + workflow.keyspace, document.document())]
 
 
@@ -82,26 +81,28 @@ class Ledger:
         self._lock = asyncio.Lock()
 
     @classmethod
-    async def claim(cls, store: MapStore, ident: str, owner: str, now: Clock) -> Ledger:
+    async def claim(cls, store: MapStore, ident: int, owner: str, now: Clock) -> Ledger:
         """Become the leader. owner: a name that nobody else ever has. Raises MoveError for a move that has ended."""
         while True:
             workflow, version = await read_move(store, ident)
             claimed = moves.claim(workflow, owner, now())
             try:
-                version = await settle(store, [Condition(MOVES + ident, version)], _puts(claimed, None), PATIENCE)
+                version = await settle(store, [Condition(f"{MOVES}{ident}", version)], _puts(claimed, None), PATIENCE)
             except StoreConflict:
                 continue
             document, map_version = await read_map(store, claimed.keyspace)
             return cls(store, now, claimed, version, document, map_version)
 
     @property
-    def phase(self) -> Phase:
-        return self.workflow.phase
+    def stage(self) -> Stage:
+        return self.workflow.stage
 
     @property
     def move(self) -> Move:
-        """The move in the map."""
-        return self.document.move(self.workflow.id)
+        """The move in the map. Raises MoveError when it has left it."""
+        if self.document.move is None or self.document.move.id != self.workflow.id:
+            raise MoveError(f"the map of keyspace {self.document.keyspace} has not move {self.workflow.id}")
+        return self.document.move
 
     async def refresh(self) -> None:
         """Read both anew: others may have paused the move. Raises NotOurs when another leads it."""
@@ -121,20 +122,20 @@ class Ledger:
 
     async def proceed(self, step: Step, positions: Mapping[str, str] | None = None, what: str = "") -> None:
         """Take a step, in one compare-and-set of workflow and map. Raises NotOurs, MoveError, StoreError."""
-        phase = self.phase
+        stage = self.stage
         async with self._lock:
             while True:
                 after, document = moves.proceed(self.workflow, self.document, step, self._now(), positions, what)
                 conditions = [
-                    Condition(MOVES + after.id, self._version),
+                    Condition(f"{MOVES}{after.id}", self._version),
                     Condition(MAPS + after.keyspace, self._map_version),
                 ]
                 try:
                     version = await settle(self.store, conditions, _puts(after, document), PATIENCE)
                 except StoreConflict:
                     await self._read()
-                    if self.phase is not phase:
-                        raise MoveError(f"move {after.id} is {self.phase.value} already, not {phase.value}") from None
+                    if self.stage is not stage:
+                        raise MoveError(f"move {after.id} is {self.stage.value} already, not {stage.value}") from None
                     continue
                 self.workflow, self.document = after, document
                 self._version = self._map_version = version
@@ -145,7 +146,7 @@ class Ledger:
         async with self._lock:
             while True:
                 after = moves.note(self.workflow, **changes)
-                condition = Condition(MOVES + after.id, self._version)
+                condition = Condition(f"{MOVES}{after.id}", self._version)
                 try:
                     self._version = await settle(self.store, [condition], _puts(after, None), PATIENCE)
                 except StoreConflict:

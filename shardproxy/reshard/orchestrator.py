@@ -25,11 +25,8 @@ from shardproxy.reshard.snapshot import prepared_branches
 from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
 from shardproxy.reshard.throttle import Pace, Unlimited
 from shardproxy.topology.barrier import Identity
-from shardproxy.topology.keys import KeyType
-from shardproxy.topology.map_document import Stream as MapStream
 from shardproxy.topology.model import Server, Snapshot, TableKind
-from shardproxy.topology.moving import MovingKeys
-from shardproxy.topology.phases import FINAL, Phase, Side, Step
+from shardproxy.topology.stages import FINAL, Side, Stage, Step
 
 log = logging.getLogger(__name__)
 Verify = Callable[[StreamPlan], Awaitable[None]]
@@ -86,11 +83,11 @@ class Orchestrator:
 
     @property
     def _giver(self) -> Side:
-        return Side.TARGET if self.ledger.phase.value.startswith("reverse_") else Side.SOURCE
+        return Side.TARGET if self.ledger.stage.reverse else Side.SOURCE
 
     @property
     def _ident(self) -> int:
-        return int(self.ledger.workflow.id)
+        return self.ledger.workflow.id
 
     def _name(self, index: int, direction: Direction) -> StreamName:
         return StreamName(number(self._ident, index), direction, self.ledger.workflow.generation)
@@ -103,11 +100,10 @@ class Orchestrator:
     def _plan(self, index: int, direction: Direction) -> StreamPlan:
         stream = self.ledger.workflow.plan.streams[index]
         keyspace = self._snapshot.keyspaces[self.ledger.workflow.keyspace]
-        wanted = self.ledger.workflow.plan.tables
         tables = tuple(
             (table.name, table.key)
             for table in keyspace.tables.values()
-            if table.kind is TableKind.SHARDED and table.key is not None and (not wanted or table.name in wanted)
+            if table.kind is TableKind.SHARDED and table.key is not None
         )
         forth = direction == "forward"
         return StreamPlan(
@@ -117,17 +113,9 @@ class Orchestrator:
             self._login,
             keyspace.name,
             tables,
-            self._keys(stream, keyspace.key_type),
+            stream.keys.moving(keyspace.key_type),
             mutations=self._faults.stream,
         )
-
-    def _keys(self, stream: MapStream, key_type: KeyType) -> MovingKeys:
-        ranges, buckets = stream.keys.ranges, stream.keys.buckets
-        if ranges is not None and buckets is not None:
-            raise MoveError("keys that are in ranges and in buckets at once cannot be moved yet")
-        if ranges is not None:
-            return MovingKeys(key_type, intervals=[(r.start, r.end) for r in ranges])
-        return MovingKeys(key_type, buckets=[b for run in buckets or () for b in range(run.start, run.end)])
 
     def _server(self, shard: str) -> Server:
         return self._snapshot.shards[self._snapshot.shard_index(shard)].primary
@@ -145,51 +133,51 @@ class Orchestrator:
 
     # ── the loop ──
 
-    async def run(self, until: Callable[[Phase], bool]) -> None:
+    async def run(self, until: Callable[[Stage], bool]) -> None:
         """Lead the move on until `until` says of a phase that it is far enough. Raises ShardproxyError."""
         await self._take_tokens()
-        while not until(self.ledger.phase) and self.ledger.phase not in FINAL:
-            await self._work(self.ledger.phase)
+        while not until(self.ledger.stage) and self.ledger.stage not in FINAL:
+            await self._work(self.ledger.stage)
 
     async def close(self) -> None:
         """End the streams; the move stays where it is."""
         streams, self.streams = self.streams, []
         await asyncio.gather(*(stream.close() for stream in streams))
 
-    async def _work(self, phase: Phase) -> None:
+    async def _work(self, phase: Stage) -> None:
         match phase:
-            case Phase.PREPARED:
+            case Stage.PREPARED:
                 await self._prepared()
-            case Phase.COPYING:
+            case Stage.COPYING:
                 await self._copying()
-            case Phase.ARMED | Phase.REVERSE_ARMED:
+            case Stage.ARMED | Stage.REVERSE_ARMED:
                 await self._armed()
-            case Phase.CLOSING | Phase.REVERSE_CLOSING:
+            case Stage.CLOSING | Stage.REVERSE_CLOSING:
                 await self._closing()
-            case Phase.DRAINED | Phase.REVERSE_DRAINED:
+            case Stage.DRAINED | Stage.REVERSE_DRAINED:
                 await self._drained()
-            case Phase.READY | Phase.REVERSE_READY:
+            case Stage.READY | Stage.REVERSE_READY:
                 await self._ready()
-            case Phase.SWITCHED | Phase.REVERSE_SWITCHED:
+            case Stage.SWITCHED | Stage.REVERSE_SWITCHED:
                 await self._switched()
-            case Phase.OPEN:
+            case Stage.OPEN:
                 await self.opened()
                 await self.proceed(Step.NEXT)
-            case Phase.REVERSE_OPEN:
+            case Stage.REVERSE_OPEN:
                 await self.proceed(Step.NEXT)
-            case Phase.COMPLETING | Phase.REVERSE_COMPLETING:
+            case Stage.COMPLETING | Stage.REVERSE_COMPLETING:
                 await self._completing()
-            case Phase.CANCELLING:
+            case Stage.CANCELLING:
                 await self._cancelling()
             case _:
                 raise MoveError(f"move {self._ident} is {phase.value}: nothing is left to do")
 
     async def proceed(self, step: Step, positions: Mapping[str, str] | None = None, what: str = "") -> None:
         """Take a step, in one compare-and-set."""
-        await self._fault(f"before {self.ledger.phase.value} {step.value}")
+        await self._fault(f"before {self.ledger.stage.value} {step.value}")
         await self.ledger.proceed(step, positions, what)
-        log.info("move %s is %s", self._ident, self.ledger.phase.value)
-        await self._fault(f"after {self.ledger.phase.value}")
+        log.info("move %s is %s", self._ident, self.ledger.stage.value)
+        await self._fault(f"after {self.ledger.stage.value}")
 
     async def _fault(self, where: str) -> None:
         if self._faults.step is not None:

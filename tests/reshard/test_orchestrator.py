@@ -27,7 +27,7 @@ from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.map_document import Stream
 from shardproxy.topology.map_form import KeySet
 from shardproxy.topology.model import Snapshot
-from shardproxy.topology.phases import FINAL, Phase, Step
+from shardproxy.topology.stages import FINAL, Stage, Step
 from shardproxy.topology.stored import MAPS
 from shardproxy.topology.workflow import Plan
 from tests.reshard.sides import LOGIN, Sides
@@ -52,7 +52,7 @@ class Desk:
         plan = Plan(goal="test", streams=(Stream(source=a, target=b, keys=keys),))
         return await ledger.begin(self.store, self.sides.database, f"owner{next(_owners)}", plan, time.time)
 
-    async def claim(self, ident: str) -> Ledger:
+    async def claim(self, ident: int) -> Ledger:
         return await Ledger.claim(self.store, ident, f"owner{next(_owners)}", time.time)
 
     def keys(self) -> tuple[list[int], list[int]]:
@@ -123,7 +123,7 @@ Run = Callable[[Callable[[Desk], Awaitable[None]]], None]
 ALL = list(range(100, 1000, 100))
 
 
-def until(phase: Phase) -> Callable[[Phase], bool]:
+def until(phase: Stage) -> Callable[[Stage], bool]:
     return lambda now: now is phase
 
 
@@ -131,13 +131,13 @@ def test_there_and_done(run: Run, sides: Sides) -> None:
     async def work(desk: Desk) -> None:
         orchestrator = desk.lead(await desk.plan(300, 600))
         try:
-            await orchestrator.run(until(Phase.COPYING))
+            await orchestrator.run(until(Stage.COPYING))
             await orchestrator.copied()
             assert desk.keys() == (ALL, [300, 400, 500])
             sides.source.rows("UPDATE t SET v = 'new' WHERE uid = 300", database=sides.database)
             sides.source.rows("INSERT INTO t VALUES (350, 'x')", database=sides.database)
             assert await desk.owner(300) != await desk.owner(1000)
-            await orchestrator.run(until(Phase.OPEN))
+            await orchestrator.run(until(Stage.OPEN))
             assert await desk.owner(300) == await desk.owner(1000)
             assert sides.target.rows("SELECT v FROM t WHERE uid IN (300, 350)", database=sides.database) == [
                 ("new",),
@@ -151,14 +151,14 @@ def test_there_and_done(run: Run, sides: Sides) -> None:
             while sides.source.rows("SELECT v FROM t WHERE uid = 400", database=sides.database) != [("later",)]:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.02)
-            await orchestrator.run(until(Phase.DONE))
+            await orchestrator.run(until(Stage.DONE))
         finally:
             await orchestrator.close()
         assert desk.keys() == ([100, 200, 600, 700, 800, 900], [300, 350, 400, 500])
         document, _ = await ledger.read_map(desk.store, sides.database)
-        assert not document.moves and set(document.positions) == {s.name for s in desk.snapshot.shards}
+        assert document.move is None and set(document.positions) == {s.name for s in desk.snapshot.shards}
         with pytest.raises(MoveError, match="nothing left"):
-            await desk.claim("1")
+            await desk.claim(1)
 
     run(work)
 
@@ -167,12 +167,12 @@ def test_there_and_back(run: Run, sides: Sides) -> None:
     async def work(desk: Desk) -> None:
         orchestrator = desk.lead(await desk.plan(300, 600))
         try:
-            await orchestrator.run(until(Phase.OPEN))
+            await orchestrator.run(until(Stage.OPEN))
             await orchestrator.opened()
             sides.target.rows("UPDATE t SET v = 'b' WHERE uid = 300", database=sides.database)
             sides.target.rows("DELETE FROM t WHERE uid = 400", database=sides.database)
             await orchestrator.proceed(Step.REVERSE)
-            await orchestrator.run(until(Phase.REVERSE_DONE))
+            await orchestrator.run(until(Stage.REVERSE_DONE))
         finally:
             await orchestrator.close()
         assert desk.keys() == ([n for n in ALL if n != 400], [])
@@ -183,21 +183,21 @@ def test_there_and_back(run: Run, sides: Sides) -> None:
 
 
 @pytest.mark.parametrize(
-    "phase", [Phase.PREPARED, Phase.COPYING, Phase.ARMED, Phase.CLOSING, Phase.DRAINED, Phase.READY]
+    "phase", [Stage.PREPARED, Stage.COPYING, Stage.ARMED, Stage.CLOSING, Stage.DRAINED, Stage.READY]
 )
-def test_cancelled(run: Run, sides: Sides, phase: Phase) -> None:
+def test_cancelled(run: Run, sides: Sides, phase: Stage) -> None:
     async def work(desk: Desk) -> None:
         orchestrator = desk.lead(await desk.plan(300, 600))
         try:
             await orchestrator.run(until(phase))
             await orchestrator.proceed(Step.CANCEL)
-            await orchestrator.run(until(Phase.CANCELLED))
+            await orchestrator.run(until(Stage.CANCELLED))
         finally:
             await orchestrator.close()
         assert desk.keys() == (ALL, [])
         again = desk.lead(await desk.plan(300, 600))
         try:
-            await again.run(until(Phase.DONE))
+            await again.run(until(Stage.DONE))
         finally:
             await again.close()
         assert desk.keys() == ([100, 200, 600, 700, 800, 900], [300, 400, 500])
@@ -205,24 +205,24 @@ def test_cancelled(run: Run, sides: Sides, phase: Phase) -> None:
     run(work)
 
 
-@pytest.mark.parametrize("phase", [p for p in Phase if p not in FINAL and p is not Phase.CANCELLING])
-def test_another_orchestrator_goes_on(run: Run, sides: Sides, phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [p for p in Stage if p not in FINAL and p is not Stage.CANCELLING])
+def test_another_orchestrator_goes_on(run: Run, sides: Sides, phase: Stage) -> None:
     """From every phase: what the first had begun is done again or given up, and it cannot do anything any more."""
     back = phase.value.startswith("reverse")
-    end = Phase.REVERSE_DONE if back else Phase.DONE
+    end = Stage.REVERSE_DONE if back else Stage.DONE
 
     async def work(desk: Desk) -> None:
         first = desk.lead(await desk.plan(300, 600))
         try:
-            await first.run(until(Phase.OPEN if back else phase))
+            await first.run(until(Stage.OPEN if back else phase))
             if back:
                 await first.opened()
                 await first.proceed(Step.REVERSE)
                 await first.run(until(phase))
-            second = desk.lead(await desk.claim("1"))
+            second = desk.lead(await desk.claim(1))
             try:
-                await second.run(until(Phase.OPEN if back else end))
-                if back and second.ledger.phase is Phase.OPEN:
+                await second.run(until(Stage.OPEN if back else end))
+                if back and second.ledger.stage is Stage.OPEN:
                     await second.opened()
                     await second.proceed(Step.REVERSE)
                     await second.run(until(end))
@@ -244,16 +244,16 @@ def test_a_transaction_that_holds_the_fence_puts_the_switch_off(run: Run, sides:
         orchestrator = desk.lead(await desk.plan(300, 600))
         orchestrator._settings = Settings(hold=0.3, settle=0.0)
         try:
-            await orchestrator.run(until(Phase.CLOSING))
+            await orchestrator.run(until(Stage.CLOSING))
             with sides.source.connect(sides.database) as writer, writer.cursor() as cursor:
                 cursor.execute("BEGIN")
                 cursor.execute("SELECT epoch FROM _shardproxy.fence WHERE move_id = 1 LOCK IN SHARE MODE")
                 assert cursor.fetchone()[0] == orchestrator.ledger.move.fence
                 cursor.execute("UPDATE t SET v = 'late' WHERE uid = 500")
-                await orchestrator.run(until(Phase.COPYING))
+                await orchestrator.run(until(Stage.COPYING))
                 assert "given up" in orchestrator.ledger.workflow.problem
                 cursor.execute("COMMIT")
-            await orchestrator.run(until(Phase.OPEN))
+            await orchestrator.run(until(Stage.OPEN))
         finally:
             await orchestrator.close()
         assert sides.target.rows("SELECT v FROM t WHERE uid = 500", database=sides.database) == [("late",)]
