@@ -1,4 +1,5 @@
-"""Map stores for tests: where they are, a process that writes into them, and a relay that loses what passes it."""
+"""Map stores for tests: where they are, how long to wait for them, a process that writes into them, a relay that loses
+what passes it."""
 
 from __future__ import annotations
 
@@ -6,15 +7,47 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
+import uvloop
+
 from shardproxy.config import Config, parse
 from shardproxy.store.interface import MapStore
 from shardproxy.store.opening import open_store
+
+TIMEOUT = 1.0  # seconds, as configured for the stores here
+SLACK = 1.0  # more than that, on a busy machine
+WAIT = 20.0
+
+
+def within(seconds: float, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(seconds):
+            await main()
+
+    uvloop.run(limited())
+
+
+async def fails(call: Coroutine[Any, Any, object], kind: type[Exception], seconds: float = TIMEOUT) -> str:
+    """The call raises this error within its time; the message."""
+    begun = time.monotonic()
+    with pytest.raises(kind) as caught:
+        await call
+    assert time.monotonic() - begun < seconds + SLACK
+    return str(caught.value)
+
+
+async def until(condition: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    deadline = time.monotonic() + WAIT
+    while not await condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
 
 
 @dataclass(frozen=True)
