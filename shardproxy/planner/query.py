@@ -89,7 +89,7 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
     why = obstacle(draft, facts, found)
     merged = merge(draft, tree, facts, found) if why else why
     text = None
-    if hides(group.keyspace for group in found) and not isinstance(merged, str):
+    if hides(group.keyspace for group in found) and not (why and isinstance(merged, str)):
         made = with_condition(draft, facts, found)
         text = made if isinstance(made, Template) else None
         if isinstance(made, str) and not why:
