@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -229,11 +229,12 @@ def start_proxy(
     transactions: Mapping[str, str | int] | None = None,
     scratch: Mapping[str, str | int] | None = None,
     environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "shardproxy.cli.proxy"),
 ) -> ProxyUnderTest:
     """Create the tables and start a proxy with two workers; returns when it is ready. `process.stop()` ends it.
 
     proxy, backend, listen, transactions, scratch: further entries of those tables of the file. keyspaces: TOML
-    text in place of KEYSPACES; its tables are the caller's to create. Raises LocalError.
+    text in place of KEYSPACES; its tables are the caller's to create. program: what Python runs. Raises LocalError.
     """
     if keyspaces is None:
         for shard in cluster.shards:
@@ -263,7 +264,7 @@ def start_proxy(
 
     process = cluster.program(
         name,
-        [sys.executable, "-m", "shardproxy.cli.proxy", "run", "--config", str(config.path)],
+        [sys.executable, *program, "run", "--config", str(config.path)],
         ready=ready,
         environment=environment or proxy_environment(),
     )

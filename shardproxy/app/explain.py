@@ -12,7 +12,7 @@ from shardproxy.executor.explain_route import NOWHERE
 from shardproxy.executor.prepared import bound_value, parameter_numbers
 from shardproxy.planner.context import PlanContext
 from shardproxy.planner.key_values import NoValue, key_value
-from shardproxy.planner.plan import Rung, Value
+from shardproxy.planner.plan import Plan, Rung, Value
 from shardproxy.planner.statement import plan_statement
 from shardproxy.router.route import Route, route
 from shardproxy.sql.digest import scan
@@ -44,4 +44,11 @@ def explain(sql: str, values: Sequence[ExplainValue], context: PlanContext) -> d
             outcome = route(plan, read, context.snapshot)
         except SqlError as error:
             outcome = error
-    return explain_json(plan, outcome, context.snapshot, sql)
+    return explain_json(plan, outcome, context.snapshot, _texts(plan, outcome, sql, literals))
+
+
+def _texts(plan: Plan, outcome: Route | SqlError | None, sql: str, literals: list[bytes]) -> dict[int, str] | str:
+    """The statement; while rows are on their way, as each of several shards gets it."""
+    if plan.text is None or not isinstance(outcome, Route) or len(outcome.shards) == 1:
+        return sql
+    return {shard: plan.text.render(literals, (), 0, shard).text.decode() for shard in outcome.shards}

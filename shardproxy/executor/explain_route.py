@@ -28,6 +28,7 @@ NOWHERE = frozenset((
     StatementKind.SET_TRANSACTION, StatementKind.SHOW_WARNINGS, StatementKind.KILL, StatementKind.EMPTY,
     StatementKind.SET, StatementKind.EXPLAIN_ROUTE,
 ))  # fmt: skip
+HIDES = "; without rows that are on their way between shards"
 _REWRITTEN = (Spread.MERGE, Spread.SCRATCH, Spread.WRITE)
 
 
@@ -65,24 +66,27 @@ def _rows(
     """One row for each shard; one row without a shard when none is asked, or when the statement gets an error."""
     snapshot = client.map
     modes = client.session.modes
+    read: ValueReader = lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes)  # noqa: E731
     if plan.rung is Rung.ERROR or plan.local or plan.kind in NOWHERE:
         role = None if plan.rung is Rung.ERROR else "proxy"
         return [_row(plan, None, role, plan.rung, plan.reason, None)]
     try:
-        found = route(
-            plan,
-            lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes),
-            snapshot,
-            client.session.shard,
-            resolved,
-        )
+        found = route(plan, read, snapshot, client.session.shard, resolved)
     except SqlError as error:
         return [_row(plan, None, None, Rung.ERROR, f"{error.code}: {error}", None)]
     one = len(found.shards) == 1 and plan.spread is not Spread.SCRATCH
-    text = sql.decode("utf-8", "replace") if one or plan.spread not in _REWRITTEN else None
+    by_key = one and (resolved is None or len(route(plan, read, snapshot, client.session.shard).shards) == 1)
     rung = Rung.ONE_SHARD if one else plan.rung
     role = "replica" if found.replica else "primary"
-    return [_row(plan, snapshot.shards[i].name, role, rung, plan.reason, text) for i in found.shards]
+    rows = []
+    for shard in found.shards:
+        shown, reason = sql, plan.reason
+        if not by_key and plan.hides_on(shard):
+            reason += HIDES
+            shown = sql if plan.text is None else plan.text.render(literals, (), 0, shard).text
+        text = shown.decode("utf-8", "replace") if one or plan.spread not in _REWRITTEN else None
+        rows.append(_row(plan, snapshot.shards[shard].name, role, rung, reason, text))
+    return rows
 
 
 def _row(plan: Plan, shard: str | None, role: str | None, rung: Rung, reason: str, sql: str | None) -> list[str | None]:

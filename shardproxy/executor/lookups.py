@@ -40,7 +40,7 @@ from shardproxy.planner.lookup_rows import FoundRow
 from shardproxy.planner.plan import Plan, Spread, StatementKind, Value
 from shardproxy.planner.sort_keys import is_padded
 from shardproxy.planner.template import Piece, Template
-from shardproxy.planner.unseen import key_condition, on_shard
+from shardproxy.planner.unseen import key_condition
 from shardproxy.router.route import Resolved, Route, route
 from shardproxy.session.profile import Profile, with_variables
 from shardproxy.topology.keys import KeyType
@@ -107,7 +107,7 @@ async def run(request: Request, first: int = 0) -> None:
 def _limited_to(plan: Plan, shard: int) -> bool:
     """Whether the shard that an index names can answer alone: it may have a row with the value that it hides, an older
     one or the one of the entry itself on its way. For the condition is on the value, not on the key."""
-    return plan.text is not None or not any(on_shard(group.keyspace, shard) for group in plan.groups)
+    return plan.text is not None or not plan.hides_on(shard)
 
 
 async def resolve(request: Request) -> Resolved:

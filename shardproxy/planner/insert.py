@@ -21,6 +21,7 @@ from shardproxy.planner.plan import Group, InsertId, KeyIn, Plan, Rung, Spread, 
 from shardproxy.planner.reference_writes import check_target, spread_everywhere
 from shardproxy.planner.sequence import numbers, unnumbered
 from shardproxy.planner.template import template
+from shardproxy.planner.unseen import hides
 from shardproxy.planner.write_obstacles import reads_clock, rows_obstacle
 from shardproxy.planner.write_plan import SEVERAL_SHARDS, SplitRows
 from shardproxy.sql.functions import SEQUENCES
@@ -267,12 +268,28 @@ def _into_reference(draft: Draft, parts: Insert) -> Plan:
     return replace(spread_everywhere(draft, parts.keyspace, tuple(tables), [schema]), nonzero=nonzero)
 
 
+def _check_hidden(draft: Draft, parts: Insert, schema: TableSchema | None, key: str) -> None:
+    """Raises where a server would take a row that it hides for the duplicate of a new one, and silently change it, or
+    leave out the new one. (An INSERT gets error 1062.) By a key with the shard key in it that cannot be; nor by numbers
+    that are counted, for no two shards have the same."""
+    if not hides((parts.keyspace,)) or not (draft.kind is StatementKind.REPLACE or parts.updates or parts.ignores):
+        return
+    counted = {c.name.lower() for c in schema.columns if c.auto_increment} if schema is not None else set()
+    for unique in schema.unique_keys if schema is not None else ((),):
+        if not {key.lower(), *counted} & {column.lower() for column in unique}:
+            raise refuse(
+                f"{draft.kind.value} of rows that may be there already, while rows of {parts.table.name} are on their "
+                f"way between shards and a unique key ({', '.join(unique) or 'not known'}) lacks the shard key {key}"
+            )
+
+
 def _into_sharded(draft: Draft, parts: Insert) -> Plan:
     name, key = f"{parts.keyspace.name}.{parts.table.name}", parts.table.key
     assert key is not None
     schema = draft.context.catalog.get(parts.keyspace.name, parts.table.name)
     if key.lower() in parts.updates:
         raise refuse(f"ON DUPLICATE KEY UPDATE may not assign the shard key {key}: the row would have to move")
+    _check_hidden(draft, parts, schema, key)
     only = routes.only_shard(parts.keyspace)
     if only is not None and not parts.select:
         return _one_shard(draft, parts, Group((parts.table.name,), parts.keyspace, shard=only), None, ())

@@ -274,6 +274,16 @@ class Plan:
         statement where there is none."""
         return self.kind is StatementKind.SELECT and not self.read
 
+    def hides_on(self, shard: int) -> bool:
+        """Whether a shard has rows on their way that this statement must not see there, unless its own conditions on
+        the key leave them out."""
+        copies = () if self.scratch is None else [copy for copy in self.scratch.copies if not copy.reference]
+        return any(
+            group.shard is None and group.keyspace.move is not None and shard in group.keyspace.move.hidden
+            for groups in (self.groups, *(copy.groups for copy in copies))
+            for group in groups
+        )
+
     @property
     def needs_insert_id(self) -> bool:
         """Whether the server must be told the session's LAST_INSERT_ID() before the statement."""

@@ -93,7 +93,7 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         merged = union(draft)
         why = merged if isinstance(merged, str) else why
     text = None
-    if hides(group.keyspace for group in found) and not isinstance(merged, str):
+    if hides(group.keyspace for group in found) and not (why and isinstance(merged, str)):
         if isinstance(tree, exp.SetOperation):
             why = merged = "a UNION while rows move between shards"
         made = with_condition(draft, facts, found)

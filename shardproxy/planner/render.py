@@ -21,6 +21,7 @@ from shardproxy.planner.plan import (
     Value,
 )
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan
+from shardproxy.planner.unseen import hides
 from shardproxy.planner.write_render import render_write
 
 _MOST_VALUES = 8
@@ -148,6 +149,8 @@ def _scratch(plan: ScratchPlan, why: str) -> list[str]:
         line = f"  scratch {name}: " + (_gathered(copy, i < len(fresh)))
         if copy.where is not None:
             line += f" where {copy.where.shown()}"
+        if not copy.reference and hides(group.keyspace for group in copy.groups if group.shard is None):
+            line += ", without what shards hide"
         for ours, place, theirs in copy.keys:
             line += f", {ours} among {plan.copies[place].name}.{theirs}"
         if copy.lock is not None and i >= len(fresh):

@@ -54,11 +54,6 @@ def hides(keyspaces: Iterable[Keyspace]) -> bool:
     return any(hidden_of(keyspace) for keyspace in keyspaces)
 
 
-def on_shard(keyspace: Keyspace, shard: int) -> bool:
-    """Whether this shard hides keys of the keyspace."""
-    return keyspace.move is not None and shard in keyspace.move.hidden
-
-
 def key_condition(keyspace: Keyspace, table: str, before: bytes = b"", after: bytes = b"") -> Unseen | None:
     """The piece of a text over this one table. None where nothing is hidden, or the table has no key."""
     hidden = hidden_of(keyspace)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalServer
+from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.protocol.mysql.constants import Cap, Com
 from shardproxy.protocol.mysql.values import Value
 from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.keys import KeyType, KeyValue, canonical_text
 from shardproxy.topology.maps import UnmappedKey
 from shardproxy.topology.model import Keyspace
+from shardproxy.topology.moves import Phase
+from tests.differential import moves
 from tests.differential.entries import Entries
 from tests.differential.episodes import Episode
 from tests.differential.schema import DATABASES, KEYSPACES, TABLES, Cell, Table, base_rows, load_statement
@@ -25,10 +29,14 @@ _NAMES = re.compile(r"\b(" + "|".join(sorted({t.name for t in TABLES if t.kind !
 
 
 class Sides:
-    """Both sides with base rows. `close` ends the proxy and drops the databases."""
+    """Both sides with base rows. `close` ends the proxy and drops the databases.
 
-    def __init__(self, cluster: LocalCluster, oracle: LocalServer) -> None:
+    phase: rows are on their way between the shards, so that two have them; None: they are not.
+    """
+
+    def __init__(self, cluster: LocalCluster, oracle: LocalServer, phase: Phase | None = None) -> None:
         self.cluster = cluster
+        self._phase = phase
         self.mariadb = cluster.flavor == "mariadb"
         self._servers = {shard.name: shard.primary for shard in cluster.shards} | {"": oracle}
         self._admin = {name: _admin(server) for name, server in self._servers.items()}
@@ -50,11 +58,21 @@ class Sides:
             columns = ", ".join(c.name for c in table.columns)
             rows = self._admin[""].rows(f"SELECT {columns} FROM {table.database}.{table.name}")
             self._base[table] = sorted(map(repr, rows))
+        self._hidden = {(name, table): self._hidden_rows(name, table) for name in self._shards for table in tables}
 
     def _start(self) -> None:
         """Start the proxy. Clients find it by `port`, `user` and `password`."""
-        proxy = start_proxy(self.cluster, "differential", users=USER, keyspaces=KEYSPACES, proxy={"workers": 1})
+        environment, program = proxy_environment(), ["-m", "shardproxy.cli.proxy"]
+        if self._phase is not None:
+            environment[moves.PHASE] = self._phase.value
+            program = [str(Path(moves.__file__).with_name("moving_proxy.py"))]
+        proxy = start_proxy(
+            self.cluster, "differential", users=USER, keyspaces=KEYSPACES, proxy={"workers": 1},
+            environment=environment, program=program,
+        )  # fmt: skip
         snapshot = build_snapshot(load(self.cluster.folder / "differential.toml", {}))
+        if self._phase is not None:
+            snapshot = moves.with_moves(snapshot, self._phase)
         self._keyspaces = snapshot.keyspaces
         self._shards = [shard.name for shard in snapshot.shards]
         self.admin_port = proxy.admin_port
@@ -122,6 +140,8 @@ class Sides:
                 if not self._holds(name, table) or table.kind == "view":
                     continue
                 mine = rows if not name else [row for row in rows if self._home(table, row) in ("", name)]
+                if name and table.kind == "sharded":
+                    mine += [row for row in moves.old_rows(table) if self._hides(name, table, self._key(table, row))]
                 texts[name] += [f"DELETE FROM {table.database}.{table.name}", load_statement(table, mine)]
                 if table.counting:
                     texts[name].append(f"ALTER TABLE {table.database}.{table.name} AUTO_INCREMENT = 50")
@@ -140,10 +160,50 @@ class Sides:
         """The shard of a row; "" for all."""
         if table.kind != "sharded":
             return ""
+        return self._shards[self._keyspaces[table.database].map.lookup(self._key(table, row))]
+
+    def _key(self, table: Table, row: tuple[Cell, ...]) -> KeyValue:
         cell = row[[c.name for c in table.columns].index(table.key)]
         assert cell is not None
+        return _key(self._keyspaces[table.database], cell)
+
+    def _hides(self, name: str, table: Table, key: KeyValue) -> bool:
+        """Whether rows of this key are on their way, and those of this shard not the ones that count."""
+        move = self._keyspaces[table.database].move
+        hidden = () if move is None else move.hidden.get(self._shards.index(name), ())
+        return any(key in keys for keys in hidden)
+
+    def _hidden_rows(self, name: str, table: Table) -> list[list[Value]]:
+        """What a shard has of hidden keys, as long as nobody has touched it."""
+        if table.kind != "sharded":
+            return []
+        columns = [c.name for c in table.columns]
+        rows = self._admin[name].rows(f"SELECT {', '.join(columns)} FROM {table.database}.{table.name}")
+        return self._apart(name, table, columns, rows)[1]
+
+    def _touched(self, name: str, table: Table, columns: list[str], hidden: list[list[Value]]) -> str:
+        """In what the rows that a shard hides are others than before; "" when they are not."""
+        kept = [table.columns.index(table.column(column)) for column in columns]
+        before = sorted(repr([row[at] for at in kept]) for row in self._hidden[name, table])
+        now = sorted(map(repr, hidden))
+        return "" if now == before else f"{name} has touched rows that it hides: {_difference(before, now)}"
+
+    def _apart(
+        self, name: str, table: Table, columns: list[str], rows: list[list[Value]]
+    ) -> tuple[list[list[Value]], list[list[Value]]]:
+        """The rows that count, and those that are hidden."""
+        seen: list[list[Value]] = []
+        hidden: list[list[Value]] = []
+        at = columns.index(table.key)
+        for row in rows:
+            (hidden if self._hides(name, table, self._key_sent(table, row[at])) else seen).append(row)
+        return seen, hidden
+
+    def _key_sent(self, table: Table, cell: Value) -> KeyValue:
+        """The key from what a server sends."""
+        assert isinstance(cell, bytes)
         keyspace = self._keyspaces[table.database]
-        return self._shards[keyspace.map.lookup(_key(keyspace, cell))]
+        return _key(keyspace, int(cell) if keyspace.key_type is KeyType.INT else cell)
 
     def mentioned(self, database: str, texts: Iterable[str]) -> list[Table]:
         """Tables that the texts may have changed."""
@@ -198,6 +258,11 @@ class Sides:
             shards = {name: [row[: len(columns)] for row in rows] for name, rows in shards.items()}
             found = sorted(map(repr, next(iter(shards.values()))))
         else:
+            for name in shards if table.kind == "sharded" else ():
+                shards[name], hidden = self._apart(name, table, columns, shards[name])
+                changed = self._touched(name, table, columns, hidden)
+                if changed:
+                    return f"{where}: {changed}"
             found = sorted(repr(row) for rows in shards.values() for row in rows)
         if found != wanted:
             return f"{where}: " + _difference(wanted, found)
@@ -208,11 +273,8 @@ class Sides:
         return ""
 
     def _strays(self, table: Table, cell: Value, name: str) -> bool:
-        assert isinstance(cell, bytes)
-        keyspace = self._keyspaces[table.database]
         try:
-            key = _key(keyspace, int(cell) if keyspace.key_type is KeyType.INT else cell)
-            return self._shards[keyspace.map.lookup(key)] != name
+            return self._shards[self._keyspaces[table.database].map.lookup(self._key_sent(table, cell))] != name
         except UnmappedKey:
             return True
 

@@ -1,8 +1,9 @@
 """The golden plans: statements and, indented below them, their plans, as a person can review them.
 
-A file is read line by line: `#` comments, `@schema NAME|none`, `@modes SQL_MODE|none` and `@server mysql|mariadb` hold
-for what follows, any other line without indent is a statement. `UPDATE_PLANS=1 pytest tests/plans` writes the plans
-anew; the diff is then what to review. The world that they are planned in is tests/unit/planner/world.py.
+A file is read line by line: `#` comments, `@schema NAME|none`, `@modes SQL_MODE|none`, `@server mysql|mariadb` and
+`@move PHASE|none` (rows are on their way) hold for what follows, any other line without indent is a statement.
+`UPDATE_PLANS=1 pytest tests/plans` writes the plans anew; the diff is then what to review. The world that they are
+planned in is tests/unit/planner/world.py.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import pytest
 from shardproxy.planner.render import render_plan
 from shardproxy.planner.statement import plan_statement
 from shardproxy.sql.modes import SqlModes
+from shardproxy.topology.moves import Phase
+from tests.unit.planner.moving_world import moving_context
 from tests.unit.planner.world import NAMES, context
 
 FILES = sorted(Path(__file__).parent.glob("*.txt"))
@@ -38,6 +41,11 @@ def planned(text: str) -> str:
                     world = replace(world, modes=SqlModes.parse("" if value == "none" else value))
                 case "server":
                     world = replace(world, mariadb=value == "mariadb")
+                case "move":
+                    still = value == "none"
+                    world = replace(
+                        world, snapshot=(context() if still else moving_context(phase=Phase(value))).snapshot
+                    )
                 case _:
                     raise ValueError(f"unknown directive {line}")
         elif line and not line.startswith("#"):
