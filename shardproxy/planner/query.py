@@ -96,10 +96,11 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
     if hides(group.keyspace for group in found) and not (why and isinstance(merged, str)):
         if isinstance(tree, exp.SetOperation):
             why = merged = "a UNION while rows move between shards"
-        made = with_condition(draft, facts, found)
-        text = made if isinstance(made, Template) else None
-        if isinstance(made, str) and not why:
-            why = merged = made
+        else:
+            made = with_condition(draft, facts, found)
+            text = made if isinstance(made, Template) else None
+            if isinstance(made, str) and not why:
+                why = merged = made
     if draft.context.modes.gathered:
         why = merged = "a session variable (sql_select_limit, max_sort_length, sql_buffer_result)"
     opcode = routes.opcode(found)
