@@ -14,6 +14,7 @@ from shardproxy.cli.hash_password import hash_password
 from shardproxy.cli.init import init
 from shardproxy.cli.lookup import app as lookup
 from shardproxy.cli.migrate import migrate
+from shardproxy.cli.rebalance import app as rebalance
 from shardproxy.cli.status import status
 from shardproxy.cli.topology import topology
 from shardproxy.cli.xa import xa
@@ -36,6 +37,7 @@ for _command in (init, check, migrate, status, topology, explain, xa, hash_passw
     app.command(_command.__name__.replace("_", "-"))(_command)
 app.add_typer(ddl)
 app.add_typer(lookup)
+app.add_typer(rebalance)
 
 
 def _version(wanted: bool) -> None:

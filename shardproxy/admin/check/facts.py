@@ -10,9 +10,13 @@ from shardproxy.topology.schema import TableSchema
 
 # Global variables that rules look at; a server that does not know one leaves it out.
 VARIABLES = (
+    "binlog_expire_logs_auto_purge",
+    "binlog_expire_logs_seconds",
     "binlog_format",
+    "binlog_order_commits",
     "binlog_row_image",
     "binlog_row_metadata",
+    "binlog_row_value_options",
     "binlog_transaction_compression",
     "character_set_server",
     "collation_server",
@@ -31,6 +35,7 @@ VARIABLES = (
     "server_id",
     "server_uuid",
     "sql_mode",
+    "sync_binlog",
     "system_time_zone",
     "time_zone",
     "transaction_isolation",

@@ -1,0 +1,150 @@
+"""A plan: the change that goals ask for, measured, with what stands in its way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from shardproxy.admin.check.ask import ask_server
+from shardproxy.admin.check.facts import ServerFacts
+from shardproxy.admin.check.findings import Finding, Severity
+from shardproxy.admin.rebalance.ask import MoveFacts, ask_primary, reference_contents
+from shardproxy.admin.rebalance.measure import Flow, Measure, Ruler, Size
+from shardproxy.admin.rebalance.preflight import Case, Contents, preflight
+from shardproxy.backend.catalog import load_registered
+from shardproxy.backend.control import Credentials
+from shardproxy.config import Config
+from shardproxy.errors import BackendError, GoalError, SqlError
+from shardproxy.topology.build import build_snapshot, with_tables
+from shardproxy.topology.goals import Change, Goal, needs_sizes, reach
+from shardproxy.topology.keys import BUCKETS
+from shardproxy.topology.levelling import Piece
+from shardproxy.topology.maps import BucketMap
+from shardproxy.topology.model import Keyspace, Snapshot, Table
+
+USUAL_RATE = 50_000  # rows per second that a shard takes, when nothing throttles; for the estimate only
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """flows: as the streams of `change`; totals: shard → all that it has now; measured: False where a levelling had to
+    go by estimates; seconds: of the copy, at the throttle."""
+
+    snapshot: Snapshot
+    change: Change
+    flows: tuple[Flow, ...]
+    totals: dict[int, Size]
+    measured: bool
+    throttle: int | None
+    seconds: float
+    findings: tuple[Finding, ...]
+
+    @property
+    def refused(self) -> bool:
+        return any(finding.severity is Severity.ERROR for finding in self.findings)
+
+    def share(self, part: Size) -> float:
+        """Of all bytes; of all rows where a server knows no bytes."""
+        total = sum(self.totals.values(), Size())
+        if total.bytes:
+            return min(1.0, part.bytes / total.bytes)
+        return min(1.0, part.rows / total.rows) if total.rows else 0.0
+
+
+async def make_plan(
+    config: Config, keyspace_name: str, goals: Sequence[Goal], budget: float, throttle: int | None = None
+) -> Plan:
+    """Ask the servers and make the plan. budget: seconds of counting on each shard.
+
+    Raises GoalError for goals that make no sense, ConfigError for a password, BackendError or SqlError when a shard
+    that owns keys cannot be measured.
+    """
+    credentials, seconds = Credentials.of(config), config.backend.connect_timeout
+    snapshot = build_snapshot(config)
+    if keyspace_name not in snapshot.keyspaces:
+        raise GoalError(f"there is no keyspace {keyspace_name}; known are {', '.join(snapshot.keyspaces)}")
+    names = {shard.name: i for i, shard in enumerate(snapshot.shards)}
+    registered = [
+        (row.keyspace, Table(row.name, row.kind, row.key, None if row.shard is None else names[row.shard]))
+        for row in await load_registered(snapshot, credentials, seconds)
+        if row.shard is None or row.shard in names
+    ]
+    snapshot, _ = with_tables(snapshot, registered)
+    keyspace = snapshot.keyspaces[keyspace_name]
+    weights = config.keyspaces[keyspace_name].ring
+    if not needs_sizes(goals, keyspace):
+        reach(snapshot, keyspace, weights, goals)  # what makes no sense is said before anybody is asked
+    ruler = Ruler(snapshot, keyspace, credentials, seconds, budget)
+    async with Measure(ruler) as measure:
+        totals = await measure.totals()
+        pieces: list[Piece] = []
+        measured = True
+        if needs_sizes(goals, keyspace):
+            pieces, measured = await measure.pieces()
+        change = reach(snapshot, keyspace, weights, goals, pieces)
+        flows = await measure.flows(change)
+    duration = _duration(flows, throttle)
+    wider = replace(snapshot, shards=change.shards)
+    findings = await _findings(config, wider, wider.keyspaces[keyspace_name], change, flows, duration, ruler)
+    return Plan(wider, change, tuple(flows), totals, measured, throttle, duration, tuple(findings))
+
+
+def _duration(flows: Sequence[Flow], throttle: int | None) -> float:
+    """Streams run side by side; each keeps to the throttle, and a shard takes no more than it can."""
+    taken: dict[int, int] = {}
+    for flow in flows:
+        taken[flow.stream.target] = taken.get(flow.stream.target, 0) + flow.size.rows
+    longest = max((flow.size.rows for flow in flows), default=0) / throttle if throttle else 0.0
+    return max(longest, max(taken.values(), default=0) / USUAL_RATE)
+
+
+async def _findings(
+    config: Config,
+    snapshot: Snapshot,
+    keyspace: Keyspace,
+    change: Change,
+    flows: Sequence[Flow],
+    duration: float,
+    ruler: Ruler,
+) -> list[Finding]:
+    involved = {shard for stream in change.streams for shard in (stream.source, stream.target)}
+    involved |= {*change.members} - {*keyspace.shards}
+    if not involved:
+        return []
+    first = keyspace.shards[0]
+    servers = [server for shard in sorted({first, *involved}) for server in snapshot.shards[shard].servers]
+    facts = await asyncio.gather(
+        *(ask_server(server, ruler.credentials, [keyspace.name], ruler.seconds) for server in servers)
+    )
+    by_name = {fact.server.name: fact for fact in facts if fact.error is None}
+    asked: dict[int, MoveFacts] = {}
+    contents: dict[int, dict[str, tuple[int, ...] | None]] = {}
+    joins = bool({*change.members} - {*keyspace.shards})
+    failed: list[ServerFacts] = []
+    async with Measure(replace(ruler, snapshot=snapshot, keyspace=keyspace)) as measure:
+        for shard in sorted({first, *involved}):
+            fact = by_name.get(snapshot.shards[shard].primary.name)
+            if fact is None:
+                continue
+            try:
+                opened = await measure.shard(shard)
+                coming = [stream.keys for stream in change.streams if stream.target == shard]
+                if shard in involved:
+                    asked[shard] = await ask_primary(opened, coming, fact)
+                if joins:
+                    contents[shard] = await reference_contents(opened, fact)
+            except (BackendError, SqlError) as error:
+                failed.append(ServerFacts(fact.server, error=str(error)))
+    needed: dict[int, int] = {}
+    for flow in flows:
+        needed[flow.stream.target] = needed.get(flow.stream.target, 0) + flow.size.bytes
+    frozen: Contents = contents
+    return preflight(Case(config, snapshot, change, [*facts, *failed], asked, frozen, needed, duration))
+
+
+def share_of_keys(change: Change) -> float | None:
+    """The part of all buckets that changes hands; None for ranges, whose keys have no measure."""
+    if not (isinstance(change.before, BucketMap) and isinstance(change.after, BucketMap)):
+        return None
+    return sum(a != b for a, b in zip(change.before.buckets, change.after.buckets, strict=True)) / BUCKETS
