@@ -1,0 +1,361 @@
+"""`shardctl rebalance run` and its kin: leading a move, and telling one that is led what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.text import Text
+
+from shardproxy.cli.rebalance import app
+from shardproxy.cli.terminal import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    Exit,
+    JsonOption,
+    ends_with_status,
+    note,
+    print_json,
+    read_config,
+    stderr,
+    stdout,
+    table,
+)
+from shardproxy.config import Config
+from shardproxy.errors import MoveError, StoreConflict
+from shardproxy.reshard.leading import Wishes, leading, new_owner
+from shardproxy.reshard.ledger import Ledger, all_moves, read_move
+from shardproxy.reshard.orchestrator import Orchestrator
+from shardproxy.reshard.throttle import ThrottleLimits
+from shardproxy.store.interface import Condition, MapStore, Put
+from shardproxy.store.opening import open_store
+from shardproxy.topology import workflow as workflows
+from shardproxy.topology.stages import FINAL, Stage, Step
+from shardproxy.topology.stored import MOVES
+from shardproxy.topology.workflow import Workflow
+
+MoveArgument = Annotated[int, typer.Argument(help="The move's number, as `status` shows it.", metavar="MOVE")]
+Hold = Annotated[float, typer.Option("--hold", min=0.05, help="Seconds that writes may wait at a switch.")]
+Rate = Annotated[int, typer.Option("--throttle", min=0, help="Most rows per second of each stream; 0: no limit.")]
+Lag = Annotated[float, typer.Option("--max-lag", min=0, help="Wait while a replica is so many seconds behind.")]
+Threads = Annotated[int, typer.Option("--max-threads", min=0, help="Wait while a primary runs more; 0: no limit.")]
+Auto = Annotated[bool, typer.Option("--auto", help="Switch and complete without asking, if all checks pass.")]
+Follow = Annotated[bool, typer.Option("--follow/--no-follow", help="Keep the streams back running until Ctrl-C.")]
+_PLAIN_EVERY = 5.0  # seconds between two lines where stderr is no terminal
+
+Work = Callable[[Orchestrator], Awaitable[None]]
+
+
+def lead(config: Config, begin: Callable[[MapStore], Awaitable[Ledger]], work: Work, wishes: Wishes) -> None:
+    """Lead a move as `work` says, and show how it goes. Raises ShardproxyError."""
+
+    async def go() -> None:
+        async with leading(config, begin, wishes) as orchestrator, _shown(orchestrator):
+            await work(orchestrator)
+
+    asyncio.run(go())
+
+
+def claimed(move: int) -> Callable[[MapStore], Awaitable[Ledger]]:
+    """Take the lead of a move from whoever has it."""
+
+    async def claim(store: MapStore) -> Ledger:
+        return await Ledger.claim(store, move, new_owner(), time.time)
+
+    return claim
+
+
+async def to_the_switch(orchestrator: Orchestrator) -> None:
+    """Everything before writes are fenced: the rows are copied, and changes follow."""
+    await orchestrator.run(lambda stage: stage is Stage.COPYING or stage.reverse or stage in _SWITCHED)
+    if orchestrator.ledger.stage is Stage.COPYING:
+        await orchestrator.copied()
+
+
+_SWITCHED = frozenset((Stage.SWITCHED, Stage.OPEN, Stage.COMPLETING, *FINAL))
+
+
+async def switch_over(orchestrator: Orchestrator) -> None:
+    """Until the new owners take writes."""
+    await orchestrator.run(lambda stage: stage is Stage.OPEN)
+
+
+async def followed(orchestrator: Orchestrator) -> None:
+    """OPEN: the streams back, for ever."""
+    await orchestrator.opened()
+    await asyncio.Event().wait()
+
+
+@app.command()
+@ends_with_status
+def resume(
+    move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, auto: Auto = False, throttle: Rate = 0,
+    max_lag: Lag = 10.0, max_threads: Threads = 0, hold: Hold = 1.0,
+) -> None:  # fmt: skip
+    """Lead a move on from where it is, after Ctrl-C, a crash, or `pause`.
+
+    Whoever led it before stops. Without --auto it stays before the switch, its changes following, until Ctrl-C.
+    """
+    wishes = Wishes(ThrottleLimits(throttle, max_lag, max_threads), hold)
+    lead(read_config(config), claimed(move), led(auto), wishes)
+
+
+def led(auto: bool) -> Work:
+    """What `run` and `resume` do."""
+
+    async def work(orchestrator: Orchestrator) -> None:
+        await orchestrator.ledger.note(paused=False)
+        move = orchestrator.ledger.workflow.id
+        if auto:
+            await orchestrator.run(lambda stage: False)
+            stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
+            return
+        await to_the_switch(orchestrator)
+        stage = orchestrator.ledger.stage
+        if stage is Stage.COPYING:
+            note(f"all rows are copied: `shardctl rebalance switch {move}` when you like; Ctrl-C leaves it as it is")
+            await asyncio.Event().wait()
+        if stage is Stage.OPEN:
+            note(f"move {move} has switched: `complete {move}` ends it, `reverse {move}` takes it back")
+            await followed(orchestrator)
+        await orchestrator.run(lambda now: now in FINAL)
+
+    return work
+
+
+@app.command()
+@ends_with_status
+def switch(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, hold: Hold = 1.0, follow: Follow = False) -> None:
+    """Let the new owners take over: writes to the moving keys wait for a moment, reads do not.
+
+    First what is still to be copied is copied. When writes would wait longer than --hold, they go on at the old owner,
+    and it is tried again. Afterwards `reverse` takes it back and `complete` ends it; --follow keeps the streams back
+    running meanwhile.
+    """
+
+    async def work(orchestrator: Orchestrator) -> None:
+        await switch_over(orchestrator)
+        stdout().print(f"move {move}: open; writes waited for {orchestrator.held * 1000:.0f} ms")
+        if follow:
+            await followed(orchestrator)
+
+    lead(read_config(config), claimed(move), work, Wishes(hold=hold))
+
+
+@app.command()
+@ends_with_status
+def reverse(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, hold: Hold = 1.0) -> None:
+    """Take a move back that has switched and is not completed: the same switch, the other way."""
+
+    async def work(orchestrator: Orchestrator) -> None:
+        await orchestrator.run(lambda stage: stage is Stage.OPEN or stage.reverse)
+        if orchestrator.ledger.stage is Stage.OPEN:
+            await orchestrator.opened()
+            await orchestrator.proceed(Step.REVERSE)
+        while orchestrator.ledger.stage not in FINAL:
+            await orchestrator.run(lambda stage: stage is Stage.OPEN)
+            if orchestrator.ledger.stage is Stage.OPEN:  # given up for a moment: again
+                await orchestrator.opened()
+                await orchestrator.proceed(Step.REVERSE)
+        stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
+
+    lead(read_config(config), claimed(move), work, Wishes(hold=hold))
+
+
+@app.command()
+@ends_with_status
+def complete(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, throttle: Rate = 0) -> None:
+    """End a move that has switched: the old owners' rows are deleted. There is no way back then."""
+
+    async def work(orchestrator: Orchestrator) -> None:
+        stage = orchestrator.ledger.stage
+        if stage not in (Stage.OPEN, Stage.COMPLETING) and not stage.reverse:
+            raise MoveError(f"move {move} is {stage.value}: switch first, or cancel it")
+        await orchestrator.run(lambda stage: False)
+        stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
+
+    lead(read_config(config), claimed(move), work, Wishes(ThrottleLimits(throttle)))
+
+
+@app.command()
+@ends_with_status
+def cancel(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Give up a move that has not switched: what was copied is deleted."""
+
+    async def work(orchestrator: Orchestrator) -> None:
+        if orchestrator.ledger.stage is not Stage.CANCELLING:
+            await orchestrator.proceed(Step.CANCEL)
+        await orchestrator.run(lambda stage: False)
+        stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
+
+    lead(read_config(config), claimed(move), work, Wishes())
+
+
+# ── a word to whoever leads it ──
+
+
+@app.command()
+@ends_with_status
+def pause(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Stop copying for now; changes go on following. `resume` goes on."""
+    asyncio.run(_tell(read_config(config), move, paused=True))
+    stdout().print(f"move {move}: paused")
+
+
+@app.command()
+@ends_with_status
+def throttle(
+    move: MoveArgument,
+    rate: Annotated[int, typer.Argument(min=0, help="Most rows per second of each stream; 0: no limit.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Let a move that is led go faster or slower from now on."""
+    asyncio.run(_tell(read_config(config), move, rate=rate))
+    stdout().print(f"move {move}: " + (f"at most {rate} rows/s a stream" if rate else "no limit"))
+
+
+async def _tell(config: Config, move: int, rate: int | None = None, **changes: Any) -> None:
+    store = await open_store(config)
+    try:
+        while True:
+            workflow, version = await read_move(store, move)
+            if workflow.ended:
+                raise MoveError(f"move {move} is {workflow.stage.value}")
+            if rate is not None:
+                changes["figures"] = {**workflow.figures, "rate": rate}
+            after = workflows.note(workflow, **changes)
+            key = f"{MOVES}{move}"
+            with suppress(StoreConflict):
+                await store.commit([Condition(key, version)], [Put(key, after.document())])
+                return
+    finally:
+        await store.close()
+
+
+# ── looking ──
+
+
+@app.command()
+@ends_with_status
+def status(
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every second, until Ctrl-C.")] = False,
+) -> None:
+    """Moves that are under way. Exit status 1 when one stands still because of a problem."""
+    settings = read_config(config)
+    while True:
+        found = [workflow for workflow in asyncio.run(_moves(settings)) if not workflow.ended]
+        if as_json:
+            print_json({"moves": [workflow.document() for workflow in found]})
+        elif found:
+            stdout().print(_listed(found))
+        else:
+            stdout().print("no move is under way")
+        if not watch:
+            break
+        time.sleep(1)
+    if any(workflow.problem for workflow in found):
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+@ends_with_status
+def history(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Moves that have ended, with their figures."""
+    found = [workflow for workflow in asyncio.run(_moves(read_config(config))) if workflow.ended]
+    if as_json:
+        print_json({"moves": [workflow.document() for workflow in found]})
+    else:
+        stdout().print(_listed(found) if found else "no move has ended yet")
+
+
+async def _moves(config: Config) -> list[Workflow]:
+    store = await open_store(config)
+    try:
+        return await all_moves(store)
+    finally:
+        await store.close()
+
+
+def _listed(found: list[Workflow]) -> Any:
+    rows = table("move", "keyspace", "stage", "goal", "rows", "writes held", "since", "problem")
+    for w in found:
+        figures = w.figures
+        held = figures.get("held_seconds")
+        rows.add_row(
+            str(w.id), Text(w.keyspace), Text(w.stage.value + (" (paused)" if w.paused else "")), Text(w.plan.goal),
+            f"{figures.get('rows', 0):,}", f"{float(held) * 1000:.0f} ms" if held is not None else "",
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(w.history[0].at)), Text(w.problem, "yellow"),
+        )  # fmt: skip
+    return rows
+
+
+@asynccontextmanager
+async def _shown(orchestrator: Orchestrator):  # type: ignore[no-untyped-def]
+    """Show how the move goes while the block runs: a table on a terminal, a line now and then elsewhere."""
+    console = stderr()
+    shown = asyncio.create_task(_live(orchestrator) if console.is_terminal else _lines(orchestrator))
+    try:
+        yield
+    finally:
+        shown.cancel()
+        await asyncio.gather(shown, return_exceptions=True)
+
+
+async def _live(orchestrator: Orchestrator) -> None:
+    rates = _Rates()
+    with Live(console=stderr(), refresh_per_second=4, transient=True) as live:
+        while True:
+            live.update(_progress(orchestrator, rates))
+            await asyncio.sleep(0.5)
+
+
+async def _lines(orchestrator: Orchestrator) -> None:
+    rates = _Rates()
+    last = ""
+    told = 0.0
+    while True:
+        stage = orchestrator.ledger.stage.value
+        now = time.monotonic()
+        if stage != last or now - told > _PLAIN_EVERY:
+            workflow = orchestrator.ledger.workflow
+            parts = [
+                f"{s.plan.source.shard} → {s.plan.target.shard} {s.state.value} {s.copied:,} rows "
+                f"({rates.of(i, s.copied):,.0f}/s), {s.applied:,} changes" + (f", {s.error}" if s.error else "")
+                for i, s in enumerate(orchestrator.streams)
+            ]
+            note(f"move {workflow.id} {stage}" + (": " + "; ".join(parts) if parts else ""))
+            last, told = stage, now
+        await asyncio.sleep(0.2)
+
+
+class _Rates:
+    """Rows per second, since the last time somebody asked."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[float, int]] = {}
+
+    def of(self, stream: int, rows: int) -> float:
+        now = time.monotonic()
+        then, had = self._last.get(stream, (now, rows))
+        self._last[stream] = (now, rows)
+        return max(0.0, (rows - had) / (now - then)) if now > then else 0.0
+
+
+def _progress(orchestrator: Orchestrator, rates: _Rates) -> Any:
+    workflow = orchestrator.ledger.workflow
+    rows = table(
+        "from", "to", "state", "rows", "rows/s", "changes", "", title=f"move {workflow.id}: {workflow.stage.value}"
+    )
+    for i, s in enumerate(orchestrator.streams):
+        rows.add_row(
+            Text(s.plan.source.shard), Text(s.plan.target.shard), s.state.value, f"{s.copied:,}",
+            f"{rates.of(i, s.copied):,.0f}", f"{s.applied:,}", Text(s.error, "yellow"),
+        )  # fmt: skip
+    return rows
