@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import shardproxy
+import shardproxy.cli.rebalance_lead  # its commands join those of cli.rebalance
 from shardproxy.cli.check import check
 from shardproxy.cli.ddl import app as ddl
 from shardproxy.cli.explain import explain

@@ -24,8 +24,12 @@ from shardproxy.cli.terminal import (
     stdout,
     table,
 )
+from shardproxy.config import Config
 from shardproxy.errors import GoalError
+from shardproxy.reshard.leading import stored_maps
+from shardproxy.store.opening import open_store
 from shardproxy.topology.goals import EmptyShard, Goal, Level
+from shardproxy.topology.map_document import MapDocument
 from shardproxy.topology.maps import INT_MAX, INT_MIN, RangeMap
 from shardproxy.topology.moving import MovingKeys
 
@@ -127,35 +131,65 @@ def plan(
       shardctl rebalance plan orders --move-range 5000000:max=c --throttle 20k/s
       shardctl rebalance plan main --move-bucket 17=b --json | jq .streams
     """
-    asked = (by_load, shard_table, change_key, change_map)
-    for (option, why), wanted in zip(_NOT_YET.items(), asked, strict=True):
-        if wanted:
-            note(f"{option}: {why}")
-            raise typer.Exit(Exit.UNUSABLE)
+    _refuse_not_yet((by_load, shard_table, change_key, change_map))
     try:
-        goals: list[Goal] = [
-            *(words.add_shard(word, weight) for word in add_shard),
-            *(EmptyShard(name) for name in remove_shard),
-            *(EmptyShard(name, stays=True) for name in evacuate),
-            *words.each(weights, words.weights),
-            *words.each(move_bucket, words.move_bucket),
-            *words.each(split_range, words.split_range),
-            *words.each(merge_ranges, words.merge_ranges),
-            *words.each(shift, words.shift),
-            *words.each(move_range, words.move_range),
-            *([Level()] if even else []),
-        ]
+        goals = goals_of(
+            add_shard, remove_shard, evacuate, weights, move_bucket, move_range, split_range, merge_ranges, shift, even,
+            weight,
+        )  # fmt: skip
         rate = words.rows_a_second(throttle) if throttle else None
-        found = asyncio.run(make_plan(read_config(config), keyspace, goals, measure_time, rate))
+        settings = read_config(config)
+
+        async def make() -> Plan:
+            return await make_plan(settings, keyspace, goals, measure_time, rate, await maps_of(settings))
+
+        found = asyncio.run(make())
     except GoalError as error:
         note(str(error))
         raise typer.Exit(Exit.UNUSABLE) from None
     if as_json:
         print_json(to_json(found))
     else:
-        _print(found)
+        show(found)
     if found.refused:
         raise typer.Exit(Exit.FAILED)
+
+
+def _refuse_not_yet(asked: tuple[bool | str, ...]) -> None:
+    for (option, why), wanted in zip(_NOT_YET.items(), asked, strict=True):
+        if wanted:
+            note(f"{option}: {why}")
+            raise typer.Exit(Exit.UNUSABLE)
+
+
+def goals_of(
+    add_shard: list[str], remove_shard: list[str], evacuate: list[str], weights: list[str], move_bucket: list[str],
+    move_range: list[str], split_range: list[str], merge_ranges: list[str], shift: list[str], even: bool, weight: int,
+) -> list[Goal]:  # fmt: skip
+    """The goals that the options say. Raises GoalError."""
+    return [
+        *(words.add_shard(word, weight) for word in add_shard),
+        *(EmptyShard(name) for name in remove_shard),
+        *(EmptyShard(name, stays=True) for name in evacuate),
+        *words.each(weights, words.weights),
+        *words.each(move_bucket, words.move_bucket),
+        *words.each(split_range, words.split_range),
+        *words.each(merge_ranges, words.merge_ranges),
+        *words.each(shift, words.shift),
+        *words.each(move_range, words.move_range),
+        *([Level()] if even else []),
+    ]
+
+
+async def maps_of(config: Config) -> dict[str, MapDocument]:
+    """The maps of the store; none where the embedded store has no file yet."""
+    if config.store.kind == "embedded" and not config.resolve(config.store.path).exists():
+        return {}
+    store = await open_store(config)
+    try:
+        return await stored_maps(store)
+    finally:
+        await store.close()
 
 
 def to_json(found: Plan) -> dict[str, Any]:
@@ -210,7 +244,8 @@ def _edge(key: int) -> int | str:
     return "min" if key == INT_MIN else "max" if key == INT_MAX + 1 else key
 
 
-def _print(found: Plan) -> None:
+def show(found: Plan) -> None:
+    """A plan for people."""
     out, change = stdout(), found.change
     names = [shard.name for shard in change.shards]
     whole = sum((flow.size for flow in found.flows), Size())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +13,8 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
+from shardproxy.admin.rebalance.plan import Plan, make_plan
+from shardproxy.cli import rebalance as goals
 from shardproxy.cli.rebalance import app
 from shardproxy.cli.terminal import (
     DEFAULT_CONFIG,
@@ -27,16 +30,20 @@ from shardproxy.cli.terminal import (
     table,
 )
 from shardproxy.config import Config
-from shardproxy.errors import MoveError, StoreConflict
+from shardproxy.errors import GoalError, MoveError, StoreConflict
 from shardproxy.reshard.leading import Wishes, leading, new_owner
-from shardproxy.reshard.ledger import Ledger, all_moves, read_move
+from shardproxy.reshard.ledger import Ledger, all_moves, begin, read_move
 from shardproxy.reshard.orchestrator import Orchestrator
 from shardproxy.reshard.throttle import ThrottleLimits
 from shardproxy.store.interface import Condition, MapStore, Put
 from shardproxy.store.opening import open_store
 from shardproxy.topology import workflow as workflows
+from shardproxy.topology.build import build_snapshot
+from shardproxy.topology.goals import Goal
+from shardproxy.topology.map_document import Stream
 from shardproxy.topology.stages import FINAL, Stage, Step
-from shardproxy.topology.stored import MOVES
+from shardproxy.topology.stored import MOVES, PROXIES
+from shardproxy.topology.workflow import Plan as MovePlan
 from shardproxy.topology.workflow import Workflow
 
 MoveArgument = Annotated[int, typer.Argument(help="The move's number, as `status` shows it.", metavar="MOVE")]
@@ -89,6 +96,79 @@ async def followed(orchestrator: Orchestrator) -> None:
     """OPEN: the streams back, for ever."""
     await orchestrator.opened()
     await asyncio.Event().wait()
+
+
+@app.command()
+@ends_with_status
+def run(
+    keyspace: goals.KeyspaceArgument,
+    add_shard: goals.AddShards = [],  # noqa: B006 — typer wants lists
+    remove_shard: goals.RemoveShards = [],  # noqa: B006
+    evacuate: goals.Evacuate = [],  # noqa: B006
+    weights: goals.Weights = [],  # noqa: B006
+    move_bucket: goals.MoveBucket = [],  # noqa: B006
+    move_range: goals.MoveRange = [],  # noqa: B006
+    split_range: goals.SplitRange = [],  # noqa: B006
+    merge_ranges: goals.MergeRanges = [],  # noqa: B006
+    shift: goals.Shift = [],  # noqa: B006
+    even: goals.Even = False,
+    weight: goals.Weight = 1,
+    measure_time: goals.MeasureTime = 10.0,
+    config: ConfigOption = DEFAULT_CONFIG,
+    auto: Auto = False,
+    throttle: Rate = 0,
+    max_lag: Lag = 10.0,
+    max_threads: Threads = 0,
+    hold: Hold = 1.0,
+) -> None:
+    """Plan a move, and lead it: rows are copied and changes follow, while the application goes on.
+
+    The goals are those of `plan`. A plan with findings that refuse it is not run. Before the switch it waits for
+    `switch`, unless --auto. Ctrl-C leaves the move as it is; `resume` goes on, `cancel` gives it up.
+
+    Examples:
+      shardctl rebalance run orders --split-range 5000000=c
+      shardctl rebalance run main --remove-shard b --auto --throttle 20000
+    """
+    settings = read_config(config)
+    try:
+        wanted = goals.goals_of(
+            add_shard, remove_shard, evacuate, weights, move_bucket, move_range, split_range, merge_ranges, shift, even,
+            weight,
+        )  # fmt: skip
+        found = asyncio.run(_planned(settings, keyspace, wanted, measure_time))
+    except GoalError as error:
+        note(str(error))
+        raise typer.Exit(Exit.UNUSABLE) from None
+    goals.show(found)
+    if found.refused:
+        raise typer.Exit(Exit.FAILED)
+    if not found.change.streams:
+        return
+    names = [shard.name for shard in found.change.shards]
+    known = {shard.name for shard in build_snapshot(settings).shards}
+    unknown = sorted({names[shard] for s in found.change.streams for shard in (s.source, s.target)} - known)
+    if unknown:
+        note(f"write {', '.join(unknown)} into [shards] of every proxy's file first, and restart them one by one")
+        raise typer.Exit(Exit.UNUSABLE)
+    said = " ".join(word for word in sys.argv[1:] if word.startswith("--") or "=" in word)
+    plan = MovePlan(goal=said or "even", streams=tuple(Stream.of(s, names) for s in found.change.streams))
+
+    async def start(store: MapStore) -> Ledger:
+        if not (await store.list(PROXIES)).entries:
+            raise MoveError(
+                "no proxy has registered in this map store ([store]): one that reads its map from elsewhere would write "
+                "to the old owners after the switch. Start the proxies with this store first"
+            )
+        ledger = await begin(store, keyspace, new_owner(), plan, time.time)
+        note(f"move {ledger.workflow.id} begins")
+        return ledger
+
+    lead(settings, start, led(auto), Wishes(ThrottleLimits(throttle, max_lag, max_threads), hold))
+
+
+async def _planned(settings: Config, keyspace: str, wanted: list[Goal], measure_time: float) -> Plan:
+    return await make_plan(settings, keyspace, wanted, measure_time, None, await goals.maps_of(settings))
 
 
 @app.command()

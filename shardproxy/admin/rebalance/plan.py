@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shardproxy.admin.check.ask import ask_server
@@ -16,10 +16,12 @@ from shardproxy.backend.catalog import load_registered
 from shardproxy.backend.control import Credentials
 from shardproxy.config import Config
 from shardproxy.errors import BackendError, GoalError, SqlError
+from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot, with_tables
 from shardproxy.topology.goals import Change, Goal, needs_sizes, reach
 from shardproxy.topology.keys import BUCKETS
 from shardproxy.topology.levelling import Piece
+from shardproxy.topology.map_document import MapDocument
 from shardproxy.topology.maps import BucketMap
 from shardproxy.topology.model import Keyspace, Snapshot, Table
 
@@ -53,9 +55,15 @@ class Plan:
 
 
 async def make_plan(
-    config: Config, keyspace_name: str, goals: Sequence[Goal], budget: float, throttle: int | None = None
+    config: Config,
+    keyspace_name: str,
+    goals: Sequence[Goal],
+    budget: float,
+    throttle: int | None = None,
+    documents: Mapping[str, MapDocument] | None = None,
 ) -> Plan:
-    """Ask the servers and make the plan. budget: seconds of counting on each shard.
+    """Ask the servers and make the plan. budget: seconds of counting on each shard; documents: the map store's maps,
+    which are in force where there are some.
 
     Raises GoalError for goals that make no sense, ConfigError for a password, BackendError or SqlError when a shard
     that owns keys cannot be measured.
@@ -71,6 +79,7 @@ async def make_plan(
         if row.shard is None or row.shard in names
     ]
     snapshot, _ = with_tables(snapshot, registered)
+    snapshot = with_stored(snapshot, documents or {})
     keyspace = snapshot.keyspaces[keyspace_name]
     weights = config.keyspaces[keyspace_name].ring
     if not needs_sizes(goals, keyspace):
