@@ -12,15 +12,17 @@ import ssl
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncmy
 from asyncmy import errors as asyncmy_errors
 from asyncmy.cursors import DictCursor
 
-from shardproxy.config import Config
 from shardproxy.errors import BackendLost, BackendUnavailable, SqlError
 from shardproxy.topology.model import Server
+
+if TYPE_CHECKING:  # processes of the moving engine start without it
+    from shardproxy.config import Config
 
 # asyncmy logs every note of a server ("database exists") as a warning, with literals of the statement in it.
 logging.getLogger("asyncmy").setLevel(logging.ERROR)

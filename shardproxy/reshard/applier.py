@@ -54,7 +54,7 @@ class Applier:
 
     position: everything before it is applied, in memory; the target's row follows at each commit. place: the same in
     the source's binlog files, (0, 0) until the first event tells. positions_apart: the mistake of committing rows and
-    position one after the other, for tests that must catch it.
+    so many seconds later their position, for tests that must catch it.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Applier:
         state: StreamState,
         mariadb: bool,
         most: int,
-        positions_apart: bool = False,
+        positions_apart: float | None = None,
     ) -> None:
         self.position: Position = parse_position(state.position, mariadb)
         self.place: Coordinates = (0, 0)
@@ -154,9 +154,9 @@ class Applier:
             return
         expected = await self._expected(batch.changes)
         update = position_update(self._name, position, self._restart, batch.transactions)
-        if self._apart:
+        if self._apart is not None:
             await transact(self._link, self._name, self._stored, expected.statements, expected.check)
-            await asyncio.sleep(0)
+            await asyncio.sleep(self._apart)
             await transact(self._link, self._name, self._stored, [update])
         else:
             statements = [*expected.statements, update]

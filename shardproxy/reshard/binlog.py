@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from shardproxy.errors import ReshardError
-from shardproxy.reshard.columns import NULL, Form, TableShape
+from shardproxy.reshard.columns import NULL, OPENINGS, Form, TableShape
 from shardproxy.reshard.position import Coordinates, Gtid, Position, coordinates
 from shardproxy.reshard.query_events import Says, meaning, stopped_by, xid_text
 from shardproxy.reshard.row_image import Decode, decoders, packed_int, parse_table_map, read_image
@@ -326,12 +326,10 @@ class BinlogReader:
             value = values[place]
             if value is None:
                 parts.append(NULL)
-            elif form == 0:
-                parts.append(value)
-            elif form == 3:
-                parts.append(b"_utf8mb4'" + value.replace(b"'", b"''") + b"'")
+            elif form:
+                parts.append(OPENINGS[form] + value.replace(b"'", b"''") + b"'")
             else:
-                parts.append(b"'" + value.replace(b"'", b"''") + b"'")
+                parts.append(value)
         literal = b"(" + b",".join(parts) + b")"
         self._size += len(literal) + 80
         return literal

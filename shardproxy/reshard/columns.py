@@ -25,10 +25,15 @@ class Form(IntEnum):
     QUOTED = 1  # in quotes: bytes, dates, floating point numbers
     CHARACTERS = 2  # in quotes; compared in the column's own character set
     JSON = 3  # in quotes, and said to be utf8mb4: MySQL refuses binary strings for JSON
+    ASCII = 4  # in quotes, and said to be text: MariaDB takes a binary string for the 16 bytes of a UUID
+
+
+_INTRODUCERS = {Form.JSON: b"_utf8mb4", Form.ASCII: b"_latin1"}
+_AS_TEXT = frozenset({"uuid", "inet6", "inet4"})
 
 
 _NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "year", "bit", "enum", "set"})
-_BY_NUMBER = frozenset({"bit", "enum", "set", "float"})  # their own text loses something
+_BY_NUMBER = frozenset({"bit", "enum", "set"})  # their own text loses something
 
 
 def quote_name(name: str) -> bytes:
@@ -63,14 +68,18 @@ class ColumnShape:
             return Form.JSON
         if self.data_type in _NUMBERS:
             return Form.NUMBER
+        if self.data_type in _AS_TEXT:
+            return Form.ASCII
         return Form.QUOTED if self.charset is None else Form.CHARACTERS
 
     @cached_property
     def select(self) -> bytes:
         """The expression whose text is the whole value."""
         name = quote_name(self.name)
-        if self.data_type in _BY_NUMBER or (self.data_type == "double" and "(" in self.column_type):
-            return name + (b"+0e0" if self.data_type in ("float", "double") else b"+0")
+        if self.data_type in _BY_NUMBER:
+            return b"CAST(%s AS UNSIGNED)" % name  # +0 would take a SET through DOUBLE
+        if self.data_type == "float" or (self.data_type == "double" and "(" in self.column_type):
+            return b"CAST(%s AS DOUBLE)" % name  # +0e0 would lose the sign of -0
         return name
 
     def literal(self, value: bytes | None) -> bytes:
@@ -80,9 +89,7 @@ class ColumnShape:
         form = self.form
         if form is Form.NUMBER:
             return value
-        if form is Form.JSON:
-            return b"_utf8mb4" + quote(value)
-        return quote(value)
+        return _INTRODUCERS.get(form, b"") + quote(value)
 
     def compared(self, value: bytes) -> bytes:
         """The value as it stands beside the column in a condition, so that an index can be used."""
@@ -159,10 +166,14 @@ class TableShape:
         return b"%s >= %s AND (%s)" % (names[0], literals[0], b" OR ".join(choices))
 
 
+# What stands before a value of each form in INSERT, with the quote that opens it.
+OPENINGS = tuple(_INTRODUCERS.get(form, b"") + b"'" for form in Form)
+
+
 def text_row_literals(rows: Sequence[bytes], forms: Sequence[int]) -> list[bytes]:
     """Rows of the text protocol, as payloads, to "(…)" of a multi-row INSERT."""
     out = []
-    number, json = int(Form.NUMBER), int(Form.JSON)
+    openings = OPENINGS
     for row in rows:
         at = 0
         parts = []
@@ -178,11 +189,9 @@ def text_row_literals(rows: Sequence[bytes], forms: Sequence[int]) -> list[bytes
                 at += width
             value = row[at : at + length]
             at += length
-            if form == number:
-                parts.append(value)
-            elif form == json:
-                parts.append(b"_utf8mb4'" + value.replace(b"'", b"''") + b"'")
+            if form:
+                parts.append(openings[form] + value.replace(b"'", b"''") + b"'")
             else:
-                parts.append(b"'" + value.replace(b"'", b"''") + b"'")
+                parts.append(value)
         out.append(b"(" + b",".join(parts) + b")")
     return out

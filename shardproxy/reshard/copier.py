@@ -34,7 +34,9 @@ class _Chunk:
 class Copier:
     """Writes through `link` under the stream's name. most: the target's max_allowed_packet."""
 
-    def __init__(self, link: Link, name: StreamName, moving: MovingKeys, pace: Pace, most: int) -> None:
+    def __init__(
+        self, link: Link, name: StreamName, moving: MovingKeys, pace: Pace, most: int, chunk_bytes: int = CHUNK_BYTES
+    ) -> None:
         self.rows = 0  # since the start of this process
         self.bytes = 0
         self._link = link
@@ -42,6 +44,7 @@ class Copier:
         self._moving = moving
         self._pace = pace
         self._most = most
+        self._chunk = chunk_bytes
 
     async def copy(
         self, source: Link, table: TableShape, progress: TableProgress, position: str, deadline: float
@@ -74,15 +77,16 @@ class Copier:
         literals: list[bytes] = []
         size = 0
         last: bytes | None = None
+        step = max(1, min(2000, self._chunk // 200))  # rows between two looks at the size
         stream = source.stream(select_rows(table, self._moving, watermark), 600.0)
         async for rows in stream:
-            for start in range(0, len(rows), 2000):
-                part = rows[start : start + 2000]
+            for start in range(0, len(rows), step):
+                part = rows[start : start + step]
                 made = text_row_literals(part, table.forms)
                 literals += made
                 size += sum(map(len, made))
                 last = part[-1]
-                if size >= CHUNK_BYTES:
+                if size >= self._chunk:
                     await chunks.put(_Chunk(literals, primary_of(table, last), False))
                     literals, size = [], 0
                     if loop.time() >= deadline:

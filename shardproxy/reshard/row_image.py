@@ -258,13 +258,9 @@ def _padded(read: tuple[bytes, int], length: int) -> tuple[bytes, int]:
 
 
 def _uuid(read: tuple[bytes, int]) -> tuple[bytes, int]:
-    """MariaDB stores node, clock, time_hi, time_mid, time_low, so that equal machines stand together; versions 6 to 8
-    are stored as they are written."""
-    raw, end = read
-    if not (raw[6] & 0x80 == 0 and 0x60 <= raw[6] < 0x90 and raw[8] & 0x80) or raw[6] < 0x60:
-        raw = raw[12:16] + raw[10:12] + raw[8:10] + raw[6:8] + raw[0:6]
-    text = raw.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}".encode(), end
+    """In the binlog the bytes stand as they are written; only MariaDB's own records have another order."""
+    text = read[0].hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}".encode(), read[1]
 
 
 def _address(read: tuple[bytes, int]) -> tuple[bytes, int]:

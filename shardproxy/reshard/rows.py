@@ -12,7 +12,7 @@ from shardproxy.reshard.link import Answer
 STATEMENT_BYTES = 1 << 20
 _MOST_KEYS = 1000
 _SLACK = 4096  # of max_allowed_packet
-_VALUE = re.compile(rb"(_utf8mb4)?'((?:[^']|'')*)'|[^,']+", re.DOTALL)
+_VALUE = re.compile(rb"(_utf8mb4|_latin1)?'((?:[^']|'')*)'|[^,']+", re.DOTALL)
 
 
 def inserts(table: TableShape, literals: Sequence[bytes], most: int) -> Iterator[tuple[list[bytes], int]]:
@@ -52,7 +52,7 @@ def _in_pieces(table: TableShape, literal: bytes, most: int) -> list[bytes]:
         statements.append(
             b"SELECT (SELECT 1 UNION ALL SELECT 2 FROM DUAL WHERE NOT LENGTH(%s) <=> %d)" % (name, len(raw))
         )
-        values.append(b"CONVERT(%s USING utf8mb4)" % name if match[1] else name)
+        values.append(b"CONVERT(%s USING %s)" % (name, match[1][1:]) if match[1] else name)
     return [*statements, table.insert_head + b"(" + b",".join(values) + b")"]
 
 

@@ -29,7 +29,11 @@ SESSION = (
     b"SET SESSION sql_mode = '" + SQL_MODE + b"', time_zone = '+00:00', net_write_timeout = 600, lock_wait_timeout = 2,"
     b" transaction_isolation = 'REPEATABLE-READ'"
 )
-_SESSION_MARIADB = SESSION.replace(b"transaction_isolation", b"tx_isolation")
+
+
+def session_settings(mariadb: bool) -> bytes:
+    """The statement that readies a session to read rows as they are stored."""
+    return SESSION.replace(b"transaction_isolation", b"tx_isolation") if mariadb else SESSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +86,17 @@ async def source_position(link: Link) -> Position:
 
 
 async def take_snapshot(
-    server: Server, login: LinkLogin, tables: Sequence[TableShape], position_first: bool = False
+    server: Server, login: LinkLogin, tables: Sequence[TableShape], position_first: float | None = None
 ) -> SourceSnapshot:
     """A snapshot of the tables; whoever takes it closes its link. Raises ReshardError when MySQL's tables could not be
     locked for so long that somebody must look.
 
-    position_first: the mistake of reading the position before the snapshot is taken, for tests that must catch it.
+    position_first: the mistake of reading the position so many seconds before the snapshot is taken, for tests that
+    must catch it.
     """
     link = await connect(server, login)
     try:
-        await link.query(_SESSION_MARIADB if link.is_mariadb else SESSION)
+        await link.query(session_settings(link.is_mariadb))
         if link.is_mariadb:
             return await _mariadb(link, position_first)
         return await _mysql(link, login, tables, position_first)
@@ -100,7 +105,10 @@ async def take_snapshot(
         raise
 
 
-async def _mariadb(link: Link, position_first: bool) -> SourceSnapshot:
+async def _mariadb(link: Link, position_first: float | None) -> SourceSnapshot:
+    early = (await link.query(b"SHOW MASTER STATUS")).values() if position_first is not None else []
+    if position_first is not None:
+        await asyncio.sleep(position_first)
     before, prepared, _, status = await link.queries(
         (
             b"SHOW MASTER STATUS",
@@ -115,17 +123,21 @@ async def _mariadb(link: Link, position_first: bool) -> SourceSnapshot:
     since = coordinates((first[0][0] or b"").decode(), int(first[0][1] or 0))
     values = {(name or b"").lower(): value or b"" for name, value in status.values()}
     file, offset = values[b"binlog_snapshot_file"], int(values[b"binlog_snapshot_position"] or 0)
-    if position_first:
-        file, offset = first[0][0] or b"", since[1]
+    if early:
+        file, offset = early[0][0] or b"", int(early[0][1] or 0)
     xids = frozenset((row[3] or b"").lower() for row in prepared.values())
     return SourceSnapshot(link, None, coordinates(file.decode(), offset), file, since, xids)
 
 
-async def _mysql(link: Link, login: LinkLogin, tables: Sequence[TableShape], position_first: bool) -> SourceSnapshot:
+async def _mysql(
+    link: Link, login: LinkLogin, tables: Sequence[TableShape], position_first: float | None
+) -> SourceSnapshot:
     begin = b"START TRANSACTION WITH CONSISTENT SNAPSHOT"
     executed = b"SELECT @@GLOBAL.gtid_executed"
-    if position_first:
-        gtids, _ = await link.queries((executed, begin))
+    if position_first is not None:
+        gtids = await link.query(executed)
+        await asyncio.sleep(position_first)
+        await link.query(begin)
         return SourceSnapshot(link, _position(gtids.one()))
     names = b", ".join(table.quoted + b" READ" for table in tables)
     async with await connect(link.server, login, (SESSION,)) as locker:

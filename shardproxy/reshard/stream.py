@@ -27,12 +27,19 @@ from shardproxy.reshard.bookkeeping import (
 )
 from shardproxy.reshard.change_source import SourceSettings, check_source
 from shardproxy.reshard.columns import TableShape
-from shardproxy.reshard.copier import Copier
+from shardproxy.reshard.copier import CHUNK_BYTES, Copier
 from shardproxy.reshard.link import Link, LinkLogin, connect
 from shardproxy.reshard.position import Position
 from shardproxy.reshard.shapes import read_shape
-from shardproxy.reshard.snapshot import SourceSnapshot, prepared_branches, source_position, take_snapshot
+from shardproxy.reshard.snapshot import (
+    SourceSnapshot,
+    prepared_branches,
+    session_settings,
+    source_position,
+    take_snapshot,
+)
 from shardproxy.reshard.throttle import Pace, Unlimited
+from shardproxy.reshard.verify import Verified, verify_table
 from shardproxy.topology.model import Server
 from shardproxy.topology.moving import MovingKeys
 
@@ -45,13 +52,17 @@ _STORE_EVERY = 1.0  # seconds after which a position without changes is stored
 class Mutations:
     """Mistakes on purpose, for tests that must catch them."""
 
-    position_first: bool = False  # the position is read, then the snapshot taken
-    positions_apart: bool = False  # rows and position are committed one after the other
+    position_first: float | None = None  # the position is read, and so many seconds later the snapshot taken
+    positions_apart: float | None = None  # rows are committed, and so many seconds later their position
 
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """What a stream moves. tables: name and key column; database: the keyspace's. source, target: primaries."""
+    """What a stream moves. tables: name and key column; database: the keyspace's. source, target: primaries.
+
+    silence: seconds without a byte of the source's after which it counts as gone. cycle_seconds: how long one snapshot
+    is copied from; chunk_bytes: what one transaction on the target inserts, about.
+    """
 
     name: StreamName
     source: Server
@@ -62,6 +73,7 @@ class StreamPlan:
     moving: MovingKeys
     silence: float = 10.0
     cycle_seconds: float = CYCLE_SECONDS
+    chunk_bytes: int = CHUNK_BYTES
     mutations: Mutations = field(default_factory=Mutations)
 
 
@@ -152,7 +164,7 @@ class Stream:
                 link.close()
             raise
         applier = Applier(target, plan.name, tables, state, source.is_mariadb, most, plan.mutations.positions_apart)
-        copier = Copier(target, plan.name, plan.moving, pace or Unlimited(), most)
+        copier = Copier(target, plan.name, plan.moving, pace or Unlimited(), most, plan.chunk_bytes)
         return cls(plan, tables, target, source, applier, copier, process)
 
     async def close(self) -> None:
@@ -177,7 +189,8 @@ class Stream:
             await self._wait_for_branches()
         while not self.copied:
             await self.catch_up()
-            snapshot = await self._good_snapshot()
+            unfinished = [table for table in self.tables if not self.applier.progress[table.name].finished]
+            snapshot = await self._good_snapshot(unfinished)
             try:
                 await self._copy_from(snapshot)
             finally:
@@ -191,12 +204,11 @@ class Stream:
             await self._apply_some(0.1)
             left &= await prepared_branches(self._source)
 
-    async def _good_snapshot(self) -> SourceSnapshot:
+    async def _good_snapshot(self, tables: Sequence[TableShape]) -> SourceSnapshot:
         """A snapshot that is not older than what has been applied, with everything up to its place applied."""
-        unfinished = [table for table in self.tables if not self.applier.progress[table.name].finished]
         for _ in range(_SNAPSHOTS):
             snapshot = await take_snapshot(
-                self.plan.source, self.plan.login, unfinished, self.plan.mutations.position_first
+                self.plan.source, self.plan.login, tables, self.plan.mutations.position_first
             )
             try:
                 if await self._not_behind(snapshot):
@@ -317,3 +329,31 @@ class Stream:
         while (self.plan.name.move_id, epoch) not in self.applier.markers and not self.applier.position.covers(goal):
             await self._apply_some(1.0)
         await self.applier.flush()
+
+    # ── comparing ──
+
+    async def verify(self, pace: Pace | None = None) -> Verified:
+        """Compare all tables at one position, while writers go on. The stream is held only for the moment in which
+        both sides are seen at the same place. Raises as `copy`; what differs is in the answer."""
+        done = Verified()
+        await self.catch_up()
+        snapshot = await self._good_snapshot(self.tables)
+        target = await connect(self.plan.target, self.plan.login)
+        try:
+            await target.queries((session_settings(target.is_mariadb), b"START TRANSACTION WITH CONSISTENT SNAPSHOT"))
+            comparing = asyncio.create_task(self._compare(snapshot.link, target, done, pace))
+            try:
+                while not comparing.done():
+                    await self._apply_some(0.1)
+                await comparing
+            finally:
+                comparing.cancel()
+                await asyncio.gather(comparing, return_exceptions=True)
+        finally:
+            target.close()
+            snapshot.link.close()
+        return done
+
+    async def _compare(self, source: Link, target: Link, done: Verified, pace: Pace | None) -> None:
+        for table in self.tables:
+            await verify_table(source, target, table, self.plan.moving, done, pace)

@@ -20,7 +20,7 @@ from shardproxy.topology.maps import INT_MAX, INT_MIN, KeyRange, RangeMap
 from shardproxy.topology.moves import Move, Phase, Stream
 from shardproxy.topology.moving import MovingKeys
 from tests.in_process import WorkerHere
-from tests.proxy import SPLIT, empty_tables, eventually
+from tests.proxy import SPLIT, eventually
 
 IDENT, EPOCH = 7, 2
 MOVING, STAYING, OTHER = 600, 10, 2000  # keys: on shard 0 and moving; there and staying; on shard 1
@@ -43,9 +43,7 @@ def here(running: WorkerHere) -> Iterator[WorkerHere]:
     """The worker with the file's map, an armed fence and some rows."""
     running.hand(running.snapshot)
     for number, shard in enumerate(running.cluster.shards):
-        empty_tables(shard.primary, shard.name)
-        for table in ("fence", "fence_slot"):
-            shard.primary.rows(f"DELETE FROM _shardproxy.{table}")
+        _empty(shard.primary, number)
         shard.primary.rows(f"INSERT INTO _shardproxy.fence (move_id, epoch) VALUES ({IDENT}, {EPOCH})")
         keys = (MOVING, MOVING + 1, STAYING) if number == 0 else (OTHER,)
         for key in keys:
@@ -54,6 +52,13 @@ def here(running: WorkerHere) -> Iterator[WorkerHere]:
     fence.mode = fence.Mode.ON
     commit.at_step = None
     eventually(lambda: running.waiting == 0, "nobody waits for a map")
+
+
+def _empty(server: LocalServer, shard: int) -> None:
+    tables = ["main.users", "main.countries", "hashed.items", "_shardproxy.fence", "_shardproxy.fence_slot"]
+    with server.connect() as connection, connection.cursor() as cursor:
+        for table in (*tables, "main.settings") if shard == 1 else tables:
+            cursor.execute(f"DELETE FROM {table}")
 
 
 def arm(here: WorkerHere, phase: Phase = Phase.ARMED, epoch: int = EPOCH) -> None:

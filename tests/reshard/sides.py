@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import random
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +104,41 @@ class Sides:
         _, said = process.communicate(timeout=seconds)
         if process.returncode:
             raise AssertionError(said)
+
+    def copied(self) -> int:
+        """Rows that the copy has brought, and 1000 for each table that is copied: it grows with each of its steps."""
+        [(rows,)] = self.target.rows(
+            "SELECT COALESCE(SUM(copied_rows + 1000 * finished), 0) FROM _shardproxy.stream_table"
+        )
+        return int(rows)
+
+    def applied(self) -> int:
+        """Transactions that the stream has applied."""
+        [(count,)] = self.target.rows("SELECT COALESCE(SUM(applied), 0) FROM _shardproxy.stream")
+        return int(count)
+
+    def run_and_kill(self, plan: StreamPlan, folder: Path, dice: random.Random, phase: str) -> str | None:
+        """Run the engine and kill it: soon after its start, after it has copied ("copy") or applied ("apply") more.
+        What it said when it ended by itself."""
+        measure = {"copy": self.copied, "apply": self.applied}.get(phase)
+        before = measure() if measure is not None else 0
+        process = self.start(plan, folder, 0)
+        until = time.monotonic() + (dice.random() if measure is None else 20)
+        steps = dice.randrange(1, 60)
+        while process.poll() is None and time.monotonic() < until:
+            if measure is not None and (measure() > before + steps or (phase == "copy" and self.all_copied())):
+                break
+            time.sleep(0.005)
+        time.sleep(dice.random() * 0.02)
+        if process.poll() is not None:
+            return process.communicate()[1] or "it ended without a word"
+        process.kill()
+        process.communicate()
+        return None
+
+    def all_copied(self) -> bool:
+        rows = self.target.rows("SELECT finished FROM _shardproxy.stream_table")
+        return bool(rows) and all(finished for (finished,) in rows)
 
     def end(self) -> None:
         for process in self.engines:

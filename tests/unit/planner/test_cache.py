@@ -13,6 +13,9 @@ from shardproxy.planner.cache import MAX_DIGEST, CachedPlan, PlanCache, SpaceKey
 from shardproxy.planner.context import PlanContext
 from shardproxy.planner.plan import Group, KeyIn, Opcode, PinReason, Plan, Rung, StatementKind, Value
 from shardproxy.sql.modes import SqlModes
+from shardproxy.topology.keys import KeyType
+from shardproxy.topology.moves import Move, Phase, Stream
+from shardproxy.topology.moving import MovingKeys
 from tests.unit.planner.world import LONE, SHOP, context
 
 PLAIN = SqlModes()
@@ -184,3 +187,22 @@ def test_no_short_cut_where_more_is_to_be_done(plan: Plan) -> None:
 def test_what_asks_for_the_primary_is_no_read_to_share() -> None:
     flat = laid_flat(replace(POINT, primary=True))
     assert (flat.key_index, flat.read, flat.point) == (0, False, False)
+
+
+def test_writes_to_moving_keys_are_not_for_the_short_way() -> None:
+    keys = MovingKeys(KeyType.INT, intervals=[(20, 30)])
+    for phase in Phase:
+        shop = replace(SHOP, move=Move(7, phase, 2, (Stream(0, 1, keys),)))
+        reads = replace(POINT, groups=(replace(POINT.groups[0], keyspace=shop),))
+        writes = replace(reads, kind=StatementKind.UPDATE, read=False, point=False)
+        entry = CachedPlan(writes, [0, 0], [])
+        assert entry.key_index == 0
+        assert entry.lookup is not None
+        assert entry.lookup(5) == SHOP.map.lookup(5)
+        if phase in (Phase.ARMED, Phase.CLOSING, Phase.DRAINED, Phase.READY, Phase.SWITCHED):
+            with pytest.raises(LookupError):
+                entry.lookup(25)
+        else:
+            assert entry.lookup == SHOP.map.lookup
+        assert CachedPlan(reads, [0, 0], []).lookup == SHOP.map.lookup
+    assert CachedPlan(replace(POINT, read=False), [0, 0], []).lookup == SHOP.map.lookup

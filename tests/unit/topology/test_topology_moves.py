@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from shardproxy.topology.keys import KeyType
+from shardproxy.topology.maps import KeyRange, RangeMap
 from shardproxy.topology.moves import HELD, OVER, SOURCE_HIDES, TARGET_HIDES, Move, Phase, Stream
 from shardproxy.topology.moving import MovingKeys
 
@@ -50,3 +51,26 @@ def test_a_move_travels_to_the_workers() -> None:
     found = move(Phase.OPEN)
     assert found.hidden
     assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_keys_that_move_are_not_for_the_short_way() -> None:
+    shard_map = RangeMap((KeyRange(0, 50, 0), KeyRange(50, 100, 1)))
+    armed = Move(7, Phase.ARMED, 2, (Stream(0, 1, MovingKeys(KeyType.INT, intervals=[(20, 30)])),))
+    shard_of = armed.staying(shard_map.lookup)
+    for key in range(100):
+        if 20 <= key < 30:
+            with pytest.raises(LookupError):
+                shard_of(key)
+        else:
+            assert shard_of(key) == shard_map.lookup(key)
+    with pytest.raises(LookupError):
+        shard_of(1000)
+
+
+def test_a_fence_is_known_by_move_and_epoch() -> None:
+    one = Move(7, Phase.ARMED, 2, ())
+    assert one.guarded
+    assert one.same_fence(Move(7, Phase.CLOSING, 2, ()))
+    assert not one.same_fence(Move(7, Phase.ARMED, 4, ()))
+    assert not one.same_fence(Move(8, Phase.ARMED, 2, ()))
+    assert not one.same_fence(None)
