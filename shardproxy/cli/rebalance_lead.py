@@ -157,8 +157,8 @@ def run(
     async def start(store: MapStore) -> Ledger:
         if not (await store.list(PROXIES)).entries:
             raise MoveError(
-                "no proxy has registered in this map store ([store]): one that reads its map from elsewhere would write "
-                "to the old owners after the switch. Start the proxies with this store first"
+                "no proxy has registered in this map store ([store]): one that reads its map from elsewhere would "
+                "write to the old owners after the switch. Start the proxies with this store first"
             )
         ledger = await begin(store, keyspace, new_owner(), plan, time.time)
         note(f"move {ledger.workflow.id} begins")
