@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from shardproxy.errors import ReshardError, SqlError
 from shardproxy.reshard.columns import SQL_MODE, TableShape
-from shardproxy.reshard.link import Link, LinkLogin, connect
+from shardproxy.reshard.link import Answer, Link, LinkLogin, connect
 from shardproxy.reshard.position import Coordinates, MySQLPosition, Position, coordinates, parse_position
 from shardproxy.reshard.query_events import xid_text
 from shardproxy.topology.model import Server
@@ -67,12 +67,16 @@ class SourceSnapshot:
 
 async def prepared_branches(link: Link) -> frozenset[bytes]:
     """The xids of all prepared branches of a server, as `query_events.meaning` gives them."""
-    if link.is_mariadb:
-        rows = (await link.query(b"XA RECOVER FORMAT='SQL'")).values()
-        return frozenset((row[3] or b"").lower() for row in rows)
+    return _xids(await link.query(b"XA RECOVER" if link.is_mariadb else b"XA RECOVER CONVERT XID"), link.is_mariadb)
+
+
+def _xids(answer: Answer, mariadb: bool) -> frozenset[bytes]:
+    # FORMAT='SQL' of MariaDB would give printable ones in quotes and others in hex: not what its binlog has.
     found = []
-    for format_id, gtrid_length, _, data in (await link.query(b"XA RECOVER CONVERT XID")).values():
-        raw = bytes.fromhex((data or b"").decode().removeprefix("0x"))
+    for format_id, gtrid_length, _, data in answer.values():
+        raw = data or b""
+        if not mariadb:
+            raw = bytes.fromhex(raw[2:].decode())  # MySQL, asked to convert
         length = int(gtrid_length or 0)
         found.append(xid_text(int(format_id or 0), raw[:length], raw[length:]))
     return frozenset(found)
@@ -112,7 +116,7 @@ async def _mariadb(link: Link, position_first: float | None) -> SourceSnapshot:
     before, prepared, _, status = await link.queries(
         (
             b"SHOW MASTER STATUS",
-            b"XA RECOVER FORMAT='SQL'",
+            b"XA RECOVER",
             b"START TRANSACTION WITH CONSISTENT SNAPSHOT",
             b"SHOW STATUS LIKE 'binlog\\_snapshot\\_%'",
         )
@@ -125,8 +129,7 @@ async def _mariadb(link: Link, position_first: float | None) -> SourceSnapshot:
     file, offset = values[b"binlog_snapshot_file"], int(values[b"binlog_snapshot_position"] or 0)
     if early:
         file, offset = early[0][0] or b"", int(early[0][1] or 0)
-    xids = frozenset((row[3] or b"").lower() for row in prepared.values())
-    return SourceSnapshot(link, None, coordinates(file.decode(), offset), file, since, xids)
+    return SourceSnapshot(link, None, coordinates(file.decode(), offset), file, since, _xids(prepared, True))
 
 
 async def _mysql(

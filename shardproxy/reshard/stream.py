@@ -45,6 +45,7 @@ from shardproxy.topology.moving import MovingKeys
 
 CYCLE_SECONDS = 5.0  # how long one snapshot is copied from: the source keeps old row versions as long
 _SNAPSHOTS = 200  # taken anew because their place was not good
+_GATHER = 0.05  # seconds for which changes are gathered into one transaction, when they keep coming
 _STORE_EVERY = 1.0  # seconds after which a position without changes is stored
 
 
@@ -277,11 +278,13 @@ class Stream:
             except TimeoutError:
                 await self._store()
                 return False
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _GATHER
         while self._pieces:
             while self._pieces:
                 await self.applier.add(self._pieces.popleft())
             # What has come meanwhile goes into the same batch: the more we are behind, the larger it is.
-            if await self._ready():
+            if loop.time() < until and await self._ready():
                 self._pieces.extend(await self._read())
         if self.applier.between:
             await self._store()
@@ -302,9 +305,13 @@ class Stream:
             self._stored_at = now
 
     async def catch_up(self) -> None:
-        """Apply until nothing more is there to be read at once."""
-        while await self._apply_some(0.02) or not self.applier.between:
-            pass
+        """Apply everything up to where the source is now, and store it."""
+        await self._pass(await source_position(self._source))
+
+    async def _pass(self, goal: Position) -> None:
+        while not (self.applier.position.covers(goal) and self.applier.between):
+            await self._apply_some(1.0)
+        await self.applier.flush()
 
     async def follow(self) -> None:
         """Apply for ever."""
@@ -318,17 +325,14 @@ class Stream:
     async def reach_marker(self, epoch: int) -> None:
         """Apply until the marker of this epoch has been passed, and store the position (step 7).
 
-        The marker is on the source when this is called. A stream that had passed it before a crash does not see it
-        again, but it passes the place where the source is now.
+        The marker is on the source when this is called, so it lies before the place where the source is now: that holds
+        for a stream too that has passed it before a crash, and does not see it again.
         """
         mine = b"SELECT epoch FROM _shardproxy.marker WHERE move_id = %d AND epoch = %d"
         rows = await self._source.query(mine % (self.plan.name.move_id, epoch))
         if not rows.rows:
             raise ReshardError(f"{self.plan.source.name} has no marker of epoch {epoch}")
-        goal = await source_position(self._source)
-        while (self.plan.name.move_id, epoch) not in self.applier.markers and not self.applier.position.covers(goal):
-            await self._apply_some(1.0)
-        await self.applier.flush()
+        await self._pass(await source_position(self._source))
 
     # ── comparing ──
 

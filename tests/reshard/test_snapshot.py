@@ -1,0 +1,62 @@
+"""Snapshots and their places: XA branches, and what MySQL's lock waits for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shardproxy.local.flavors import FlavorName
+from shardproxy.reshard.link import connect
+from shardproxy.reshard.query_events import meaning, xid_text
+from shardproxy.reshard.shapes import read_shape
+from shardproxy.reshard.snapshot import SourceSnapshot, prepared_branches, source_position, take_snapshot
+from tests.reshard.sides import LOGIN, Sides
+
+
+@pytest.mark.parametrize("gtrid", [b"plain-1", b"\x00\xff'\\0x", b"0x41"])
+def test_branches_are_named_as_in_the_binlog(sides: Sides, gtrid: bytes) -> None:
+    sides.both("CREATE TABLE t (id INT PRIMARY KEY)")
+    xid = f"X'{gtrid.hex()}',X'62',7"
+
+    async def listed() -> frozenset[bytes]:
+        async with await connect(sides.server(sides.source), LOGIN) as link:
+            return await prepared_branches(link)
+
+    with sides.source.connect(sides.database) as connection, connection.cursor() as cursor:
+        for text in (f"XA START {xid}", "INSERT INTO t VALUES (1)", f"XA END {xid}", f"XA PREPARE {xid}"):
+            cursor.execute(text)
+        try:
+            found = asyncio.run(listed())
+        finally:
+            cursor.execute(f"XA ROLLBACK {xid}")
+    assert found == {xid_text(7, gtrid, b"b")} == {meaning(f"XA COMMIT {xid}".encode())[1]}
+
+
+def test_a_snapshot_shows_its_place(sides: Sides, flavor: FlavorName) -> None:
+    sides.both("CREATE TABLE t (id INT PRIMARY KEY)")
+    sides.source.rows("INSERT INTO t VALUES (1)", database=sides.database)
+
+    async def take() -> None:
+        async with await connect(sides.server(sides.source), LOGIN) as link:
+            shape = await read_shape(link, sides.database, "t", "id")
+            snapshot = await take_snapshot(sides.server(sides.source), LOGIN, [shape])
+            async with snapshot.link:
+                here = await source_position(link)
+                assert await snapshot.gtids() == here
+                sides.source.rows("INSERT INTO t VALUES (2)", database=sides.database)
+                later = await source_position(link)
+                assert later.covers(here) and not here.covers(later)
+                rows = await snapshot.link.query(b"SELECT id FROM " + shape.quoted)
+                assert rows.values() == [[b"1"]]
+                assert (snapshot.place != (0, 0)) == (flavor == "mariadb")
+
+    asyncio.run(take())
+
+
+def test_doubts() -> None:
+    snapshot = SourceSnapshot(None, None, (3, 500), b"", (3, 400), frozenset({b"listed"}))  # type: ignore[arg-type]
+    assert snapshot.doubts(b"other", (3, 450))  # committed while the snapshot was taken
+    assert not snapshot.doubts(b"other", (3, 400))  # done before we looked
+    assert snapshot.doubts(b"listed", (3, 100))  # its COMMIT is in the binlog, and it was still listed
+    assert not snapshot.doubts(b"listed", (3, 501))  # behind the snapshot: it comes with the stream
