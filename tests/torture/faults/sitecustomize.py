@@ -2,6 +2,8 @@
 
 SHARDPROXY_FAULTS names a folder. A file `N` in it holds what the first worker that comes to step N does before it:
 `die`, or process ids that it kills; a leading `soon` does that a moment later, with the step's statement under way.
+
+SHARDPROXY_FENCE is a mode of executor.fence: `off`, or `blind` for COMMIT before the fence's answer is read.
 """
 
 from __future__ import annotations
@@ -35,9 +37,10 @@ async def _strike(transaction: Any, step: int) -> None:
 
 
 def _install() -> None:
-    from shardproxy.executor import commit
+    from shardproxy.executor import commit, fence
 
     commit.at_step = _strike
+    fence.mode = fence.Mode(os.environ.get("SHARDPROXY_FENCE", "on"))
 
 
 _install()
