@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from uhashring import HashRing
 
@@ -23,3 +24,27 @@ def place_buckets(weights: Mapping[str, int], order: Mapping[str, int]) -> tuple
         raise ValueError("a ring needs at least one shard")
     ring = HashRing(nodes={name: {"weight": weight, "vnodes": VNODES} for name, weight in sorted(weights.items())})
     return tuple(order[ring.get_node(f"bucket-{i}")] for i in range(BUCKETS))
+
+
+def likely_weights(buckets: Sequence[int], names: Mapping[int, str], first: Mapping[str, int]) -> dict[str, int]:
+    """The weights of the ring that a stored array most likely came from.
+
+    names: shard index → name, of all owners; first: the weights that the file gives, which are right until shards come,
+    go or change their weight without the file being told. Of these and of weights as the owners' shares of the buckets
+    have them, those whose ring agrees with the array most; buckets that were moved by hand hardly count.
+    """
+    order = {name: i for i, name in names.items()}
+    counts = Counter(names[owner] for owner in buckets)
+    candidates = [dict(first)] if first.keys() <= order.keys() and first else []
+    candidates.append(dict.fromkeys(sorted(counts), 1))
+    for parts in range(1, 6):  # of the smallest share, the others in proportion
+        unit = min(counts.values()) / parts
+        candidates.append({name: min(100, max(1, round(count / unit))) for name, count in sorted(counts.items())})
+    best, most = candidates[0], -1
+    for weights in candidates:
+        agrees = sum(a == b for a, b in zip(place_buckets(weights, order), buckets, strict=True))
+        if agrees > most:
+            best, most = weights, agrees
+        if agrees == BUCKETS:
+            break
+    return best

@@ -133,8 +133,9 @@ class Shard:
 
     async def estimated(self, table: Table, start: int, end: int) -> int:
         """The server's own estimate of the rows in a range of keys."""
+        form = "" if self.connection.is_mariadb else "FORMAT=TRADITIONAL"  # MySQL's default is a text
         [plan, *_] = await self.connection.query(
-            f"EXPLAIN SELECT 1 FROM {self.name(table)} WHERE {_name(table.key or '')} "  # noqa: S608
+            f"EXPLAIN {form} SELECT 1 FROM {self.name(table)} WHERE {_name(table.key or '')} "  # noqa: S608
             f"BETWEEN {start} AND {end - 1}"
         )
         return min(_int(plan["rows"] or 0), self.totals[table.name].rows)

@@ -24,6 +24,7 @@ from shardproxy.topology.levelling import Piece
 from shardproxy.topology.map_document import MapDocument
 from shardproxy.topology.maps import BucketMap
 from shardproxy.topology.model import Keyspace, Snapshot, Table
+from shardproxy.topology.ring import likely_weights
 
 USUAL_RATE = 50_000  # rows per second that a shard takes, when nothing throttles; for the estimate only
 
@@ -82,6 +83,9 @@ async def make_plan(
     snapshot = with_stored(snapshot, documents or {})
     keyspace = snapshot.keyspaces[keyspace_name]
     weights = config.keyspaces[keyspace_name].ring
+    if isinstance(keyspace.map, BucketMap):  # the store's map may be newer than the file
+        names_of = {shard: snapshot.shards[shard].name for shard in keyspace.map.all_shards}
+        weights = likely_weights(keyspace.map.buckets, names_of, weights)
     if not needs_sizes(goals, keyspace):
         reach(snapshot, keyspace, weights, goals)  # what makes no sense is said before anybody is asked
     ruler = Ruler(snapshot, keyspace, credentials, seconds, budget)

@@ -6,7 +6,7 @@ import pytest
 
 from shardproxy.topology.keys import BUCKETS
 from shardproxy.topology.maps import BucketMap, moved
-from shardproxy.topology.ring import place_buckets
+from shardproxy.topology.ring import likely_weights, place_buckets
 
 
 def placed(weights: dict[str, int]) -> BucketMap:
@@ -54,3 +54,27 @@ def test_the_placement_never_changes() -> None:
 def test_a_ring_without_shards_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one shard"):
         place_buckets({}, {})
+
+
+@pytest.mark.parametrize(
+    "weights", [{"a": 1}, {"a": 1, "b": 1, "c": 1, "d": 1}, {"a": 1, "b": 3}, {"a": 2, "b": 3, "c": 4}]
+)
+@pytest.mark.parametrize("first", [{}, {"a": 1}, {"a": 1, "b": 1}, {"a": 5, "z": 1}])
+def test_the_weights_of_an_array_are_found_again(weights: dict[str, int], first: dict[str, int]) -> None:
+    """Whatever the file says, and with buckets that were moved by hand."""
+    names = dict(enumerate(weights))
+    buckets = list(placed(weights).buckets)
+    assert placed_same(likely_weights(buckets, names, first), weights)
+    for bucket in range(0, BUCKETS, 40):
+        buckets[bucket] = 0
+    assert placed_same(likely_weights(buckets, names, first), weights)
+
+
+def test_the_weights_of_the_file_are_kept_where_they_are_right() -> None:
+    weights = {"a": 4, "b": 4}
+    assert likely_weights(placed(weights).buckets, {0: "a", 1: "b"}, weights) == weights
+
+
+def placed_same(one: dict[str, int], two: dict[str, int]) -> bool:
+    order = {name: i for i, name in enumerate(two)}
+    return place_buckets(one, order) == place_buckets(two, order)
