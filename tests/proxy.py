@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from shardproxy.local import LocalCluster, LocalServer, Process
 from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.protocol.mysql.auth import make_native_hash, make_sha2_hash
 from shardproxy.topology.build import build_snapshot
+from shardproxy.topology.moves import Move
+from tests import moving
 
 SPLIT = 1000  # keys of `main` below it are on shard1, the others on shard2
 
@@ -229,12 +231,12 @@ def start_proxy(
     transactions: Mapping[str, str | int] | None = None,
     scratch: Mapping[str, str | int] | None = None,
     environment: Mapping[str, str] | None = None,
-    program: Sequence[str] = ("-m", "shardproxy.cli.proxy"),
+    moves: Mapping[str, Move] | None = None,
 ) -> ProxyUnderTest:
     """Create the tables and start a proxy with two workers; returns when it is ready. `process.stop()` ends it.
 
     proxy, backend, listen, transactions, scratch: further entries of those tables of the file. keyspaces: TOML
-    text in place of KEYSPACES; its tables are the caller's to create. program: what Python runs. Raises LocalError.
+    text in place of KEYSPACES; its tables are the caller's to create. moves: rows are on their way. Raises LocalError.
     """
     if keyspaces is None:
         for shard in cluster.shards:
@@ -255,6 +257,12 @@ def start_proxy(
             config.path.write_text(f"{config.path.read_text()}\n[{title}]\n{lines}")
     make_bookkeeping(config.path)
 
+    program, variables = ["-m", "shardproxy.cli.proxy"], dict(environment or proxy_environment())
+    if moves is not None:
+        told = cluster.folder / f"{name}.moves.json"
+        moving.write(moves, told)
+        program, variables[moving.FILE] = [str(moving.PROGRAM)], str(told)
+
     def ready() -> bool:
         try:
             running.get("/readyz")
@@ -266,7 +274,7 @@ def start_proxy(
         name,
         [sys.executable, *program, "run", "--config", str(config.path)],
         ready=ready,
-        environment=environment or proxy_environment(),
+        environment=variables,
     )
     running = ProxyUnderTest(cluster, process, config.mysql_port, config.admin_port)
     process.start()

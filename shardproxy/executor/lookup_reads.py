@@ -13,13 +13,14 @@ from shardproxy.errors import BackendLost
 from shardproxy.executor import single
 from shardproxy.executor.request import Request
 from shardproxy.planner import lookup_text
-from shardproxy.planner.lookup_plan import LookedUp
+from shardproxy.planner.lookup_plan import Index, LookedUp
 from shardproxy.planner.plan import Plan, Spread, StatementKind
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.response import IN_TRANS, ROWS
 from shardproxy.protocol.mysql.text import parse_text_row
 from shardproxy.router.route import route
 from shardproxy.topology.lookup import home
+from shardproxy.topology.model import Keyspace
 
 Else = Callable[[int], None]  # does it the long way, from this attempt on
 
@@ -45,11 +46,17 @@ def shows_rows(plan: Plan) -> bool:
     )
 
 
+def keyspace_of(plan: Plan, index: Index) -> Keyspace:
+    """The keyspace of an index as the plan knows it: a statement goes by one map from its first read to its last, for
+    which of its rows a shard hides goes by the same."""
+    return next(group.keyspace for group in plan.groups if group.keyspace.name == index.schema)
+
+
 def begin(request: Request, value: bytes, otherwise: Else) -> bool:
     """Ask for the entry of this value; the rest follows by itself. False: nothing has been done."""
     client = request.client
     [looked] = request.plan.lookups
-    keyspace = client.map.keyspaces[looked.index.schema]
+    keyspace = keyspace_of(request.plan, looked.index)
     pool = client.gateway.shards[home(keyspace, value)].primary
     connection = pool.share(client.session.profile) or pool.checkout_now(client.session.profile)
     if connection is None:
@@ -151,7 +158,7 @@ class _Entry(_Reading):
         snapshot = client.map
         shards: frozenset[int] = frozenset()
         if key is not None:
-            keyspace = snapshot.keyspaces[looked.index.schema]
+            keyspace = keyspace_of(plan, looked.index)
             shards = frozenset((keyspace.map.lookup(lookup_text.key_of(looked.index, key)),))
         found = route(plan, request.read, snapshot, -1, {looked: shards})
         [shard] = found.shards

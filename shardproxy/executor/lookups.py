@@ -171,8 +171,7 @@ _NOWHERE = -2
 
 
 async def _shard_of(request: Request, index: Index, value: bytes, asked: _Asked) -> int:
-    client = request.client
-    keyspace = client.map.keyspaces[index.schema]
+    keyspace = lookup_reads.keyspace_of(request.plan, index)
     entry = asked.entries[index, value] = await _read_entry(request, index, value, asked)
     if entry is None or entry[0] is None:
         return _NOWHERE
@@ -184,7 +183,7 @@ async def _shard_of(request: Request, index: Index, value: bytes, asked: _Asked)
 
 async def _read_entry(request: Request, index: Index, value: bytes, asked: _Asked) -> Seen:
     client, plan = request.client, request.plan
-    shard = home(client.map.keyspaces[index.schema], value)
+    shard = home(lookup_reads.keyspace_of(plan, index), value)
     if client.session.simple or asked.apart:
         asked.outside = True
         return await _outside(client, shard, lookup_text.entry_read(index, value))
@@ -274,7 +273,7 @@ async def _part(request: Request, index: Index, part: Part, value: Value) -> byt
     known = known_text_value(part, read, client.mariadb)
     if known is not None:
         return known
-    pool = client.gateway.shards[client.map.keyspaces[index.schema].shards[0]].primary
+    pool = client.gateway.shards[lookup_reads.keyspace_of(request.plan, index).shards[0]].primary
     connection = await pool.checkout(_autocommitting(client))
     try:
         found = await text_value(connection, part, read, client.mariadb)
@@ -315,7 +314,7 @@ async def _check(request: Request, asked: _Asked) -> None:
     for (index, value), before in asked.entries.items() if asked.outside else ():
         if before is None:
             continue
-        shard = home(request.client.map.keyspaces[index.schema], value)
+        shard = home(lookup_reads.keyspace_of(request.plan, index), value)
         if await _outside(request.client, shard, lookup_text.entry_read(index, value, _SHARED)) != before:
             raise _ChangedError
 
@@ -376,7 +375,7 @@ async def _wait(request: Request, shard: int, asked: _Asked) -> None:
     """Wait for the commits of transactions that have changed rows or entries on one shard and not yet on the other."""
     client = request.client
     for looked, values, value in asked.proofs:
-        at_home = home(client.map.keyspaces[looked.index.schema], value)
+        at_home = home(lookup_reads.keyspace_of(request.plan, looked.index), value)
         await _outside(client, at_home, lookup_text.entry_read(looked.index, value, _SHARED))
         pool = client.gateway.shards[shard].primary
         connection = await pool.checkout(_autocommitting(client))
@@ -404,8 +403,7 @@ async def _rows_with(
         % (lookup_text.select_list((index,), ()), lookup_text.name(index.schema), lookup_text.name(index.table))
     ]
     pieces += lookup_writes.equal_pieces(index, values)
-    [keyspace] = {g.keyspace.name: g.keyspace for g in request.plan.groups if g.keyspace.name == index.schema}.values()
-    hidden = key_condition(keyspace, index.table, b" AND ")
+    hidden = key_condition(lookup_reads.keyspace_of(request.plan, index), index.table, b" AND ")
     if hidden is not None:
         pieces.append(hidden)
     pieces.append(lookup_text.ALL + lock)

@@ -2,6 +2,13 @@
 
 Conditions are upper bounds, evaluated to sets of shard indexes. One shard: the client's bytes go there as they are.
 None at all (a provably empty answer): any shard of the keyspace gives the exact empty answer.
+
+That is exact also while rows are on their way between shards (a move), when a shard has rows whose keys it does not own
+(R7 of the protocol). Every row that a group's conditions take has a key that satisfies them, and the shards that they
+evaluate to have the owner of every such key among them. So where that is one shard, no row of a key that another one
+owns satisfies them, there or anywhere; where there is none, no key that has an owner does. Not so a shard that a
+lookup index names: its condition is not on the key (executor.lookups). Nor one that a hint names: it answers with all
+that it has.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _FEW_RUNS = 4  # so many ranges of buckets are cheaper as BETWEEN than as a list
 class MovingKeys:
     """Keys in half-open integer intervals (range maps), or in buckets (bucket maps). Immutable."""
 
-    __slots__ = ("_ends", "_starts", "buckets", "intervals", "key_type")
+    __slots__ = ("_ends", "_listed", "_runs", "_starts", "buckets", "intervals", "key_type")
 
     def __init__(
         self,
@@ -30,6 +30,8 @@ class MovingKeys:
         self.key_type = key_type
         self.intervals = None if intervals is None else tuple(sorted(intervals))
         self.buckets = None if buckets is None else frozenset(buckets)
+        self._runs: list[tuple[int, int]] | None = None  # of the buckets, when they have been asked for
+        self._listed = b""
         if self.intervals is not None:
             if key_type is not KeyType.INT:
                 raise ValueError("only integer keys move by intervals")
@@ -71,14 +73,17 @@ class MovingKeys:
         assert self.buckets is not None
         value = b"RTRIM(%s)" % name if self.key_type is KeyType.TEXT else name
         bucket = b"CRC32(CRC32(%s)) %% %d" % (value, BUCKETS)
-        runs = _runs(sorted(self.buckets))
+        if self._runs is None:
+            self._runs = _runs(sorted(self.buckets))
+            self._listed = b",".join([b"%d" % b for b in sorted(self.buckets)])
+        runs = self._runs
         if not runs:
             return b"(FALSE)"
         if runs == [(0, BUCKETS - 1)]:
             return b"(%s IS NOT NULL)" % name
         if len(runs) <= _FEW_RUNS:
             return b"(" + b" OR ".join(b"%s BETWEEN %d AND %d" % (bucket, *run) for run in runs) + b")"
-        return b"(%s IN (%s))" % (bucket, b",".join(b"%d" % b for b in sorted(self.buckets)))
+        return b"(%s IN (%s))" % (bucket, self._listed)
 
     def __eq__(self, other: object) -> bool:
         return (

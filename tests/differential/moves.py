@@ -6,9 +6,7 @@ target of the move; afterwards it is the source.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from dataclasses import replace
 
 from shardproxy.topology.maps import BucketMap, RangeMap
 from shardproxy.topology.model import Keyspace, Snapshot
@@ -16,20 +14,13 @@ from shardproxy.topology.moves import SOURCE_HIDES, Move, Phase, Stream
 from shardproxy.topology.moving import MovingKeys
 from tests.differential.schema import Cell, Table, base_rows
 
-PHASE = "SHARDPROXY_TEST_PHASE"  # environment variable of a proxy of the tests
-
 # Intervals of `rng` that move, with the shard that owns them and the one that hides its rows of them.
 _INTERVALS = ((5, 100, 2, 0), (2000, 5000, 1, 2), (-100, 0, 0, 2))
 
 
-def with_moves(snapshot: Snapshot, phase: Phase) -> Snapshot:
-    """The snapshot with a move of each keyspace in this phase. Its maps say who owns keys now, as ever."""
-    keyspaces = {name: replace(one, move=_move(one, phase)) for name, one in snapshot.keyspaces.items()}
-    return replace(snapshot, keyspaces=keyspaces)
-
-
-def from_environment(snapshot: Snapshot) -> Snapshot:
-    return with_moves(snapshot, Phase(os.environ[PHASE]))
+def moves_of(snapshot: Snapshot, phase: Phase) -> dict[str, Move]:
+    """A move of each keyspace in this phase, by its name. The snapshot's maps say who owns keys now."""
+    return {name: _move(keyspace, phase) for name, keyspace in snapshot.keyspaces.items()}
 
 
 def _move(keyspace: Keyspace, phase: Phase) -> Move:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalServer
-from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.protocol.mysql.constants import Cap, Com
 from shardproxy.protocol.mysql.values import Value
 from shardproxy.topology.build import build_snapshot
@@ -20,6 +18,7 @@ from tests.differential import moves
 from tests.differential.entries import Entries
 from tests.differential.episodes import Episode
 from tests.differential.schema import DATABASES, KEYSPACES, TABLES, Cell, Table, base_rows, load_statement
+from tests.moving import with_moves
 from tests.proxy import eventually, start_proxy
 from tests.wire import RawClient, Result
 
@@ -62,17 +61,13 @@ class Sides:
 
     def _start(self) -> None:
         """Start the proxy. Clients find it by `port`, `user` and `password`."""
-        environment, program = proxy_environment(), ["-m", "shardproxy.cli.proxy"]
-        if self._phase is not None:
-            environment[moves.PHASE] = self._phase.value
-            program = [str(Path(moves.__file__).with_name("moving_proxy.py"))]
-        proxy = start_proxy(
-            self.cluster, "differential", users=USER, keyspaces=KEYSPACES, proxy={"workers": 1},
-            environment=environment, program=program,
-        )  # fmt: skip
+        self.cluster.config_toml(KEYSPACES, users=USER, name="differential.toml")
         snapshot = build_snapshot(load(self.cluster.folder / "differential.toml", {}))
-        if self._phase is not None:
-            snapshot = moves.with_moves(snapshot, self._phase)
+        moving = None if self._phase is None else moves.moves_of(snapshot, self._phase)
+        proxy = start_proxy(
+            self.cluster, "differential", users=USER, keyspaces=KEYSPACES, proxy={"workers": 1}, moves=moving
+        )
+        snapshot = with_moves(snapshot, moving or {})
         self._keyspaces = snapshot.keyspaces
         self._shards = [shard.name for shard in snapshot.shards]
         self.admin_port = proxy.admin_port

@@ -144,6 +144,29 @@ def test_every_shard_with_a_matching_text_key_is_found(condition: Condition, val
     assert homes(condition, TEXT_KEYS, where, read) <= evaluate(condition, where, read)
 
 
+@given(CONDITIONS, INT_VALUES, range_maps() | st.just(HASH))
+@settings(max_examples=100)
+def test_where_one_shard_comes_out_it_hides_no_matching_row(
+    condition: Condition, values: list[KeyValue | NoValue], shard_map: RangeMap | BucketMap
+) -> None:
+    """Rows on their way: beside its own keys a shard has some of another's."""
+    of, read = keyspace(shard_map), reading(*values)
+    found = evaluate(condition, of, read)
+    if len(found) > 1:  # seldom one by chance
+        condition = AllOf((condition, KeyIn((Value(5),))))
+        found = evaluate(condition, of, read)
+    foreign = [key for key in range(LOW, HIGH) if _owner(shard_map, key) not in (None, *found)]
+    if len(found) <= 1:
+        assert not any(may_hold(condition, key, read, KeyType.INT) for key in foreign)
+
+
+def _owner(shard_map: RangeMap | BucketMap, key: int) -> int | None:
+    try:
+        return shard_map.lookup(key)
+    except UnmappedKey:
+        return None
+
+
 @given(st.lists(st.integers(0, 39), min_size=1, max_size=6), st.booleans())
 def test_lists_of_plain_keys_are_exact(keys: list[int], hashed: bool) -> None:
     where = keyspace(HASH) if hashed else SHOP

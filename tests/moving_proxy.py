@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[2]))
+sys.path.append(str(Path(__file__).parents[1]))
 
 from shardproxy.app import supervisor
 from shardproxy.cli.proxy import app
 from shardproxy.config import Config
 from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.model import Snapshot
-from tests.differential.moves import from_environment
+from tests import moving
 
 
 def _moving(config: Config) -> Snapshot:
-    return from_environment(build_snapshot(config))
+    return moving.with_moves(build_snapshot(config), moving.read(Path(os.environ[moving.FILE])))
 
 
 if __name__ == "__main__":
