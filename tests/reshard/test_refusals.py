@@ -44,10 +44,13 @@ def reach(sides: Sides, epoch: int = 1) -> Step:
 
 
 def on_source(sides: Sides, *texts: str) -> Step:
-    async def step(stream: Stream) -> None:
+    def run_them() -> None:
         with sides.source.connect(sides.database) as connection, connection.cursor() as cursor:
             for text in texts:
                 cursor.execute(text)
+
+    async def step(stream: Stream) -> None:
+        await asyncio.to_thread(run_them)  # a change of definition waits for what the loop has yet to close
 
     return step
 
