@@ -154,7 +154,7 @@ class Switch:
                     cursor.execute(f"SELECT 1 FROM _shardproxy.fence WHERE move_id = {IDENT} FOR UPDATE NOWAIT")
                 cursor.execute(f"UPDATE _shardproxy.fence SET epoch = {self.epoch + 1} WHERE move_id = {IDENT}")
             except pymysql.MySQLError as error:
-                if error.args[0] not in (1205, 3572):
+                if error.args[0] not in (1205, 1213, 3572):
                     raise
                 time.sleep(0.002)
             else:
