@@ -45,6 +45,7 @@ class WorkerHere:
         self.worker: Worker
         self.loop: asyncio.AbstractEventLoop
         self.reports: list[Message] = []
+        self.maps = 0  # number of the last one that was handed
         self._ready = threading.Event()
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(self.config.path,))
@@ -104,7 +105,8 @@ class WorkerHere:
 
     def hand(self, snapshot: Snapshot) -> None:
         """A new map arrives."""
-        self.on_loop(self.worker.receive, ("snapshot", snapshot))
+        self.maps += 1
+        self.on_loop(self.worker.receive, ("map", self.maps, snapshot))
 
     def moving(self, move: Move | None, keyspace: str = "main", **changes: Any) -> Snapshot:
         """The file's map with a move of a keyspace's keys. changes: of the keyspace."""

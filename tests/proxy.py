@@ -230,13 +230,15 @@ def start_proxy(
     keyspaces: str | None = None,
     transactions: Mapping[str, str | int] | None = None,
     scratch: Mapping[str, str | int] | None = None,
+    store: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
     moves: Mapping[str, Move] | None = None,
 ) -> ProxyUnderTest:
     """Create the tables and start a proxy with two workers; returns when it is ready. `process.stop()` ends it.
 
     proxy, backend, listen, transactions, scratch: further entries of those tables of the file. keyspaces: TOML
-    text in place of KEYSPACES; its tables are the caller's to create. moves: rows are on their way. Raises LocalError.
+    text in place of KEYSPACES; its tables are the caller's to create. store: entries of [store]; default: a file of
+    its own. moves: rows are on their way. Raises LocalError.
     """
     if keyspaces is None:
         for shard in cluster.shards:
@@ -251,7 +253,11 @@ def start_proxy(
         name=f"{name}.toml",
     )
 
-    for title, entries in (("transactions", transactions), ("scratch", scratch)):
+    for title, entries in (
+        ("transactions", transactions),
+        ("scratch", scratch),
+        ("store", store or {"path": f"{name}-{config.mysql_port}.store"}),
+    ):
         if entries:
             lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in entries.items())
             config.path.write_text(f"{config.path.read_text()}\n[{title}]\n{lines}")

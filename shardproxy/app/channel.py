@@ -25,9 +25,7 @@ class Channel(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def over(
-        cls, end: socket.socket, receive: Callable[[Message], None], lost: Callable[[], None]
-    ) -> Channel:
+    async def over(cls, end: socket.socket, receive: Callable[[Message], None], lost: Callable[[], None]) -> Channel:
         """A channel over a connected socket."""
         end.setblocking(False)
         loop = asyncio.get_running_loop()

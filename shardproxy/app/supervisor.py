@@ -7,13 +7,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import secrets
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -30,17 +29,22 @@ from shardproxy.admin.show.topology import topology_json
 from shardproxy.app.channel import Channel, Message
 from shardproxy.app.explain import explain
 from shardproxy.app.from_config import accounts_of, greeted_version, limits_of, pool_of, rights_of
+from shardproxy.app.handover import Handover
+from shardproxy.app.map_watch import Documents, MapWatch
 from shardproxy.app.settings import WorkerSettings, client_tls
+from shardproxy.app.system import ended, listen, raise_file_limit, resident_bytes
 from shardproxy.backend import health
 from shardproxy.backend.catalog import LoadedCatalog, load_catalog, load_lookups, load_registered, schema_digest
 from shardproxy.backend.control import Credentials, open_control
 from shardproxy.config import Config
 from shardproxy.counters import Counters
-from shardproxy.errors import BackendError, ConfigError, SqlError
+from shardproxy.errors import BackendError, ConfigError, ReshardError, SqlError, StoreError
 from shardproxy.planner.context import PlanContext
 from shardproxy.protocol.mysql.rsa_exchange import RsaKey
+from shardproxy.reshard.eviction import seen_over
 from shardproxy.router.balance import ServerHealth
 from shardproxy.sql.modes import SqlModes
+from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot, with_tables
 from shardproxy.topology.model import Server, Snapshot, Table
 
@@ -50,6 +54,8 @@ CATALOG_RETRY = 1.0
 SCHEMA_WAIT = 5.0
 REPORT_WAIT = 0.3
 KILL_WAIT = 3.0
+PROOF_RETRY = 0.2  # seconds between two looks at a server that does not answer
+LEAVE_WAIT = 3.0
 CLEAN_ROUNDS = 60  # rounds of recovery between two looks for old decision rows
 
 
@@ -63,6 +69,7 @@ class WorkerHandle:
         self.channel: Channel | None = None
         self.ready = False
         self.started = 0.0
+        self.proving = asyncio.Lock()  # its answers count in their order
         self.coordinator = ""  # identity of the process in transactions over shards; each start has a new one
 
     @property
@@ -76,7 +83,8 @@ class Supervisor:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._file_snapshot = build_snapshot(config)
-        self.snapshot = self._file_snapshot
+        self._tables = self._file_snapshot  # the same, with registered tables and the state of lookup indexes
+        self.snapshot = self._file_snapshot  # the same, with the maps of the store
         self.totals = Totals()
         self.health: dict[str, ServerHealth] = {}
         self.workers: list[WorkerHandle] = []
@@ -106,6 +114,8 @@ class Supervisor:
             config.transactions.recovery_interval,
             lambda: [worker.coordinator for worker in self.workers],
         )
+        self._handover = Handover()
+        self.maps = MapWatch(config, self._file_snapshot, self._handover, self._take, self._shut)
         self._schema_number = 0
         self._unseen: dict[int, set[int]] = {}  # number of a schema that was sent → workers that have not taken it
 
@@ -131,6 +141,7 @@ class Supervisor:
         for shard in self.snapshot.shards:
             for server in shard.servers:
                 self._spawn(self._watch(server))
+        self._spawn(self.maps.run())
         self._spawn(self._start_workers())
         self._spawn(self._recover())
         await self._stopping.wait()
@@ -139,13 +150,15 @@ class Supervisor:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._leave()
         await runner.cleanup()
         log.info("stopped")
         return self._status
 
     async def _start_workers(self) -> None:
-        """Read the catalog, however long the servers take to answer; then start every worker."""
+        """Read maps and catalog, however long store and servers take to answer; then start every worker."""
         await asyncio.to_thread(self._rsa.prepare)
+        await self.maps.acknowledged.wait()
         while self._loaded is None:
             try:
                 await self._load()
@@ -163,17 +176,78 @@ class Supervisor:
         async with self._catalog_lock:
             version = self._loaded.catalog.version + 1 if self._loaded else 1
             timeout = self.config.backend.connect_timeout
-            snapshot = await load_lookups(await self._with_registered(timeout), self._credentials, timeout)
-            loaded = await load_catalog(snapshot, self._credentials, timeout, version)
+            tables = await self._with_registered(timeout)
+            found = await load_lookups(self._with_maps(tables), self._credentials, timeout)
+            loaded = await load_catalog(found, self._credentials, timeout, version)
             if not self._sql_mode:
                 primary = self.snapshot.shards[0].primary
                 async with await open_control(primary, self._credentials, timeout) as connection:
                     rows = await connection.query("SELECT @@GLOBAL.sql_mode AS mode")
                     self._sql_mode = str(rows[0]["mode"])
             self._loaded = loaded
-            self.snapshot = snapshot
+            self._tables = found
+            self.snapshot = self._with_maps(found)  # the newest: they may have changed meanwhile
             for line in loaded.unread:
                 log.warning("table_not_read", reason=line)
+
+    # ── the maps of the store ──
+
+    def _with_maps(self, snapshot: Snapshot) -> Snapshot:
+        return with_stored(snapshot, self.maps.documents)
+
+    def _take(self, documents: Documents) -> None:
+        """Serve by these maps from now on. Raises ConfigError for what this proxy's file cannot go with."""
+        self.snapshot = with_stored(self._tables, documents)
+        number = self._handover.new_map({name: document.epoch for name, document in documents.items()})
+        self._tell_all("map", number, self.snapshot)
+
+    async def _shut(self) -> None:
+        """End every worker, and with it its clients and server connections: our identity is void."""
+        for worker in self.workers:
+            worker.ready = False
+            if worker.process is not None and worker.process.poll() is None:
+                worker.process.kill()
+
+    async def _prove_over(self, pid: int) -> None:
+        """A worker has ended. What its server connections still run may go on to its end: only then nothing of it is in
+        flight."""
+        await self._seen_over({shard.primary: None for shard in self.snapshot.shards})
+        self._handover.left(pid)
+
+    async def _answered(
+        self, order: asyncio.Lock, pid: int, number: int, cut: Mapping[str, Sequence[int] | None]
+    ) -> None:
+        """A worker has nothing older than a map in flight, but for what it left on these server connections."""
+        async with order:
+            await self._seen_over(
+                {s.primary: cut[s.primary.name] for s in self.snapshot.shards if s.primary.name in cut}
+            )
+            self._handover.answered(pid, number)
+
+    async def _seen_over(self, left: dict[Server, Sequence[int] | None]) -> None:
+        """Wait until server connections whose clients are gone run nothing any more; None: all of our account's."""
+        while left:
+            for server, threads in list(left.items()):
+                with contextlib.suppress(BackendError, SqlError, ReshardError):
+                    await seen_over(server, self._credentials, self.config.backend.connect_timeout, threads)
+                    del left[server]
+            with contextlib.suppress(StoreError):
+                if left and await self.maps.evicted():
+                    return
+            if left:
+                await asyncio.sleep(PROOF_RETRY)
+
+    async def _leave(self) -> None:
+        """The orderly end: all workers have ended. While keys move it must be certain that nothing goes on."""
+        over = True
+        if any(document.move is not None for document in self.maps.documents.values()):
+            try:
+                async with asyncio.timeout(LEAVE_WAIT):
+                    for shard in self.snapshot.shards:
+                        await seen_over(shard.primary, self._credentials, LEAVE_WAIT, None)
+            except (TimeoutError, BackendError, SqlError, ReshardError):
+                over = False
+        await self.maps.leave(over)
 
     async def _with_registered(self, seconds: float) -> Snapshot:
         """The file's map with the tables that were registered while proxies ran."""
@@ -213,11 +287,13 @@ class Supervisor:
         """Start the worker, and again whenever it dies; soon at first, slower when it keeps dying."""
         pause = 0.05
         while not self._stopping.is_set():
+            await self.maps.acknowledged.wait()
             worker.started = monotonic()
             await self._start(worker)
             assert worker.process is not None
             status = await ended(worker.process)
             worker.ready = False
+            self._spawn(self._prove_over(worker.process.pid))
             self._recovery.dead.add(worker.coordinator)
             self.totals.retire(worker.slot)
             self._no_kills_by(worker)
@@ -232,6 +308,7 @@ class Supervisor:
 
     async def _start(self, worker: WorkerHandle) -> None:
         worker.coordinator = secrets.token_hex(6)
+        worker.proving = asyncio.Lock()
         ours, theirs = socket.socketpair()
         fds = (theirs.fileno(), worker.listener.fileno())
         # Popen, and not the event loop's own: it passes these two descriptors on and no others. A worker that held the
@@ -246,6 +323,7 @@ class Supervisor:
             self._heard(worker, pid, message)
 
         worker.channel = await Channel.over(ours, receive, lambda: None)
+        self._handover.joined(pid)
         worker.channel.send("settings", self._settings(worker))
 
     def _settings(self, worker: WorkerHandle) -> WorkerSettings:
@@ -358,6 +436,11 @@ class Supervisor:
                     self._silent.discard(worker.index)
                     if not self._silent:
                         self._reported.set()
+            case ("map_taken", number, cut):
+                if cut or worker.proving.locked():
+                    self._spawn(self._answered(worker.proving, pid, number, cut))
+                else:
+                    self._handover.answered(pid, number)
             case ("schema_taken", number):
                 self._unseen.get(number, set()).discard(worker.index)
             case ("schema_changed", request):
@@ -458,6 +541,8 @@ class Supervisor:
     def ready(self) -> tuple[bool, str]:
         if self._stopping.is_set():
             return False, "shutting down"
+        if not self.maps.acknowledged.is_set():
+            return False, self.maps.problem or "the maps of the store are being acknowledged"
         if self._loaded is None:
             return False, self._why_not_ready
         lines = [f"worker {w.index} has not started" for w in self.workers if not w.ready]
@@ -492,63 +577,6 @@ class Supervisor:
         self.totals.accept(SLOT, os.getpid(), WorkerReport.from_json(counters.snapshot()))
 
 
-async def ended(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process to end; its status."""
-    if process.poll() is not None:
-        return process.returncode
-    loop = asyncio.get_running_loop()
-    over: asyncio.Future[None] = loop.create_future()
-    descriptor = os.pidfd_open(process.pid)
-
-    def readable() -> None:
-        if not over.done():
-            over.set_result(None)
-
-    loop.add_reader(descriptor, readable)
-    try:
-        await over
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-    return process.wait()
-
-
-def listen(config: Config) -> list[socket.socket]:
-    """One listening socket a worker, all on the same port (SO_REUSEPORT): the kernel spreads clients over them."""
-    mysql = config.listen.mysql
-    sockets: list[socket.socket] = []
-    port = mysql.port
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(mysql.host, port, type=socket.SOCK_STREAM)[0]
-        probe = socket.socket(family, kind, proto)
-        with probe:  # another program on the port would share it silently: SO_REUSEPORT joins sockets of one user
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-        for _ in range(config.proxy.workers):
-            sock = socket.socket(family, kind, proto)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind(address)
-            sock.listen(4096)
-    except OSError as error:
-        for sock in sockets:
-            sock.close()
-        raise ConfigError(
-            f"listen.mysql: cannot listen on {mysql.host}:{port}: {error.strerror}; is another program on that port?"
-        ) from error
-    return sockets
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process; 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0
-
-
 def run(config: Config) -> int:
     """Run the proxy until a signal ends it. Returns the exit status; raises ConfigError for what cannot be used."""
     logs.configure(config.proxy.log_level, config.proxy.log_format)
@@ -564,15 +592,3 @@ def run(config: Config) -> int:
         return await Supervisor(config).run()
 
     return uvloop.run(main())
-
-
-def raise_file_limit(config: Config) -> None:
-    """Every client and server connection is a file: ask for as many as the limits allow."""
-    servers = sum(1 + len(shard.replicas) for shard in config.shards.values())
-    wanted = config.proxy.max_clients + config.backend.pool_size * servers + 256
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-        if limit < wanted:
-            log.warning("file_limit", wanted=wanted, limit=limit, fix="raise the hard limit of open files (ulimit -Hn)")

@@ -19,6 +19,7 @@ import uvloop
 
 from shardproxy import logs
 from shardproxy.app.channel import Channel, Message
+from shardproxy.app.in_flight import InFlight, gives_away
 from shardproxy.app.settings import WorkerSettings, client_tls, server_tls
 from shardproxy.backend.dial import DialSettings, dial
 from shardproxy.backend.gateway import Gateway, ScratchBounds
@@ -79,6 +80,7 @@ class Worker:
         self._deadlocks = DeadlockWatch()
         self.done = asyncio.Event()
         self.front = self._wire()
+        self._in_flight = InFlight(self.front, lambda number, cut: self._channel.send("map_taken", number, cut))
 
     def _wire(self) -> Front:
         s = self.settings
@@ -161,8 +163,10 @@ class Worker:
             case ("schema", number, snapshot, catalog):
                 if self._renew(snapshot, catalog):
                     self._channel.send("schema_taken", number)
-            case ("snapshot", snapshot):
-                self._renew(snapshot, self.front.plans.context.catalog)
+            case ("map", number, snapshot):
+                before = self.front.gateway.snapshot
+                if self._renew(snapshot, self.front.plans.context.catalog):
+                    self._in_flight.adopted(number, gives_away(before, snapshot))
             case ("kill", request, ident, query_only, user):
                 self._channel.send("killed", request, self.front.kill_here(ident, query_only, user))
             case ("killed", request, done):

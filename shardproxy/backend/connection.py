@@ -174,6 +174,8 @@ class BackendConnection:
         self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.sinks and not self.closed:
+            self.pool.note_cut(self.server_thread)
         self.closed = True
         self.pool.forget(self)
         error = BackendLost(
@@ -286,6 +288,7 @@ class BackendConnection:
         """Give up the connection because of what the server sent."""
         if not self.closed:
             self.closed = True
+            self.pool.note_cut(self.server_thread)
             self.transport.abort()
             error = BackendLost(f"{self.pool.server.name} broke the protocol: {why}")
             self.pool.forget(self)
@@ -296,5 +299,7 @@ class BackendConnection:
         """Close without waiting for anything; pending sinks hear of it when the transport is gone."""
         if not self.closed:
             self.closed = True
+            if self.sinks:
+                self.pool.note_cut(self.server_thread)
             self.pool.forget(self)
             self.transport.close()

@@ -23,6 +23,7 @@ Dial = Callable[["Pool", Profile], Awaitable[BackendConnection]]
 STUCK = 0.1  # seconds that a shared connection may be silent with commands waiting
 RETRY = 1.0  # seconds before shared connections that could not be made are asked for again
 MAX_SHARED_PROFILES = 8
+MOST_CUT = 1000
 DROPPED = Sink()
 
 
@@ -34,6 +35,9 @@ class Pool:
     shared: point reads of several clients are queued on one connection, `shared_depth` deep at most, on at most
     `shared_limit` connections a profile; 0 switches that off. All shared connections together take at most half of
     the limit: the rest is for those who need a connection to themselves.
+
+    cut: the server's numbers of connections that ended before their answers had come: what they ran may go on there;
+    cut_many: there were more. Whoever needs to know takes them (`take_cut`).
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class Pool:
         self._dialing_shared = 0
         self.waits = 0
         self.timeouts = 0
+        self.cut: list[int] = []
+        self.cut_many = False
         self._dial = dial
         self._waiters: deque[asyncio.Future[BackendConnection | None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -356,6 +362,19 @@ class Pool:
             if not shared:
                 self._ask_again(connection.profile)  # the next point read asks for new ones
         self._wake()
+
+    def note_cut(self, server_thread: int) -> None:
+        """A connection has ended with an answer due."""
+        if len(self.cut) < MOST_CUT:
+            self.cut.append(server_thread)
+        else:
+            self.cut_many = True
+
+    def take_cut(self) -> list[int] | None:
+        """The connections of `cut`, None: too many to name; from now on they are counted anew."""
+        cut, many = self.cut, self.cut_many
+        self.cut, self.cut_many = [], False
+        return None if many else cut
 
     def _wake(self) -> None:
         while self._waiters:

@@ -121,6 +121,8 @@ async def on_one(request: Request, shard: int) -> None:
 async def next_map(client: Client, touch: Touch, soon: bool) -> None:
     """Wait for a newer map; soon: or for a moment. Raises MovingError when it takes too long, and what a KILL says."""
     held = client.gateway.held_writes
+    if client.map is not client.gateway.snapshot:
+        return  # it came between the plan and the wait
     loop = asyncio.get_running_loop()
     command = client.started
     if client.waited[0] != command:  # else it has waited before

@@ -22,6 +22,7 @@ from shardproxy.topology.model import Server
 from shardproxy.topology.stored import PROXIES
 
 _LOOK = 0.02  # seconds between two looks at a server's connections
+_IDLE = frozenset(("Sleep", "Binlog Dump", "Binlog Dump GTID"))  # dumps are the streams' of moves
 _LONGEST = 60.0  # seconds until killed connections must be gone
 
 
@@ -100,10 +101,25 @@ async def _locked_out(control: ControlConnection, account: str, deadline: float)
         await asyncio.sleep(_LOOK)
 
 
-async def _seen_idle(control: ControlConnection, account: str, deadline: float) -> None:
+async def seen_over(server: Server, credentials: Credentials, seconds: float, threads: Sequence[int] | None) -> None:
+    """Wait until the connections with these numbers, None: all that are there now of this account, have ended or been
+    idle, after their clients have gone. seconds: for each answer.
+
+    Raises ReshardError when it takes too long, BackendError, SqlError.
+    """
+    deadline = asyncio.get_running_loop().time() + _LONGEST
+    async with await open_control(server, credentials, seconds) as control:
+        await _seen_idle(control, credentials.user, deadline, threads)
+
+
+async def _seen_idle(
+    control: ControlConnection, account: str, deadline: float, threads: Sequence[int] | None = None
+) -> None:
     """Nobody reads the connections of a process that is gone: what such a one runs may go on to its end, and then the
     server finds it closed. Those that are idle again belong to somebody else."""
     doubted = {ident for ident, busy in (await _connections(control, account)).items() if busy}
+    if threads is not None:
+        doubted &= set(threads)
     while doubted:
         _check(control.server, account, deadline)
         await asyncio.sleep(_LOOK)
@@ -122,11 +138,11 @@ async def _accounts(control: ControlConnection, user: str) -> list[str]:
 
 
 async def _connections(control: ControlConnection, user: str) -> dict[int, bool]:
-    """Ids of the account's connections → whether they run something."""
+    """Ids of the account's connections → whether they run something that a proxy may have sent."""
     rows = await control.query(
         "SELECT id, command FROM information_schema.processlist WHERE user = %s AND id <> CONNECTION_ID()", (user,)
     )
-    return {int(row["id"]): _text(row["command"]) != "Sleep" for row in rows}
+    return {int(row["id"]): _text(row["command"]) not in _IDLE for row in rows}
 
 
 def _text(value: object) -> str:

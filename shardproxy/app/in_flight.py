@@ -1,0 +1,84 @@
+"""What is in flight on a worker under older maps than the newest (R3): commands that were under way when it came.
+
+Writes that wait for a map are not: they are planned anew under the next one. A transaction between two commands is not
+either: its next command knows that it is older (executor.fence).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+
+from shardproxy.frontend.mysql.connection import ClientConnection
+from shardproxy.frontend.mysql.front import Front
+from shardproxy.topology.model import Snapshot
+from shardproxy.topology.moves import Phase
+
+LOOK = 0.001  # seconds between two looks, while something is left
+READS = 0.05  # seconds that reads may go on when a map gives keys another owner
+
+Cut = Mapping[str, Sequence[int] | None]  # server → see Pool.take_cut
+_Commands = dict[ClientConnection, float]  # → `started`, which no two commands of a client share
+
+
+def gives_away(before: Snapshot, after: Snapshot) -> bool:
+    """Whether a new map has keys go to another owner."""
+    for name, keyspace in after.keyspaces.items():
+        move = keyspace.move
+        if move is not None and move.phase is Phase.SWITCHED:
+            earlier = before.keyspaces[name].move if name in before.keyspaces else None
+            if earlier is None or earlier.phase is not Phase.SWITCHED:
+                return True
+    return False
+
+
+class InFlight:
+    """answer(number, cut): nothing older than this map is in flight, but for what went on on `cut`."""
+
+    def __init__(self, front: Front, answer: Callable[[int, Cut], None]) -> None:
+        self._front = front
+        self._answer = answer
+        self._left: dict[int, _Commands] = {}  # map → commands older than it
+        self._switches: dict[int, float] = {}  # map that gives keys another owner → when its reads are ended
+        self._timer: asyncio.TimerHandle | None = None
+
+    def adopted(self, number: int, switches: bool) -> None:
+        """The worker has just taken this map. switches: it gives keys another owner, so that reads must not go on."""
+        clients = self._front.clients.values()
+        self._left[number] = {client: client.started for client in clients if client.busy and client.waiting is None}
+        if switches:
+            self._switches[number] = monotonic() + READS
+        self._look()
+
+    def _look(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        reached = 0
+        for number, commands in self._left.items():  # in the order of the maps
+            for client, started in list(commands.items()):
+                if self._over(client, started):
+                    del commands[client]
+            if commands:
+                break
+            reached = number
+        for number in [n for n in self._left if n <= reached]:
+            del self._left[number]
+            self._switches.pop(number, None)
+        if reached:
+            self._answer(reached, self._cut())
+        if self._left:
+            self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
+
+    def _over(self, client: ClientConnection, started: float) -> bool:
+        if not client.busy or client.started != started or client.waiting is not None:
+            return True
+        return self._front.clients.get(client.session.ident) is not client
+
+    def _cut(self) -> Cut:
+        found = {}
+        for name, pool in self._front.gateway.pools.items():
+            if pool.cut:
+                found[name] = pool.take_cut()
+        return found
