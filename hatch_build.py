@@ -30,6 +30,7 @@ HOT_PATH = (
     "shardproxy/merge/having.py",
     "shardproxy/merge/keys.py",
     "shardproxy/merge/ordered.py",
+    "shardproxy/merge/rollup.py",
     "shardproxy/merge/stream.py",
     "shardproxy/executor/prepared.py",
     "shardproxy/executor/single.py",

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from shardproxy.executor.merge_having import condition
-from shardproxy.executor.merge_keys import Described, NotMergeable
+from shardproxy.executor.merge_keys import STRINGS, Described, NotMergeable
 from shardproxy.merge import grouped as merging
 from shardproxy.merge import keys
 from shardproxy.merge.grouped import CellReader, Grouped, Rows, SortReader
 from shardproxy.merge.having import Exact
 from shardproxy.merge.keys import KeyPart
+from shardproxy.merge.rollup import RolledUp
 from shardproxy.merge.stream import ShardStream
 from shardproxy.planner.merge_plan import Cell, Combine, FinalTerm, GroupMerge, Number
 from shardproxy.protocol.mysql.columns import ColumnDefinition
@@ -30,6 +31,7 @@ _OPERATIONS = {
     Combine.BIT_XOR: merging.XOR,
 }
 _INTEGERS = (Combine.COUNT, Combine.BIT_AND, Combine.BIT_OR, Combine.BIT_XOR)
+_SHOWN = (ColumnFlag.UNSIGNED | ColumnFlag.ZEROFILL).value
 _WORD = 9  # digits
 _MOST_DECIMALS = 30  # a scale from which on servers cut off
 
@@ -65,6 +67,9 @@ def grouped(
     having = None
     if plan.having is not None:
         having = condition(plan.having, numbers, plan, cells, described, first)
+    if plan.rollup is not None:
+        columns = [hidden + item if item >= 0 else -1 for item in plan.rollup.items]
+        return RolledUp(streams, rows, cells, having, list(parts), columns, plan.rollup.always)
     outer = None
     if plan.outer >= 0:
         outer = list(parts[: plan.outer])
@@ -93,6 +98,19 @@ def sorted_payloads(
             definition = definitions[cell.column]
             found[cell.column] = replace(definition, flags=definition.flags & ~ColumnFlag.BINARY.value).build()
     return found
+
+
+def check_rolled_up(columns: Sequence[ColumnDefinition], rows: Sequence[ColumnDefinition]) -> None:
+    """Raise NotMergeable unless rows of these definitions are rows of these columns, those of WITH ROLLUP: there a
+    ZEROFILL column, say, is shown without its zeros."""
+    if len(columns) != len(rows):
+        raise NotMergeable("ROLLUP whose columns are not those of its groups")
+    for ours, theirs in zip(rows, columns, strict=True):
+        texts = ours.type in STRINGS and theirs.type in STRINGS
+        same = ours.type == theirs.type and ours.decimals == theirs.decimals
+        bits = theirs.type == FieldType.BIT.value  # whose least one MariaDB writes as a number then
+        if not (same or texts) or bits or ours.charset != theirs.charset or (ours.flags ^ theirs.flags) & _SHOWN:
+            raise NotMergeable("ROLLUP that gives a column another type")
 
 
 def _cell(cell: Cell, described: Described, first: int, hidden: int) -> CellReader:

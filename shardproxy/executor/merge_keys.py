@@ -18,7 +18,7 @@ _ODD = (ColumnFlag.ENUM | ColumnFlag.SET | ColumnFlag.ZEROFILL).value
 _INTEGERS = frozenset(t.value for t in (
     FieldType.TINY, FieldType.SHORT, FieldType.INT24, FieldType.LONG, FieldType.LONGLONG,
 ))  # fmt: skip
-_STRINGS = frozenset(t.value for t in (
+STRINGS = frozenset(t.value for t in (
     FieldType.VARCHAR, FieldType.VAR_STRING, FieldType.STRING, FieldType.TINY_BLOB, FieldType.BLOB,
     FieldType.MEDIUM_BLOB, FieldType.LONG_BLOB,
 ))  # fmt: skip
@@ -80,7 +80,7 @@ class Described:
         return KeyPart(kind, descending, self.binary, not definition.unsigned)
 
     def _may_be_long(self, definition: ColumnDefinition) -> bool:
-        return definition.type in _STRINGS and definition.length > keys.MOST_SORTED
+        return definition.type in STRINGS and definition.length > keys.MOST_SORTED
 
     def _text(self, key: SortKey) -> KeyPart:
         part = KeyPart(keys.BYTES, False, self.binary)
@@ -97,7 +97,7 @@ class Described:
             part = KeyPart(kind, False, self.binary, not definition.unsigned)
             part.most = keys.MOST_SORTED if self.mariadb and kind == keys.BYTES else 0
             return part
-        if key.kind is KeyKind.VALUE or definition.type not in _STRINGS or definition.flags & _ODD:
+        if key.kind is KeyKind.VALUE or definition.type not in STRINGS or definition.flags & _ODD:
             raise _cannot(definition)
         if not self.values:
             return KeyPart(keys.CONSTANT, False, self.binary)
@@ -128,7 +128,7 @@ def _kind(definition: ColumnDefinition) -> int:
         return _BY_TYPE[field_type]
     if field_type == FieldType.DOUBLE.value and definition.decimals == _NO_FIXED_POINT:
         return keys.DOUBLE
-    if field_type in _STRINGS and definition.charset == Collation.BINARY.value:
+    if field_type in STRINGS and definition.charset == Collation.BINARY.value:
         return keys.BYTES
     return -1
 

@@ -15,7 +15,7 @@ from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SqlError
 from shardproxy.executor import scatter
 from shardproxy.executor.enlist import Enlistment, enlisted
-from shardproxy.executor.merge_groups import grouped, sorted_payloads
+from shardproxy.executor.merge_groups import check_rolled_up, grouped, sorted_payloads
 from shardproxy.executor.merge_having import numbers
 from shardproxy.executor.merge_keys import Described, NotMergeable, learn_blanks
 from shardproxy.executor.request import Request
@@ -140,12 +140,14 @@ class _Merging:
         self.deprecate_eof = bool(taken.connections[0].scanner.deprecate_eof)
         self.parts = [Part(connection) for connection in taken.connections]
         self.streams = [ShardStream(self.deprecate_eof, request.binary) for _ in self.parts]
+        self.rolled_up: ShardStream | None = None  # the head of the answer, where the shards' differ from it
         self.seq = 1
         self.began = False
         self.end = b""  # the last packet: it goes out when nothing is held on the shards any more
 
     async def run(self) -> None:
         """The whole answer."""
+        await self._columns()
         await self._send()
         try:
             await self._heads()
@@ -165,6 +167,18 @@ class _Merging:
             self._end()
         except (SqlError, ProtocolError) as error:
             self._failed(error)
+
+    async def _columns(self) -> None:
+        """Of WITH ROLLUP a shard tells the columns, from the client's own text. Raises SqlError."""
+        rollup = self.plan.groups.rollup if self.plan.groups is not None else None
+        if rollup is None:
+            return
+        reply = await self.request.run(self.taken.connections[0], self.request.render(rollup.described))
+        if reply.failed:
+            raise BackendError(reply.error_message, reply.error_code, reply.sqlstate)
+        told = ShardStream(self.deprecate_eof, self.request.binary)
+        told.feed(reply.data)
+        self.rolled_up = told
 
     async def _rows(self, window: Window) -> None:
         merge = Ordered(self.streams, self.plan.distinct)
@@ -284,7 +298,10 @@ class _Merging:
     def _begin(self) -> None:
         hidden = self.bound.hidden
         payloads = self.streams[0].payloads[hidden:]
-        if self.plan.groups is not None:
+        if self.rolled_up is not None:
+            check_rolled_up(self.rolled_up.definitions, self.streams[0].definitions[hidden:])
+            payloads = self.rolled_up.payloads
+        elif self.plan.groups is not None:
             payloads = sorted_payloads(self.plan.groups, payloads, self.streams[0].definitions[hidden:])
         head = [lenenc_int(len(payloads)), *payloads]
         if not self.deprecate_eof:

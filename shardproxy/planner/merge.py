@@ -29,7 +29,7 @@ _MERGED = frozenset({"GROUP", "HAVING", "DISTINCT", "DISTINCTROW", "ORDER", "LIM
 def merge(draft: Draft, tree: exp.Expr, facts: Facts, groups: tuple[Group, ...]) -> MergePlan | str:
     """The plan of a SELECT over several shards; or, for people, why they cannot be merged."""
     rest = replace(draft)
-    rest.words = draft.words - _MERGED
+    rest.words = draft.words - _MERGED - _rollup(draft)
     rest.functions = draft.functions - AGGREGATES
     why = obstacle(rest, facts, groups)
     if why:
@@ -51,6 +51,12 @@ def merge(draft: Draft, tree: exp.Expr, facts: Facts, groups: tuple[Group, ...])
     return merging.plan()
 
 
+def _rollup(draft: Draft) -> frozenset[str]:
+    """The word WITH where it stands for WITH ROLLUP only."""
+    found = [draft.word(i + 1) for i in range(len(draft.tokens)) if draft.word(i) == "WITH"]
+    return frozenset({"WITH"}) if found == ["ROLLUP"] else frozenset()
+
+
 class _Merge:
     def __init__(self, draft: Draft, tree: exp.Expr, parts: Parts, root: Block) -> None:
         self.draft = draft
@@ -63,7 +69,7 @@ class _Merge:
     def plan(self) -> MergePlan | str:
         parts = self.parts
         groups: GroupMerge | None = None
-        if self._aggregated() and not self._disjoint(parts.group):
+        if parts.rollup or (self._aggregated() and not self._disjoint(parts.group)):
             grouped = self._grouped()
             if isinstance(grouped, str):
                 return grouped

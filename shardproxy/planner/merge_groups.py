@@ -5,7 +5,7 @@ from __future__ import annotations
 from shardproxy.planner.blocks import Block
 from shardproxy.planner.draft import Draft, is_name
 from shardproxy.planner.merge_having import Conditions
-from shardproxy.planner.merge_plan import Cell, Combine, FinalTerm, GroupMerge, Having, Held, OrderTerm, SortKey
+from shardproxy.planner.merge_plan import Cell, Combine, FinalTerm, GroupMerge, Having, Held, OrderTerm, Rollup, SortKey
 from shardproxy.planner.select_parts import Item, Parts, Span, Term, Texts, as_written, bare_column, split
 from shardproxy.planner.sort_keys import is_one_call, key_of, owner, sort_key
 from shardproxy.planner.template import Template
@@ -69,6 +69,12 @@ class Grouping:
         order = self._order(keys, ordered)
         if isinstance(order, str):
             return order
+        rollup: Rollup | None = None
+        if self.parts.rollup:
+            found = self._rollup(keys)
+            if isinstance(found, str):
+                return found
+            rollup = found
         if having is not None and self.final and self.compares_means and not self.draft.context.mariadb:
             # MySQL compares it rounded or not, by what it takes a temporary table for.
             return "HAVING with AVG() and ORDER BY something else than groups"
@@ -81,7 +87,7 @@ class Grouping:
             order += values
         return order, GroupMerge(
             tuple(self.hidden), tuple(self.cells), tuple(self.final), tuple(self.choices), having, outer,
-            outer >= 0 and not self.parts.group,
+            outer >= 0 and not self.parts.group, rollup,
         )  # fmt: skip
 
     # ── GROUP BY ──
@@ -231,6 +237,39 @@ class Grouping:
             terms.append(OrderTerm(as_written(self.draft, span.first, span.end), key, False))
         return tuple(terms)
 
+    # ── ROLLUP ──
+
+    def _rollup(self, keys: dict[Text, OrderTerm]) -> Rollup | str:
+        """What super-aggregate groups show; a reason where that is not certain."""
+        draft, parts = self.draft, self.parts
+        if parts.order:
+            return "ROLLUP and ORDER BY"  # MySQL sorts a temporary table, whose columns have other types
+        if parts.lock < len(draft.tokens):
+            return "ROLLUP and a lock"
+        if self.values is not None or any(cell.combine is Combine.ANY for cell in self.cells):
+            return "ROLLUP of DISTINCT or of any values"
+        if len(keys) < len(parts.group) or any(
+            not bare_column(draft.tokens[term.span.first : term.span.end]) for term in parts.group
+        ):
+            return "ROLLUP of something else than different columns"
+        spans = [self._grouped_by(term) for term in parts.group]
+        terms = [self.texts.of(span) for span in spans if isinstance(span, Span)]
+        if not all(isinstance(span, Span) and owner(draft, span, self.root) is not None for span in spans):
+            return "ROLLUP of something else than different columns"
+        items = [-1] * len(terms)
+        for number, item in enumerate(parts.items):
+            if self._aggregates(item.span):
+                continue
+            text = self.texts.of(item.span)
+            # Of two items that are one column, MariaDB shows NULL for the first only.
+            if text not in terms or items[terms.index(text)] >= 0:
+                return "ROLLUP beside something else than its columns, each once, and aggregates"
+            items[terms.index(text)] = number
+        if self.compares_means and not draft.context.mariadb:
+            return "ROLLUP and HAVING with AVG()"
+        described = as_written(draft, 0, parts.body_end) + b" LIMIT 0"
+        return Rollup(tuple(items), not draft.context.mariadb, described)
+
     # ── HAVING ──
 
     def _held(self, span: Span, keys: dict[Text, OrderTerm]) -> Held | str:
@@ -244,6 +283,8 @@ class Grouping:
                 if problem:
                     return problem
             return self._held_cell(self.cell_of[text])
+        if self.parts.rollup and not self._names_cell(span):
+            return "ROLLUP and HAVING with grouped columns"
         name = bare_column(self.draft.tokens[span.first : span.end])
         named = [item for item in self.parts.items if name and item.name == name.lower()]
         whole = span.end - span.first > 1
@@ -259,6 +300,11 @@ class Grouping:
             return "HAVING with an alias of something that is not grouped by"
         self.hidden.append(as_written(self.draft, named[0].span.first, named[0].span.end))
         return Held(column=len(self.hidden) - 1)
+
+    def _names_cell(self, span: Span) -> bool:
+        """Whether it is the name of a select item that is an aggregate."""
+        name = bare_column(self.draft.tokens[span.first : span.end])
+        return any(item.name == name.lower() and self._aggregates(item.span) for item in self.parts.items)
 
     def _held_cell(self, number: int) -> Held | str:
         combine = self.cells[number].combine

@@ -142,6 +142,19 @@ Having = Compares | IsNull | Negated | Connected
 
 
 @dataclass(frozen=True, slots=True)
+class Rollup:
+    """WITH ROLLUP: the shards are asked without it, and the proxy makes the super-aggregate groups.
+
+    items: for each term of GROUP BY the select item that is it, −1 for none. always: there is a grand total also when
+    there is no row. described: the client's own statement with LIMIT 0, whose columns are the answer's.
+    """
+
+    items: tuple[int, ...]
+    always: bool
+    described: Template
+
+
+@dataclass(frozen=True, slots=True)
 class GroupMerge:
     """Groups have rows on several shards: each groups its own, sorted by the terms of GROUP BY, and groups with equal
     keys are combined.
@@ -150,7 +163,7 @@ class GroupMerge:
     final: how the combined groups are sorted; () when they come in the wanted order. choices: for each select item the
     term that sorts by it, where positions need them. having: which combined groups are wanted. outer: how many of the
     terms by which the shards sort are of GROUP BY: the others are of DISTINCT values; −1 without those. always: there
-    is no GROUP BY, and so one group also when there is no row.
+    is no GROUP BY, and so one group also when there is no row. rollup: there are super-aggregate groups too.
     """
 
     hidden: tuple[Template, ...]
@@ -160,11 +173,12 @@ class GroupMerge:
     having: Having | None = None
     outer: int = -1
     always: bool = False
+    rollup: Rollup | None = None
 
     @property
     def limited_late(self) -> bool:
         """Whether LIMIT is about other groups than those that the shards send."""
-        return bool(self.final) or self.having is not None or self.outer >= 0
+        return bool(self.final) or self.having is not None or self.outer >= 0 or self.rollup is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +250,8 @@ class MergePlan:
                 cell.combine.value + (" of distinct values" if cell.distinct else "") for cell in self.groups.cells
             )
             parts.append(f"equal groups are one ({cells})" if cells else "equal groups are one")
+        if self.groups is not None and self.groups.rollup is not None:
+            parts.append("rolled up")
         if self.groups is not None and self.groups.having is not None:
             parts.append("of which HAVING chooses")
         if self.groups is not None and self.groups.final:

@@ -58,7 +58,7 @@ class Term:
 @dataclass(slots=True)
 class Parts:
     """The clauses. head_end: first token of the select list; where_end: behind FROM … WHERE; lock: where FOR UPDATE
-    or its kin begins, at the end when there is none."""
+    or its kin begins, at the end when there is none. rollup: WITH ROLLUP stands behind the terms of GROUP BY."""
 
     head_end: int
     items_end: int
@@ -68,6 +68,7 @@ class Parts:
     lock: int
     items: list[Item] = field(default_factory=list)
     group: list[Term] = field(default_factory=list)
+    rollup: bool = False
     having: Span | None = None
     order: list[Term] = field(default_factory=list)
     limit: Value | None = None
@@ -230,6 +231,8 @@ def _group(draft: Draft, parts: Parts, begin: dict[str, int], order_at: int) -> 
         if draft.word(begin["GROUP"] + 1) != "BY":
             return "GROUP in an unusual place"
         end = min(begin["HAVING"], order_at)
+        parts.rollup = draft.word(end - 2) == "WITH" and draft.word(end - 1) == "ROLLUP"
+        end -= 2 * parts.rollup
         parts.group = [term_of(draft, span) for span in split(draft, begin["GROUP"] + 2, end)]
         if any(term.span.first >= term.span.end for term in parts.group):
             return "an empty term of GROUP BY"

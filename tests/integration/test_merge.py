@@ -409,6 +409,49 @@ def test_having_compares_with_parameters(both: Both, begin: str) -> None:
             assert client.execute(ours, bound).rows == lone.execute(theirs, bound).rows, values
 
 
+ROLLED_UP = [
+    "SELECT few, COUNT(*), SUM(i8), AVG(n), MIN(vb), MAX(f), MIN(d), MAX(da), BIT_AND(u8), BIT_OR(u8), BIT_XOR(i32)"
+    " FROM things GROUP BY few WITH ROLLUP",
+    "SELECT e, few, da, COUNT(*), AVG(i8), MAX(dt) FROM things GROUP BY e, few, da WITH ROLLUP",
+    "SELECT few AS k, t.e, AVG(n9), MIN(ti) FROM things t GROUP BY k, t.e WITH ROLLUP LIMIT 3, 11",
+    "SELECT COUNT(*), SUM(u64) FROM things GROUP BY few, i8 WITH ROLLUP HAVING COUNT(*) > 2 AND SUM(u64) > 100 LIMIT 9",
+    "SELECT SUM(i8) AS s, few FROM things GROUP BY few WITH ROLLUP HAVING s < 0 OR MIN(n) IS NULL",
+    "SELECT id, COUNT(*), MAX(c) FROM things GROUP BY id WITH ROLLUP",
+    "SELECT line, id, SUM(amount) FROM entries WHERE kind > 2 GROUP BY id, line WITH ROLLUP",
+    "SELECT few, e, COUNT(*), SUM(i8), AVG(n), MIN(c), BIT_AND(u8) FROM void GROUP BY few, e WITH ROLLUP",
+    "SELECT few, COUNT(DISTINCT e) FROM things GROUP BY few WITH ROLLUP",
+    "SELECT few, few, COUNT(*) FROM things GROUP BY few WITH ROLLUP",
+    "SELECT few, COALESCE(few, 'all'), COUNT(*) FROM things GROUP BY few WITH ROLLUP",
+    "SELECT few + 1, COUNT(*) FROM things GROUP BY few + 1 WITH ROLLUP",
+    "SELECT l.kind, SUM(t.n), COUNT(*) FROM things t JOIN entries l ON t.id = l.id GROUP BY l.kind WITH ROLLUP",
+    *(f"SELECT {c}, COUNT(*), MIN({c}), MAX({c}) FROM things GROUP BY {c} WITH ROLLUP" for c in (
+        "i8", "u64", "z", "d", "n", "b", "bin", "vb", "e", "s", "da", "ti", "dt", "ts", "y")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sql", ROLLED_UP)
+def test_rolled_up_groups_are_those_of_one_server(both: Both, sql: str) -> None:
+    _same(both, sql)
+
+
+def test_rollup_sorted_by_another_order_takes_another_way(both: Both) -> None:
+    sql = "SELECT few, COUNT(*) FROM things GROUP BY few WITH ROLLUP ORDER BY 2, 1"
+    if both.flavor == "mysql":
+        _same(both, sql)
+        return
+    with both.client() as client, pytest.raises(Refused) as refused:
+        client.query(sql)
+    assert refused.value.code == 1221
+
+
+@pytest.mark.parametrize("parameter", [3, 40])
+def test_rollup_with_parameters(both: Both, parameter: int) -> None:
+    sql = "SELECT few, SUM(i8) FROM things WHERE id < ? GROUP BY few WITH ROLLUP HAVING COUNT(*) > 1 LIMIT ?"
+    with both.client() as client, both.lone() as lone:
+        ours, theirs = (_answers(c, sql, True, (parameter, 5)) for c in (client, lone))
+    assert (ours.rows, [_shape(c) for c in ours.columns]) == (theirs.rows, [_shape(c) for c in theirs.columns])
+
+
 def test_means_of_distinct_values_are_rounded_as_the_server_does(both: Both) -> None:
     """MySQL divides further there than for AVG of all values."""
     for i in (2, 3, 4, 5):
