@@ -118,7 +118,7 @@ class Switch:
         server, other = self.here.primary(source), self.here.primary(target)
         self.epoch += 2
         self._hand(Phase.ARMED, source)
-        server.rows(f"REPLACE INTO _shardproxy.fence (move_id, epoch) VALUES ({IDENT}, {self.epoch})")
+        eventually(lambda: self._arm(server), "the fence is armed")
         self._barrier()
         time.sleep(random.random() * 0.05)  # transactions go on meanwhile, and some begin
         stale = self.epoch % 4 == 0  # the proxy is stopped until after the switch, as it were: it has the map of ARMED
@@ -142,6 +142,19 @@ class Switch:
         self._hand(Phase.OPEN, source)
         delete_moving(server)
         self.here.hand(self._map(None))
+
+    def _arm(self, server: LocalServer) -> bool:
+        """False when it must be tried again: statements in between may meet it in a deadlock."""
+        try:
+            server.rows(
+                f"INSERT INTO _shardproxy.fence (move_id, epoch) VALUES ({IDENT}, {self.epoch}) "
+                "ON DUPLICATE KEY UPDATE epoch = VALUES(epoch)"
+            )
+        except pymysql.MySQLError as error:
+            if error.args[0] not in (1205, 1213):
+                raise
+            return False
+        return True
 
     def _close(self, cursor: pymysql.cursors.Cursor) -> None:
         """Without waiting in the lock's queue, where those behind would wait who hold rows that those before it want: a
