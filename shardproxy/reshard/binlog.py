@@ -65,7 +65,7 @@ _REFUSED = {
     _PARTIAL_UPDATE: "a partial JSON update: binlog_row_value_options must be empty",
     _PAYLOAD: "a compressed transaction: binlog_transaction_compression must be OFF, in every session too",
     _INCIDENT: "an incident: the binlog lacks changes; the copy must be made anew",
-    **dict.fromkeys(range(165, 170), "a compressed event: log_bin_compress must be OFF"),
+    **dict.fromkeys(range(165, 172), "a compressed event: log_bin_compress must be OFF"),
 }
 _STANDALONE, _COMMIT_ID, _PREPARED, _COMPLETED = 1, 2, 64, 128
 _OWN = frozenset({"move", "stream", "stream_table"})

@@ -19,7 +19,7 @@ from tests.reshard.sides import Sides
 from tests.reshard.traffic import KEYS, TABLES, Traffic
 
 MOVING = MovingKeys(KeyType.INT, buckets=(b for b in range(4096) if b % 8))
-KILLS = int(os.environ.get("SHARDPROXY_KILLS", "9"))
+KILLS = int(os.environ.get("SHARDPROXY_KILLS", "6"))
 SMALL = {"cycle_seconds": 0.0, "chunk_bytes": 1500}
 
 

@@ -95,14 +95,14 @@ def test_compressed_transactions_are_refused(sides: Sides, plan: StreamPlan, fla
     if flavor == "mysql":
         change: tuple[str, ...] = ("SET SESSION binlog_transaction_compression = ON",)
     else:
-        change = ("SET GLOBAL log_bin_compress = ON",)
+        change = ("SET GLOBAL log_bin_compress_min_len = 10", "SET GLOBAL log_bin_compress = ON")
     write = f"INSERT INTO t VALUES (9, 9, '{'z' * 50}'), " + ", ".join(f"({i}, 0, '{'z' * 50}')" for i in range(20, 90))
     try:
         with pytest.raises(ReshardError, match="compress"):
             run(plan, on_source(sides, *change, write), reach(sides))
     finally:
         if flavor == "mariadb":
-            sides.source.rows("SET GLOBAL log_bin_compress = OFF")
+            sides.source.rows("SET GLOBAL log_bin_compress = OFF, GLOBAL log_bin_compress_min_len = 256")
 
 
 def test_a_table_without_primary_key(sides: Sides) -> None:
