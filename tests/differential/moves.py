@@ -50,9 +50,11 @@ def _moving(keyspace: Keyspace) -> Iterator[tuple[MovingKeys, int, int]]:
 
 
 def old_rows(table: Table) -> Iterator[tuple[Cell, ...]]:
-    """For each base row another one with the same primary key, and values of another row in its other columns."""
+    """For each base row another one with the same primary key, and values of another row in its other columns; NULL
+    where these are unique without the shard key, for a hidden row would be a false duplicate."""
     rows = list(base_rows(table))
     kept = [column.name in (*table.primary, table.key) for column in table.columns]
+    unique = [any(column.name in index for index in table.looked_up) for column in table.columns]
     for i, row in enumerate(rows):
-        other = rows[(i + 1) % len(rows)]
+        other = (None if alone else cell for alone, cell in zip(unique, rows[(i + 1) % len(rows)], strict=True))
         yield tuple(mine if keep else theirs for keep, mine, theirs in zip(kept, row, other, strict=True))
