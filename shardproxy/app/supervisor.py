@@ -382,7 +382,11 @@ class Supervisor:
 
     async def _watch(self, server: Server) -> None:
         backend = self.config.backend
-        await health.watch(server, self._credentials, backend.health_interval, backend.connect_timeout, self._looked)
+        none: frozenset[str] = frozenset()
+        wanted = lambda: self.snapshot.positions.get(server.shard, none)  # noqa: E731
+        await health.watch(
+            server, self._credentials, backend.health_interval, backend.connect_timeout, self._looked, wanted
+        )
 
     def _looked(self, server: Server, seen: ServerHealth) -> None:
         before = self.health.get(server.name)

@@ -196,6 +196,12 @@ def answers(proxy: ProxyUnderTest, key: int = STAYING) -> bool:
         return False
 
 
+def position(proxy: ProxyUnderTest, shard: int) -> str:
+    """Where the binlog of a shard's primary is now."""
+    name = "gtid_binlog_pos" if proxy.mariadb else "gtid_executed"
+    return str(proxy.primary(shard).rows(f"SELECT @@GLOBAL.{name}")[0][0]).replace("\n", "")
+
+
 SLOW = "SELECT SLEEP(3) FROM users WHERE uid = 10"
 
 
@@ -234,13 +240,13 @@ def test_the_stores_map_is_in_force_and_stays_so_after_a_schema_change(
         desk.begin()
         for _ in range(5):
             desk.step()
-        epoch = desk.step(shard2="0-1-1")
+        epoch = desk.step(shard2=position(proxy, 1))
         desk.all_have(epoch, 1)
         assert name() == "there"
         epoch = desk.step()
         desk.all_have(epoch, 1)
         desk.step()  # COMPLETING
-        epoch = desk.step(shard1="0-1-1")  # DONE: schema changes are possible again
+        epoch = desk.step(shard1=position(proxy, 0))  # DONE: schema changes are possible again
         desk.all_have(epoch, 1)
         proxy.primary(0).rows(f"DELETE FROM main.users WHERE uid = {MOVING}")
         with closing(proxy.connect()) as client, client.cursor() as cursor:
@@ -340,7 +346,7 @@ def test_reads_do_not_keep_a_switch_waiting(cluster: LocalCluster, store: Mappin
         }
         eventually(lambda: proxy.primary(0).rows(_SLEEPING)[0][0] >= 4, "all of them run")
         begun = time.monotonic()
-        epoch = desk.step(shard2="0-1-1")
+        epoch = desk.step(shard2=position(proxy, 1))
         desk.all_have(epoch, 1, 3.0)
         assert time.monotonic() - begun < 2.0
         for reader in readers.values():
@@ -371,7 +377,7 @@ def test_held_writes_go_on_under_the_next_map(cluster: LocalCluster, store: Mapp
         proxy.primary(1).rows(f"INSERT INTO main.users (uid, name) VALUES ({MOVING}, 'there')")
         desk.step()
         desk.step()
-        epoch = desk.step(shard2="0-1-1")
+        epoch = desk.step(shard2=position(proxy, 1))
         desk.all_have(epoch, 1)
         assert not held.ended
         desk.step()
@@ -449,3 +455,29 @@ def test_two_proxies_that_start_at_once_agree(cluster: LocalCluster, store: Mapp
     with proxies(cluster, store, 2) as (desk, running):
         assert desk.there(MAPS) == ["map/hashed", "map/main"]
         assert [proxy.status()["epoch"] for proxy in running] == [1, 1]
+
+
+def test_a_replica_is_not_read_before_it_has_the_position_of_the_map(
+    cluster: LocalCluster, store: Mapping[str, object]
+) -> None:
+    with proxies(cluster, store, backend={"max_lag": "60s"}) as (desk, [proxy]):
+        replica = cluster.shards[1].replicas[0]
+
+        def port() -> int:
+            with closing(proxy.connect(user="replicas", password="replicas")) as client, client.cursor() as cursor:
+                cursor.execute("SELECT @@port, COUNT(*) FROM users WHERE uid = 2000")
+                return int(cursor.fetchone()[0])
+
+        eventually(lambda: port() == replica.port, "the replica is read")
+        desk.begin()
+        for _ in range(5):
+            desk.step()
+        with replica.connect() as admin, admin.cursor() as cursor:
+            cursor.execute("FLUSH TABLES WITH READ LOCK")  # the applier stands still, and says that it runs
+            proxy.primary(1).rows("INSERT INTO main.users (uid, name) VALUES (2000, 'new')")
+            epoch = desk.step(shard2=position(proxy, 1))
+            desk.all_have(epoch, 1)
+            for _ in range(20):
+                assert port() == proxy.primary(1).port
+            cursor.execute("UNLOCK TABLES")
+        eventually(lambda: port() == replica.port, "the replica is read again")
