@@ -2,6 +2,9 @@
 
 Writes that wait for a map are not: they are planned anew under the next one. A transaction between two commands is not
 either: its next command knows that it is older (executor.fence).
+
+Reads under the map before a switch must not keep it waiting, for writes are held: those that last are run again under
+the new map, or ended with an error that asks the client to do so.
 """
 
 from __future__ import annotations
@@ -10,13 +13,18 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
+from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.pool import DROPPED
+from shardproxy.executor.fence import read_moved
 from shardproxy.frontend.mysql.connection import ClientConnection
 from shardproxy.frontend.mysql.front import Front
+from shardproxy.planner.plan import Opcode, Plan, StatementKind
 from shardproxy.topology.model import Snapshot
 from shardproxy.topology.moves import Phase
 
 LOOK = 0.001  # seconds between two looks, while something is left
 READS = 0.05  # seconds that reads may go on when a map gives keys another owner
+PATIENCE = 0.5  # seconds more until a client goes whose read does not end although its server was told
 
 Cut = Mapping[str, Sequence[int] | None]  # server → see Pool.take_cut
 _Commands = dict[ClientConnection, float]  # → `started`, which no two commands of a client share
@@ -33,6 +41,21 @@ def gives_away(before: Snapshot, after: Snapshot) -> bool:
     return False
 
 
+def nowhere(plan: Plan) -> bool:
+    """Whether no map says where the statement runs: a SELECT without tables (SLEEP, GET_LOCK)."""
+    return plan.kind is StatementKind.SELECT and plan.opcode is Opcode.NONE and plan.shard_hint is None
+
+
+def leave(connection: BackendConnection, client: ClientConnection) -> None:
+    """The client does not wait for this connection's answer any more."""
+    if connection.shared:
+        for i, sink in enumerate(connection.sinks):
+            if sink is client:
+                connection.sinks[i] = DROPPED
+    else:
+        connection.pool.abandon(connection)
+
+
 class InFlight:
     """answer(number, cut): nothing older than this map is in flight, but for what went on on `cut`."""
 
@@ -40,13 +63,18 @@ class InFlight:
         self._front = front
         self._answer = answer
         self._left: dict[int, _Commands] = {}  # map → commands older than it
-        self._switches: dict[int, float] = {}  # map that gives keys another owner → when its reads are ended
+        self._switches: dict[int, float] = {}  # map that gives keys another owner → when older reads are ended
+        self._told: dict[ClientConnection, tuple[float, float]] = {}  # → command whose server was told, and when
         self._timer: asyncio.TimerHandle | None = None
 
     def adopted(self, number: int, switches: bool) -> None:
         """The worker has just taken this map. switches: it gives keys another owner, so that reads must not go on."""
         clients = self._front.clients.values()
-        self._left[number] = {client: client.started for client in clients if client.busy and client.waiting is None}
+        self._left[number] = {
+            client: client.started
+            for client in clients
+            if client.busy and client.waiting is None and not (client.entry and nowhere(client.entry.plan))
+        }
         if switches:
             self._switches[number] = monotonic() + READS
         self._look()
@@ -56,9 +84,11 @@ class InFlight:
             self._timer.cancel()
             self._timer = None
         reached = 0
+        now = monotonic()
         for number, commands in self._left.items():  # in the order of the maps
+            late = self._switches.get(number, now) < now
             for client, started in list(commands.items()):
-                if self._over(client, started):
+                if self._over(client, started) or (late and self._end_read(client)):
                     del commands[client]
             if commands:
                 break
@@ -66,6 +96,8 @@ class InFlight:
         for number in [n for n in self._left if n <= reached]:
             del self._left[number]
             self._switches.pop(number, None)
+        if not self._left:
+            self._told.clear()
         if reached:
             self._answer(reached, self._cut())
         if self._left:
@@ -75,6 +107,34 @@ class InFlight:
         if not client.busy or client.started != started or client.waiting is not None:
             return True
         return self._front.clients.get(client.session.ident) is not client
+
+    def _end_read(self, client: ClientConnection) -> bool:
+        """End the read under way. True: it is over, or runs anew under the newest map."""
+        entry, source = client.entry, client.source
+        if entry is None or not entry.plan.read:
+            return False
+        told = self._told.get(client)
+        if told is not None and told[0] == client.started:
+            if monotonic() - told[1] > PATIENCE:
+                client.abort()
+            return False
+        if source is not None and not client.relayed:
+            if client.redo():
+                leave(source, client)
+                return True
+            if client.spanning is None and not client.session.pins:
+                client.source = None
+                if source is client.held:
+                    client.forget_held()
+                leave(source, client)
+                client.error(read_moved())
+                return True
+        self._told[client] = (client.started, monotonic())
+        client.read_ended = client.started
+        for connection in (source, *client.working):
+            if connection is not None and not connection.closed and not connection.shared:
+                connection.pool.kill(connection, True)
+        return False
 
     def _cut(self) -> Cut:
         found = {}

@@ -25,6 +25,7 @@ from shardproxy.admin.http import ExplainValue, make_app
 from shardproxy.admin.metrics import Exposition, Totals, WorkerReport
 from shardproxy.admin.recovery import Recovery
 from shardproxy.admin.show.status import WorkerProcess, status_json
+from shardproxy.admin.show.store import store_json
 from shardproxy.admin.show.topology import topology_json
 from shardproxy.app.channel import Channel, Message
 from shardproxy.app.explain import explain
@@ -381,7 +382,11 @@ class Supervisor:
 
     async def _watch(self, server: Server) -> None:
         backend = self.config.backend
-        await health.watch(server, self._credentials, backend.health_interval, backend.connect_timeout, self._looked)
+        none: frozenset[str] = frozenset()
+        wanted = lambda: self.snapshot.positions.get(server.shard, none)  # noqa: E731
+        await health.watch(
+            server, self._credentials, backend.health_interval, backend.connect_timeout, self._looked, wanted
+        )
 
     def _looked(self, server: Server, seen: ServerHealth) -> None:
         before = self.health.get(server.name)
@@ -521,7 +526,13 @@ class Supervisor:
             if w.process is not None and w.process.poll() is None
         ]
         limit = self.config.backend.pool_size
-        return status_json(shardproxy.__version__, self.snapshot, processes, self.health, self.totals, limit)
+        shown = status_json(shardproxy.__version__, self.snapshot, processes, self.health, self.totals, limit)
+        return {**shown, "store": self._store_shown()}
+
+    def _store_shown(self) -> dict[str, Any]:
+        maps, told = self.maps, self._handover.epochs
+        ident = maps.identity.id if maps.identity else ""
+        return store_json(self.config.store.kind, maps.up, maps.problem, ident, maps.documents, told)
 
     async def topology(self) -> dict[str, Any]:
         return topology_json(self.snapshot)
@@ -573,6 +584,7 @@ class Supervisor:
                 counters.set("shardproxy_server_up", (server.name, server.role.value), float(up))
                 if seen is not None and seen.lag is not None:
                     counters.set("shardproxy_replica_lag_seconds", (server.name,), seen.lag)
+        counters.set("shardproxy_store_up", (), float(self.maps.up))
         counters.set("shardproxy_map_epoch", (), self.snapshot.epoch)
         self.totals.accept(SLOT, os.getpid(), WorkerReport.from_json(counters.snapshot()))
 

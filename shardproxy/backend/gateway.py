@@ -204,7 +204,8 @@ class Gateway:
         """New health of the servers, by server name."""
         self._health = dict(health)
         for shard, pools in zip(self.snapshot.shards, self.shards, strict=True):
-            pools.readers = [self.pools[server.name] for server in readers(shard, self._health, self._max_lag)]
+            wanted = self.snapshot.positions.get(shard.name, frozenset())
+            pools.readers = [self.pools[s.name] for s in readers(shard, self._health, self._max_lag, wanted)]
 
     def reap(self, now: float, max_idle: float) -> None:
         for pool in self.pools.values():

@@ -79,6 +79,11 @@ def retriable(keyspace: str, move: Move | None = None) -> SqlError:
     return SqlError(f"{keys}: the transaction is older and has been rolled back; run it again", 1213, "40001")
 
 
+def read_moved() -> SqlError:
+    """What a client is told whose read would keep a switch waiting."""
+    return SqlError("keys that it may read have moved to another shard meanwhile: run it again", 1213, "40001")
+
+
 async def take(client: Client, connection: BackendConnection, shard: int, taken: Taken) -> bool:
     """Take the fences on a shard that the statement under way needs, in the transaction on this connection, unless it
     has them. False: there are none.

@@ -53,7 +53,11 @@ def with_stored(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> Sna
         if name in documents:
             keyspaces[name] = _as_stored(keyspace, documents[name], order)
             epochs.append(documents[name].epoch)
-    return replace(snapshot, epoch=max(epochs), keyspaces=keyspaces)
+    positions: dict[str, frozenset[str]] = {}
+    for document in documents.values():
+        for shard, position in document.positions.items():
+            positions[shard] = positions.get(shard, frozenset()) | {position}
+    return replace(snapshot, epoch=max(epochs), keyspaces=keyspaces, positions=positions)
 
 
 def differences(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> list[Difference]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from shardproxy.topology.keys import KeyType
@@ -88,11 +88,15 @@ class Keyspace:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One map of the world. A request holds one from plan to reply."""
+    """One map of the world. A request holds one from plan to reply.
+
+    positions: shard → positions that a replica there must have applied to be read (R8 of docs/resharding.md).
+    """
 
     epoch: int
     shards: tuple[Shard, ...]
     keyspaces: Mapping[str, Keyspace]
+    positions: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def shard_index(self, name: str) -> int:
         """Index of a shard by name. Raises KeyError."""

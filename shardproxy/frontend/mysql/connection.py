@@ -17,6 +17,7 @@ from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.tls import Transport
 from shardproxy.errors import BackendLost, ShardproxyError, SqlError
 from shardproxy.executor import diagnostics, user_variables
+from shardproxy.executor.fence import read_moved
 from shardproxy.executor.numbers import Numbered, NumberedAnswer
 from shardproxy.executor.transaction import ROLLED_BACK, Transaction, roll_back_all
 from shardproxy.frontend.mysql.front import Front, Rights, check_rights, check_schema
@@ -46,9 +47,9 @@ class ClientConnection(Sink):
 
     __slots__ = (
         "_reading_paused", "_stepping", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities",
-        "closing", "crossing", "entry", "front", "gateway", "held", "host", "map", "numbered", "plans", "redone",
-        "relayed", "rights", "seq", "session", "source", "spanning", "started", "transport", "waited", "waiting",
-        "wire", "working",
+        "closing", "crossing", "entry", "front", "gateway", "held", "host", "map", "numbered", "plans",
+        "read_ended", "redone", "relayed", "rights", "seq", "session", "source", "spanning", "started", "transport",
+        "waited", "waiting", "wire", "working",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,7 @@ class ClientConnection(Sink):
         self.relayed = False  # some of the answer has gone to the client
         self.seq = 1  # sequence id of the answer's first packet
         self.started = 0.0
+        self.read_ended = -1.0  # the command that was ended because keys have moved
         self.entry: CachedPlan | None = None  # plan of the statement under way
         self.host = host
         self.wire: bytes | None = None
@@ -494,6 +496,8 @@ class ClientConnection(Sink):
     def error(self, error: SqlError, conditions: list[diagnostics.Condition] | None = None) -> None:
         if not self.busy:
             return
+        if error.code == 1317 and self.read_ended == self.started:
+            error = read_moved()
         self.count_error(error.code)
         session = self.session
         session.affected = -1

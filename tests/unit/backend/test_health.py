@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shardproxy.backend.control import ControlConnection
-from shardproxy.backend.health import look, replica_health
+from shardproxy.backend.health import last_of_domains, look, replica_health
 from shardproxy.router.balance import ServerHealth
 from shardproxy.topology.model import Role, Server
 
@@ -84,3 +84,8 @@ def test_a_primary_is_up_when_it_answers() -> None:
 def test_a_replica_without_replication_is_up_and_not_fit() -> None:
     assert looked(REPLICA, []) == (ServerHealth(True, None, "replication is not set up"), ["SHOW REPLICA STATUS"])
     assert looked(REPLICA, [row("mysql", behind=3)])[0] == ServerHealth(True, 3.0)
+
+
+def test_domains_of_a_position() -> None:
+    assert last_of_domains("0-1-100,1-2-7") == {0: 100, 1: 7}
+    assert last_of_domains("") == {}

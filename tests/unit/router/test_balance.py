@@ -45,5 +45,12 @@ def test_a_replica_is_fit_when_it_is_up_and_not_too_far_behind(health: ServerHea
     assert readers(SHARD, {"a/replica2": health}, 5.0) == ((REPLICAS[1],) if fit else (PRIMARY,))
 
 
+def test_a_replica_is_not_read_before_it_has_applied_what_the_map_asks_for() -> None:
+    wanted = frozenset({"0-1-7", "0-1-9"})
+    for reached, fit in ((frozenset(), False), (frozenset({"0-1-7"}), False), (wanted | {"0-1-3"}, True)):
+        health = {"a/replica1": ServerHealth(True, 0.0, "", reached)}
+        assert readers(SHARD, health, 5.0, wanted) == ((REPLICAS[0],) if fit else (PRIMARY,))
+
+
 def test_a_shard_without_replicas_reads_from_its_primary() -> None:
     assert readers(Shard("a", PRIMARY), {}, 5.0) == (PRIMARY,)
