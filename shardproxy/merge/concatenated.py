@@ -16,6 +16,8 @@ from shardproxy.merge.stream import ShardStream
 CONCAT = 9  # operations beside those of merge.grouped
 ARRAY = 10
 _LONGEST_CHARACTER = 4
+# Whose texts take at most as many bytes as in UTF-8.
+_CHARSETS = (b"utf8mb4", b"utf8mb3", b"utf8", b"latin1", b"ascii", b"binary")
 
 
 class JoinError(UnsupportedError):
@@ -23,7 +25,8 @@ class JoinError(UnsupportedError):
 
 
 class Pieces:
-    """Those of one cell. cell.partials: column of the separator; behind it that of the most bytes."""
+    """Those of one cell. cell.partials: column of the separator; behind it those of the most bytes, and of the names of
+    the values' character sets."""
 
     def __init__(self, cell: CellReader) -> None:
         self.cell = cell
@@ -33,10 +36,15 @@ class Pieces:
         self._size = 0
 
     def start(self, values: list[bytes | None], rows: Rows) -> None:
-        """The first row of a group."""
+        """The first row of a group. Raises JoinError."""
         separator, most = values[self.cell.partials], values[self.cell.partials + 1]
         if separator is None or most is None:
             raise RemoteProtocolError("a separator that is NULL")
+        names = values[self.cell.partials + 2]
+        if names and any(name not in _CHARSETS for name in names.split(b",")):
+            raise JoinError("texts in a character set whose bytes are not known here")
+        if not separator.isascii():
+            raise JoinError("a separator whose characters the texts' own character set may not have")
         self._separator = separator
         self._most = rows.integer(most, True)
         self._found = []

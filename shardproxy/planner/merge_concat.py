@@ -8,7 +8,7 @@ from shardproxy.planner.blocks import Block
 from shardproxy.planner.draft import Draft
 from shardproxy.planner.select_parts import Span, Term, as_written, split, term_of
 from shardproxy.planner.sort_keys import owner
-from shardproxy.planner.template import Template
+from shardproxy.planner.template import Template, joined
 from shardproxy.sql.tokens import TokenKind
 from shardproxy.sql.words import words
 
@@ -22,13 +22,14 @@ _PLAIN = words("""
 
 @dataclass(frozen=True, slots=True)
 class Concatenation:
-    """distinct: of DISTINCT values, `arguments`; order: the terms of its ORDER BY; limits: the hidden columns, the
-    separator and the most bytes."""
+    """distinct: of DISTINCT values, `arguments`; order: the terms of its ORDER BY; limits: the hidden columns: the
+    separator, the most bytes, and the names of the arguments' character sets with commas between, as far as these are
+    not known here."""
 
     arguments: tuple[Span, ...]
     distinct: bool
     order: tuple[Term, ...]
-    limits: tuple[Template, Template]
+    limits: tuple[Template, Template, Template]
 
 
 def group_concat(draft: Draft, inner: Span, root: Block) -> Concatenation | str:
@@ -49,9 +50,8 @@ def group_concat(draft: Draft, inner: Span, root: Block) -> Concatenation | str:
         if draft.word(ends["ORDER"] + 1) != "BY" or any(term.position is not None for term in order):
             return "GROUP_CONCAT ordered by a position"
     arguments = tuple(split(draft, inner.first + distinct, min(ends.values())))
-    if not all(_counted(draft, span, root) for span in arguments):
-        return "GROUP_CONCAT of more than columns and texts, or in a character set whose bytes are not known here"
-    return Concatenation(arguments, distinct, order, (separator, Template((b"@@group_concat_max_len",))))
+    most = Template((b"@@group_concat_max_len",))
+    return Concatenation(arguments, distinct, order, (separator, most, _charsets(draft, arguments, root)))
 
 
 def json_array(draft: Draft, inner: Span, root: Block) -> Concatenation | str:
@@ -59,10 +59,10 @@ def json_array(draft: Draft, inner: Span, root: Block) -> Concatenation | str:
     if any(_at(draft, inner, word) < inner.end for word in ("DISTINCT", "ORDER", "LIMIT", "SEPARATOR")):
         return "JSON_ARRAYAGG with DISTINCT, ORDER BY or LIMIT"
     if not draft.context.mariadb:
-        return Concatenation((inner,), False, (), (Template((b"', '",)), Template((b"@@max_allowed_packet",))))
-    if not _counted(draft, inner, root):
-        return "JSON_ARRAYAGG of more than a column, or in a character set whose bytes are not known here"
-    return Concatenation((inner,), False, (), (Template((b"','",)), Template((b"@@group_concat_max_len",))))
+        texts = Template((b"', '",)), Template((b"@@max_allowed_packet",)), Template((b"''",))
+        return Concatenation((inner,), False, (), texts)
+    most = Template((b"@@group_concat_max_len",))
+    return Concatenation((inner,), False, (), (Template((b"','",)), most, _charsets(draft, (inner,), root)))
 
 
 def _at(draft: Draft, inner: Span, word: str) -> int:
@@ -74,6 +74,14 @@ def _at(draft: Draft, inner: Span, word: str) -> int:
         if found == word and not depth:
             return i
     return inner.end
+
+
+def _charsets(draft: Draft, arguments: tuple[Span, ...], root: Block) -> Template:
+    unknown = [span for span in arguments if not _counted(draft, span, root)]
+    if not unknown:
+        return Template((b"''",))
+    texts = [b"MAX(CHARSET(" + as_written(draft, span.first, span.end) + b"))" for span in unknown]
+    return b"CONCAT_WS(','," + joined(texts, b",") + b")"
 
 
 def _counted(draft: Draft, span: Span, root: Block) -> bool:

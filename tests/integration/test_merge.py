@@ -470,6 +470,10 @@ JOINED = [
     "SELECT GROUP_CONCAT(i8), JSON_ARRAYAGG(i8), COUNT(*) FROM void",
     "SELECT few, GROUP_CONCAT(few), JSON_ARRAYAGG(few) FROM things GROUP BY few ORDER BY few",
     "SELECT GROUP_CONCAT(c ORDER BY c) FROM things WHERE c IS NULL",
+    "SELECT few, GROUP_CONCAT(CONCAT(id, '=', la), i8 + 1 ORDER BY id * 2 DESC) FROM things GROUP BY few ORDER BY few",
+    "SELECT few, GROUP_CONCAT(DISTINCT i8 % 7 ORDER BY i8 % 7 DESC) FROM things GROUP BY few ORDER BY few",
+    "SELECT few, GROUP_CONCAT(CONVERT(la USING utf16) ORDER BY id) FROM things GROUP BY few ORDER BY few",
+    "SELECT few, GROUP_CONCAT(la ORDER BY id SEPARATOR '日') FROM things GROUP BY few ORDER BY few",
 ]  # fmt: skip
 
 

@@ -20,8 +20,8 @@ from shardproxy.protocol.mysql.packets import build_ok, lenenc_int, lenenc_str
 
 INT = ColumnDefinition(b"i", FieldType.LONGLONG.value, 63)
 TEXT = ColumnDefinition(b"t", FieldType.BLOB.value, 45)
-# Keys g, y; hidden: the separator, the most bytes; g, the text, COUNT(*)
-SHOWN = [TEXT, INT, INT, TEXT, INT]
+# Keys g, y; hidden: the separator, the most bytes, the character sets; g, the text, COUNT(*)
+SHOWN = [TEXT, INT, TEXT, INT, TEXT, INT]
 Line = tuple[int, int | None, str | None]  # g, y, x
 LINES = st.lists(
     st.tuples(st.integers(0, 2), st.integers(-2, 2), st.none() | st.sampled_from(["", "a", "bc"])), max_size=12
@@ -57,7 +57,7 @@ def _stream(lines: list[Line], inner: bool, falls: bool, binary: bool, most: int
     for g, y in sorted(groups, key=order):
         found = [x for x in groups[g, y] if x is not None]
         text = ("[" + ",".join(found) + "]" if array else "|".join(found)) if found else None
-        row = [g, *([y] if inner else []), "," if array else "|", most, g, text, len(groups[g, y])]
+        row = [g, *([y] if inner else []), "," if array else "|", most, "utf8mb4,latin1", g, text, len(groups[g, y])]
         payloads.append(_packed(row, columns, binary))
     payloads.append(build_ok(0, 0, 2, 0, header=0xFE))
     stream = ShardStream(True, binary)
@@ -75,17 +75,17 @@ def _answer(
     shards: list[list[Line]], *, inner: bool, binary: bool = False, falls: bool = False, distinct: bool = False,
     most: int = 1024, array: bool = False,
 ) -> list[tuple[int, str | None, int]]:  # fmt: skip
-    cell = CellReader(concatenated.ARRAY if array else concatenated.CONCAT, 3, 0)
+    cell = CellReader(concatenated.ARRAY if array else concatenated.CONCAT, 4, 0)
     cell.distinct = distinct
     parts = _parts(inner, falls, binary)
     merge = Concatenated(
-        [_stream(lines, inner, falls, binary, most, array) for lines in shards], Rows(SHOWN, 2, binary),
-        [cell, CellReader(grouped.COUNT, 4, -1)], [], None, parts[:1] if inner else None, False, parts[1:],
+        [_stream(lines, inner, falls, binary, most, array) for lines in shards], Rows(SHOWN, 3, binary),
+        [cell, CellReader(grouped.COUNT, 5, -1)], [], None, parts[:1] if inner else None, False, parts[1:],
     )  # fmt: skip
     found: list[tuple[int, str | None, int]] = []
     while not merge.done:
         for row in merge.round()[1]:
-            values = first_values(row, 3, SHOWN[2:], binary)
+            values = first_values(row, 3, SHOWN[3:], binary)
 
             def number(value: bytes | None) -> int:
                 assert value is not None
@@ -156,6 +156,15 @@ def test_what_may_be_cut_is_not_joined(most: int, fits: bool) -> None:
         return
     with pytest.raises(JoinError):
         _answer(shards, inner=False, most=most)
+
+
+@pytest.mark.parametrize(
+    ("separator", "charsets"), [("é", b""), (",", b"utf16"), (",", b"utf8mb4,utf32"), (",", b"gb18030")]
+)
+def test_what_may_have_other_bytes_is_not_joined(separator: str, charsets: bytes) -> None:
+    pieces = concatenated.Pieces(CellReader(concatenated.CONCAT, 3, 0))
+    with pytest.raises(JoinError):
+        pieces.start([separator.encode(), b"100", charsets, b"x"], Rows(SHOWN, 3, False))
 
 
 def test_one_shards_own_value_may_be_cut_too() -> None:
