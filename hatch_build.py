@@ -26,6 +26,7 @@ HOT_PATH = (
     "shardproxy/backend/pool.py",
     "shardproxy/backend/gateway.py",
     "shardproxy/merge/aggregates.py",
+    "shardproxy/merge/concatenated.py",
     "shardproxy/merge/grouped.py",
     "shardproxy/merge/having.py",
     "shardproxy/merge/keys.py",

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from shardproxy.executor.merge_having import condition
 from shardproxy.executor.merge_keys import STRINGS, Described, NotMergeable
+from shardproxy.merge import concatenated, keys
 from shardproxy.merge import grouped as merging
-from shardproxy.merge import keys
+from shardproxy.merge.concatenated import Concatenated
 from shardproxy.merge.grouped import CellReader, Grouped, Rows, SortReader
 from shardproxy.merge.having import Exact
 from shardproxy.merge.keys import KeyPart
@@ -29,8 +30,12 @@ _OPERATIONS = {
     Combine.BIT_AND: merging.AND,
     Combine.BIT_OR: merging.OR,
     Combine.BIT_XOR: merging.XOR,
+    Combine.CONCAT: concatenated.CONCAT,
+    Combine.ARRAY: concatenated.ARRAY,
 }
 _INTEGERS = (Combine.COUNT, Combine.BIT_AND, Combine.BIT_OR, Combine.BIT_XOR)
+# Of results in UTF-8, or binary: no text takes fewer bytes than on the server.
+_AS_LONG = (33, 45, 46, 63, 83, 224, 255)
 _SHOWN = (ColumnFlag.UNSIGNED | ColumnFlag.ZEROFILL).value
 _WORD = 9  # digits
 _MOST_DECIMALS = 30  # a scale from which on servers cut off
@@ -71,9 +76,13 @@ def grouped(
         columns = [hidden + item if item >= 0 else -1 for item in plan.rollup.items]
         return RolledUp(streams, rows, cells, having, list(parts), columns, plan.rollup.always)
     outer = None
+    inner: list[KeyPart] = []
     if plan.outer >= 0:
         outer = list(parts[: plan.outer])
-        _check_distinct(plan, parts[plan.outer :])
+        inner = list(parts[plan.outer :])
+        _check_distinct(plan, inner)
+    if any(cell.operation >= concatenated.CONCAT for cell in cells):
+        return Concatenated(streams, rows, cells, final, having, outer, plan.always, inner)
     return Grouped(streams, rows, cells, final, having, outer, plan.always)
 
 
@@ -82,7 +91,7 @@ def _check_distinct(plan: GroupMerge, values: Sequence[KeyPart]) -> None:
     for part in values:
         if part.kind == keys.DOUBLE:
             raise NotMergeable("DISTINCT floating-point numbers in aggregates over several shards")
-        added = any(cell.distinct and cell.combine is not Combine.COUNT for cell in plan.cells)
+        added = any(cell.distinct and cell.combine in (Combine.SUM, Combine.AVG) for cell in plan.cells)
         if added and part.kind not in (keys.INTEGER, keys.DECIMAL, keys.CONSTANT):
             raise NotMergeable("SUM and AVG of DISTINCT values that are no numbers over several shards")
 
@@ -120,6 +129,10 @@ def _cell(cell: Cell, described: Described, first: int, hidden: int) -> CellRead
     reader.distinct = cell.distinct
     if cell.key is not None:
         reader.part = described.part(cell.key, first + cell.partials, False, False)
+    elif cell.combine in (Combine.CONCAT, Combine.ARRAY):
+        separator = described.definitions[first + cell.partials]
+        if definition.charset not in _AS_LONG or separator.charset not in _AS_LONG:
+            raise NotMergeable("GROUP_CONCAT in a character set whose bytes are not known here")
     elif cell.combine in _INTEGERS:
         if definition.type != FieldType.LONGLONG.value:
             raise NotMergeable(f"{cell.combine.name} of binary strings over several shards")

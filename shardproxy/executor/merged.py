@@ -22,6 +22,7 @@ from shardproxy.executor.request import Request
 from shardproxy.executor.scatter import Part, twice
 from shardproxy.executor.spill import Sorter
 from shardproxy.merge import keys
+from shardproxy.merge.concatenated import JoinError
 from shardproxy.merge.grouped import Grouped
 from shardproxy.merge.having import Exact
 from shardproxy.merge.keys import KeyPart
@@ -155,16 +156,20 @@ class _Merging:
             parts = self._decode(described)
             window = Window(self.bound.limit, self.bound.offset)
             groups = self._groups(described, parts) if self.plan.groups is not None else None
-            self._begin()
+            sorts = self.plan.groups is not None and self.plan.groups.whole
+            if not sorts:
+                self._begin()
             if groups is None:
                 await self._rows(window)
-            elif self.plan.groups is not None and self.plan.groups.final:
+            elif sorts:
                 await self._sorted_groups(groups, window)
             else:
                 while not groups.done and not window.full:
                     await self._feed(groups.hungry())
                     await self._write(window.cut(groups.round()[1]))
             self._end()
+        except JoinError as error:
+            self._failed(NotMergeable(str(error)))
         except (SqlError, ProtocolError) as error:
             self._failed(error)
 
@@ -187,10 +192,16 @@ class _Merging:
             await self._write(window.cut(merge.round()))
 
     async def _sorted_groups(self, groups: Grouped, window: Window) -> None:
+        count = 0
         with Sorter(self.bound.limit + self.bound.offset) as sorter:
             while not groups.done:
                 await self._feed(groups.hungry())
-                sorter.add(*groups.round())
+                keys, rows = groups.round()
+                if not self.bound.final:  # whole before the first goes out, in the order in which they come
+                    keys = [number.to_bytes(8, "big") for number in range(count, count + len(rows))]
+                    count += len(rows)
+                sorter.add(keys, rows)
+            self._begin()
             for rows in sorter.sorted():
                 await self._write(window.cut(rows))
                 if window.full:

@@ -199,7 +199,7 @@ class Grouped:
             fresh = []
             again = []
             self._close_finer(sort_keys, found)
-            self._prefix = key[: _length(outer, key)]
+            self._prefix = key[: length_of(outer, key)]
             self._values = self._rows.values(rows[i])
         self._add(fresh, again)
         if not keys:
@@ -332,7 +332,7 @@ class Grouped:
                 ]
 
 
-def _length(parts: list[KeyPart], key: bytes) -> int:
+def length_of(parts: list[KeyPart], key: bytes) -> int:
     """Bytes at the beginning of a key that are of these parts."""
     at = 0
     for part in parts:

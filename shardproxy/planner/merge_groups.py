@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shardproxy.planner.blocks import Block
 from shardproxy.planner.draft import Draft, is_name
+from shardproxy.planner.merge_concat import Concatenation, group_concat, json_array
 from shardproxy.planner.merge_having import Conditions
 from shardproxy.planner.merge_plan import Cell, Combine, FinalTerm, GroupMerge, Having, Held, OrderTerm, Rollup, SortKey
 from shardproxy.planner.select_parts import Item, Parts, Span, Term, Texts, as_written, bare_column, split
@@ -22,7 +23,10 @@ _COMBINED = {
     "bit_or": Combine.BIT_OR,
     "bit_xor": Combine.BIT_XOR,
     "any_value": Combine.ANY,
+    "group_concat": Combine.CONCAT,
+    "json_arrayagg": Combine.ARRAY,
 }
+_JOINED = (Combine.CONCAT, Combine.ARRAY)
 _COMPARED = words("count sum avg min max")  # in HAVING
 _UNSURE = words("float double timestamp")  # of whose values is not certain which are equal to a server
 Text = tuple[str, ...]
@@ -42,7 +46,8 @@ class Grouping:
         self.cell_of: dict[Text, int] = {}
         self.final: list[FinalTerm] = []
         self.choices: list[FinalTerm] = []
-        self.values: dict[Text, Span] | None = None  # arguments of DISTINCT aggregates
+        self.values: dict[Text, Span] | None = None  # arguments of DISTINCT aggregates, and what texts are ordered by
+        self.descending: dict[Text, bool] = {}  # of those: how it is ordered
         self.compares_means = False  # HAVING does
 
     def plan(self, ordered: list[tuple[Term, Span | None]]) -> tuple[tuple[OrderTerm, ...], GroupMerge] | str:
@@ -69,6 +74,9 @@ class Grouping:
         order = self._order(keys, ordered)
         if isinstance(order, str):
             return order
+        if self.final and any(cell.combine in _JOINED for cell in self.cells):
+            # MySQL sorts a temporary table, whose texts have another type.
+            return "GROUP_CONCAT or JSON_ARRAYAGG, and ORDER BY something else than groups"
         rollup: Rollup | None = None
         if self.parts.rollup:
             found = self._rollup(keys)
@@ -168,6 +176,8 @@ class Grouping:
             return f"{what} over groups with rows on several shards"
         if draft.word(inner.first) == "ALL" or any(draft.word(i) == "SELECT" for i in range(inner.first, inner.end)):
             return f"{name.upper()}(ALL …) or of a subquery over groups with rows on several shards"
+        if combine in _JOINED:
+            return self._joined(span, inner, combine, column)
         distinct = draft.word(inner.first) == "DISTINCT"
         if distinct:
             problem = self._of_distinct(Span(inner.first + 1, inner.end), combine)
@@ -193,6 +203,38 @@ class Grouping:
         self.cell_of[self.texts.of(span)] = len(self.cells)
         several = distinct and combine not in (Combine.MIN, Combine.MAX)
         self.cells.append(Cell(combine, column, shown, partials, key, several))
+        return ""
+
+    def _joined(self, span: Span, inner: Span, combine: Combine, column: int) -> str:
+        """Add the cell of GROUP_CONCAT or JSON_ARRAYAGG."""
+        read = group_concat if combine is Combine.CONCAT else json_array
+        found = read(self.draft, inner, self.root)
+        if isinstance(found, str):
+            return found
+        if column < 0 or self.parts.rollup:
+            return "GROUP_CONCAT or JSON_ARRAYAGG elsewhere than in the select list, or with ROLLUP"
+        if found.distinct or found.order:
+            problem = self._in_order(found)
+            if problem:
+                return problem
+        self.cell_of[self.texts.of(span)] = len(self.cells)
+        self.cells.append(Cell(combine, column, True, len(self.hidden), None, found.distinct))
+        self.hidden += found.limits
+        return ""
+
+    def _in_order(self, found: Concatenation) -> str:
+        """Take what GROUP_CONCAT is ordered by, and its DISTINCT values, as keys; gives why that cannot be."""
+        order = {self.texts.of(term.span): term for term in found.order}
+        wanted = {text: term.span for text, term in order.items()}
+        if found.distinct:
+            arguments = {self.texts.of(span): span for span in found.arguments}
+            if not wanted.keys() <= arguments.keys():
+                return "GROUP_CONCAT of DISTINCT values ordered by something else"
+            wanted |= {text: span for text, span in arguments.items() if text not in wanted}
+        falls = {text: True for text, term in order.items() if term.descending}
+        if self.values is not None and (list(self.values) != list(wanted) or self.descending != falls):
+            return "GROUP_CONCAT in another order, or of other DISTINCT values, than another aggregate"
+        self.values, self.descending = wanted, falls
         return ""
 
     # ── DISTINCT in aggregates ──
@@ -234,7 +276,8 @@ class Grouping:
             key = sort_key(self.draft, span, self.root, whole=True, grouped=True)
             if isinstance(key, str):
                 return key
-            terms.append(OrderTerm(as_written(self.draft, span.first, span.end), key, False))
+            falls = self.descending.get(text, False)
+            terms.append(OrderTerm(as_written(self.draft, span.first, span.end), key, falls))
         return tuple(terms)
 
     # ── ROLLUP ──
@@ -308,8 +351,8 @@ class Grouping:
 
     def _held_cell(self, number: int) -> Held | str:
         combine = self.cells[number].combine
-        if combine is Combine.ANY:
-            return "HAVING with ANY_VALUE()"
+        if combine is Combine.ANY or combine in _JOINED:
+            return "HAVING with ANY_VALUE(), GROUP_CONCAT() or JSON_ARRAYAGG()"
         if combine is Combine.AVG and self.cells[number].distinct and not self.draft.context.mariadb:
             return "HAVING with AVG(DISTINCT …)"
         self.compares_means |= combine is Combine.AVG

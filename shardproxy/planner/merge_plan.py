@@ -61,6 +61,8 @@ class Combine(Enum):
     BIT_AND = "and"
     BIT_OR = "or"
     BIT_XOR = "xor"
+    CONCAT = "one after the other"
+    ARRAY = "one array"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ class Cell:
 
     column: its place in the select list, or among the hidden columns when it is not `shown`. partials: where among
     those the first of its partial values stands: for AVG the sum and the count, for MIN and MAX the columns of `key`,
-    by which they are compared. distinct: of DISTINCT values, which are keys of the shards' groups.
+    by which they are compared, for CONCAT and ARRAY the separator and the most bytes. distinct: of DISTINCT values,
+    which are keys of the shards' groups.
     """
 
     combine: Combine
@@ -174,6 +177,11 @@ class GroupMerge:
     outer: int = -1
     always: bool = False
     rollup: Rollup | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all groups are needed before the first goes out: to sort them, or because one may be too long."""
+        return bool(self.final) or any(cell.combine in (Combine.CONCAT, Combine.ARRAY) for cell in self.cells)
 
     @property
     def limited_late(self) -> bool:
