@@ -33,6 +33,8 @@ def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -
         return
     out = stdout()
     out.print(_headline(answer), soft_wrap=True)
+    for line in _store(answer["store"]):
+        out.print(line, soft_wrap=True)
     for part in (_workers(answer), _servers(answer)):
         out.print()
         out.print(part)
@@ -47,6 +49,19 @@ def _headline(answer: dict[str, Any]) -> Text:
         f"shardproxy {answer['version']}, map epoch {answer['epoch']}, {totals['queries']} queries, "
         f"plan cache {cache['entries']} plans, {hits}; errors {errors}; worker restarts {totals['worker_restarts']}"
     )
+
+
+def _store(store: dict[str, Any]) -> list[Text]:
+    state = "up" if store["up"] else "away: the proxy goes on under the last map"
+    lines = [Text(f"map store ({store['kind']}) {state}", "" if store["up"] else "red")]
+    if store["problem"]:
+        lines.append(Text(f"  {store['problem']}", "red"))
+    for found in store["maps"]:
+        move = found["move"]
+        late = "" if found["acknowledged"] >= found["epoch"] else f", acknowledged {found['acknowledged']}"
+        moving = f"; move {move['id']} is {move['stage']}" if move else ""
+        lines.append(Text(f"  keyspace {found['keyspace']}: map epoch {found['epoch']}{late}{moving}"))
+    return lines
 
 
 def _workers(answer: dict[str, Any]) -> Any:

@@ -48,6 +48,9 @@ def topology(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False)
     for keyspace in answer["keyspaces"]:
         out.print()
         out.print(Text(f"keyspace {keyspace['name']}: {keyspace['map']} map over {keyspace['key_type']} keys", "bold"))
+        if move := keyspace.get("move"):
+            ways = ", ".join(sorted({f"{s['source']} → {s['target']}" for s in move["streams"]}))
+            out.print(Text(f"move {move['id']} ({ways}) is {move['phase']}", "yellow"))
         out.print(_ranges(keyspace) if keyspace["map"] == "range" else _shares(keyspace))
         out.print(_tables(keyspace))
 

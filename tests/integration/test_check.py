@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from shardproxy.cli.main import app
+from shardproxy.config import load
 from shardproxy.local import LocalCluster
+from shardproxy.local.proxy_environment import proxy_environment
+from shardproxy.store.opening import open_store
+from shardproxy.topology.bootstrap import missing
+from shardproxy.topology.build import build_snapshot
+from shardproxy.topology.map_form import NamedRange, RangeForm
+from shardproxy.topology.stored import MAPS
 
 TABLES = (
     "CREATE TABLE users (uid BIGINT UNSIGNED NOT NULL PRIMARY KEY, name VARCHAR(40) NOT NULL)",
@@ -304,3 +312,29 @@ def test_a_server_under_two_names_and_a_replica_of_another_primary(cluster: Loca
     path.write_text(text.replace(two.primary.address, one.primary.address.replace("127.0.0.1", "localhost")))
     assert told(check_file(path)[1], "error", "shard2/primary", "it is the same server as shard1/primary")
     assert told(check_file(path)[1], "error", "shard1/primary", "the database none does not exist")
+
+
+def test_maps_of_the_store_beside_the_files(cluster: LocalCluster, shop: str, tmp_path: Path) -> None:
+    more = f'[store]\npath = "{tmp_path / "maps"}"\n'
+    assert not [f for f in check(cluster, shop, more=more)[1] if "store" in f["what"]]
+    assert not (tmp_path / "maps").exists()  # nothing is changed anywhere
+    config = load(cluster.folder / f"{shop}.toml", proxy_environment())
+
+    async def put(epoch: int, shard: str) -> None:
+        store = await open_store(config)
+        [document] = missing(build_snapshot(config), {})
+        ranges = [NamedRange(r.start, r.end, shard) for r in document.map.ranges]  # type: ignore[union-attr]
+        found = await store.get(MAPS + shop)
+        changed = document.model_copy(update={"epoch": epoch, "map": RangeForm.of(ranges)})
+        await store.put(MAPS + shop, changed.document(), found.version if found else 0)
+        await store.close()
+
+    asyncio.run(put(7, "shard1"))
+    findings = check(cluster, shop, more=more)[1]
+    assert told(findings, "warning", f"keyspace {shop}", "the store's ranges are not the file's")
+    asyncio.run(put(8, "elsewhere"))
+    findings = check(cluster, shop, more=more)[1]
+    assert told(findings, "error", f"keyspace {shop}", "names shards that the file does not have: elsewhere")
+    (tmp_path / "maps").write_text("no store")
+    where = f"store {tmp_path / 'maps'}"
+    assert [f for f in check(cluster, shop, more=more)[1] if f["where"] == where and f["severity"] == "error"]

@@ -12,6 +12,7 @@ from shardproxy.admin.check.keys import key_findings
 from shardproxy.admin.check.lookups import lookup_findings, lookup_state_findings
 from shardproxy.admin.check.replication import replication_findings
 from shardproxy.admin.check.servers import server_findings
+from shardproxy.admin.check.store import store_findings
 from shardproxy.admin.check.tables import table_findings
 from shardproxy.backend.control import Credentials
 from shardproxy.config import Config
@@ -30,6 +31,7 @@ async def check_all(config: Config, ask_servers: bool = True, with_data: bool = 
     credentials = Credentials.of(config)
     seconds = config.backend.connect_timeout
     snapshot = build_snapshot(config)
+    findings += await store_findings(config, snapshot)
     databases = list(snapshot.keyspaces)
     servers = [server for shard in snapshot.shards for server in shard.servers]
     facts = await asyncio.gather(*(ask_server(s, credentials, databases, seconds) for s in servers))

@@ -8,6 +8,8 @@
                {"name": "logs", "key_type": "text", "map": "hash",
                 "buckets": 4096, "shares": [{"shard": "a", "buckets": 2048, "share": 0.5}],
                 "tables": [{"name": "settings", "kind": "single", "shard": "a"}]}]}
+
+A keyspace whose keys move has "move" too: {"id": 1, "phase": "copying", "streams": [{"source": "a", "target": "b"}]}.
 """
 
 from __future__ import annotations
@@ -45,6 +47,10 @@ def _keyspace(keyspace: Keyspace, names: list[str]) -> dict[str, Any]:
         shown |= {"map": "range", "ranges": _ranges(keyspace.map, names)}
     else:
         shown |= {"map": "hash", "buckets": BUCKETS, "shares": _shares(keyspace.map, names)}
+    if keyspace.move is not None:
+        move = keyspace.move
+        streams = [{"source": names[stream.source], "target": names[stream.target]} for stream in move.streams]
+        shown["move"] = {"id": move.ident, "phase": move.phase.value, "streams": streams}
     return {**shown, "tables": [_table(t, names) for _, t in sorted(keyspace.tables.items())]}
 
 

@@ -81,6 +81,20 @@ STATUS = {
             "pool": {"idle": 0, "busy": 0, "shared": 0, "limit": 64, "waits": 4, "timeouts": 1},
         },
     ],
+    "store": {
+        "kind": "embedded",
+        "up": False,
+        "problem": "no answer [5 s]",
+        "identity": "5f0c",
+        "maps": [
+            {
+                "keyspace": "main",
+                "epoch": 3,
+                "acknowledged": 2,
+                "move": {"id": 1, "stage": "armed", "streams": [{"source": "a", "target": "b"}]},
+            }
+        ],
+    },
     "plan_cache": {"entries": 12, "hits": 900, "misses": 100},
     "totals": {"queries": 1234, "errors": {"1064": 2}, "connections": 5, "worker_restarts": 0},
 }
@@ -219,6 +233,9 @@ def test_status_shows_workers_servers_and_pools(proxy: SimpleNamespace) -> None:
     assert "1 4711 1h 2m 3 0 1 user variable 1234 61 MiB" in out
     assert "a/primary 10.0.0.1:3306 up – 2 1 2 64 0 0" in out
     assert "a/replica1 10.0.0.2:3306 down: lag [7.5 s] 7.5 s 0 0 0 64 4 1" in out
+    assert "map store (embedded) away" in out
+    assert "no answer [5 s]" in out
+    assert "keyspace main: map epoch 3, acknowledged 2; move 1 is armed" in out
 
 
 def test_json_is_what_the_proxy_answers(proxy: SimpleNamespace) -> None:
