@@ -348,7 +348,7 @@ def test_reads_do_not_keep_a_switch_waiting(cluster: LocalCluster, store: Mappin
         begun = time.monotonic()
         epoch = desk.step(shard2=position(proxy, 1))
         desk.all_have(epoch, 1, 3.0)
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < 4.0  # and not the five seconds that they sleep
         for reader in readers.values():
             reader.end()
         assert readers["one shard"].error is None  # it was run again
