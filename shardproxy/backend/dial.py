@@ -57,6 +57,7 @@ class _Login(asyncio.Protocol):
 
     def __init__(self, auth: ClientAuth, settings: LoginSettings, name: str) -> None:
         self.done: asyncio.Future[Transport] = asyncio.get_running_loop().create_future()
+        self.done.add_done_callback(_noticed)  # whoever was to wait for it may have been cancelled
         self._auth = auth
         self._settings = settings
         self._name = name
@@ -115,6 +116,11 @@ class _Login(asyncio.Protocol):
         assert self._transport is not None
         self._transport.write(packet(payload, seq))
         self._reader.next_seq = (seq + 1) & 0xFF
+
+
+def _noticed(done: asyncio.Future[Transport]) -> None:
+    if not done.cancelled():
+        done.exception()
 
 
 async def log_in(

@@ -210,6 +210,26 @@ def led(auto: bool) -> Work:
 
 @app.command()
 @ends_with_status
+def verify(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Compare the moving rows of both sides, all columns; `switch` and --auto do so too. Writers go on meanwhile.
+
+    A difference is shown and ends the command with status 1; nothing is switched.
+    """
+
+    async def work(orchestrator: Orchestrator) -> None:
+        if orchestrator.ledger.stage is Stage.OPEN:
+            await orchestrator.opened()
+            await asyncio.gather(*(stream.when_copied() for stream in orchestrator.streams))
+        else:
+            await to_the_switch(orchestrator)
+        await orchestrator.verify()
+        stdout().print(f"move {move}: {orchestrator.ledger.workflow.figures['verified_rows']:,} rows are equal")
+
+    lead(read_config(config), claimed(move), work, Wishes())
+
+
+@app.command()
+@ends_with_status
 def switch(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, hold: Hold = 1.0, follow: Follow = False) -> None:
     """Let the new owners take over: writes to the moving keys wait for a moment, reads do not.
 

@@ -22,7 +22,7 @@ from shardproxy.errors import ShardproxyError
 from shardproxy.reshard.eviction import Evictor
 from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.link import LinkLogin
-from shardproxy.reshard.orchestrator import Faults, Orchestrator, Settings, Verify
+from shardproxy.reshard.orchestrator import Faults, Orchestrator, Settings
 from shardproxy.reshard.throttle import Throttle, ThrottleLimits
 from shardproxy.store.interface import MapStore
 from shardproxy.store.opening import open_store
@@ -62,11 +62,11 @@ async def whole_snapshot(config: Config, documents: Mapping[str, MapDocument]) -
 
 @dataclass(frozen=True)
 class Wishes:
-    """How a move is to be led. hold: seconds for which writes may be held at the switch."""
+    """How a move is to be led. hold: seconds for which a switch may hold writes; verify: compare rows before it."""
 
     limits: ThrottleLimits = field(default_factory=ThrottleLimits)
     hold: float = 1.0
-    verify: Verify | None = None
+    verify: bool = True
     faults: Faults | None = None
 
 

@@ -29,7 +29,6 @@ from shardproxy.topology.model import Server, Snapshot, TableKind
 from shardproxy.topology.stages import FINAL, Side, Stage, Step
 
 log = logging.getLogger(__name__)
-Verify = Callable[[StreamPlan], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Orchestrator:
         evictor: Evictor,
         pace: Pace | None = None,
         settings: Settings | None = None,
-        verify: Verify | None = None,
+        verify: bool = True,
         faults: Faults | None = None,
     ) -> None:
         self.ledger = ledger
@@ -260,10 +259,16 @@ class Orchestrator:
 
     async def _copying(self) -> None:
         await self.copied()
-        if self._verify is not None:
-            for stream in self.streams:
-                await self._verify(stream.plan)
+        if self._verify:
+            await self.verify()
+        await asyncio.gather(*(stream.when_level() for stream in self.streams))
         await self.proceed(Step.NEXT)
+
+    async def verify(self) -> None:
+        """Compare the moving rows of both sides, each stream at a position of its own. Raises RowsDiffer."""
+        await asyncio.gather(*(stream.compare() for stream in self.streams))
+        rows = sum(stream.compared for stream in self.streams)
+        await self.ledger.note(figures={**self.ledger.workflow.figures, "verified_rows": rows})
 
     def _fence(self, shard: str) -> Fence:
         return Fence(self._server(shard), self._login, self._ident, self._own)

@@ -15,6 +15,7 @@ from shardproxy.reshard.throttle import Pace
 log = logging.getLogger(__name__)
 _PAUSE = 0.5  # seconds before a stream is opened again, at first
 _LONGEST = 10.0
+_SOON = 0.1  # seconds within which what has come is applied when a stream is level
 
 
 class State(Enum):
@@ -23,6 +24,7 @@ class State(Enum):
     STARTING = "starting"
     COPYING = "copying"
     FOLLOWING = "following"
+    COMPARING = "comparing"
     BROKEN = "broken"  # it will be opened again soon
     ENDED = "ended"
 
@@ -31,7 +33,8 @@ class State(Enum):
 class Running:
     """One stream and its figures. Made by `begin`; `close` it.
 
-    copied: rows so far; opened: how often it was opened; applied: transactions; error: why it is broken, or has ended.
+    copied: rows so far; opened: how often it was opened; applied: transactions; compared: rows that were equal;
+    error: why it is broken, or has ended.
     """
 
     plan: StreamPlan
@@ -42,10 +45,14 @@ class Running:
     opened: int = 0
     copied: int = 0
     applied: int = 0
+    compared: int = 0
     failure: BaseException | None = None
     _task: asyncio.Task[None] | None = None
     _stream: Stream | None = None
     _copied: asyncio.Event = field(default_factory=asyncio.Event)
+    _level: asyncio.Event = field(default_factory=asyncio.Event)
+    _compare: bool = False
+    _compared: asyncio.Event = field(default_factory=asyncio.Event)
     _marker: int | None = None
     _reached: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -61,6 +68,17 @@ class Running:
     async def when_copied(self) -> None:
         """Wait until all rows are copied and the stream follows. Raises what ended it."""
         await self._wait(self._copied)
+
+    async def when_level(self) -> None:
+        """Wait until what comes is applied at once. Raises what ended it."""
+        self._level.clear()
+        await self._wait(self._level)
+
+    async def compare(self) -> None:
+        """Compare the rows of both sides at one position, while changes go on. Raises what ended it: RowsDiffer."""
+        self._compared.clear()
+        self._compare = True
+        await self._wait(self._compared)
 
     async def reach(self, epoch: int) -> None:
         """Wait until the marker of this epoch has been applied. Raises what ended it."""
@@ -118,9 +136,19 @@ class Running:
             self.state, self.error = State.FOLLOWING, ""
             self._look(stream)
             self._copied.set()
+            clock = asyncio.get_running_loop().time
             while True:
-                await stream.step()
+                began = clock()
+                if not await stream.step() or clock() - began < _SOON:
+                    self._level.set()
                 self._look(stream)
+                if self._compare:
+                    self.state = State.COMPARING
+                    done = await stream.verify()
+                    done.raise_if_different()
+                    self.compared = done.rows
+                    self.state, self._compare = State.FOLLOWING, False
+                    self._compared.set()
                 wanted = self._marker
                 if wanted is not None and (self.plan.name.move_id, wanted) in stream.applier.markers:
                     await stream.applier.flush()

@@ -318,9 +318,9 @@ class Stream:
         while True:
             await self._apply_some(_STORE_EVERY)
 
-    async def step(self, patience: float = _STORE_EVERY) -> None:
-        """Apply what has come, once; wait for it for so many seconds."""
-        await self._apply_some(patience)
+    async def step(self, patience: float = _STORE_EVERY) -> bool:
+        """Apply what has come, once; wait for it for so many seconds. Whether anything came."""
+        return await self._apply_some(patience)
 
     async def reach_marker(self, epoch: int) -> None:
         """Apply until the marker of this epoch has been passed, and store the position (step 7).

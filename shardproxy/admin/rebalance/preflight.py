@@ -216,7 +216,10 @@ def _account(case: Case, shard: int) -> Iterator[Finding]:
 def _tables(case: Case) -> Iterator[Finding]:
     for table in case.sharded:
         where = f"{case.keyspace.name}.{table.name}"
+        joining = set(case.change.members) - set(case.keyspace.shards)
         for shard in case.involved:
+            if shard in joining:
+                continue  # the move makes it there
             if case.primary(shard) is not None and case.table(shard, table.name) is None:
                 yield error(where, f"it does not exist on {case.name(shard)}", "create it there as on the others")
         for stream in case.change.streams:
