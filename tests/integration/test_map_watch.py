@@ -315,6 +315,22 @@ def test_a_dead_workers_statement_is_waited_for(cluster: LocalCluster, store: Ma
         desk.all_have(later, 1)
 
 
+def test_a_stopped_worker_dies_with_its_supervisor(cluster: LocalCluster, store: Mapping[str, object]) -> None:
+    """Its proxy counts as gone then: it must not come back and go on."""
+    with proxies(cluster, store) as (_, [proxy]):
+        workers = proxy.worker_pids()
+        os.kill(workers[0], signal.SIGSTOP)
+        os.kill(proxy.process.pid, signal.SIGKILL)
+        eventually(lambda: not any(alive(pid) for pid in workers), "all workers are gone")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_a_vanished_clients_statement_is_waited_for(cluster: LocalCluster, store: Mapping[str, object]) -> None:
     with proxies(cluster, store) as (desk, [proxy]):
         server = proxy.primary(0)
