@@ -6,6 +6,7 @@ python -m shardproxy.app.worker CHANNEL_FD LISTENER_FD
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import signal
 import socket
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 log = logs.Log("worker")
 BACKLOG = 4096
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class LateRsaKey:
@@ -354,8 +356,15 @@ async def _main(channel_end: socket.socket, listener: socket.socket) -> None:
     channel.close()
 
 
+def die_with_supervisor() -> None:
+    """Have the kernel kill this process, even a stopped one, when its supervisor ends: whoever finds that gone may take
+    it that nothing new comes from its workers (R4)."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
     """Entry point of the worker process."""
+    die_with_supervisor()
     channel_end = socket.socket(fileno=int(sys.argv[1]))
     listener = socket.socket(fileno=int(sys.argv[2]))
     gc.set_threshold(50_000, 20, 50)  # the hot path makes no cycles; look for them seldom

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from shardproxy.errors import ConfigError
+from shardproxy.topology.lookup import placement
 from shardproxy.topology.map_document import FIRST_EPOCH, MapDocument
 from shardproxy.topology.map_form import HashForm, RangeForm, form_of
 from shardproxy.topology.model import Keyspace, Snapshot
@@ -51,7 +52,7 @@ def with_stored(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> Sna
     epochs = [snapshot.epoch]
     for name, keyspace in snapshot.keyspaces.items():
         if name in documents:
-            keyspaces[name] = _as_stored(keyspace, documents[name], order)
+            keyspaces[name] = _with_lookups(snapshot, keyspace, _as_stored(keyspace, documents[name], order))
             epochs.append(documents[name].epoch)
     positions: dict[str, frozenset[str]] = {}
     for document in documents.values():
@@ -102,6 +103,17 @@ def _how_differ(keyspace: Keyspace, document: MapDocument, order: Mapping[str, i
         more = f" and {len(stored.ranges) - 5} more" if len(stored.ranges) > 5 else ""
         return f"the store's ranges are not the file's: {shown}{more}"
     return f"the store has a {stored.kind} map, the file a {ours.kind} map"
+
+
+def _with_lookups(snapshot: Snapshot, before: Keyspace, after: Keyspace) -> Keyspace:
+    """Lookup indexes whose entries are where another map wants them are not ready until their record is read again."""
+    if placement(snapshot, before) == placement(snapshot, after):
+        return after
+    tables = {
+        name: replace(table, lookups=tuple(replace(index, ready=False) for index in table.lookups))
+        for name, table in after.tables.items()
+    }
+    return replace(after, tables=tables)
 
 
 def _as_stored(keyspace: Keyspace, document: MapDocument, order: Mapping[str, int]) -> Keyspace:

@@ -16,13 +16,16 @@ from typing import Any, TypeVar
 import pymysql
 import pytest
 
+from shardproxy.backend.control import Credentials
 from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalEtcd
 from shardproxy.local.proxy_environment import proxy_environment
+from shardproxy.reshard.eviction import Evictor
 from shardproxy.store.interface import MapStore
 from shardproxy.store.maps import read_maps
 from shardproxy.store.opening import open_store
 from shardproxy.topology.barrier import Acknowledgement, Identity, Standing
+from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.map_document import MapDocument, Move, Stream, advance, begin
 from shardproxy.topology.map_form import KeySet
 from shardproxy.topology.stages import Stage, Step
@@ -315,6 +318,22 @@ def test_a_dead_workers_statement_is_waited_for(cluster: LocalCluster, store: Ma
         desk.all_have(later, 1)
 
 
+def test_a_stopped_worker_dies_with_its_supervisor(cluster: LocalCluster, store: Mapping[str, object]) -> None:
+    """Its proxy counts as gone then: it must not come back and go on."""
+    with proxies(cluster, store) as (_, [proxy]):
+        workers = proxy.worker_pids()
+        os.kill(workers[0], signal.SIGSTOP)
+        os.kill(proxy.process.pid, signal.SIGKILL)
+        eventually(lambda: not any(alive(pid) for pid in workers), "all workers are gone")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_a_vanished_clients_statement_is_waited_for(cluster: LocalCluster, store: Mapping[str, object]) -> None:
     with proxies(cluster, store) as (desk, [proxy]):
         server = proxy.primary(0)
@@ -411,6 +430,40 @@ def test_a_proxy_that_was_shut_out_comes_back(cluster: LocalCluster, store: Mapp
             eventually(lambda: answers(proxy), "it serves")
             assert not workers & set(proxy.worker_pids())
             assert proxy.primary(0).rows(f"SELECT balance FROM main.users WHERE uid = {STAYING}")[0][0] == 0
+
+
+def test_shut_out_at_the_servers_and_let_in_again(cluster: LocalCluster, store: Mapping[str, object]) -> None:
+    """By the real Evictor, while the proxy is stopped: when it goes on, nothing of it reaches a server."""
+    own = {"user": "own", "password": "own"}
+    for shard in cluster.shards:
+        shard.primary.rows("CREATE USER IF NOT EXISTS own@'%' IDENTIFIED BY 'own'")
+        shard.primary.rows("GRANT ALL PRIVILEGES ON *.* TO own@'%'")
+    cluster.wait_replicated()
+    with proxies(cluster, store, backend=own) as (desk, [proxy]):
+        [identity] = desk.identities()
+        assert identity.account == "own"
+        config = load(desk.config, proxy_environment())
+        primaries = [shard.primary for shard in build_snapshot(config).shards]
+        pids = [proxy.process.pid, *proxy.worker_pids()]
+        with closing(proxy.connect()) as client, client.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute(f"UPDATE users SET balance = 99 WHERE uid = {STAYING}")
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                desk.on(lambda store: Evictor(store, primaries, Credentials("root", "root")).evict(identity))
+                assert not proxy.primary(0).rows("SELECT id FROM information_schema.processlist WHERE user = 'own'")
+                epoch = desk.begin()
+            finally:
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+            assert broken(cursor)
+        desk.all_have(epoch, 1)
+        eventually(lambda: [i.id for i in desk.identities()] not in ([], [identity.id]), "it has a new name")
+        assert not answers(proxy)
+        desk.on(lambda store: Evictor(store, primaries, Credentials("root", "root")).readmit("own"))
+        eventually(lambda: answers(proxy), "it serves again", 30.0)
+        assert proxy.primary(0).rows(f"SELECT balance FROM main.users WHERE uid = {STAYING}")[0][0] == 0
 
 
 def test_the_store_is_cut_off(cluster: LocalCluster) -> None:

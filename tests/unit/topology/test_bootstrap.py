@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.map_document import MapDocument, Move, Stream, advance, begin
 from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm
 from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap
-from shardproxy.topology.model import Snapshot
+from shardproxy.topology.model import LookupIndex, Snapshot
 from shardproxy.topology.moves import Phase
 from shardproxy.topology.stages import Stage, Step
 from tests.unit.topology.test_topology_build import config_data
@@ -145,3 +146,29 @@ def test_another_kind_of_map_and_a_keyspace_of_others_are_told() -> None:
     assert told[0].what == "the store has a hash map, the file a range map (store: epoch 1)"
     assert "no such keyspace" in told[1].what
     assert isinstance(with_stored(file, {"ranged": ring}).keyspaces["ranged"].map, BucketMap)
+
+
+def test_positions_of_all_maps() -> None:
+    file = snapshot()
+    documents = first(file)
+    changed = {
+        "ranged": documents["ranged"].model_copy(update={"positions": {"a": "0-1-7"}}),
+        "hashed": documents["hashed"].model_copy(update={"positions": {"a": "0-1-9", "b": "0-2-1"}}),
+    }
+    served = with_stored(file, changed)
+    assert served.positions == {"a": frozenset({"0-1-7", "0-1-9"}), "b": frozenset({"0-2-1"})}
+
+
+def test_lookup_indexes_are_not_ready_under_a_map_that_wants_their_entries_elsewhere() -> None:
+    file = snapshot()
+    ranged = file.keyspaces["ranged"]
+    index = LookupIndex(("mail",), ready=True)
+    name, table = next((n, t) for n, t in ranged.tables.items() if t.key is not None)
+    tables = {**ranged.tables, name: replace(table, lookups=(index,))}
+    ready = replace(file, keyspaces={**file.keyspaces, "ranged": replace(ranged, tables=tables)})
+    documents = first(file)
+    assert with_stored(ready, documents).keyspaces["ranged"].tables[name].lookups[0].ready
+    [only, *_] = documents["ranged"].map.shards
+    whole = RangeForm.of([NamedRange(INT_MIN, INT_MAX + 1, only)])
+    moved = documents["ranged"].model_copy(update={"map": whole, "epoch": 2})
+    assert not with_stored(ready, {"ranged": moved}).keyspaces["ranged"].tables[name].lookups[0].ready
