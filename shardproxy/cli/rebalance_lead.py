@@ -192,7 +192,7 @@ def led(auto: bool) -> Work:
         await orchestrator.ledger.note(paused=False)
         move = orchestrator.ledger.workflow.id
         if auto:
-            await orchestrator.run(lambda stage: False)
+            await orchestrator.run(lambda stage: False, complete=True)
             stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
             return
         await to_the_switch(orchestrator)
@@ -254,14 +254,10 @@ def reverse(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, hold: Hol
 
     async def work(orchestrator: Orchestrator) -> None:
         await orchestrator.run(lambda stage: stage is Stage.OPEN or stage.reverse)
-        if orchestrator.ledger.stage is Stage.OPEN:
-            await orchestrator.opened()
-            await orchestrator.proceed(Step.REVERSE)
         while orchestrator.ledger.stage not in FINAL:
-            await orchestrator.run(lambda stage: stage is Stage.OPEN)
-            if orchestrator.ledger.stage is Stage.OPEN:  # given up for a moment: again
-                await orchestrator.opened()
-                await orchestrator.proceed(Step.REVERSE)
+            if orchestrator.ledger.stage is Stage.OPEN:  # also when it was given up for a moment: again
+                await orchestrator.reverse()
+            await orchestrator.run(lambda stage: False)
         stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
 
     lead(read_config(config), claimed(move), work, Wishes(hold=hold))
@@ -276,7 +272,7 @@ def complete(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, throttle
         stage = orchestrator.ledger.stage
         if stage not in (Stage.OPEN, Stage.COMPLETING) and not stage.reverse:
             raise MoveError(f"move {move} is {stage.value}: switch first, or cancel it")
-        await orchestrator.run(lambda stage: False)
+        await orchestrator.run(lambda stage: False, complete=True)
         stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
 
     lead(read_config(config), claimed(move), work, Wishes(ThrottleLimits(throttle)))

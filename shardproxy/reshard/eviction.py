@@ -35,8 +35,9 @@ class Evictor:
     credentials: Credentials
     seconds: float = 5.0
 
-    async def evict(self, identity: Identity) -> None:
-        """Shut a proxy out. Raises ReshardError when that is not possible, SqlError, BackendError."""
+    async def evict(self, identity: Identity) -> bool:
+        """Shut a proxy out; whether its account is locked now. Raises ReshardError when that is not possible, SqlError,
+        BackendError."""
         others = [other for other in await self._identities() if other.account == identity.account]
         shared = [other for other in others if other.id != identity.id and other.standing is not Standing.EVICTED]
         if identity.account == self.credentials.user:
@@ -50,6 +51,7 @@ class Evictor:
         await self._stand(identity, Standing.EVICTING)
         await asyncio.gather(*(self._on(primary, identity.account, bool(shared)) for primary in self.primaries))
         await self._stand(identity, Standing.EVICTED)
+        return not shared
 
     async def readmit(self, account: str) -> None:
         """Let the account in again: its proxy has come back under a new identity, with the newest map."""

@@ -15,7 +15,7 @@ from shardproxy.errors import MoveError, NotOurs, StoreConflict
 from shardproxy.store.interface import ABSENT, Condition, MapStore, Put
 from shardproxy.store.settle import settle
 from shardproxy.topology import workflow as moves
-from shardproxy.topology.barrier import Acknowledgement, Identity, not_passed
+from shardproxy.topology.barrier import Acknowledgement, Identity, Standing, not_passed
 from shardproxy.topology.map_document import MapDocument, Move
 from shardproxy.topology.stages import Stage, Step
 from shardproxy.topology.stored import ACKNOWLEDGEMENTS, MAPS, MOVES, PROXIES
@@ -159,10 +159,21 @@ class Ledger:
 
     async def waited_for(self) -> list[Identity]:
         """Proxies whose acknowledgement of the present map is missing, and that are not evicted (R3)."""
+        return (await self._proxies())[0]
+
+    async def up_to_date(self) -> list[Identity]:
+        """Proxies that serve by the present map."""
+        return (await self._proxies())[1]
+
+    async def _proxies(self) -> tuple[list[Identity], list[Identity]]:
         identities = [Identity.read(e.key, e.value) for e in (await self.store.list(PROXIES)).entries]
         answers = [Acknowledgement.read(e.key, e.value) for e in (await self.store.list(ACKNOWLEDGEMENTS)).entries]
         left = set(not_passed(self.document.keyspace, self.document.epoch, identities, answers))
-        return [identity for identity in identities if identity.id in left]
+        active = [identity for identity in identities if identity.standing is Standing.ACTIVE]
+        return (
+            [identity for identity in identities if identity.id in left],
+            [identity for identity in active if identity.id not in left],
+        )
 
     @asynccontextmanager
     async def acknowledgements(self) -> AsyncIterator[asyncio.Event]:

@@ -132,11 +132,26 @@ class Orchestrator:
 
     # ── the loop ──
 
-    async def run(self, until: Callable[[Stage], bool]) -> None:
-        """Lead the move on until `until` says of a phase that it is far enough. Raises ShardproxyError."""
+    async def run(self, until: Callable[[Stage], bool], complete: bool = False) -> None:
+        """Lead the move on until `until` says of a stage that it is far enough, or it is OPEN. complete: go on from there,
+        to where there is no way back. Raises ShardproxyError."""
         await self._take_tokens()
         while not until(self.ledger.stage) and self.ledger.stage not in FINAL:
-            await self._work(self.ledger.stage)
+            if self.ledger.stage is not Stage.OPEN:
+                await self._work(self.ledger.stage)
+            elif complete:
+                await self.opened()
+                await self.proceed(Step.NEXT)
+            else:
+                break
+        await self._readmit()
+
+    async def reverse(self) -> None:
+        """From OPEN: take the move back, when what was written since the switch has reached the old owners."""
+        await self.opened()
+        await asyncio.gather(*(stream.when_copied() for stream in self.streams))
+        await asyncio.gather(*(stream.when_level() for stream in self.streams))
+        await self.proceed(Step.REVERSE)
 
     async def close(self) -> None:
         """End the streams; the move stays where it is."""
@@ -159,9 +174,6 @@ class Orchestrator:
                 await self._ready()
             case Stage.SWITCHED | Stage.REVERSE_SWITCHED:
                 await self._switched()
-            case Stage.OPEN:
-                await self.opened()
-                await self.proceed(Step.NEXT)
             case Stage.REVERSE_OPEN:
                 await self.proceed(Step.NEXT)
             case Stage.COMPLETING | Stage.REVERSE_COMPLETING:
@@ -200,7 +212,7 @@ class Orchestrator:
                 heard.clear()
                 left = await self.ledger.waited_for()
                 if not left:
-                    return
+                    break
                 for identity in left:
                     if gone(identity.place):
                         await self._evict(identity)
@@ -214,13 +226,35 @@ class Orchestrator:
                 except TimeoutError:
                     pass
 
+        await self._readmit()
+
     async def _evict(self, identity: Identity) -> None:
         log.warning("proxy %s does not acknowledge the map: it is shut out", named([identity]))
         try:
-            await self._evictor.evict(identity)
+            if await self._evictor.evict(identity):
+                await self._note_locked({*self._locked, identity.account})
         except ReshardError as error:
             await self.ledger.note(problem=str(error))
             log.warning("%s", error)
+
+    @property
+    def _locked(self) -> set[str]:
+        """Accounts that were locked to shut their proxies out, by us or a leader before us."""
+        return set(filter(None, str(self.ledger.workflow.figures.get("locked", "")).split(",")))
+
+    async def _note_locked(self, accounts: set[str]) -> None:
+        await self.ledger.note(figures={**self.ledger.workflow.figures, "locked": ",".join(sorted(accounts))})
+
+    async def _readmit(self) -> None:
+        """Let accounts in again whose proxies have come back with the newest map."""
+        locked = self._locked
+        if not locked or self.ledger.stage in FINAL:
+            return
+        back = {identity.account for identity in await self.ledger.up_to_date()}
+        for account in sorted(locked & back):
+            await self._evictor.readmit(account)
+            locked.discard(account)
+            await self._note_locked(locked)
 
     # ── the phases ──
 

@@ -25,7 +25,7 @@ from shardproxy.reshard.orchestrator import Orchestrator
 from shardproxy.store.interface import MapStore
 from shardproxy.topology.map_document import Stream
 from shardproxy.topology.map_form import KeySet
-from shardproxy.topology.stages import Stage, Step
+from shardproxy.topology.stages import Stage
 from shardproxy.topology.workflow import Plan
 from tests.proxy import USERS, ProxyUnderTest, eventually, start_proxy
 
@@ -222,7 +222,7 @@ def running(cluster: LocalCluster) -> Iterator[list[ProxyUnderTest]]:
 
 
 async def until(orchestrator: Orchestrator, stage: Stage) -> None:
-    await orchestrator.run(lambda now: now is stage)
+    await orchestrator.run(lambda now: now is stage, complete=stage is Stage.DONE)
 
 
 def goes_on(application: Application) -> None:
@@ -258,9 +258,8 @@ def test_there_and_back(scene: Scene) -> None:
             await asyncio.to_thread(goes_on, application)
             while orchestrator.ledger.stage is Stage.OPEN:  # again, when a switch was given up for a moment
                 print(f"held {orchestrator.held * 1000:.0f} ms {orchestrator.ledger.workflow.problem}")
-                await orchestrator.opened()
-                await orchestrator.proceed(Step.REVERSE)
-                await orchestrator.run(lambda stage: stage is Stage.OPEN)
+                await orchestrator.reverse()
+                await orchestrator.run(lambda stage: False)
             assert orchestrator.ledger.stage is Stage.REVERSE_DONE
             print(f"held {orchestrator.held * 1000:.0f} ms")
             await asyncio.to_thread(goes_on, application)

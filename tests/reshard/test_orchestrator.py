@@ -151,7 +151,7 @@ def test_there_and_done(run: Run, sides: Sides) -> None:
             while sides.source.rows("SELECT v FROM t WHERE uid = 400", database=sides.database) != [("later",)]:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.02)
-            await orchestrator.run(until(Stage.DONE))
+            await orchestrator.run(until(Stage.DONE), complete=True)
         finally:
             await orchestrator.close()
         assert desk.keys() == ([100, 200, 600, 700, 800, 900], [300, 350, 400, 500])
@@ -168,10 +168,9 @@ def test_there_and_back(run: Run, sides: Sides) -> None:
         orchestrator = desk.lead(await desk.plan(300, 600))
         try:
             await orchestrator.run(until(Stage.OPEN))
-            await orchestrator.opened()
             sides.target.rows("UPDATE t SET v = 'b' WHERE uid = 300", database=sides.database)
             sides.target.rows("DELETE FROM t WHERE uid = 400", database=sides.database)
-            await orchestrator.proceed(Step.REVERSE)
+            await orchestrator.reverse()
             await orchestrator.run(until(Stage.REVERSE_DONE))
         finally:
             await orchestrator.close()
@@ -197,7 +196,7 @@ def test_cancelled(run: Run, sides: Sides, phase: Stage) -> None:
         assert desk.keys() == (ALL, [])
         again = desk.lead(await desk.plan(300, 600))
         try:
-            await again.run(until(Stage.DONE))
+            await again.run(until(Stage.DONE), complete=True)
         finally:
             await again.close()
         assert desk.keys() == ([100, 200, 600, 700, 800, 900], [300, 400, 500])
@@ -214,19 +213,15 @@ def test_another_orchestrator_goes_on(run: Run, sides: Sides, phase: Stage) -> N
     async def work(desk: Desk) -> None:
         first = desk.lead(await desk.plan(300, 600))
         try:
-            await first.run(until(Stage.OPEN if back else phase))
+            await first.run(until(Stage.OPEN if back else phase), complete=not back)
             if back:
-                await first.opened()
-                await first.proceed(Step.REVERSE)
+                await first.reverse()
                 await first.run(until(phase))
             second = desk.lead(await desk.claim(1))
             try:
-                await second.run(until(Stage.OPEN if back else end))
-                if back and second.ledger.stage is Stage.OPEN:
-                    await second.opened()
-                    await second.proceed(Step.REVERSE)
-                    await second.run(until(end))
-                elif back:
+                await second.run(until(end), complete=not back)
+                if second.ledger.stage is Stage.OPEN:  # it had to be given up
+                    await second.reverse()
                     await second.run(until(end))
             finally:
                 await second.close()
