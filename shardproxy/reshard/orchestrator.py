@@ -133,8 +133,8 @@ class Orchestrator:
     # ── the loop ──
 
     async def run(self, until: Callable[[Stage], bool], complete: bool = False) -> None:
-        """Lead the move on until `until` says of a stage that it is far enough, or it is OPEN. complete: go on from there,
-        to where there is no way back. Raises ShardproxyError."""
+        """Lead the move on until `until` says of a stage that it is far enough, or it is OPEN. complete: go on from
+        there, to where there is no way back. Raises ShardproxyError."""
         await self._take_tokens()
         while not until(self.ledger.stage) and self.ledger.stage not in FINAL:
             if self.ledger.stage is not Stage.OPEN:
