@@ -49,9 +49,17 @@ def group_concat(draft: Draft, inner: Span, root: Block) -> Concatenation | str:
         order = tuple(term_of(draft, span) for span in split(draft, ends["ORDER"] + 2, ends["SEPARATOR"]))
         if draft.word(ends["ORDER"] + 1) != "BY" or any(term.position is not None for term in order):
             return "GROUP_CONCAT ordered by a position"
+        if len({_named(draft, term.span, root) for term in order}) < len(order):
+            return "GROUP_CONCAT ordered by one thing twice"  # of which only the first direction counts
     arguments = tuple(split(draft, inner.first + distinct, min(ends.values())))
     most = Template((b"@@group_concat_max_len",))
     return Concatenation(arguments, distinct, order, (separator, most, _charsets(draft, arguments, root)))
+
+
+def _named(draft: Draft, span: Span, root: Block) -> object:
+    """What a term is ordered by: the same for one column that is written in two ways."""
+    found = owner(draft, span, root)
+    return as_written(draft, span.first, span.end) if found is None else (id(found[0]), found[1].name)
 
 
 def json_array(draft: Draft, inner: Span, root: Block) -> Concatenation | str:
