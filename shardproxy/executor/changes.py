@@ -20,6 +20,7 @@ from shardproxy.router.rows import place
 from shardproxy.topology.keys import KeyType
 
 _BAD_NULL = 1048  # Column cannot be null
+_CHECK_FAILED = 4025  # MariaDB's CONSTRAINT failed: with IGNORE an error when there is one row, else a warning
 Then = Callable[[Enlistment, Mapping[int, Sequence[int]]], Awaitable[None]]
 
 
@@ -98,6 +99,11 @@ async def split(request: Request, found: Route, rows: SplitRows, then: Then | No
             numbers = [row + 1 for row in of_shard[shard]]
             if reply.error_code == _BAD_NULL and reply.failed and len(numbers) == 1:
                 await _check_lone_null(connection, reply)
+            if reply.error_code == _CHECK_FAILED and reply.failed and rows.ignores and len(numbers) == 1:
+                raise UnsupportedError(
+                    f"{reply.error_message} in a row that is alone on its shard; one server would leave it out, "
+                    "because other rows are inserted with it: leave it out yourself"
+                )
             ok = await shares.take(told, client, connection, reply, numbers)
             duplicates += counts.duplicates(ok.info, ok.affected, ignored=rows.ignores)
         if then is not None:

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shardproxy.backend.connection import BackendConnection, Reply
-from shardproxy.errors import BackendError
+from shardproxy.errors import BackendError, SqlError
 from shardproxy.executor.client import Client
 from shardproxy.executor.prepared import LARGE, Execution, joined
 from shardproxy.planner.plan import Plan
 from shardproxy.planner.template import Rewritten, Template
+from shardproxy.protocol.mysql.constants import FieldType
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.router.route import ValueReader
 
@@ -106,7 +107,10 @@ def text_request(
 
 
 def prepared_request(client: Client, plan: Plan, execution: Execution, read: ValueReader, wire: bytes) -> Request:
-    """A COM_STMT_EXECUTE."""
+    """A COM_STMT_EXECUTE. Raises SqlError 1210 for a type that MariaDB does not know: each shard would say so, but only
+    when those before it have run."""
+    if client.mariadb and FieldType.JSON in execution.parameters.types[::2]:
+        raise SqlError("Incorrect arguments to mysqld_stmt_execute", 1210)
     statement = execution.statement
     return Request(
         client, plan, statement.text, statement.literals, read, wire, execution, statement.parameters
