@@ -113,9 +113,10 @@ async def _mariadb(link: Link, position_first: float | None) -> SourceSnapshot:
     early = (await link.query(b"SHOW MASTER STATUS")).values() if position_first is not None else []
     if position_first is not None:
         await asyncio.sleep(position_first)
-    before, prepared, _, status = await link.queries(
+    before, running = await link.queries((b"SHOW MASTER STATUS", _XA_RUNNING))
+    await _ended(link, running)
+    prepared, _, status = await link.queries(
         (
-            b"SHOW MASTER STATUS",
             b"XA RECOVER",
             b"START TRANSACTION WITH CONSISTENT SNAPSHOT",
             b"SHOW STATUS LIKE 'binlog\\_snapshot\\_%'",
@@ -130,6 +131,20 @@ async def _mariadb(link: Link, position_first: float | None) -> SourceSnapshot:
     if early:
         file, offset = early[0][0] or b"", int(early[0][1] or 0)
     return SourceSnapshot(link, None, coordinates(file.decode(), offset), file, since, _xids(prepared, True))
+
+
+_XA_RUNNING = (
+    b"SELECT id, query_id FROM information_schema.processlist WHERE info LIKE 'XA%' AND id <> CONNECTION_ID()"
+)
+
+
+async def _ended(link: Link, running: Answer) -> None:
+    """Wait until these XA statements have ended: an XA COMMIT stands in the binlog, and XA RECOVER lists its branch no
+    more, before its rows can be seen."""
+    left = set(map(tuple, running.values()))
+    while left:
+        await asyncio.sleep(0.001)
+        left &= set(map(tuple, (await link.query(_XA_RUNNING)).values()))
 
 
 async def _mysql(

@@ -239,6 +239,9 @@ class Stream:
         """Apply up to the snapshot's place and not further; store it."""
         applier = self.applier
         goal: Position | None = snapshot.position
+        if goal is None and applier.place == (0, 0):
+            # Nothing has come since the stream was opened: the next transaction may already be behind the snapshot.
+            goal = await snapshot.gtids()
         while True:
             while not (applier.position.covers(goal) if goal is not None else applier.place >= snapshot.place):
                 if not self._pieces:
