@@ -86,7 +86,14 @@ class DeadlockWatch:
         self._told: dict[str, str] = {}
 
     async def watch(self, gateway: Gateway, mariadb: bool, after: float) -> None:
-        """Look again and again. after: seconds that a statement may wait first; 0: never."""
+        """Look again and again until cancelled. after: seconds that a statement may wait first; 0: never."""
+        try:
+            await self._watch(gateway, mariadb, after)
+        finally:
+            for eye in list(self._eyes.values()):
+                eye.close()
+
+    async def _watch(self, gateway: Gateway, mariadb: bool, after: float) -> None:
         self._gateway, self._mariadb = gateway, mariadb
         loop = asyncio.get_running_loop()
         pause = after
