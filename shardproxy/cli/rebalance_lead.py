@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
@@ -393,7 +393,7 @@ def _listed(found: list[Workflow]) -> Any:
 
 
 @asynccontextmanager
-async def _shown(orchestrator: Orchestrator):  # type: ignore[no-untyped-def]
+async def _shown(orchestrator: Orchestrator) -> AsyncIterator[None]:
     """Show how the move goes while the block runs: a table on a terminal, a line now and then elsewhere."""
     console = stderr()
     shown = asyncio.create_task(_live(orchestrator) if console.is_terminal else _lines(orchestrator))

@@ -72,11 +72,11 @@ class MariaPosition(Position):
         return cls(domains)
 
     def add(self, gtid: Gtid) -> None:
-        domain, server, number = gtid  # type: ignore[misc]
+        domain, server, number = gtid  # type: ignore[misc]  # of this kind of server
         self.domains[domain] = (server, number)
 
     def has(self, gtid: Gtid) -> bool:
-        domain, _, number = gtid  # type: ignore[misc]
+        domain, _, number = gtid  # type: ignore[misc]  # of this kind of server
         last = self.domains.get(domain)
         return last is not None and last[1] >= number
 
@@ -117,7 +117,7 @@ class MySQLPosition(Position):
         return position
 
     def add(self, gtid: Gtid) -> None:
-        source, number = gtid  # type: ignore[misc]
+        source, number = gtid  # type: ignore[misc]  # of this kind of server
         intervals = self.sources.get(source)
         if intervals and intervals[-1][1] == number - 1:
             intervals[-1] = (intervals[-1][0], number)
@@ -134,7 +134,7 @@ class MySQLPosition(Position):
         self.sources[source] = merged
 
     def has(self, gtid: Gtid) -> bool:
-        source, number = gtid  # type: ignore[misc]
+        source, number = gtid  # type: ignore[misc]  # of this kind of server
         return any(low <= number <= high for low, high in reversed(self.sources.get(source, ())))
 
     def covers(self, other: Position) -> bool:

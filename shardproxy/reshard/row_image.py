@@ -243,7 +243,7 @@ def _bits(bits: int, order: str = "big") -> Decode:
 
     def decode(data: bytes, at: int) -> tuple[bytes, int]:
         end = at + width
-        return b"%d" % int.from_bytes(data[at:end], order), end  # type: ignore[arg-type]
+        return b"%d" % int.from_bytes(data[at:end], order), end  # type: ignore[arg-type]  # big or little
 
     return decode
 

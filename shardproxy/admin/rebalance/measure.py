@@ -308,4 +308,4 @@ def _name(name: str) -> str:
 
 
 def _int(value: object) -> int:
-    return int(value)  # type: ignore[call-overload,no-any-return]
+    return int(value)  # type: ignore[call-overload,no-any-return]  # a driver's number or digits
