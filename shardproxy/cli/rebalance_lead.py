@@ -41,6 +41,7 @@ from shardproxy.topology import workflow as workflows
 from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.goals import Goal
 from shardproxy.topology.map_document import Stream
+from shardproxy.topology.map_form import form_of
 from shardproxy.topology.stages import FINAL, Stage, Step
 from shardproxy.topology.stored import MOVES, PROXIES
 from shardproxy.topology.workflow import Plan as MovePlan
@@ -112,6 +113,7 @@ def run(
     merge_ranges: goals.MergeRanges = [],  # noqa: B006
     shift: goals.Shift = [],  # noqa: B006
     even: goals.Even = False,
+    to_map: goals.ToMap = "",
     weight: goals.Weight = 1,
     measure_time: goals.MeasureTime = 10.0,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -134,7 +136,7 @@ def run(
     try:
         wanted = goals.goals_of(
             add_shard, remove_shard, evacuate, weights, move_bucket, move_range, split_range, merge_ranges, shift, even,
-            weight,
+            to_map, weight,
         )  # fmt: skip
         found = asyncio.run(_planned(settings, keyspace, wanted, measure_time))
     except GoalError as error:
@@ -152,7 +154,12 @@ def run(
         note(f"write {', '.join(unknown)} into [shards] of every proxy's file first, and restart them one by one")
         raise typer.Exit(Exit.UNUSABLE)
     said = " ".join(word for word in sys.argv[1:] if word.startswith("--") or "=" in word)
-    plan = MovePlan(goal=said or "even", streams=tuple(Stream.of(s, names) for s in found.change.streams))
+    change = found.change
+    plan = MovePlan(
+        goal=said or "even",
+        streams=tuple(Stream.of(s, names) for s in change.streams),
+        other=form_of(change.after, names) if change.other_kind else None,
+    )
 
     async def start(store: MapStore) -> Ledger:
         if not (await store.list(PROXIES)).entries:

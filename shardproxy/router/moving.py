@@ -27,7 +27,7 @@ from shardproxy.router.route import ValueReader, stored_as_given
 from shardproxy.topology.keys import KeyType, KeyValue
 from shardproxy.topology.maps import RangeMap, ShardMap, UnmappedKey, moved
 from shardproxy.topology.model import Keyspace, Snapshot
-from shardproxy.topology.moves import Move, Stream
+from shardproxy.topology.moves import Move
 
 _FEW = 64  # keys between two bounds that are looked at one by one
 # What takes no lock on rows and writes none, whatever its plan says of replicas.
@@ -147,7 +147,7 @@ def sources_of(condition: Condition, keyspace: Keyspace, move: Move, read: Value
             bounds = _bounds(condition, keyspace, read)
             if bounds is None:
                 return frozenset()
-            return frozenset(s.source for s in move.streams if _overlaps(s, *bounds))
+            return frozenset(stream.source for stream in move.streams if stream.keys.meets(*bounds))
         case AllOf(parts):
             sources = move.sources
             for part in parts:
@@ -183,15 +183,6 @@ def _bound(value: Value | None, read: ValueReader) -> tuple[Bound, bool]:
         return None, False
     key = read(value, KeyType.INT)
     return (key if isinstance(key, int) else None), key is NULLVALUE
-
-
-def _overlaps(stream: Stream, low: Bound, high: Bound) -> bool:
-    keys = stream.keys
-    if keys.intervals is not None:
-        return any((high is None or start <= high) and (low is None or end > low) for start, end in keys.intervals)
-    if low is None or high is None or high - low >= _FEW:
-        return True
-    return any(key in keys for key in range(low, high + 1))
 
 
 # ── transactions that are older than the map ──

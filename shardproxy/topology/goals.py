@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from shardproxy.errors import GoalError
-from shardproxy.topology.keys import BUCKETS
+from shardproxy.topology.keys import BUCKETS, KeyType
 from shardproxy.topology.levelling import Piece, level_buckets, level_ranges, redrawn
 from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap, ShardMap
 from shardproxy.topology.model import Keyspace, Shard, Snapshot
@@ -95,7 +95,23 @@ class Level:
     by: str = "bytes"
 
 
-Goal = AddShard | EmptyShard | SetWeights | MoveBuckets | MoveRange | SplitRange | MergeRanges | ShiftBoundary | Level
+@dataclass(frozen=True, slots=True)
+class ToHash:
+    """A keyspace with ranges gets a hash map: a ring of the shards that own keys, by SetWeights or all alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToRanges:
+    """A keyspace with a hash map of integer keys gets ranges, which must hold every key."""
+
+    ranges: tuple[MoveRange, ...]
+
+
+ToMap = ToHash | ToRanges
+Goal = (
+    AddShard | EmptyShard | SetWeights | MoveBuckets | MoveRange | SplitRange | MergeRanges | ShiftBoundary | Level
+    | ToHash | ToRanges
+)  # fmt: skip
 _EXPLICIT = (MoveBuckets, MoveRange, SplitRange, MergeRanges, ShiftBoundary)
 
 
@@ -115,6 +131,11 @@ class Change:
     after: ShardMap
     streams: tuple[Stream, ...]
     opened: tuple[KeyRange, ...]
+
+    @property
+    def other_kind(self) -> bool:
+        """Whether the new map is of another kind."""
+        return isinstance(self.before, BucketMap) is not isinstance(self.after, BucketMap)
 
     @property
     def added(self) -> tuple[int, ...]:
@@ -149,6 +170,9 @@ class _Draft:
 
 def needs_sizes(goals: Iterable[Goal], keyspace: Keyspace) -> bool:
     """Whether `reach` needs pieces."""
+    goals = list(goals)
+    if any(isinstance(goal, ToMap) for goal in goals):
+        return False
     return any(
         isinstance(goal, Level) or (isinstance(goal, EmptyShard) and isinstance(keyspace.map, RangeMap))
         for goal in goals
@@ -176,7 +200,11 @@ def reach(
     before = dict(weights) if is_hash and weights else {snapshot.shards[shard].name: 1 for shard in old.all_shards}
     draft = _Draft(list(snapshot.shards), set(keyspace.shards), dict(before), old, old)
     level = [goal for goal in goals if isinstance(goal, Level)]
-    _check_together(goals, level, is_hash)
+    another = [goal for goal in goals if isinstance(goal, ToMap)]
+    if another:
+        _check_another(goals, keyspace)
+    else:
+        _check_together(goals, level, is_hash)
     for goal in goals:
         if isinstance(goal, AddShard):
             _add(draft, goal)
@@ -185,6 +213,9 @@ def reach(
             _weigh(draft, goal)
         elif isinstance(goal, EmptyShard):
             _leave(draft, goal)
+    if another:
+        draft.map = _another(draft, another[0])
+        return _finish(keyspace, draft, goals)
     if is_hash and not level:
         draft.map = _redraw(draft, old, before)
     for goal in goals:
@@ -212,6 +243,49 @@ def _check_together(goals: Sequence[Goal], level: Sequence[Level], is_hash: bool
     adds, explicit = (any(isinstance(goal, kind) for goal in goals) for kind in (AddShard, _EXPLICIT))
     if adds and not (is_hash or level or explicit):
         raise GoalError("on a range map a new shard gets keys by --even, --split-range AT=SHARD or --move-range")
+
+
+def _check_another(goals: Sequence[Goal], keyspace: Keyspace) -> None:
+    [goal, *more] = [goal for goal in goals if isinstance(goal, ToMap)]
+    with_it = AddShard | EmptyShard | SetWeights if isinstance(goal, ToHash) else AddShard | EmptyShard
+    if more or not all(isinstance(other, with_it) for other in goals if other is not goal):
+        raise GoalError("--map makes a new map of the whole keyspace: with it go --add-shard, --remove-shard, "
+                        "--evacuate, and with `--map hash` --weights")  # fmt: skip
+    if isinstance(goal, ToHash) and isinstance(keyspace.map, BucketMap):
+        raise GoalError("this keyspace has a hash map already: see --weights, --move-bucket")
+    if isinstance(goal, ToRanges) and isinstance(keyspace.map, RangeMap):
+        raise GoalError("this keyspace has a range map already: see --move-range, --split-range, --shift")
+    if isinstance(goal, ToRanges) and keyspace.key_type is not KeyType.INT:
+        raise GoalError(f"ranges are of integer keys, and this keyspace has {keyspace.key_type.value} keys")
+
+
+def _another(draft: _Draft, goal: ToHash | ToRanges) -> ShardMap:
+    """The map of another kind."""
+    if isinstance(goal, ToHash):
+        made = BucketMap(place_buckets(draft.weights, {shard.name: i for i, shard in enumerate(draft.shards)}))
+        missing = closed(made, draft.old)
+        if missing:
+            raise GoalError(
+                f"--map hash: keys {_interval(missing[0])} have no shard now, and rows that came to them would be lost "
+                "by a `reverse`: write one into the file before the map is stored, or leave no gap by --move-range"
+            )
+        return made
+    try:
+        ranges = RangeMap([KeyRange(r.start, r.end, draft.taker(r.shard)) for r in goal.ranges])
+    except ValueError as error:
+        raise GoalError(f"--map range: {error}") from None
+    missing = closed(draft.old, ranges)
+    if missing:
+        raise GoalError(
+            f"--map range: every key may be there now, and keys {_interval(missing[0])} would have no shard: begin "
+            "with min, end with max, and leave no gap"
+        )
+    return ranges
+
+
+def _interval(keys: tuple[int, int]) -> str:
+    start, end = keys
+    return f"{'min' if start == INT_MIN else start} to {'max' if end > INT_MAX else end}"
 
 
 def _add(draft: _Draft, goal: AddShard) -> None:

@@ -20,6 +20,7 @@ from shardproxy.topology.keys import KeyType
 from shardproxy.topology.map_form import KeySet, MapForm
 from shardproxy.topology.stages import FINAL, MEANINGS, POSITIONS, Side, Stage, Step, Writes, follow
 from shardproxy.topology.stored import Stored
+from shardproxy.topology.streams import closed, streams_between
 
 FIRST_EPOCH = 1
 Name = Annotated[str, Field(min_length=1)]
@@ -53,13 +54,15 @@ class Move(Stored):
     """A move that is under way. Its rows, positions and progress are on the shards; here is what proxies need.
 
     streams: source and target stay as they were planned on the way back too. fence: epoch of the map in which it was
-    armed last, None while writes are free.
+    armed last, None while writes are free. other: where the keyspace goes over to a map of another kind, the map that
+    is not in force: the new one, and after the switch the old one.
     """
 
     id: MoveId
     stage: Stage
     streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
     fence: int | None = None
+    other: MapForm | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Move:
@@ -102,8 +105,7 @@ class MapDocument(Stored):
         if ranges and self.key_type != KeyType.INT.value:
             raise ValueError("a range map has integer keys")
         if self.move is not None:
-            if any((stream.keys.ranges is not None) != ranges for stream in self.move.streams):
-                raise ValueError("of a range map ranges move, of a hash map buckets")
+            _check_kinds(self.map, self.move)
             if (self.move.fence or 0) > self.epoch:
                 raise ValueError("the fence is of a later epoch than the map")
         return self
@@ -111,8 +113,10 @@ class MapDocument(Stored):
     @property
     def shards(self) -> frozenset[str]:
         """Every shard that the map or the move names."""
-        moving = self.move.streams if self.move is not None else ()
-        return frozenset((*self.map.shards, *(stream.shard(side) for stream in moving for side in Side)))
+        if self.move is None:
+            return frozenset(self.map.shards)
+        moving = {stream.shard(side) for stream in self.move.streams for side in Side}
+        return frozenset((*self.map.shards, *(self.move.other.shards if self.move.other is not None else ()), *moving))
 
 
 # ── changes: each gives the next document ──
@@ -130,7 +134,10 @@ def begin(document: MapDocument, move: Move) -> MapDocument:
             f"move {document.move.id} of keyspace {document.keyspace} is {document.move.stage.value}: "
             "a keyspace has one move at a time; complete or cancel it first"
         )
-    _reassigned(document, move, Side.TARGET)  # raises when a key is not on its source
+    if move.other is None:
+        _reassigned(document, move, Side.TARGET)  # raises when a key is not on its source
+    else:
+        _check_between(document, move, move.other)
     return _next(document, move=move)
 
 
@@ -153,6 +160,8 @@ def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | No
         return _next(document, move=None, **changes)
     if stage in (Stage.SWITCHED, Stage.REVERSE_SWITCHED):
         changes["map"] = _reassigned(document, move, MEANINGS[stage].owner)
+        if move.other is not None:
+            move = move.model_copy(update={"other": document.map})
     fence = move.fence
     if MEANINGS[stage].writes is Writes.FREE:
         fence = None
@@ -171,11 +180,36 @@ def waits_for_barrier(move: Move, step: Step) -> bool:
     return step is Step.NEXT and MEANINGS[move.stage].barrier
 
 
+def _check_kinds(shard_map: MapForm, move: Move) -> None:
+    if move.other is None:
+        ranges = shard_map.kind == "range"
+        if any((s.keys.ranges is not None, s.keys.buckets is not None) != (ranges, not ranges) for s in move.streams):
+            raise ValueError("of a range map ranges move, of a hash map buckets")
+    elif move.other.kind == shard_map.kind:
+        raise ValueError("a move with another map goes from a map of one kind to one of the other")
+
+
 def _reassigned(document: MapDocument, move: Move, owner: Side) -> MapForm:
+    if move.other is not None:
+        return move.other
     changed = document.map
     for stream in move.streams:
         changed = changed.reassigned(stream.keys, stream.shard(owner.other), stream.shard(owner))
     return changed
+
+
+def _check_between(document: MapDocument, move: Move, after: MapForm) -> None:
+    """Raise MoveError unless the streams have exactly what the two maps have at different places."""
+    names = sorted({*document.map.shards, *after.shards})
+    order = {name: place for place, name in enumerate(names)}
+    key_type = KeyType(document.key_type)
+    now, then = document.map.to_map(order), after.to_map(order)
+    if closed(now, then) or closed(then, now):
+        raise MoveError("some keys have a shard in one of the two maps only")
+    wanted = streams_between(now, then, key_type)
+    given = {(s.source, s.target): s.keys.moving(key_type) for s in move.streams}
+    if given != {(names[s.source], names[s.target]): s.keys for s in wanted}:
+        raise MoveError("the streams are not those between the two maps: make the plan anew")
 
 
 def _next(document: MapDocument, **changes: object) -> MapDocument:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from shardproxy.errors import MoveError
 from shardproxy.topology.map_document import MapDocument, Move, MoveId, Stream, advance, begin
+from shardproxy.topology.map_form import MapForm
 from shardproxy.topology.stages import FINAL, Stage, Step, follow
 from shardproxy.topology.stored import Stored
 
@@ -17,10 +18,11 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Plan(Stored):
-    """What shall move. goal: in words, as the operator asked for it."""
+    """What shall move. goal: in words, as the operator asked for it. other: the new map where it is of another kind."""
 
     goal: str
     streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
+    other: MapForm | None = None
 
 
 class Happening(Stored):
@@ -73,7 +75,7 @@ def next_id(workflows: Iterable[Workflow]) -> int:
 
 def start(document: MapDocument, ident: int, owner: str, plan: Plan, at: float) -> tuple[Workflow, MapDocument]:
     """A new workflow and the map with its move, to be stored in one commit. Raises MoveError."""
-    move = Move(id=ident, stage=Stage.PREPARED, streams=plan.streams)
+    move = Move(id=ident, stage=Stage.PREPARED, streams=plan.streams, other=plan.other)
     workflow = Workflow(
         id=ident,
         keyspace=document.keyspace,

@@ -119,7 +119,7 @@ class Shard:
 
     async def rows_of(self, table: Table, keys: MovingKeys) -> tuple[int, bool]:
         """Rows with these keys, and whether they were counted."""
-        if keys.buckets is not None:
+        if keys.buckets is not None and keys.intervals is None:
             found = await self.buckets(table)
             if found is not None:
                 return sum(found.get(bucket, 0) for bucket in keys.buckets), True
@@ -128,6 +128,8 @@ class Shard:
         rows = await self.count(f"SELECT COUNT(*) AS n FROM {self.name(table)} WHERE {condition}")  # noqa: S608
         if rows is not None:
             return _int(rows[0]["n"]), True
+        if keys.buckets is not None and isinstance(self.ruler.keyspace.map, RangeMap):  # all its keys, by buckets
+            return self.totals[table.name].rows * len(keys.buckets) // BUCKETS, False
         assert keys.intervals is not None
         return sum([await self.estimated(table, *interval) for interval in keys.intervals]), False
 

@@ -22,8 +22,10 @@ from shardproxy.topology.map_document import (
     waits_for_barrier,
 )
 from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm
+from shardproxy.topology.maps import INT_MAX, INT_MIN
 from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.stages import FINAL, POSITIONS, TRANSITIONS, Side, Stage, Step
+from shardproxy.topology.streams import streams_between
 from tests.unit.topology import worlds
 
 RANGES = RangeForm.of([NamedRange(0, 100, "a"), NamedRange(100, 200, "b"), NamedRange(300, 400, "a")])
@@ -219,7 +221,7 @@ def test_buckets_move_as_ranges_do() -> None:
 
 @given(worlds.key_sets, worlds.key_sets)
 def test_sets_of_keys_overlap_when_a_key_is_in_both(a: KeySet, b: KeySet) -> None:
-    if (a.ranges is None) != (b.ranges is None):
+    if (a.ranges is None, a.buckets is None) != (b.ranges is None, b.buckets is None):
         assert a.overlaps(b)
         return
     some, others = a.ranges or a.buckets or (), b.ranges or b.buckets or ()
@@ -237,6 +239,42 @@ def test_sets_of_keys_are_those_that_proxies_decide_by(keyset: KeySet, data: st.
         edges = [edge for i in keyset.ranges for edge in (i.start - 1, i.start, i.end - 1, i.end)]
         key = data.draw(st.sampled_from(edges))
         assert (key in found) == any(start <= key < end for start, end in keyset.ranges)
+
+
+def test_sets_of_ranges_and_buckets_overlap_where_both_do() -> None:
+    def both(ranges: tuple[int, int], buckets: tuple[int, int]) -> KeySet:
+        return KeySet(ranges=(Interval(*ranges),), buckets=(Interval(*buckets),))
+
+    one = both((0, 10), (0, 100))
+    assert one.overlaps(both((9, 20), (99, 200)))
+    assert not one.overlaps(both((10, 20), (99, 200))) and not one.overlaps(both((9, 20), (100, 200)))
+    assert one.overlaps(keys((9, 20))) and not one.overlaps(keys((10, 20)))
+    assert KeySet.of(one.moving(KeyType.INT)) == one
+
+
+def test_a_map_of_the_other_kind_comes_at_the_switch_and_goes_back() -> None:
+    after = HashForm.of(["a", "b", "c", "b"] * 1024)
+    ranges = RangeForm(ranges=(NamedRange(INT_MIN, 100, "a"), NamedRange(100, INT_MAX + 1, "b")))
+    start = START.model_copy(update={"map": ranges})
+    planned = streams_between(ranges.to_map(ORDER), after.to_map(ORDER), KeyType.INT)
+    streams = tuple(Stream.of(one, list(ORDER)) for one in planned)
+    whole = Move(id=7, stage=Stage.PREPARED, streams=streams, other=after)
+    started = begin(start, whole)
+    assert started.map == ranges and started.shards == {"a", "b", "c"}
+    opened = step(started, *[NEXT] * 7)
+    assert opened.map == after and under_way(opened).other == ranges
+    assert MapDocument.read("k", opened.document()) == opened
+    assert step(opened, NEXT, NEXT).map == after
+    back = step(opened, Step.REVERSE, *[NEXT] * 7)
+    assert back.map == ranges and back.move is None
+    with pytest.raises(MoveError, match="not those between the two maps"):
+        begin(start, whole.model_copy(update={"streams": streams[1:]}))
+    with pytest.raises(MoveError, match="in one of the two maps only"):
+        begin(START, whole)
+    with pytest.raises(ValueError, match="one kind"):
+        MapDocument(keyspace="main", key_type="int", epoch=1, map=after, move=whole)
+    with pytest.raises(MoveError, match="only ranges of keys"):
+        begin(start, Move(id=7, stage=Stage.PREPARED, streams=streams))
 
 
 def test_planned_streams_become_documents() -> None:

@@ -24,6 +24,8 @@ from shardproxy.topology.goals import (
     SetWeights,
     ShiftBoundary,
     SplitRange,
+    ToHash,
+    ToRanges,
     applied,
     needs_sizes,
     reach,
@@ -88,7 +90,7 @@ def places(*maps: ShardMap) -> list[int]:
 
 def check(found: Change) -> None:
     """Every key that had an owner has one, and is in exactly the one stream that leads from the old to the new."""
-    for key in places(found.before, found.after):
+    for key in places(found.before, found.after) if not found.other_kind else ():
         old, new = owner(found.before, key), owner(found.after, key)
         if old is not None:
             assert new is not None
@@ -367,6 +369,14 @@ HASH = ring({"a": 1, "b": 1})
         (HASH, [AddShard("c", weight=0)], "expected 1 to 100"),
         (HASH, [SetWeights({"a": 101})], "expected 1 to 100"),
         (HASH, [SetWeights({"c": 2})], "add it with --add-shard c"),
+        (HASH, [ToHash()], "has a hash map already"),
+        (GAPS, [ToHash()], "keys min to 0 have no shard now"),
+        (TWO, [ToRanges((MoveRange(INT_MIN, END, "a"),))], "has a range map already"),
+        (HASH, [ToRanges((MoveRange(INT_MIN, 5, "a"), MoveRange(6, END, "b")))], "keys 5 to 6 would have no shard"),
+        (HASH, [ToRanges((MoveRange(0, END, "a"),))], "keys min to 0 would have no shard"),
+        (HASH, [ToRanges((MoveRange(INT_MIN, 9, "a"), MoveRange(5, END, "b")))], "overlap"),
+        (TWO, [ToHash(), Level()], "makes a new map of the whole keyspace"),
+        (HASH, [ToRanges((MoveRange(INT_MIN, END, "a"),)), SetWeights({"a": 2})], "makes a new map"),
     ],
 )  # fmt: skip
 def test_goals_that_make_no_sense_are_refused(old: ShardMap, goals: list[Goal], why: str) -> None:
@@ -403,8 +413,34 @@ def test_the_snapshot_after_the_move() -> None:
     assert after.shard_index("d") == 3
 
 
+@pytest.mark.parametrize(("old", "new"), [(TWO, HASH), (HASH, TWO), (GAPS, HASH)])
+def test_streams_between_maps_of_different_kinds(old: ShardMap, new: ShardMap) -> None:
+    streams = streams_between(old, new, KeyType.INT)
+    for key in range(-500, 1500):
+        try:
+            before, after = old.lookup(key), new.lookup(key)
+        except UnmappedKey:
+            assert not any(key in stream.keys for stream in streams)
+            continue
+        carried = [(stream.source, stream.target) for stream in streams if key in stream.keys]
+        assert carried == ([(before, after)] if before != after else [])
+    back = {(stream.target, stream.source): stream.keys for stream in streams_between(new, old, KeyType.INT)}
+    assert back == {(stream.source, stream.target): stream.keys for stream in streams}
+
+
+def test_a_map_of_the_other_kind() -> None:
+    found = change(TWO, ToHash(), SetWeights({"a": 2}))
+    assert found.other_kind and found.after == BucketMap(place_buckets({"a": 2, "b": 1}, {"a": 0, "b": 1}))
+    assert found.weights == {"a": 2, "b": 1}
+    with_more = change(TWO, AddShard("d", shard("d")), ToHash())
+    assert with_more.after.all_shards == (0, 1, 3)
+    ranges = ToRanges((MoveRange(INT_MIN, 5, "b"), MoveRange(5, END, "a")))
+    back = change(HASH, ranges)
+    assert back.other_kind and back.after == RangeMap([KeyRange(INT_MIN, 5, 1), KeyRange(5, END, 0)])
+    assert not needs_sizes([ToHash(), EmptyShard("a")], replace(world(TWO).keyspaces["main"]))
+
+
 def test_maps_of_different_kinds() -> None:
-    with pytest.raises(TypeError):
-        streams_between(TWO, HASH, KeyType.INT)
-    assert opened(TWO, HASH) == () and closed(HASH, TWO) == ()
+    assert opened(TWO, HASH) == () and closed(HASH, TWO) == closed(TWO, HASH) == ()
+    assert closed(HASH, GAPS) == ((INT_MIN, 0), (300, 400), (500, END))
     assert closed(TWO, GAPS) == ((INT_MIN, 0), (300, 400), (500, 1000), (1000, END))
