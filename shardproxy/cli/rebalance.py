@@ -73,13 +73,13 @@ ToMap = Annotated[
     str,
     _goal("--map", "hash|range:LO:HI=SHARD,…", "A map of the other kind for the whole keyspace; `hash` by --weights."),
 ]
-ShardTable = Annotated[str, typer.Option("--shard-table", hidden=True)]
+ShardTable = Annotated[
+    str, _goal("--shard-table", "TABLE=COLUMN", "Rows of a single table to where the map says, by this column.")
+]
 ChangeKey = Annotated[str, typer.Option("--change-key", hidden=True)]
-_ONE_TABLE = "one table alone cannot move yet: a move takes keys, with the rows of all tables that have them"
 _NOT_YET = {
     "--by-load": "proxies do not count queries by key yet; use --even, or --split-range where you know the load to be",
-    "--shard-table": _ONE_TABLE,
-    "--change-key": _ONE_TABLE,
+    "--change-key": "a table cannot change its key yet: make one with the new key beside it, and copy the rows",
 }
 Weight = Annotated[int, typer.Option("--weight", help="Weight of the shards that are added.", rich_help_panel="Goals")]
 Throttle = Annotated[str, typer.Option("--throttle", metavar="ROWS/S", help="Most rows per second of each stream.")]
@@ -133,13 +133,14 @@ def plan(
       shardctl rebalance plan orders --move-range 5000000:max=c --throttle 20k/s
       shardctl rebalance plan orders --map hash --weights a=2,b=1
       shardctl rebalance plan main --map range:min:5000000=a,5000000:max=b
+      shardctl rebalance plan main --shard-table invoices=uid
       shardctl rebalance plan main --move-bucket 17=b --json | jq .streams
     """
-    _refuse_not_yet((by_load, shard_table, change_key))
+    _refuse_not_yet((by_load, change_key))
     try:
         goals = goals_of(
             add_shard, remove_shard, evacuate, weights, move_bucket, move_range, split_range, merge_ranges, shift, even,
-            to_map, weight,
+            to_map, shard_table, weight,
         )  # fmt: skip
         rate = words.rows_a_second(throttle) if throttle else None
         settings = read_config(config)
@@ -169,7 +170,7 @@ def _refuse_not_yet(asked: tuple[bool | str, ...]) -> None:
 def goals_of(
     add_shard: list[str], remove_shard: list[str], evacuate: list[str], weights: list[str], move_bucket: list[str],
     move_range: list[str], split_range: list[str], merge_ranges: list[str], shift: list[str], even: bool, to_map: str,
-    weight: int,
+    shard_table: str, weight: int,
 ) -> list[Goal]:  # fmt: skip
     """The goals that the options say. Raises GoalError."""
     return [
@@ -184,6 +185,7 @@ def goals_of(
         *words.each(move_range, words.move_range),
         *([Level()] if even else []),
         *([words.to_map(to_map)] if to_map else []),
+        *([words.shard_table(shard_table)] if shard_table else []),
     ]
 
 
@@ -210,6 +212,7 @@ def to_json(found: Plan) -> dict[str, Any]:
         "share": round(found.share(sum((flow.size for flow in found.flows), Size())), 6),
         "share_of_buckets": share_of_keys(change),
         "levelled_by_estimates": not found.measured,
+        "table": None if change.table is None else {"name": change.table.name, "key": change.table.key},
         "weights": dict(change.weights),
         "shards": {
             "added": [names[shard] for shard in change.added],
@@ -276,6 +279,8 @@ def show(found: Plan) -> None:
         out.print("no row moves: only the map changes")
     else:
         out.print("nothing moves: it is so already")
+    if change.table is not None:
+        out.print(Text(f'table {change.table.name} afterwards: {{ key = "{change.table.key}" }}'))
     for r in change.opened:
         out.print(Text(f"keys {_edge(r.start)} to {_edge(r.end)} had no shard and come to {names[r.shard]}"))
     if not found.measured:

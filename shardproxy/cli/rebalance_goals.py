@@ -14,6 +14,7 @@ from shardproxy.topology.goals import (
     MoveBuckets,
     MoveRange,
     SetWeights,
+    ShardTable,
     ShiftBoundary,
     SplitRange,
     ToHash,
@@ -112,6 +113,14 @@ def to_map(word: str) -> ToHash | ToRanges:
     if kind != "range" or not rest:
         raise GoalError(f"--map {word}: expected `hash`, or range: and every range, as range:min:1000=a,1000:max=b")
     return ToRanges(tuple(move_range(part.strip(), "--map range") for part in rest.split(",")))
+
+
+def shard_table(word: str) -> ShardTable:
+    """ "invoices=uid"."""
+    name, _, key = word.partition("=")
+    if not name or not key:
+        raise GoalError(f"--shard-table {word}: expected TABLE=COLUMN, the column that says where its rows are")
+    return ShardTable(name, key)
 
 
 def rows_a_second(word: str) -> int:

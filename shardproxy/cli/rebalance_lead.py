@@ -40,7 +40,7 @@ from shardproxy.store.opening import open_store
 from shardproxy.topology import workflow as workflows
 from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.goals import Goal
-from shardproxy.topology.map_document import Stream
+from shardproxy.topology.map_document import Stream, TableMove
 from shardproxy.topology.map_form import form_of
 from shardproxy.topology.stages import FINAL, Stage, Step
 from shardproxy.topology.stored import MOVES, PROXIES
@@ -114,6 +114,7 @@ def run(
     shift: goals.Shift = [],  # noqa: B006
     even: goals.Even = False,
     to_map: goals.ToMap = "",
+    shard_table: goals.ShardTable = "",
     weight: goals.Weight = 1,
     measure_time: goals.MeasureTime = 10.0,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -136,7 +137,7 @@ def run(
     try:
         wanted = goals.goals_of(
             add_shard, remove_shard, evacuate, weights, move_bucket, move_range, split_range, merge_ranges, shift, even,
-            to_map, weight,
+            to_map, shard_table, weight,
         )  # fmt: skip
         found = asyncio.run(_planned(settings, keyspace, wanted, measure_time))
     except GoalError as error:
@@ -159,6 +160,7 @@ def run(
         goal=said or "even",
         streams=tuple(Stream.of(s, names) for s in change.streams),
         other=form_of(change.after, names) if change.other_kind else None,
+        table=TableMove(name=change.table.name, key=change.table.key) if change.table else None,
     )
 
     async def start(store: MapStore) -> Ledger:

@@ -15,6 +15,7 @@ from shardproxy.errors import MoveError, ReshardError, SqlError
 from shardproxy.reshard.bookkeeping import Direction, StreamName, open_writer, stream_deletes, transact
 from shardproxy.reshard.bookkeeping import stream_inserts as inserts
 from shardproxy.reshard.columns import quote, quote_name
+from shardproxy.reshard.counting import raise_sequence
 from shardproxy.reshard.eviction import Evictor, gone, named
 from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.link import Link, LinkLogin, connect
@@ -99,11 +100,14 @@ class Orchestrator:
     def _plan(self, index: int, direction: Direction) -> StreamPlan:
         stream = self.ledger.workflow.plan.streams[index]
         keyspace = self._snapshot.keyspaces[self.ledger.workflow.keyspace]
-        tables = tuple(
+        tables: tuple[tuple[str, str], ...] = tuple(
             (table.name, table.key)
             for table in keyspace.tables.values()
             if table.kind is TableKind.SHARDED and table.key is not None
         )
+        lone = self.ledger.workflow.plan.table
+        if lone is not None:  # sharded only after the switch
+            tables = ((lone.name, lone.key),)
         forth = direction == "forward"
         return StreamPlan(
             self._name(index, direction),
@@ -391,11 +395,21 @@ class Orchestrator:
         if not self._closing_at:
             await self.proceed(Step.TIME_OUT, what="another orchestrator has gone on")
             return
+        await self._count_on()
         positions = {}
         for shard in self._shards(giver.other):
             async with await connect(self._server(shard), self._login) as link:
                 positions[shard] = await present_position(link)
         await self.proceed(Step.NEXT, positions)
+
+    async def _count_on(self) -> None:
+        """The sequence of a table that becomes a sharded one goes on from its server's numbers."""
+        lone = self.ledger.workflow.plan.table
+        if lone is not None and self._giver is Side.SOURCE:
+            keyspace = self._snapshot.keyspaces[self.ledger.workflow.keyspace]
+            [home] = self._shards(Side.SOURCE)
+            first = self._snapshot.shards[keyspace.shards[0]].primary
+            await raise_sequence(self._server(home), first, self._login, keyspace.name, lone.name)
 
     async def _switched(self) -> None:
         """Step 11."""

@@ -26,7 +26,7 @@ from shardproxy.planner.plan import (
 from shardproxy.router.route import ValueReader, stored_as_given
 from shardproxy.topology.keys import KeyType, KeyValue
 from shardproxy.topology.maps import RangeMap, ShardMap, UnmappedKey, moved
-from shardproxy.topology.model import Keyspace, Snapshot
+from shardproxy.topology.model import Keyspace, Snapshot, Table
 from shardproxy.topology.moves import Move
 
 _FEW = 64  # keys between two bounds that are looked at one by one
@@ -93,8 +93,7 @@ def _sources(
         elif _takes_scratch(plan, read):
             groups = locked
             for target in scratch.write.targets:  # rows are written where their keys say, which nobody knows yet
-                if target.table.key is not None:
-                    yield from _of_keyspace(target.keyspace)
+                yield from _of_target(target.keyspace, target.table)
     for group in groups:
         yield from _of_group(group, read)
 
@@ -117,15 +116,22 @@ def _takes_scratch(plan: Plan, read: ValueReader) -> bool:
     return False
 
 
-def _of_keyspace(keyspace: Keyspace) -> Iterator[tuple[Keyspace, frozenset[int]]]:
-    if keyspace.move is not None and keyspace.move.guarded:
-        yield keyspace, keyspace.move.sources
+def _of_target(keyspace: Keyspace, table: Table) -> Iterator[tuple[Keyspace, frozenset[int]]]:
+    move = keyspace.move
+    if move is not None and move.guarded:
+        moves = table.key is not None if move.table is None else table.name == move.table.name
+        if moves:
+            yield keyspace, move.sources
 
 
 def _of_group(group: Group, read: ValueReader) -> Iterator[tuple[Keyspace, frozenset[int]]]:
     move = group.keyspace.move
-    if move is not None and move.guarded and group.shard is None:
+    if move is None or not move.guarded or (move.table is not None and move.table.name not in group.tables):
+        return
+    if group.shard is None:
         yield group.keyspace, sources_of(group.condition, group.keyspace, move, read)
+    elif move.table is not None:  # while it is a single table
+        yield group.keyspace, move.sources
 
 
 def sources_of(condition: Condition, keyspace: Keyspace, move: Move, read: ValueReader) -> frozenset[int]:
@@ -197,6 +203,8 @@ def may_have_moved(plan: Plan, read: ValueReader, before: Snapshot) -> str:
     for group in groups:
         keyspace = group.keyspace
         old = before.keyspaces.get(keyspace.name)
+        if old is not None and _changed_tables(old, keyspace):
+            return keyspace.name
         if group.shard is not None or old is None or old.map == keyspace.map:
             continue
         if not _stays(group.condition, keyspace, old.map, read):
@@ -244,6 +252,22 @@ def _owner(shard_map: ShardMap, key: KeyValue) -> int | None:
         return shard_map.lookup(key)
     except UnmappedKey:
         return None
+
+
+def _changed_tables(old: Keyspace, new: Keyspace) -> list[tuple[Table, Table]]:
+    """Tables that had their rows elsewhere, as they were and as they are."""
+    if old.tables is new.tables:
+        return []
+    pairs = [(old.tables[name], table) for name, table in new.tables.items() if name in old.tables]
+    return [(a, b) for a, b in pairs if (a.kind, a.key, a.shard) != (b.kind, b.key, b.shard)]
+
+
+def givers(old: Keyspace, new: Keyspace) -> frozenset[int]:
+    """Shards that had rows, by an older map, which another has by the newer one."""
+    found = losers(old.map, new.map)
+    for before, _ in _changed_tables(old, new):
+        found |= frozenset(old.map.all_shards) if before.shard is None else {before.shard}
+    return found
 
 
 def losers(old: ShardMap, new: ShardMap) -> frozenset[int]:

@@ -16,7 +16,7 @@ from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, Rang
 from shardproxy.topology.model import Keyspace, Shard, Snapshot
 from shardproxy.topology.moves import Stream
 from shardproxy.topology.ring import place_buckets
-from shardproxy.topology.streams import closed, opened, streams_between
+from shardproxy.topology.streams import all_on, closed, opened, streams_between, streams_from_one
 
 MOST_GROWTH = 1.15  # a shard that joins a ring of n gets at most so many of its (n+1)th part of the buckets
 
@@ -107,10 +107,18 @@ class ToRanges:
     ranges: tuple[MoveRange, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ShardTable:
+    """A table that is on a single shard gets its rows where the keyspace's map says, by its column `key`."""
+
+    name: str
+    key: str
+
+
 ToMap = ToHash | ToRanges
 Goal = (
     AddShard | EmptyShard | SetWeights | MoveBuckets | MoveRange | SplitRange | MergeRanges | ShiftBoundary | Level
-    | ToHash | ToRanges
+    | ToHash | ToRanges | ShardTable
 )  # fmt: skip
 _EXPLICIT = (MoveBuckets, MoveRange, SplitRange, MergeRanges, ShiftBoundary)
 
@@ -120,7 +128,8 @@ class Change:
     """A new map and how to get there.
 
     shards: Snapshot.shards with those that were added at the end; members: Keyspace.shards then; weights: by shard
-    name, of the new ring, or of the shards that own ranges; opened: ranges of keys that had no owner before.
+    name, of the new ring, or of the shards that own ranges; opened: ranges of keys that had no owner before; table: of
+    which alone rows move, while the map stays.
     """
 
     keyspace: str
@@ -131,6 +140,7 @@ class Change:
     after: ShardMap
     streams: tuple[Stream, ...]
     opened: tuple[KeyRange, ...]
+    table: ShardTable | None = None
 
     @property
     def other_kind(self) -> bool:
@@ -195,6 +205,8 @@ def reach(
         raise GoalError("no goal is given: what shall the move reach?")
     if keyspace.move is not None:
         raise GoalError(f"keyspace {keyspace.name} has an unfinished move: end it first (shardctl rebalance status)")
+    if any(isinstance(goal, ShardTable) for goal in goals):
+        return _shard_table(snapshot, keyspace, weights, goals)
     old = keyspace.map
     is_hash = isinstance(old, BucketMap)
     before = dict(weights) if is_hash and weights else {snapshot.shards[shard].name: 1 for shard in old.all_shards}
@@ -510,6 +522,31 @@ def _finish(keyspace: Keyspace, draft: _Draft, goals: Sequence[Goal]) -> Change:
         after=new,
         streams=streams_between(keyspace.map, new, keyspace.key_type),
         opened=opened(keyspace.map, new),
+    )
+
+
+def _shard_table(snapshot: Snapshot, keyspace: Keyspace, weights: Mapping[str, int], goals: Sequence[Goal]) -> Change:
+    [goal, *more] = goals
+    if more or not isinstance(goal, ShardTable):
+        raise GoalError("--shard-table moves the rows of one table, and goes with no other goal")
+    table = keyspace.tables.get(goal.name)
+    if table is None:
+        raise GoalError(f"keyspace {keyspace.name} has no table {goal.name}; it has {', '.join(keyspace.tables)}")
+    if table.shard is None:
+        what = f"sharded by {table.key} already" if table.key else "a reference table: each shard has all its rows"
+        raise GoalError(f"table {goal.name} is {what}; --shard-table takes one that is on a single shard")
+    home = snapshot.shards[table.shard].name
+    if table.shard not in keyspace.map.all_shards:
+        raise GoalError(f"shard {home}, where {goal.name} is, owns no keys of this keyspace: give it some first")
+    missing = closed(all_on(table.shard, keyspace.map), keyspace.map)
+    if missing:
+        keys = _interval(missing[0])
+        raise GoalError(f"keys {keys} have no shard, and {goal.name} may have rows of them: give them one first")
+    streams = streams_from_one(table.shard, keyspace.map, keyspace.key_type)
+    if not streams:
+        raise GoalError(f"all keys are on {home}, as {goal.name} is: write its key into the file, and nothing moves")
+    return Change(
+        keyspace.name, snapshot.shards, keyspace.shards, dict(weights), keyspace.map, keyspace.map, streams, (), goal
     )
 
 

@@ -17,10 +17,10 @@ from pydantic import Field, model_validator
 from shardproxy.errors import MoveError
 from shardproxy.topology import moves
 from shardproxy.topology.keys import KeyType
-from shardproxy.topology.map_form import KeySet, MapForm
+from shardproxy.topology.map_form import KeySet, MapForm, TableForm
 from shardproxy.topology.stages import FINAL, MEANINGS, POSITIONS, Side, Stage, Step, Writes, follow
 from shardproxy.topology.stored import Stored
-from shardproxy.topology.streams import closed, streams_between
+from shardproxy.topology.streams import closed, streams_between, streams_from_one
 
 FIRST_EPOCH = 1
 Name = Annotated[str, Field(min_length=1)]
@@ -50,12 +50,20 @@ class Stream(Stored):
         return self.source if side is Side.SOURCE else self.target
 
 
+class TableMove(Stored):
+    """One table that was on a single shard gets the rows of its keyspace's map, by a column `key`. The sources of all
+    streams are that shard."""
+
+    name: Name
+    key: Name
+
+
 class Move(Stored):
     """A move that is under way. Its rows, positions and progress are on the shards; here is what proxies need.
 
     streams: source and target stay as they were planned on the way back too. fence: epoch of the map in which it was
     armed last, None while writes are free. other: where the keyspace goes over to a map of another kind, the map that
-    is not in force: the new one, and after the switch the old one.
+    is not in force: the new one, and after the switch the old one. table: of which alone rows move; the map stays.
     """
 
     id: MoveId
@@ -63,6 +71,7 @@ class Move(Stored):
     streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
     fence: int | None = None
     other: MapForm | None = None
+    table: TableMove | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Move:
@@ -72,6 +81,8 @@ class Move(Stored):
             raise ValueError("a move has a fence from being armed until writes are free again, and only then")
         if any(a.keys.overlaps(b.keys) for a, b in combinations(self.streams, 2)):
             raise ValueError("two streams have the same keys")
+        if self.table is not None and (self.other is not None or len(self.shards(Side.SOURCE)) != 1):
+            raise ValueError("the rows of one table come from one shard, and the map stays")
         return self
 
     def shards(self, side: Side) -> frozenset[str]:
@@ -84,12 +95,16 @@ class Move(Stored):
         streams = [
             moves.Stream(order[s.shard(source)], order[s.shard(target)], s.keys.moving(key_type)) for s in self.streams
         ]
-        return moves.Move(self.id, self.stage.phase, self.fence or 0, tuple(streams))
+        lone = None
+        if self.table is not None:
+            lone = moves.LoneTable(self.table.name, order[self.streams[0].source])
+        return moves.Move(self.id, self.stage.phase, self.fence or 0, tuple(streams), lone)
 
 
 class MapDocument(Stored):
     """The newest map of a keyspace. positions: shard → position that a replica there must have applied to be read
-    under this map (R8), in the words of the server's kind."""
+    under this map (R8), in the words of the server's kind. tables: those that a move of one table has been about: it
+    counts from its beginning, and the file's entries no more."""
 
     format: Literal[1] = 1
     keyspace: Name
@@ -98,6 +113,7 @@ class MapDocument(Stored):
     map: MapForm
     move: Move | None = None
     positions: dict[str, str] = Field(default_factory=dict)
+    tables: dict[Name, TableForm] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> MapDocument:
@@ -112,11 +128,12 @@ class MapDocument(Stored):
 
     @property
     def shards(self) -> frozenset[str]:
-        """Every shard that the map or the move names."""
-        if self.move is None:
-            return frozenset(self.map.shards)
-        moving = {stream.shard(side) for stream in self.move.streams for side in Side}
-        return frozenset((*self.map.shards, *(self.move.other.shards if self.move.other is not None else ()), *moving))
+        """Every shard that the map, a table or the move names."""
+        found = {*self.map.shards, *(form.single for form in self.tables.values() if form.single is not None)}
+        if self.move is not None:
+            found |= {stream.shard(side) for stream in self.move.streams for side in Side}
+            found |= set(self.move.other.shards) if self.move.other is not None else set()
+        return frozenset(found)
 
 
 # ── changes: each gives the next document ──
@@ -134,6 +151,10 @@ def begin(document: MapDocument, move: Move) -> MapDocument:
             f"move {document.move.id} of keyspace {document.keyspace} is {document.move.stage.value}: "
             "a keyspace has one move at a time; complete or cancel it first"
         )
+    if move.table is not None:
+        _check_table(document, move, move.table)
+        single = TableForm(single=move.streams[0].source)
+        return _next(document, move=move, tables={**document.tables, move.table.name: single})
     if move.other is None:
         _reassigned(document, move, Side.TARGET)  # raises when a key is not on its source
     else:
@@ -159,7 +180,12 @@ def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | No
     if stage in FINAL:
         return _next(document, move=None, **changes)
     if stage in (Stage.SWITCHED, Stage.REVERSE_SWITCHED):
-        changes["map"] = _reassigned(document, move, MEANINGS[stage].owner)
+        owner = MEANINGS[stage].owner
+        if move.table is not None:
+            owned = TableForm(key=move.table.key) if owner is Side.TARGET else TableForm(single=move.streams[0].source)
+            changes["tables"] = {**document.tables, move.table.name: owned}
+        else:
+            changes["map"] = _reassigned(document, move, owner)
         if move.other is not None:
             move = move.model_copy(update={"other": document.map})
     fence = move.fence
@@ -181,7 +207,7 @@ def waits_for_barrier(move: Move, step: Step) -> bool:
 
 
 def _check_kinds(shard_map: MapForm, move: Move) -> None:
-    if move.other is None:
+    if move.other is None:  # also of one table
         ranges = shard_map.kind == "range"
         if any((s.keys.ranges is not None, s.keys.buckets is not None) != (ranges, not ranges) for s in move.streams):
             raise ValueError("of a range map ranges move, of a hash map buckets")
@@ -196,6 +222,20 @@ def _reassigned(document: MapDocument, move: Move, owner: Side) -> MapForm:
     for stream in move.streams:
         changed = changed.reassigned(stream.keys, stream.shard(owner.other), stream.shard(owner))
     return changed
+
+
+def _check_table(document: MapDocument, move: Move, table: TableMove) -> None:
+    """Raise MoveError unless the streams have exactly the rows that the map wants elsewhere than on their source."""
+    form = document.tables.get(table.name)
+    [source] = move.shards(Side.SOURCE)
+    if form is not None and form.single != source:
+        raise MoveError(f"table {table.name} is not on the single shard {source}: {form.single or f'key {form.key}'}")
+    names = sorted({source, *document.map.shards})
+    order = {name: place for place, name in enumerate(names)}
+    key_type = KeyType(document.key_type)
+    wanted = streams_from_one(order[source], document.map.to_map(order), key_type)
+    if {s.target: s.keys.moving(key_type) for s in move.streams} != {names[s.target]: s.keys for s in wanted}:
+        raise MoveError("the streams are not those that the map wants: make the plan anew")
 
 
 def _check_between(document: MapDocument, move: Move, after: MapForm) -> None:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from shardproxy.errors import MoveError
 from shardproxy.topology.keys import BUCKETS, KeyType
 from shardproxy.topology.maps import BucketMap, KeyRange, RangeMap, ShardMap
+from shardproxy.topology.model import Table, TableKind
 from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.stored import Stored
 
@@ -137,6 +138,27 @@ class HashForm(Stored):
                 raise MoveError(f"buckets [{start}, {end}) are not all on shard {source}")
             owners[start:end] = [target] * (end - start)
         return HashForm.of(owners)
+
+
+class TableForm(Stored):
+    """Where a table's rows are, whatever the file says: where their column `key` says, or all on the shard `single`."""
+
+    key: Annotated[str, Field(min_length=1)] | None = None
+    single: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> TableForm:
+        if (self.key is None) == (self.single is None):
+            raise ValueError("a table has a key, or is on a single shard")
+        return self
+
+    def to_table(self, table: Table, order: Mapping[str, int]) -> Table:
+        """The table as it is to be seen; table: as the file has it. Raises KeyError for a shard that has no place."""
+        if self.single is not None:
+            return Table(table.name, TableKind.SINGLE, shard=order[self.single])
+        if table.kind is TableKind.SHARDED and table.key == self.key:
+            return table  # with its lookup indexes
+        return Table(table.name, TableKind.SHARDED, key=self.key)
 
 
 MapForm = Annotated[RangeForm | HashForm, Field(discriminator="kind")]

@@ -50,25 +50,42 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class LoneTable:
+    """The one table of which rows move: from the shard `home`, which had all of them, to where the keyspace's map says,
+    or back. It is a single table on one side of the switch, and a sharded one on the other."""
+
+    name: str
+    home: int
+
+
+@dataclass(frozen=True)
 class Move:
     """One move of a keyspace's keys. ident: of its rows in `_shardproxy`; epoch: of its fence, which write transactions
-    on moving keys must read exactly, from ARMED on (R5). No key is in two streams."""
+    on moving keys must read exactly, from ARMED on (R5). No key is in two streams. table: None for all tables."""
 
     ident: int
     phase: Phase
     epoch: int
     streams: tuple[Stream, ...]
+    table: LoneTable | None = None
 
     @cached_property
     def hidden(self) -> Mapping[int, tuple[MovingKeys, ...]]:
         """Shard index → keys whose rows are there and must not be seen by statements that are not limited to other
-        keys (R7)."""
+        keys (R7).
+
+        Of one table: what its home hides. There it has all rows, and while it is a single table nobody looks elsewhere.
+        Other tables have no rows of these keys there.
+        """
         found: dict[int, tuple[MovingKeys, ...]] = {}
         for stream in self.streams:
             if self.phase in TARGET_HIDES:
                 found[stream.target] = (*found.get(stream.target, ()), stream.keys)
             elif self.phase in SOURCE_HIDES:
                 found[stream.source] = (*found.get(stream.source, ()), stream.keys)
+        if self.table is not None:
+            home = self.table.home
+            return {home: found[home]} if home in found else {}
         return found
 
     @property

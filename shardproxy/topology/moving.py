@@ -113,6 +113,11 @@ class MovingKeys:
         return MovingKeys, (self.key_type, self.intervals, self.buckets)
 
 
+def every_key(key_type: KeyType) -> MovingKeys:
+    """All keys that are not NULL."""
+    return MovingKeys(key_type, buckets=range(BUCKETS))
+
+
 def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     """Sorted numbers as closed ranges."""
     runs: list[tuple[int, int]] = []

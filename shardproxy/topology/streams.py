@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from shardproxy.topology.keys import KeyType
+from shardproxy.topology.keys import BUCKETS, KeyType
 from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap, ShardMap, UnmappedKey
 from shardproxy.topology.moves import Stream
 from shardproxy.topology.moving import MovingKeys
@@ -41,6 +41,18 @@ def streams_between(old: ShardMap, new: ShardMap, key_type: KeyType) -> tuple[St
                     pair = (by_range, by_bucket) if ranges is old else (by_bucket, by_range)
                     keys[pair] = MovingKeys(key_type, inside, those)
     return tuple(Stream(source, target, keys[source, target]) for source, target in sorted(keys))
+
+
+def all_on(shard: int, like: ShardMap) -> ShardMap:
+    """The map of the other's kind in which one shard has every key."""
+    if isinstance(like, BucketMap):
+        return BucketMap([shard] * BUCKETS)
+    return RangeMap([KeyRange(INT_MIN, INT_MAX + 1, shard)])
+
+
+def streams_from_one(shard: int, new: ShardMap, key_type: KeyType) -> tuple[Stream, ...]:
+    """The streams of a table whose rows are all on one shard and shall be where a map says."""
+    return streams_between(all_on(shard, new), new, key_type)
 
 
 def opened(old: ShardMap, new: ShardMap) -> tuple[KeyRange, ...]:

@@ -206,7 +206,7 @@ def scene(flavor: FlavorName) -> Iterator[Scene]:
 
 
 @contextmanager
-def running(cluster: LocalCluster) -> Iterator[list[ProxyUnderTest]]:
+def running(cluster: LocalCluster, keyspaces: str = KEYSPACES) -> Iterator[list[ProxyUnderTest]]:
     for number, shard in enumerate(cluster.shards):
         shard.primary.rows("CREATE DATABASE main")
         for statement in TABLES:
@@ -218,7 +218,7 @@ def running(cluster: LocalCluster) -> Iterator[list[ProxyUnderTest]]:
     try:
         for name in ("left", "right"):
             proxy = start_proxy(
-                cluster, name, proxy={"drain_timeout": "200ms"}, keyspaces=KEYSPACES, store={"path": "shared.store"},
+                cluster, name, proxy={"drain_timeout": "200ms"}, keyspaces=keyspaces, store={"path": "shared.store"},
                 users={"app": USERS["app"]},
             )  # fmt: skip
             made.append(proxy)

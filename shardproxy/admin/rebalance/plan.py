@@ -18,13 +18,15 @@ from shardproxy.config import Config
 from shardproxy.errors import BackendError, GoalError, SqlError
 from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot, with_tables
-from shardproxy.topology.goals import Change, Goal, needs_sizes, reach
+from shardproxy.topology.goals import Change, Goal, ShardTable, needs_sizes, reach
 from shardproxy.topology.keys import BUCKETS
 from shardproxy.topology.levelling import Piece
 from shardproxy.topology.map_document import MapDocument
 from shardproxy.topology.maps import BucketMap
-from shardproxy.topology.model import Keyspace, Snapshot, Table
+from shardproxy.topology.model import Keyspace, Snapshot, Table, TableKind
+from shardproxy.topology.moving import every_key
 from shardproxy.topology.ring import likely_weights
+from shardproxy.topology.streams import all_on
 
 USUAL_RATE = 50_000  # rows per second that a shard takes, when nothing throttles; for the estimate only
 
@@ -88,6 +90,10 @@ async def make_plan(
         weights = likely_weights(keyspace.map.buckets, names_of, weights)
     if not needs_sizes(goals, keyspace):
         reach(snapshot, keyspace, weights, goals)  # what makes no sense is said before anybody is asked
+    change = None
+    if any(isinstance(goal, ShardTable) for goal in goals):
+        change = reach(snapshot, keyspace, weights, goals)
+        snapshot, keyspace = _of_one_table(snapshot, keyspace, change)
     ruler = Ruler(snapshot, keyspace, credentials, seconds, budget)
     async with Measure(ruler) as measure:
         totals = await measure.totals()
@@ -95,12 +101,28 @@ async def make_plan(
         measured = True
         if needs_sizes(goals, keyspace):
             pieces, measured = await measure.pieces()
-        change = reach(snapshot, keyspace, weights, goals, pieces)
+        if change is None:
+            change = reach(snapshot, keyspace, weights, goals, pieces)
         flows = await measure.flows(change)
     duration = _duration(flows, throttle)
     wider = replace(snapshot, shards=change.shards)
     findings = await _findings(config, wider, wider.keyspaces[keyspace_name], change, flows, duration, ruler)
     return Plan(wider, change, tuple(flows), totals, measured, throttle, duration, tuple(findings))
+
+
+def _of_one_table(snapshot: Snapshot, keyspace: Keyspace, change: Change) -> tuple[Snapshot, Keyspace]:
+    """The world as the measuring and the rules are to see it: this table as a sharded one that is alone, all of whose
+    rows are on its shard."""
+    assert change.table is not None
+    name = change.table.name
+    home = keyspace.tables[name].shard
+    assert home is not None
+    alone = replace(
+        keyspace,
+        map=all_on(home, keyspace.map),
+        tables={name: Table(name, TableKind.SHARDED, key=change.table.key)},
+    )
+    return replace(snapshot, keyspaces={**snapshot.keyspaces, keyspace.name: alone}), alone
 
 
 def _duration(flows: Sequence[Flow], throttle: int | None) -> float:
@@ -143,6 +165,8 @@ async def _findings(
             try:
                 opened = await measure.shard(shard)
                 coming = [stream.keys for stream in change.streams if stream.target == shard]
+                if coming and change.table is not None:
+                    coming = [every_key(keyspace.key_type)]  # a row of any key would be seen afterwards
                 if shard in involved:
                     asked[shard] = await ask_primary(opened, coming, fact)
                 if joins:
