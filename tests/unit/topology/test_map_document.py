@@ -16,16 +16,17 @@ from shardproxy.topology.map_document import (
     MapDocument,
     Move,
     Stream,
+    TableMove,
     advance,
     begin,
     positions_wanted,
     waits_for_barrier,
 )
-from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm
+from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm, TableForm
 from shardproxy.topology.maps import INT_MAX, INT_MIN
 from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.stages import FINAL, POSITIONS, TRANSITIONS, Side, Stage, Step
-from shardproxy.topology.streams import streams_between
+from shardproxy.topology.streams import streams_between, streams_from_one
 from tests.unit.topology import worlds
 
 RANGES = RangeForm.of([NamedRange(0, 100, "a"), NamedRange(100, 200, "b"), NamedRange(300, 400, "a")])
@@ -275,6 +276,36 @@ def test_a_map_of_the_other_kind_comes_at_the_switch_and_goes_back() -> None:
         MapDocument(keyspace="main", key_type="int", epoch=1, map=after, move=whole)
     with pytest.raises(MoveError, match="only ranges of keys"):
         begin(start, Move(id=7, stage=Stage.PREPARED, streams=streams))
+
+
+def test_a_single_table_becomes_a_sharded_one_at_the_switch_and_goes_back() -> None:
+    ranges = RangeForm(ranges=(NamedRange(INT_MIN, 100, "a"), NamedRange(100, INT_MAX + 1, "b")))
+    start = START.model_copy(update={"map": ranges})
+    planned = streams_from_one(0, ranges.to_map(ORDER), KeyType.INT)
+    streams = tuple(Stream.of(one, list(ORDER)) for one in planned)
+    lone = Move(id=7, stage=Stage.PREPARED, streams=streams, table=TableMove(name="t", key="k"))
+    started = begin(start, lone)
+    single, sharded = TableForm(single="a"), TableForm(key="k")
+    assert started.tables == {"t": single} and started.map == ranges
+    opened = step(started, *[NEXT] * 7)
+    assert opened.tables == {"t": sharded} and opened.map == ranges
+    assert MapDocument.read("k", opened.document()) == opened
+    assert seen(opened).table == moves.LoneTable("t", 0)
+    done = step(opened, NEXT, NEXT)
+    assert done.tables == {"t": sharded}
+    assert step(opened, Step.REVERSE, *[NEXT] * 7).tables == {"t": single}
+    assert step(started, Step.CANCEL, NEXT).tables == {"t": single}
+    with pytest.raises(MoveError, match="not on the single shard a: key k"):
+        begin(done, lone)
+    with pytest.raises(MoveError, match="not those that the map wants"):
+        begin(START, lone)
+    with pytest.raises(ValueError, match="come from one shard"):
+        Move(
+            id=7, stage=Stage.PREPARED, streams=(stream("a", "c", (50, 60)), stream("b", "c", (100, 120))),
+            table=TableMove(name="t", key="k"),
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="a key, or is on a single shard"):
+        TableForm(key="k", single="a")
 
 
 def test_planned_streams_become_documents() -> None:

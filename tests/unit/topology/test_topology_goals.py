@@ -22,6 +22,7 @@ from shardproxy.topology.goals import (
     MoveBuckets,
     MoveRange,
     SetWeights,
+    ShardTable,
     ShiftBoundary,
     SplitRange,
     ToHash,
@@ -33,7 +34,7 @@ from shardproxy.topology.goals import (
 from shardproxy.topology.keys import BUCKETS, KeyType
 from shardproxy.topology.levelling import Piece
 from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap, ShardMap, UnmappedKey, moved
-from shardproxy.topology.model import Keyspace, Role, Server, Shard, Snapshot
+from shardproxy.topology.model import Keyspace, Role, Server, Shard, Snapshot, Table, TableKind
 from shardproxy.topology.moves import Move, Phase, Stream
 from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.ring import place_buckets
@@ -438,6 +439,42 @@ def test_a_map_of_the_other_kind() -> None:
     back = change(HASH, ranges)
     assert back.other_kind and back.after == RangeMap([KeyRange(INT_MIN, 5, 1), KeyRange(5, END, 0)])
     assert not needs_sizes([ToHash(), EmptyShard("a")], replace(world(TWO).keyspaces["main"]))
+
+
+def with_tables(m: ShardMap) -> Snapshot:
+    tables = [Table("s", TableKind.SINGLE, shard=1), Table("t", TableKind.SHARDED, "k")]
+    tables += [Table("r", TableKind.REFERENCE), Table("far", TableKind.SINGLE, shard=2)]
+    snapshot = world(m)
+    keyspace = replace(snapshot.keyspaces["main"], tables={table.name: table for table in tables})
+    return replace(snapshot, keyspaces={"main": keyspace})
+
+
+@pytest.mark.parametrize("m", [TWO, HASH])
+def test_a_single_table_goes_to_where_the_map_says(m: ShardMap) -> None:
+    snapshot = with_tables(m)
+    found = reach(snapshot, snapshot.keyspaces["main"], {}, [ShardTable("s", "k")])
+    assert found.before == found.after == m and found.table == ShardTable("s", "k")
+    [stream] = found.streams
+    assert (stream.source, stream.target) == (1, 0)
+    assert all((key in stream.keys) == (m.lookup(key) == 0) for key in range(-3000, 3000))
+
+
+@pytest.mark.parametrize(
+    ("m", "goals", "why"),
+    [
+        (TWO, [ShardTable("x", "k")], "has no table x; it has s, t, r, far"),
+        (TWO, [ShardTable("t", "k")], "sharded by k already"),
+        (TWO, [ShardTable("r", "k")], "a reference table"),
+        (TWO, [ShardTable("far", "k")], "owns no keys"),
+        (GAPS, [ShardTable("s", "k")], "keys min to 0 have no shard"),
+        (RangeMap([KeyRange(INT_MIN, END, 1)]), [ShardTable("s", "k")], "nothing moves"),
+        (TWO, [ShardTable("s", "k"), SplitRange(5)], "goes with no other goal"),
+    ],
+)
+def test_tables_that_cannot_be_sharded(m: ShardMap, goals: list[Goal], why: str) -> None:
+    snapshot = with_tables(m)
+    with pytest.raises(GoalError, match=why):
+        reach(snapshot, snapshot.keyspaces["main"], {}, goals)
 
 
 def test_maps_of_different_kinds() -> None:
