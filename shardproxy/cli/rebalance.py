@@ -76,10 +76,11 @@ ToMap = Annotated[
 ShardTable = Annotated[
     str, _goal("--shard-table", "TABLE=COLUMN", "Rows of a single table to where the map says, by this column.")
 ]
-ChangeKey = Annotated[str, typer.Option("--change-key", hidden=True)]
+ChangeKey = Annotated[
+    str, _goal("--change-key", "TABLE=COLUMN", "Rows of a sharded table to where the map says, by another column.")
+]
 _NOT_YET = {
     "--by-load": "proxies do not count queries by key yet; use --even, or --split-range where you know the load to be",
-    "--change-key": "a table cannot change its key yet: make one with the new key beside it, and copy the rows",
 }
 Weight = Annotated[int, typer.Option("--weight", help="Weight of the shards that are added.", rich_help_panel="Goals")]
 Throttle = Annotated[str, typer.Option("--throttle", metavar="ROWS/S", help="Most rows per second of each stream.")]
@@ -134,13 +135,14 @@ def plan(
       shardctl rebalance plan orders --map hash --weights a=2,b=1
       shardctl rebalance plan main --map range:min:5000000=a,5000000:max=b
       shardctl rebalance plan main --shard-table invoices=uid
+      shardctl rebalance plan main --change-key orders=tenant_id
       shardctl rebalance plan main --move-bucket 17=b --json | jq .streams
     """
-    _refuse_not_yet((by_load, change_key))
+    _refuse_not_yet((by_load,))
     try:
         goals = goals_of(
             add_shard, remove_shard, evacuate, weights, move_bucket, move_range, split_range, merge_ranges, shift, even,
-            to_map, shard_table, weight,
+            to_map, shard_table, change_key, weight,
         )  # fmt: skip
         rate = words.rows_a_second(throttle) if throttle else None
         settings = read_config(config)
@@ -170,7 +172,7 @@ def _refuse_not_yet(asked: tuple[bool | str, ...]) -> None:
 def goals_of(
     add_shard: list[str], remove_shard: list[str], evacuate: list[str], weights: list[str], move_bucket: list[str],
     move_range: list[str], split_range: list[str], merge_ranges: list[str], shift: list[str], even: bool, to_map: str,
-    shard_table: str, weight: int,
+    shard_table: str, change_key: str, weight: int,
 ) -> list[Goal]:  # fmt: skip
     """The goals that the options say. Raises GoalError."""
     return [
@@ -186,6 +188,7 @@ def goals_of(
         *([Level()] if even else []),
         *([words.to_map(to_map)] if to_map else []),
         *([words.shard_table(shard_table)] if shard_table else []),
+        *([words.change_key(change_key)] if change_key else []),
     ]
 
 

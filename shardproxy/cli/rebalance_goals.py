@@ -14,7 +14,6 @@ from shardproxy.topology.goals import (
     MoveBuckets,
     MoveRange,
     SetWeights,
-    ShardTable,
     ShiftBoundary,
     SplitRange,
     ToHash,
@@ -22,6 +21,7 @@ from shardproxy.topology.goals import (
 )
 from shardproxy.topology.maps import INT_MAX, INT_MIN
 from shardproxy.topology.model import Role, Server, Shard
+from shardproxy.topology.table_goals import ChangeKey, ShardTable
 
 T = TypeVar("T")
 
@@ -117,10 +117,19 @@ def to_map(word: str) -> ToHash | ToRanges:
 
 def shard_table(word: str) -> ShardTable:
     """ "invoices=uid"."""
+    return ShardTable(*_table_and_column("--shard-table", word))
+
+
+def change_key(word: str) -> ChangeKey:
+    """ "orders=tenant_id"."""
+    return ChangeKey(*_table_and_column("--change-key", word))
+
+
+def _table_and_column(option: str, word: str) -> tuple[str, str]:
     name, _, key = word.partition("=")
     if not name or not key:
-        raise GoalError(f"--shard-table {word}: expected TABLE=COLUMN, the column that says where its rows are")
-    return ShardTable(name, key)
+        raise GoalError(f"{option} {word}: expected TABLE=COLUMN, the column that shall say where its rows are")
+    return name, key
 
 
 def rows_a_second(word: str) -> int:

@@ -115,6 +115,7 @@ def run(
     even: goals.Even = False,
     to_map: goals.ToMap = "",
     shard_table: goals.ShardTable = "",
+    change_key: goals.ChangeKey = "",
     weight: goals.Weight = 1,
     measure_time: goals.MeasureTime = 10.0,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -137,7 +138,7 @@ def run(
     try:
         wanted = goals.goals_of(
             add_shard, remove_shard, evacuate, weights, move_bucket, move_range, split_range, merge_ranges, shift, even,
-            to_map, shard_table, weight,
+            to_map, shard_table, change_key, weight,
         )  # fmt: skip
         found = asyncio.run(_planned(settings, keyspace, wanted, measure_time))
     except GoalError as error:
@@ -160,7 +161,9 @@ def run(
         goal=said or "even",
         streams=tuple(Stream.of(s, names) for s in change.streams),
         other=form_of(change.after, names) if change.other_kind else None,
-        table=TableMove(name=change.table.name, key=change.table.key) if change.table else None,
+        table=TableMove(name=change.table.name, key=change.table.key, before=found.key_before)
+        if change.table
+        else None,
     )
 
     async def start(store: MapStore) -> Ledger:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import marshal
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
@@ -292,17 +292,25 @@ class BinlogReader:
             self._markers.append((move_id, epoch))
             at += 16 + 4 + 2  # TIMESTAMP(3)
 
+    def _moves(self, rows: _Rows) -> Callable[[list[bytes | None]], bool]:
+        """Whether the row with these values moves."""
+        keys, key, also = self._moving.holds_text, rows.key, rows.shape.also
+        if also is None:
+            return lambda values: keys(values[key])
+        place, others = also[0], also[1].holds_text
+        return lambda values: keys(values[key]) and others(values[place])
+
     def _images(
         self, rows: _Rows, what: int, body: bytes, at: int, present: Sequence[int], present_after: Sequence[int]
     ) -> None:
-        moving = self._moving.holds_text
-        decode, key, table = rows.decode, rows.key, rows.table
+        moving = self._moves(rows)
+        decode, table = rows.decode, rows.table
         nulls, nulls_after = (len(present) + 7) // 8, (len(present_after) + 7) // 8
         changes = self._changes
         size = len(body)
         while at < size:
             values, at = read_image(body, at, present, decode, nulls)
-            here = moving(values[key])
+            here = moving(values)
             if what == _WRITE:
                 if here:
                     changes.append((table, None, _primary(rows, values), self._literal(rows, values)))
@@ -314,7 +322,7 @@ class BinlogReader:
                     self._size += len(old or b"") + 40
                 continue
             values, at = read_image(body, at, present_after, decode, nulls_after)
-            if moving(values[key]):
+            if moving(values):
                 changes.append((table, old, _primary(rows, values), self._literal(rows, values)))
             elif here:
                 changes.append((table, old, None, None))
@@ -456,7 +464,7 @@ def _present(rows: _Rows, body: bytes, at: int, width: int) -> Sequence[int]:
     missing = [
         column.name
         for i, column in enumerate(shape.columns)
-        if not bits >> i & 1 and (not column.generated or i == shape.key)
+        if not bits >> i & 1 and (not column.generated or i in (shape.key, shape.also and shape.also[0]))
     ]
     if missing:
         raise ReshardError(

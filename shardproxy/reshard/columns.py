@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 
+from shardproxy.topology.moving import MovingKeys
+
 NULL = b"NULL"
 
 # The session of every connection that reads or writes rows: nothing of a value may depend on a server's settings.
@@ -101,13 +103,25 @@ class ColumnShape:
 
 @dataclass(frozen=True)
 class TableShape:
-    """A table that moves. primary, key: places in `columns` of the primary key and of the column that places a row."""
+    """A table that moves. primary, key: places in `columns` of the primary key and of the column that places a row.
+
+    also: where a row moves only if another column's value is among these keys too, that column's place, and the keys.
+    """
 
     database: str
     name: str
     columns: tuple[ColumnShape, ...]
     primary: tuple[int, ...]
     key: int
+    also: tuple[int, MovingKeys] | None = None
+
+    def moving(self, keys: MovingKeys) -> bytes:
+        """SQL that is true for the rows that move, when those with these keys do."""
+        condition = keys.condition(self.columns[self.key].name)
+        if self.also is None:
+            return condition
+        place, others = self.also
+        return b"(%s AND %s)" % (condition, others.condition(self.columns[place].name))
 
     @cached_property
     def quoted(self) -> bytes:

@@ -107,7 +107,11 @@ class Orchestrator:
         )
         lone = self.ledger.workflow.plan.table
         if lone is not None:  # sharded only after the switch
-            tables = ((lone.name, lone.key),)
+            tables = ((lone.name, lone.before or lone.key),)
+        also = None
+        if lone is not None and lone.before is not None:
+            taken = next(s.keys for s in self.ledger.workflow.plan.streams if s.source == stream.target)
+            also = lone.key, taken.moving(keyspace.key_type)
         forth = direction == "forward"
         return StreamPlan(
             self._name(index, direction),
@@ -118,6 +122,7 @@ class Orchestrator:
             tables,
             stream.keys.moving(keyspace.key_type),
             mutations=self._faults.stream,
+            also=also,
         )
 
     def _server(self, shard: str) -> Server:
@@ -405,7 +410,7 @@ class Orchestrator:
     async def _count_on(self) -> None:
         """The sequence of a table that becomes a sharded one goes on from its server's numbers."""
         lone = self.ledger.workflow.plan.table
-        if lone is not None and self._giver is Side.SOURCE:
+        if lone is not None and lone.before is None and self._giver is Side.SOURCE:
             keyspace = self._snapshot.keyspaces[self.ledger.workflow.keyspace]
             [home] = self._shards(Side.SOURCE)
             first = self._snapshot.shards[keyspace.shards[0]].primary
@@ -442,7 +447,7 @@ class Orchestrator:
                 for table, key in plan.tables:
                     if table not in there:
                         continue  # cancelled before it was made
-                    shape = await read_shape(link, plan.database, table, key)
+                    shape = await read_shape(link, plan.database, table, key, plan.also)
                     await delete_moving(link, plan.name, shape, plan.moving, self._pace)
         for shard in self._shards(side):
             async with await connect(self._server(shard), self._login) as link:

@@ -59,7 +59,8 @@ class Mutations:
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """What a stream moves. tables: name and key column; database: the keyspace's. source, target: primaries.
+    """What a stream moves. tables: name and key column; database: the keyspace's. source, target: primaries. also: see
+    TableShape, of the only table.
 
     silence: seconds without a byte of the source's after which it counts as gone. cycle_seconds: how long one snapshot
     is copied from; chunk_bytes: what one transaction on the target inserts, about.
@@ -76,6 +77,7 @@ class StreamPlan:
     cycle_seconds: float = CYCLE_SECONDS
     chunk_bytes: int = CHUNK_BYTES
     mutations: Mutations = field(default_factory=Mutations)
+    also: tuple[str, MovingKeys] | None = None
 
 
 async def start_stream(plan: StreamPlan, pace: Pace | None = None) -> None:
@@ -91,7 +93,7 @@ async def start_stream(plan: StreamPlan, pace: Pace | None = None) -> None:
             found = await check_source(source)
             if found:
                 raise ReshardError("; ".join(found))
-            shapes = [await read_shape(source, plan.database, table, key) for table, key in plan.tables]
+            shapes = [await read_shape(source, plan.database, table, key, plan.also) for table, key in plan.tables]
         for shape in shapes:
             await delete_moving(target, plan.name, shape, plan.moving, pace)
         snapshot = await take_snapshot(plan.source, plan.login, shapes)
@@ -108,7 +110,7 @@ async def delete_moving(
 ) -> int:
     """Delete a table's moving rows in marked transactions of `chunk` rows; how many there were."""
     sql = b"DELETE FROM %s WHERE %s ORDER BY %s LIMIT %d" % (
-        table.quoted, moving.condition(table.columns[table.key].name), b", ".join(table.primary_names), chunk,
+        table.quoted, table.moving(moving), b", ".join(table.primary_names), chunk,
     )  # fmt: skip
     total = 0
     while True:
@@ -154,7 +156,7 @@ class Stream:
             source = await connect(plan.source, plan.login)
             opened.append(source)
             # After the position is known: a definition that changes later stands in the binlog behind it.
-            tables = [await read_shape(source, plan.database, table, key) for table, key in plan.tables]
+            tables = [await read_shape(source, plan.database, table, key, plan.also) for table, key in plan.tables]
             most = int((await target.query(b"SELECT @@max_allowed_packet")).one()[0] or 0)
             settings = SourceSettings(
                 plan.source, plan.login, tuple(tables), plan.moving, state.position, state.restart, plan.silence

@@ -16,7 +16,8 @@ from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, Rang
 from shardproxy.topology.model import Keyspace, Shard, Snapshot
 from shardproxy.topology.moves import Stream
 from shardproxy.topology.ring import place_buckets
-from shardproxy.topology.streams import all_on, closed, opened, streams_between, streams_from_one
+from shardproxy.topology.streams import closed, opened, streams_between
+from shardproxy.topology.table_goals import ChangeKey, ShardTable, interval_text, rekeyed, sharded
 
 MOST_GROWTH = 1.15  # a shard that joins a ring of n gets at most so many of its (n+1)th part of the buckets
 
@@ -107,18 +108,10 @@ class ToRanges:
     ranges: tuple[MoveRange, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ShardTable:
-    """A table that is on a single shard gets its rows where the keyspace's map says, by its column `key`."""
-
-    name: str
-    key: str
-
-
 ToMap = ToHash | ToRanges
 Goal = (
     AddShard | EmptyShard | SetWeights | MoveBuckets | MoveRange | SplitRange | MergeRanges | ShiftBoundary | Level
-    | ToHash | ToRanges | ShardTable
+    | ToHash | ToRanges | ShardTable | ChangeKey
 )  # fmt: skip
 _EXPLICIT = (MoveBuckets, MoveRange, SplitRange, MergeRanges, ShiftBoundary)
 
@@ -140,7 +133,7 @@ class Change:
     after: ShardMap
     streams: tuple[Stream, ...]
     opened: tuple[KeyRange, ...]
-    table: ShardTable | None = None
+    table: ShardTable | ChangeKey | None = None
 
     @property
     def other_kind(self) -> bool:
@@ -205,8 +198,8 @@ def reach(
         raise GoalError("no goal is given: what shall the move reach?")
     if keyspace.move is not None:
         raise GoalError(f"keyspace {keyspace.name} has an unfinished move: end it first (shardctl rebalance status)")
-    if any(isinstance(goal, ShardTable) for goal in goals):
-        return _shard_table(snapshot, keyspace, weights, goals)
+    if any(isinstance(goal, ShardTable | ChangeKey) for goal in goals):
+        return _one_table(snapshot, keyspace, weights, goals)
     old = keyspace.map
     is_hash = isinstance(old, BucketMap)
     before = dict(weights) if is_hash and weights else {snapshot.shards[shard].name: 1 for shard in old.all_shards}
@@ -278,8 +271,8 @@ def _another(draft: _Draft, goal: ToHash | ToRanges) -> ShardMap:
         missing = closed(made, draft.old)
         if missing:
             raise GoalError(
-                f"--map hash: keys {_interval(missing[0])} have no shard now, and rows that came to them would be lost "
-                "by a `reverse`: write one into the file before the map is stored, or leave no gap by --move-range"
+                f"--map hash: keys {interval_text(missing[0])} have no shard now, and rows that came to them would be "
+                "lost by a `reverse`: write one into the file before the map is stored, or leave no gap by --move-range"
             )
         return made
     try:
@@ -289,15 +282,10 @@ def _another(draft: _Draft, goal: ToHash | ToRanges) -> ShardMap:
     missing = closed(draft.old, ranges)
     if missing:
         raise GoalError(
-            f"--map range: every key may be there now, and keys {_interval(missing[0])} would have no shard: begin "
+            f"--map range: every key may be there now, and keys {interval_text(missing[0])} would have no shard: begin "
             "with min, end with max, and leave no gap"
         )
     return ranges
-
-
-def _interval(keys: tuple[int, int]) -> str:
-    start, end = keys
-    return f"{'min' if start == INT_MIN else start} to {'max' if end > INT_MAX else end}"
 
 
 def _add(draft: _Draft, goal: AddShard) -> None:
@@ -525,26 +513,17 @@ def _finish(keyspace: Keyspace, draft: _Draft, goals: Sequence[Goal]) -> Change:
     )
 
 
-def _shard_table(snapshot: Snapshot, keyspace: Keyspace, weights: Mapping[str, int], goals: Sequence[Goal]) -> Change:
+def _one_table(snapshot: Snapshot, keyspace: Keyspace, weights: Mapping[str, int], goals: Sequence[Goal]) -> Change:
     [goal, *more] = goals
-    if more or not isinstance(goal, ShardTable):
-        raise GoalError("--shard-table moves the rows of one table, and goes with no other goal")
+    if more or not isinstance(goal, ShardTable | ChangeKey):
+        raise GoalError("--shard-table and --change-key move the rows of one table, and go with no other goal")
     table = keyspace.tables.get(goal.name)
     if table is None:
         raise GoalError(f"keyspace {keyspace.name} has no table {goal.name}; it has {', '.join(keyspace.tables)}")
-    if table.shard is None:
-        what = f"sharded by {table.key} already" if table.key else "a reference table: each shard has all its rows"
-        raise GoalError(f"table {goal.name} is {what}; --shard-table takes one that is on a single shard")
-    home = snapshot.shards[table.shard].name
-    if table.shard not in keyspace.map.all_shards:
-        raise GoalError(f"shard {home}, where {goal.name} is, owns no keys of this keyspace: give it some first")
-    missing = closed(all_on(table.shard, keyspace.map), keyspace.map)
-    if missing:
-        keys = _interval(missing[0])
-        raise GoalError(f"keys {keys} have no shard, and {goal.name} may have rows of them: give them one first")
-    streams = streams_from_one(table.shard, keyspace.map, keyspace.key_type)
-    if not streams:
-        raise GoalError(f"all keys are on {home}, as {goal.name} is: write its key into the file, and nothing moves")
+    if isinstance(goal, ShardTable):
+        streams = sharded(snapshot, keyspace, table, goal)
+    else:
+        streams = rekeyed(keyspace, table, goal)
     return Change(
         keyspace.name, snapshot.shards, keyspace.shards, dict(weights), keyspace.map, keyspace.map, streams, (), goal
     )

@@ -20,7 +20,7 @@ from shardproxy.topology.keys import KeyType
 from shardproxy.topology.map_form import KeySet, MapForm, TableForm
 from shardproxy.topology.stages import FINAL, MEANINGS, POSITIONS, Side, Stage, Step, Writes, follow
 from shardproxy.topology.stored import Stored
-from shardproxy.topology.streams import closed, streams_between, streams_from_one
+from shardproxy.topology.streams import closed, streams_between, streams_from_one, streams_of_all
 
 FIRST_EPOCH = 1
 Name = Annotated[str, Field(min_length=1)]
@@ -51,11 +51,21 @@ class Stream(Stored):
 
 
 class TableMove(Stored):
-    """One table that was on a single shard gets the rows of its keyspace's map, by a column `key`. The sources of all
-    streams are that shard."""
+    """One table whose rows go to where the keyspace's map says by its column `key`.
+
+    before: the column by which it was sharded; a stream between any two shards has all keys of its source. None: it was
+    on a single shard, the source of all streams.
+    """
 
     name: Name
     key: Name
+    before: Name | None = None
+
+    def form(self, owner: Side, home: str) -> TableForm:
+        """Where its rows are when this side owns them; home: the source of a stream."""
+        if owner is Side.TARGET:
+            return TableForm(key=self.key)
+        return TableForm(single=home) if self.before is None else TableForm(key=self.before)
 
 
 class Move(Stored):
@@ -79,11 +89,21 @@ class Move(Stored):
             raise ValueError(f"a move that is {self.stage.value} is not in the map any more")
         if (self.fence is None) != (MEANINGS[self.stage].writes is Writes.FREE):
             raise ValueError("a move has a fence from being armed until writes are free again, and only then")
-        if any(a.keys.overlaps(b.keys) for a, b in combinations(self.streams, 2)):
+        if self.table is not None and self.other is not None:
+            raise ValueError("when one table moves, the map stays")
+        pairs = list(combinations(self.streams, 2))
+        if self.rekeys:
+            pairs = [(a, b) for a, b in pairs if a.source != b.source]  # each has its source's keys
+        if any(a.keys.overlaps(b.keys) for a, b in pairs):
             raise ValueError("two streams have the same keys")
-        if self.table is not None and (self.other is not None or len(self.shards(Side.SOURCE)) != 1):
-            raise ValueError("the rows of one table come from one shard, and the map stays")
+        if self.table is not None and not self.rekeys and len(self.shards(Side.SOURCE)) != 1:
+            raise ValueError("the rows of a single table come from one shard")
         return self
+
+    @property
+    def rekeys(self) -> bool:
+        """Whether a table gets another key."""
+        return self.table is not None and self.table.before is not None
 
     def shards(self, side: Side) -> frozenset[str]:
         """All shards on this side."""
@@ -92,12 +112,18 @@ class Move(Stored):
     def seen(self, key_type: KeyType, order: Mapping[str, int]) -> moves.Move:
         """The move as proxies see it, with places instead of names. Raises KeyError for a shard that has none."""
         source, target = (Side.TARGET, Side.SOURCE) if self.stage.reverse else (Side.SOURCE, Side.TARGET)
+        keys = {s.source: s.keys for s in self.streams}
         streams = [
-            moves.Stream(order[s.shard(source)], order[s.shard(target)], s.keys.moving(key_type)) for s in self.streams
+            moves.Stream(
+                order[s.shard(source)],
+                order[s.shard(target)],
+                (keys[s.shard(source)] if self.rekeys else s.keys).moving(key_type),
+            )
+            for s in self.streams
         ]
         lone = None
         if self.table is not None:
-            lone = moves.LoneTable(self.table.name, order[self.streams[0].source])
+            lone = moves.LoneTable(self.table.name, None if self.rekeys else order[self.streams[0].source])
         return moves.Move(self.id, self.stage.phase, self.fence or 0, tuple(streams), lone)
 
 
@@ -153,8 +179,8 @@ def begin(document: MapDocument, move: Move) -> MapDocument:
         )
     if move.table is not None:
         _check_table(document, move, move.table)
-        single = TableForm(single=move.streams[0].source)
-        return _next(document, move=move, tables={**document.tables, move.table.name: single})
+        form = move.table.form(Side.SOURCE, move.streams[0].source)
+        return _next(document, move=move, tables={**document.tables, move.table.name: form})
     if move.other is None:
         _reassigned(document, move, Side.TARGET)  # raises when a key is not on its source
     else:
@@ -182,8 +208,8 @@ def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | No
     if stage in (Stage.SWITCHED, Stage.REVERSE_SWITCHED):
         owner = MEANINGS[stage].owner
         if move.table is not None:
-            owned = TableForm(key=move.table.key) if owner is Side.TARGET else TableForm(single=move.streams[0].source)
-            changes["tables"] = {**document.tables, move.table.name: owned}
+            form = move.table.form(owner, move.streams[0].source)
+            changes["tables"] = {**document.tables, move.table.name: form}
         else:
             changes["map"] = _reassigned(document, move, owner)
         if move.other is not None:
@@ -226,15 +252,19 @@ def _reassigned(document: MapDocument, move: Move, owner: Side) -> MapForm:
 
 def _check_table(document: MapDocument, move: Move, table: TableMove) -> None:
     """Raise MoveError unless the streams have exactly the rows that the map wants elsewhere than on their source."""
+    source = move.streams[0].source
     form = document.tables.get(table.name)
-    [source] = move.shards(Side.SOURCE)
-    if form is not None and form.single != source:
-        raise MoveError(f"table {table.name} is not on the single shard {source}: {form.single or f'key {form.key}'}")
+    if form is not None and form != table.form(Side.SOURCE, source):
+        raise MoveError(f"table {table.name} is elsewhere by now: {form.single or f'key {form.key}'}")
     names = sorted({source, *document.map.shards})
     order = {name: place for place, name in enumerate(names)}
     key_type = KeyType(document.key_type)
-    wanted = streams_from_one(order[source], document.map.to_map(order), key_type)
-    if {s.target: s.keys.moving(key_type) for s in move.streams} != {names[s.target]: s.keys for s in wanted}:
+    shard_map = document.map.to_map(order)
+    wanted = (
+        streams_of_all(shard_map, key_type) if move.rekeys else streams_from_one(order[source], shard_map, key_type)
+    )
+    given = {(s.source, s.target): s.keys.moving(key_type) for s in move.streams}
+    if given != {(names[s.source], names[s.target]): s.keys for s in wanted}:
         raise MoveError("the streams are not those that the map wants: make the plan anew")
 
 

@@ -55,6 +55,28 @@ def streams_from_one(shard: int, new: ShardMap, key_type: KeyType) -> tuple[Stre
     return streams_between(all_on(shard, new), new, key_type)
 
 
+def owned(shard: int, m: ShardMap, key_type: KeyType) -> MovingKeys:
+    """The keys that a shard has by this map, which must have some there."""
+    if isinstance(m, BucketMap):
+        return MovingKeys(key_type, buckets=[bucket for bucket, owner in enumerate(m.buckets) if owner == shard])
+    intervals: list[tuple[int, int]] = []
+    for r in m.ranges:
+        if r.shard == shard:
+            _append(intervals, r.start, r.end)
+    return MovingKeys(key_type, intervals)
+
+
+def streams_of_all(m: ShardMap, key_type: KeyType) -> tuple[Stream, ...]:
+    """The streams of a table whose rows shall be where another column says: between any two shards, of the source's
+    keys. Which of the rows go to which target the other column says."""
+    return tuple(
+        Stream(source, target, owned(source, m, key_type))
+        for source in m.all_shards
+        for target in m.all_shards
+        if source != target
+    )
+
+
 def opened(old: ShardMap, new: ShardMap) -> tuple[KeyRange, ...]:
     """The ranges of keys that had no owner and get one: no row of theirs can be anywhere, so none moves. Not told of a
     new map of another kind."""

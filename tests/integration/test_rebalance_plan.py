@@ -235,7 +235,7 @@ def test_nothing_to_do(cluster: LocalCluster, empty: str, by_range: Path) -> Non
         (["--add-shard", "c=host", "--even"], "expected"),
         (["--by-load"], "do not count queries"),
         (["--shard-table", "t=k"], "has no table t"),
-        (["--change-key", "users=id"], "cannot change its key yet"),
+        (["--change-key", "countries=code"], "has no key that could change"),
         (["--map", "range:min:max=shard1"], "has a range map already"),
         (["--map", "hash", "--even"], "makes a new map"),
         (["--split-range", "5=shard2", "--throttle", "fast"], "rows per second"),

@@ -123,7 +123,7 @@ class Shard:
             found = await self.buckets(table)
             if found is not None:
                 return sum(found.get(bucket, 0) for bucket in keys.buckets), True
-            return self._expected(table, len(keys.buckets)), False
+            return self._expected(table, keys.buckets), False
         condition = keys.condition(table.key or "").decode()
         rows = await self.count(f"SELECT COUNT(*) AS n FROM {self.name(table)} WHERE {condition}")  # noqa: S608
         if rows is not None:
@@ -160,10 +160,12 @@ class Shard:
             whole = max(sum(counted.values()), rows)
         return Size(rows, total.bytes * rows // whole if whole else 0, exact)
 
-    def _expected(self, table: Table, buckets: int) -> int:
+    def _expected(self, table: Table, buckets: frozenset[int]) -> int:
         index = self.ruler.snapshot.shard_index(self.connection.server.shard)
         assert isinstance(self.ruler.keyspace.map, BucketMap)
-        return self.totals[table.name].rows * buckets // max(1, self.ruler.keyspace.map.buckets.count(index))
+        owners = self.ruler.keyspace.map.buckets
+        ours = all(owners[bucket] == index for bucket in buckets)  # else the rows are placed by another column
+        return self.totals[table.name].rows * len(buckets) // (max(1, owners.count(index)) if ours else BUCKETS)
 
     def name(self, table: Table) -> str:
         return f"{_name(self.ruler.keyspace.name)}.{_name(table.name)}"

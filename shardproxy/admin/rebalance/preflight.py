@@ -20,6 +20,7 @@ from shardproxy.config import Config
 from shardproxy.topology.goals import Change, applied
 from shardproxy.topology.lookup import index_name, placement
 from shardproxy.topology.model import Keyspace, Role, Snapshot, Table, TableKind
+from shardproxy.topology.table_goals import ShardTable
 
 _SHORTEST_RETENTION = 3600.0  # seconds of binlog that a move wants at least
 Contents = Mapping[int, Mapping[str, tuple[int, ...] | None]]  # shard → reference table → checksum, None: not known
@@ -218,7 +219,7 @@ def _tables(case: Case) -> Iterator[Finding]:
         where = f"{case.keyspace.name}.{table.name}"
         joining = set(case.change.members) - set(case.keyspace.shards)
         if case.change.table is not None:
-            joining = set(case.targets)
+            joining = set(case.targets) if isinstance(case.change.table, ShardTable) else set()
             yield from _lone_table(case, where, table)
         for shard in case.involved:
             if shard in joining:
@@ -261,7 +262,7 @@ def _tables(case: Case) -> Iterator[Finding]:
 
 
 def _lone_table(case: Case, where: str, table: Table) -> Iterator[Finding]:
-    """What a table needs that was on a single shard and gets a key."""
+    """What a table needs that gets a key, or another one."""
     if table.name not in case.config.keyspaces[case.keyspace.name].tables:
         yield error(
             where,

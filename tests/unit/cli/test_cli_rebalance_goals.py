@@ -15,7 +15,6 @@ from shardproxy.topology.goals import (
     MoveBuckets,
     MoveRange,
     SetWeights,
-    ShardTable,
     ShiftBoundary,
     SplitRange,
     ToHash,
@@ -23,6 +22,7 @@ from shardproxy.topology.goals import (
 )
 from shardproxy.topology.maps import INT_MAX, INT_MIN
 from shardproxy.topology.model import Role
+from shardproxy.topology.table_goals import ShardTable
 
 Parse = Callable[[str], Any]
 

@@ -22,7 +22,6 @@ from shardproxy.topology.goals import (
     MoveBuckets,
     MoveRange,
     SetWeights,
-    ShardTable,
     ShiftBoundary,
     SplitRange,
     ToHash,
@@ -39,6 +38,7 @@ from shardproxy.topology.moves import Move, Phase, Stream
 from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.ring import place_buckets
 from shardproxy.topology.streams import closed, opened, streams_between
+from shardproxy.topology.table_goals import ShardTable
 
 NAMES = "abcdefghijklmnopqrstuvwxyz"
 END = INT_MAX + 1
@@ -468,7 +468,7 @@ def test_a_single_table_goes_to_where_the_map_says(m: ShardMap) -> None:
         (TWO, [ShardTable("far", "k")], "owns no keys"),
         (GAPS, [ShardTable("s", "k")], "keys min to 0 have no shard"),
         (RangeMap([KeyRange(INT_MIN, END, 1)]), [ShardTable("s", "k")], "nothing moves"),
-        (TWO, [ShardTable("s", "k"), SplitRange(5)], "goes with no other goal"),
+        (TWO, [ShardTable("s", "k"), SplitRange(5)], "go with no other goal"),
     ],
 )
 def test_tables_that_cannot_be_sharded(m: ShardMap, goals: list[Goal], why: str) -> None:
