@@ -79,6 +79,7 @@ class Applier:
         self._tables = tuple(tables)
         self._most = most
         self._apart = positions_apart
+        self._whole = state.whole
         self._stored = state.position
         self._restart: str | None = None if state.restart == state.position else state.restart
         self._stored_restart = self._restart
@@ -139,6 +140,10 @@ class Applier:
                 del self.branches[xid]
 
     def _orphan(self, piece: Piece) -> None:
+        # A stream that had all rows when it began did so while the moving keys were the other side's: a branch that
+        # was prepared here before cannot have written them.
+        if self._whole:
+            return
         if any(progress.watermark is not None or progress.finished for progress in self.progress.values()):
             raise ReshardError(
                 f"the source committed the XA branch {piece.xid.decode()}, whose rows came before the stream began: "

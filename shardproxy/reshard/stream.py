@@ -37,6 +37,7 @@ from shardproxy.reshard.snapshot import (
     session_settings,
     source_position,
     take_snapshot,
+    xa_statements_ended,
 )
 from shardproxy.reshard.throttle import Pace, Unlimited
 from shardproxy.reshard.verify import Verified, verify_table
@@ -200,10 +201,14 @@ class Stream:
 
     async def _wait_for_branches(self) -> None:
         """No snapshot before the branches that are prepared now are resolved (step 3). The stream goes on meanwhile."""
+        if self._source.is_mariadb:
+            await xa_statements_ended(self._source)  # branches whose PREPARE is behind us, and that are not listed yet
         left = await prepared_branches(self._source)
         while left:
             await self._apply_some(0.1)
             left &= await prepared_branches(self._source)
+        if self._source.is_mariadb:
+            await xa_statements_ended(self._source)  # so that `catch_up` passes their outcomes
 
     async def _good_snapshot(self, tables: Sequence[TableShape]) -> SourceSnapshot:
         """A snapshot that is not older than what has been applied, with everything up to its place applied."""

@@ -10,6 +10,9 @@ import pytest
 from shardproxy.errors import NotOurs, ReshardError, RowsDiffer
 from shardproxy.local import LocalCluster
 from shardproxy.local.flavors import FlavorName
+from shardproxy.reshard.bookkeeping import open_writer, stream_inserts, transact
+from shardproxy.reshard.link import connect
+from shardproxy.reshard.orchestrator import present_position
 from shardproxy.reshard.stream import Stream, StreamPlan, start_stream
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.moving import MovingKeys
@@ -144,6 +147,41 @@ def test_an_ended_stream_writes_no_more(sides: Sides, plan: StreamPlan) -> None:
 
     with pytest.raises(NotOurs, match="has ended"):
         run(plan, ended, on_source(sides, "DELETE FROM t"), reach(sides))
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "copied"])
+def test_a_branch_from_before_the_stream(sides: Sides, plan: StreamPlan, whole: bool) -> None:
+    """Its rows are not in the stream. A reverse stream, which copies nothing, begins while its source owns none of the
+    keys: there the branch is of other rows, and harmless."""
+    sides.both("CREATE TABLE other (id INT PRIMARY KEY)")
+
+    async def move() -> None:
+        connection = await asyncio.to_thread(sides.source.connect, sides.database)
+        with connection, connection.cursor() as cursor:
+            for text in ("XA START 'o'", "INSERT INTO other VALUES (1)", "XA END 'o'", "XA PREPARE 'o'"):
+                cursor.execute(text)
+            async with await connect(plan.source, plan.login) as source:
+                position = await present_position(source)
+            inserts = stream_inserts(plan.name, plan.source.shard, position, ["t"], whole)
+            if not whole:
+                inserts.append(b"UPDATE _shardproxy.stream_table SET finished = 1")
+            async with await open_writer(plan.target, plan.login) as target:
+                await transact(target, plan.name, None, inserts)
+            cursor.execute("XA COMMIT 'o'")
+            cursor.execute("INSERT INTO t VALUES (3, 3, 'new')")
+        stream = await Stream.open(plan)
+        try:
+            await stream.copy()
+            await stream.catch_up()
+        finally:
+            await stream.close()
+
+    if whole:
+        asyncio.run(move())
+        assert sides.target.rows("SELECT id FROM t", database=sides.database) == [(3,)]
+    else:
+        with pytest.raises(ReshardError, match="came before the stream began"):
+            asyncio.run(move())
 
 
 def test_our_own_transactions_do_not_travel(sides: Sides, plan: StreamPlan) -> None:
