@@ -23,6 +23,7 @@ from shardproxy.reshard.link import Answer, Link
 from shardproxy.reshard.net_changes import NetChanges
 from shardproxy.reshard.position import Coordinates, Position, parse_position
 from shardproxy.reshard.rows import Expected
+from shardproxy.reshard.touched import Touched
 
 BATCH_TRANSACTIONS = 1000
 BATCH_BYTES = 2 << 20
@@ -53,8 +54,8 @@ class Applier:
     """The end of a stream at its target.
 
     position: everything before it is applied, in memory; the target's row follows at each commit. place: the same in
-    the source's binlog files, (0, 0) until the first event tells. positions_apart: the mistake of committing rows and
-    so many seconds later their position, for tests that must catch it.
+    the source's binlog files, (0, 0) until the first event tells. touched: gets the keys that change. positions_apart:
+    the mistake of committing rows and so many seconds later their position, for tests that must catch it.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class Applier:
         mariadb: bool,
         most: int,
         positions_apart: float | None = None,
+        touched: Touched | None = None,
     ) -> None:
+        self.touched = touched or Touched()
         self.position: Position = parse_position(state.position, mariadb)
         self.place: Coordinates = (0, 0)
         self.progress: Mapping[str, TableProgress] = state.tables
@@ -222,6 +225,8 @@ class Applier:
     # ── from changes to statements ──
 
     async def _expected(self, changes: Sequence[Change]) -> Expected:
+        if self.touched.noting:
+            self.touched.add(changes)
         expected = Expected()
         by_table: dict[int, list[Change]] = {}
         for change in changes:

@@ -7,11 +7,12 @@ back is the same with the sides exchanged: the *giver* is the side that has the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from shardproxy.errors import MoveError, ReshardError, SqlError
+from shardproxy.errors import MoveError, ReshardError, ShardproxyError, SqlError
 from shardproxy.reshard.bookkeeping import Direction, StreamName, open_writer, stream_deletes, transact
 from shardproxy.reshard.bookkeeping import stream_inserts as inserts
 from shardproxy.reshard.columns import quote, quote_name
@@ -29,6 +30,10 @@ from shardproxy.topology.model import Server, Snapshot, TableKind
 from shardproxy.topology.stages import FINAL, Side, Stage, Step
 
 log = logging.getLogger(__name__)
+_LAST_WORDS = 10.0  # seconds within which a leader that ends lets writes go on
+_HELD = frozenset({
+    Stage.CLOSING, Stage.DRAINED, Stage.READY, Stage.REVERSE_CLOSING, Stage.REVERSE_DRAINED, Stage.REVERSE_READY,
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,21 +141,37 @@ class Orchestrator:
         """Lead the move on until `until` says of a stage that it is far enough, or it is OPEN. complete: go on from
         there, to where there is no way back. Raises ShardproxyError."""
         await self._take_tokens()
-        while not until(self.ledger.stage) and self.ledger.stage not in FINAL:
-            if self.ledger.stage is not Stage.OPEN:
-                await self._work(self.ledger.stage)
-            elif complete:
-                await self.opened()
-                await self.proceed(Step.NEXT)
-            else:
-                break
+        try:
+            while not until(self.ledger.stage) and self.ledger.stage not in FINAL:
+                if self.ledger.stage is not Stage.OPEN:
+                    await self._work(self.ledger.stage)
+                elif complete:
+                    await self.opened()
+                    await self.proceed(Step.NEXT)
+                else:
+                    break
+        except BaseException as error:
+            await asyncio.shield(self._let_writes_go(error))
+            raise
         await self._readmit()
+
+    async def _let_writes_go(self, error: BaseException) -> None:
+        """Whatever ends our work while writes are held: they do not wait for somebody to look."""
+        if not self._closing_at:
+            return
+        with contextlib.suppress(ShardproxyError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                if self.ledger.stage in _HELD:
+                    self._closing_at = 0.0
+                    await self.proceed(Step.TIME_OUT, what=str(error) or "the orchestrator was stopped")
+                elif self.ledger.stage in (Stage.SWITCHED, Stage.REVERSE_SWITCHED):
+                    await self._switched()  # from here on only forward
 
     async def reverse(self) -> None:
         """From OPEN: take the move back, when what was written since the switch has reached the old owners."""
         await self.opened()
         await asyncio.gather(*(stream.when_copied() for stream in self.streams))
-        await asyncio.gather(*(stream.when_level() for stream in self.streams))
+        await self._compared()
         await self.proceed(Step.REVERSE)
 
     async def close(self) -> None:
@@ -293,10 +314,16 @@ class Orchestrator:
 
     async def _copying(self) -> None:
         await self.copied()
-        if self._verify:
+        await self._compared()
+        await self.proceed(Step.NEXT)
+
+    async def _compared(self) -> None:
+        """Both sides are compared, but for little that has changed since, and the streams are level."""
+        if self._verify and not all(stream.touched.whole for stream in self.streams):
             await self.verify()
         await asyncio.gather(*(stream.when_level() for stream in self.streams))
-        await self.proceed(Step.NEXT)
+        if self._verify:
+            await asyncio.gather(*(stream.sweep() for stream in self.streams))
 
     async def verify(self) -> None:
         """Compare the moving rows of both sides, each stream at a position of its own. Raises RowsDiffer."""

@@ -40,12 +40,14 @@ from shardproxy.reshard.snapshot import (
     xa_statements_ended,
 )
 from shardproxy.reshard.throttle import Pace, Unlimited
+from shardproxy.reshard.touched import FEW, Touched, settle, sweep
 from shardproxy.reshard.verify import Verified, verify_table
 from shardproxy.topology.model import Server
 from shardproxy.topology.moving import MovingKeys
 
 CYCLE_SECONDS = 5.0  # how long one snapshot is copied from: the source keeps old row versions as long
 _SNAPSHOTS = 200  # taken anew because their place was not good
+_SWEEPS = 5  # comparisons of what has changed, before the rest is left for the switch
 _GATHER = 0.05  # seconds for which changes are gathered into one transaction, when they keep coming
 _STORE_EVERY = 1.0  # seconds after which a position without changes is stored
 
@@ -141,8 +143,9 @@ class Stream:
         self._stored_at = 0.0
 
     @classmethod
-    async def open(cls, plan: StreamPlan, pace: Pace | None = None) -> Stream:
-        """Begin where the target's rows say. Raises NotOurs when there is no such stream."""
+    async def open(cls, plan: StreamPlan, pace: Pace | None = None, touched: Touched | None = None) -> Stream:
+        """Begin where the target's rows say. touched: of this stream before it was opened again. Raises NotOurs when
+        there is no such stream."""
         opened: list[Link] = []
         try:
             target = await open_writer(plan.target, plan.login)
@@ -165,7 +168,8 @@ class Stream:
             for link in opened:
                 link.close()
             raise
-        applier = Applier(target, plan.name, tables, state, source.is_mariadb, most, plan.mutations.positions_apart)
+        apart = plan.mutations.positions_apart
+        applier = Applier(target, plan.name, tables, state, source.is_mariadb, most, apart, touched)
         copier = Copier(target, plan.name, plan.moving, pace or Unlimited(), most, plan.chunk_bytes)
         return cls(plan, tables, target, source, applier, copier, process)
 
@@ -350,6 +354,7 @@ class Stream:
         done = Verified()
         await self.catch_up()
         snapshot = await self._good_snapshot(self.tables)
+        self.applier.touched.begin()
         target = await connect(self.plan.target, self.plan.login)
         try:
             await target.queries((session_settings(target.is_mariadb), b"START TRANSACTION WITH CONSISTENT SNAPSHOT"))
@@ -364,7 +369,38 @@ class Stream:
         finally:
             target.close()
             snapshot.link.close()
+        self.applier.touched.whole = self.applier.touched.noting
         return done
+
+    async def sweep(self) -> None:
+        """After `verify`: compare what has changed since, while writers go on, until few rows are left for `settle`."""
+        touched = self.applier.touched
+        for _ in range(_SWEEPS):
+            if len(touched) <= FEW:
+                return
+            chunks = touched.chunks()
+            await self.catch_up()
+            async with await self._reader(self.plan.source) as source, await self._reader(self.plan.target) as target:
+                await sweep(source, target, self.tables, self.plan.moving, touched, chunks)
+
+    async def settle(self) -> None:
+        """After `reach_marker`, while writes are held: compare what is left. Nothing to do without `verify`. Raises
+        RowsDiffer."""
+        touched = self.applier.touched
+        if not touched.whole:
+            return
+        async with await self._reader(self.plan.source) as source, await self._reader(self.plan.target) as target:
+            done = await settle(source, target, self.tables, self.plan.moving, touched)
+        done.raise_if_different()
+
+    async def _reader(self, server: Server) -> Link:
+        link = await connect(server, self.plan.login)
+        try:
+            await link.queries((session_settings(link.is_mariadb), b"SET SESSION innodb_lock_wait_timeout = 1"))
+        except BaseException:
+            link.close()
+            raise
+        return link
 
     async def _compare(self, source: Link, target: Link, done: Verified, pace: Pace | None) -> None:
         for table in self.tables:

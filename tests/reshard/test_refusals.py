@@ -14,6 +14,7 @@ from shardproxy.reshard.bookkeeping import open_writer, stream_inserts, transact
 from shardproxy.reshard.link import connect
 from shardproxy.reshard.orchestrator import present_position
 from shardproxy.reshard.stream import Stream, StreamPlan, start_stream
+from shardproxy.reshard.touched import FEW
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.moving import MovingKeys
 from tests.reshard.sides import Sides
@@ -245,5 +246,32 @@ def test_verify_finds_every_difference(sides: Sides) -> None:
         ]
         with pytest.raises(RowsDiffer, match="n1, 201"):
             done.raise_if_different()
+
+    run(plan, check)
+
+
+def test_what_changes_after_verify_is_compared_again(sides: Sides, plan: StreamPlan) -> None:
+    """Little of it is left for the moment in which writes are held; what differs there is found."""
+    values = ", ".join(f"({i}, {i}, 'x')" for i in range(10, 1000))
+    sides.source.rows(f"INSERT INTO t VALUES {values}", database=sides.database)
+
+    async def check(stream: Stream) -> None:
+        touched = stream.applier.touched
+        await stream.settle()  # nothing was compared yet, and nothing is claimed
+        assert not (await stream.verify()).differences and touched.whole
+        changes = ("UPDATE t SET a = a + 1", "DELETE FROM t WHERE id = 20", "UPDATE t SET id = 5 WHERE id = 30")
+        await on_source(sides, *changes)(stream)
+        await stream.catch_up()
+        assert len(touched) == 993
+        sides.target.rows("UPDATE t SET b = 'other' WHERE id = 500", database=sides.database)
+        await stream.sweep()
+        assert 0 < len(touched) <= FEW
+        with pytest.raises(RowsDiffer, match=r"t \(500\): different in b 'x' and 'other'"):
+            await stream.settle()
+        sides.target.rows("UPDATE t SET b = 'x' WHERE id = 500", database=sides.database)
+        await on_source(sides, "UPDATE t SET a = 0 WHERE id = 500")(stream)
+        await stream.catch_up()
+        await stream.settle()
+        assert not touched
 
     run(plan, check)
