@@ -249,8 +249,16 @@ def switch(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, hold: Hold
 
 @app.command()
 @ends_with_status
-def reverse(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, hold: Hold = 1.0) -> None:
-    """Take a move back that has switched and is not completed: the same switch, the other way."""
+def reverse(
+    move: MoveArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    hold: Hold = 1.0,
+    verify: Annotated[bool, typer.Option(help="Compare all moving rows of both sides first.")] = True,
+) -> None:
+    """Take a move back that has switched and is not completed: the same switch, the other way.
+
+    --no-verify is for when it must be quick: it relies on the stream that has followed since the switch.
+    """
 
     async def work(orchestrator: Orchestrator) -> None:
         await orchestrator.run(lambda stage: stage is Stage.OPEN or stage.reverse)
@@ -260,7 +268,7 @@ def reverse(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, hold: Hol
             await orchestrator.run(lambda stage: False)
         stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
 
-    lead(read_config(config), claimed(move), work, Wishes(hold=hold))
+    lead(read_config(config), claimed(move), work, Wishes(hold=hold, verify=verify))
 
 
 @app.command()
