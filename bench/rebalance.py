@@ -259,6 +259,7 @@ class Bench:
         goals = {"move-range": f"{low}:{layout.rows // 2}=shard2"}
         given_up: list[str] = []
         held = []
+        took: dict[str, list[float]] = {}
         with (
             self._console.status("switching") as status,
             self._traffic(layout, proxies) as application,
@@ -273,6 +274,8 @@ class Bench:
                     found = moving.ask(order)
                     application.ask("mark", name="between")
                     held.append(found["held"] * 1e3)
+                    for stage, seconds in found["took"].items():
+                        took.setdefault(f"{stage}_median_ms", []).append(seconds * 1e3)
                     moving.ask(ready)
                     time.sleep(_SETTLE)
                 given_up += found["given_up"]
@@ -280,6 +283,7 @@ class Bench:
         pauses, reads = seen.longest("switch", UPDATES), seen.longest("switch", READS)
         detail = {"switches": float(len(pauses)), "median_ms": median(pauses), "held_median_ms": median(held)}
         detail |= {"held_longest_ms": max(held), "given_up": float(len(given_up))}
+        detail |= {stage: median(times) for stage, times in took.items()}
         between = {"longest_between_ms": max(seen.longest("between", READS)), "median_ms": median(reads)}
         self._add(
             Figure("longest write of a switch, p99", "ms", _p99(sorted(pauses)), _PAUSE_NEEDED, detail=detail),

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from shardproxy.store.interface import MapStore
 from shardproxy.store.opening import open_store
 from shardproxy.topology import map_document
 from shardproxy.topology.goals import Goal
+from shardproxy.topology.moves import Phase
 from shardproxy.topology.stages import FINAL, Stage
 from shardproxy.topology.workflow import Plan
 
@@ -37,6 +39,7 @@ _GOALS: dict[str, Callable[[str], Goal]] = {
     "add-shard": lambda word: words.add_shard(word, 1), "split-range": words.split_range,
     "move-range": words.move_range,
 }  # fmt: skip
+_SWITCHING = (Phase.CLOSING, Phase.DRAINED, Phase.READY, Phase.SWITCHED)
 
 
 class Mover:
@@ -149,9 +152,15 @@ class Mover:
         return {}
 
     def _held(self) -> dict[str, Any]:
-        """held: seconds for which the switch held writes; given_up: why earlier tries were given up."""
+        """held: seconds for which the switch held writes; given_up: why earlier tries were given up; took: seconds of
+        each stage of the switch."""
         history = self._orchestrator.ledger.workflow.history
-        return {"held": self._orchestrator.held, "given_up": [entry.what for entry in history[1:] if entry.what]}
+        took = {}
+        for entry, after in pairwise(history):
+            if entry.stage.phase in _SWITCHING:
+                took[entry.stage.phase.value] = after.at - entry.at
+        given_up = [entry.what for entry in history[1:] if entry.what]
+        return {"held": self._orchestrator.held, "given_up": given_up, "took": took}
 
 
 def _highest(pid: int) -> int:
