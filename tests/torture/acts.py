@@ -42,11 +42,19 @@ class Luck:
 
 
 class Stage:
-    """Where acts are played. log: what happened, for whoever reads a failure."""
+    """Where acts are played. log: what happened, for whoever reads a failure; `note` adds to it."""
 
     def __init__(self, scene: Scene, traffic: Traffic, nemeses: Nemeses, dice: random.Random) -> None:
         self.scene, self.traffic, self.nemeses, self.dice = scene, traffic, nemeses, dice
-        self.log: list[str] = []
+        self._log: list[str] = []
+        self._began = time.monotonic()
+
+    def note(self, text: str) -> None:
+        self._log.append(f"{time.monotonic() - self._began:6.1f} s  {text}")
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self._log)
 
     # ── the moves ──
 
@@ -93,7 +101,7 @@ class Stage:
             led, at = self._run(words, luck)
             status = led.wait()
             ident, stage = self._newest()
-            self.log.append(f"  {' '.join(led.words)}: {f'killed {at}' if led.killed else status}, move {ident} {stage}")
+            self.note(f"  {' '.join(led.words)}: {f'killed {at}' if led.killed else status}, move {ident} {stage}")
             if led.killed and enough(at):
                 return stage
             if stage in ends and (words[0] != "run" or (ident, stage) != before):
@@ -113,7 +121,7 @@ class Stage:
         for place in led.steps():
             if place in luck.strikes:
                 kind = luck.strikes.pop(place)
-                self.log.append(f"  {kind}, {place}")
+                self.note(f"  {kind}, {place}")
                 self.nemeses.strike(kind)
             if place in luck.kills:
                 luck.kills.remove(place)

@@ -27,12 +27,15 @@ def play(set_up: Scene, seed: str) -> None:
     with Traffic(set_up.proxies, seed) as traffic:
         stage = Stage(set_up, traffic, nemeses, dice)
         try:
-            stage.log.append("there")
+            stage.note("there")
             stage.there(Luck.draw(dice, [*FORTH, "completing", "done"], nemeses, 3, 2))
         finally:
             nemeses.calm()
-            print("\n".join(stage.log))
+            print(stage.log)
         eventually(lambda: bool(traffic.told.wrong) or traffic.goes_on(), "the application goes on everywhere", 60)
+        stage.note("calm")
+    stage.note("joined")
+    print(stage.log)
     print(f"{traffic.told.done} writes, refused {dict(traffic.told.refused)}")
     wrong = audit(traffic.told, set_up.found())
     assert not wrong, shown(wrong)
