@@ -86,6 +86,39 @@ class Stage:
         if reached != "done":  # another nemesis may have kept it from the place: it has ended then
             self.lead(["cancel"], ["cancel"], {"cancelled"}, luck)
 
+    def back(self, luck: Luck, way_back: Luck) -> None:
+        """A move that switches, and is taken back. The first orchestrator is not ended: another takes the lead."""
+        goals = self.choose()
+        first = self.scene.shardctl("run", "main", *goals, "--measure-time=0")
+        for place in first.steps():
+            first.go()
+            if place == "after copying":
+                break
+        ident, _ = self._newest()
+        self.lead(["switch"], ["switch"], {"open"}, luck)
+        first.close()
+        assert first.wait() == 1, first.said
+        self.note(f"  the first orchestrator of move {ident} has given up")
+        self.lead(["reverse"], ["reverse"], {"reverse_done"}, way_back)
+
+    def stopped(self, harm: Callable[[list[int]], None], at: str, mend: Callable[[], None]) -> None:
+        """A move whose source gets a harm that it cannot survive: it stops, says so, and can be given up."""
+        goals = self.choose()
+        luck = Luck([at], {})
+        self.lead(
+            ["run", "main", *goals, "--auto", "--measure-time=0"], ["resume", "--auto"], set(), luck,
+            enough=lambda place: place == at,
+        )  # fmt: skip
+        move = self.scene.move()
+        assert move is not None
+        harm(sorted({int(stream.source.removeprefix("shard")) - 1 for stream in move.plan.streams}))
+        led, _ = self._run(["resume", str(move.id), "--auto"], luck)
+        status = led.wait()
+        self.note(f"  after the harm: {status}: {led.said.splitlines()[-1]}")
+        assert status == 1, led.said
+        self.lead(["cancel"], ["cancel"], {"cancelled"}, luck)
+        mend()
+
     # ── leading ──
 
     def lead(

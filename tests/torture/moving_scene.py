@@ -84,11 +84,15 @@ class Led:
         self.killed = True
         self.process.send_signal(signal.SIGKILL)
 
+    def close(self) -> None:
+        """Let it go on through all of its steps."""
+        for _ in range(100):
+            self.go()
+
     def wait(self) -> int:
         """Its status, when it has ended."""
-        with suppress(OSError):
-            os.close(self._answer)
         status = self.process.wait(120)
+        os.close(self._answer)
         self._told.close()
         return status
 
@@ -192,8 +196,9 @@ def scene(
             cluster.create_account(account, account)
             made.append(
                 start_proxy(
-                    cluster, account, proxy={"drain_timeout": "200ms"}, keyspaces=_keyspaces(), store=place,
-                    backend={"user": account, "password": account, "connect_timeout": "2s", "pool_wait": "2s"},
+                    cluster, account, proxy={"drain_timeout": "200ms", "workers": 1 if number else 2}, keyspaces=_keyspaces(), store=place,
+                    backend={"user": account, "password": account, "connect_timeout": "2s", "pool_wait": "2s",
+                             "health_interval": "500ms"},
                     transactions={"recovery_interval": "300ms"}, users={"app": USERS["app"]}, environment=environment,
                 )
             )  # fmt: skip

@@ -23,7 +23,6 @@ from tests.proxy import ProxyUnderTest
 SHARDS, WIDTH = 4, 1000
 KEYS = tuple(range(0, SHARDS * WIDTH, 50))
 SEATS, START = 4, 100
-WRITERS, READERS = 9, 3
 TABLES = (
     "CREATE TABLE account (id BIGINT NOT NULL PRIMARY KEY, n INT NOT NULL, balance INT NOT NULL)",
     "CREATE TABLE entry (account BIGINT NOT NULL, writer INT NOT NULL, no INT NOT NULL, amount INT NOT NULL, "
@@ -37,7 +36,7 @@ KEY_COLUMNS = {"account": "id", "entry": "account", "list": "id", "seat": "grp",
 NOTHING_DONE = frozenset((1213, 1205, 9122))  # whatever the statement, COMMIT too
 # The connection, a server, or an account is away. A write or COMMIT that ends so may have happened.
 AWAY = frozenset((0, 2003, 2006, 2013, 2014, 1053, 1317, 1927, 3118, 4151, 1045, 9110, 9111, 9112, 9113, 9120, 9121))
-_PAUSE = 0.004
+_PAUSE = 0.02  # seconds between two pieces of work of a client: this is about moves, not about load
 
 
 class Outcome(Enum):
@@ -58,6 +57,7 @@ class Told:
     wrong: list[str] = field(default_factory=list)  # what no application may ever see
     refused: Counter[int] = field(default_factory=Counter)  # error number → times
     done: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def place_rows(rows: Callable[[int, str], object]) -> None:
@@ -82,16 +82,18 @@ class _Odd(Exception):
 class Traffic:
     """Use as a context manager: the application runs inside. `told` is whole after it."""
 
-    def __init__(self, proxies: Sequence[ProxyUnderTest], seed: str, favoured: Sequence[int] = ()) -> None:
-        """favoured: keys that get half of the work."""
+    def __init__(
+        self, proxies: Sequence[ProxyUnderTest], seed: str, favoured: Sequence[int] = (), writers: int = 8, others: int = 3
+    ) -> None:
+        """favoured: keys that get half of the work. others: clients whose transactions last, and as many readers."""
         self.told = Told()
         self.favoured = list(favoured)
         self._proxies, self._seed = proxies, seed
-        self._lock = threading.Lock()
+        self._lock = self.told.lock
         self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._live, args=(n, self._write)) for n in range(WRITERS)]
-        self._threads += [threading.Thread(target=self._live, args=(WRITERS + n, self._long)) for n in range(2)]
-        self._threads += [threading.Thread(target=self._live, args=(WRITERS + 2 + n, self._read)) for n in range(READERS)]
+        self._writers = writers
+        works = [self._write] * writers + [self._long, self._read] * others
+        self._threads = [threading.Thread(target=self._live, args=(n, work)) for n, work in enumerate(works)]
         self._heard = dict.fromkeys(range(len(self._threads)), 0.0)  # client → when it last got something done
         self._numbers: Counter[int] = Counter()
         self._lost: set[int] = set()  # tokens of which nobody knows where they are
@@ -244,7 +246,7 @@ class Traffic:
 
     def _token(self, writer: int, dice: random.Random, cursor: Any) -> None:
         """A token of ours gets another number (primary key) or account (shard key)."""
-        tag = dice.choice([tag for tag in range(len(KEYS)) if tag % WRITERS == writer])
+        tag = dice.choice([tag for tag in range(len(KEYS)) if tag % self._writers == writer])
         cursor.execute(f"SELECT account, no FROM token WHERE tag = {tag}")
         found = cursor.fetchall()
         if len(found) != 1:
