@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tests.torture.moving_scene import Led, Scene
 from tests.torture.nemeses import Nemeses
@@ -24,7 +25,7 @@ _LONGEST = 120.0  # seconds until a move must have ended
 
 def places(stages: Sequence[str]) -> list[str]:
     """Before and after each step from one of these stages to the next."""
-    return [place for a, b in zip(stages, stages[1:]) for place in (f"before {a} next", f"after {b}")]
+    return [place for a, b in pairwise(stages) for place in (f"before {a} next", f"after {b}")]
 
 
 @dataclass
@@ -101,23 +102,21 @@ class Stage:
         self.note(f"  the first orchestrator of move {ident} has given up")
         self.lead(["reverse"], ["reverse"], {"reverse_done"}, way_back)
 
-    def stopped(self, harm: Callable[[list[int]], None], at: str, mend: Callable[[], None]) -> None:
-        """A move whose source gets a harm that it cannot survive: it stops, says so, and can be given up."""
+    def stopped(self, harm: Callable[[Sequence[int]], None], mend: Callable[[Sequence[int]], None]) -> None:
+        """A move whose sources get a harm that it cannot survive: it stops, says so, and can be given up."""
         goals = self.choose()
-        luck = Luck([at], {})
-        self.lead(
-            ["run", "main", *goals, "--auto", "--measure-time=0"], ["resume", "--auto"], set(), luck,
-            enough=lambda place: place == at,
-        )  # fmt: skip
+        luck = Luck(["before copying next"], {})
+        words = ["run", "main", *goals, "--auto", "--measure-time=0"]
+        self.lead(words, ["resume", "--auto"], {"done"}, luck, enough=lambda _: True)
         move = self.scene.move()
         assert move is not None
-        harm(sorted({int(stream.source.removeprefix("shard")) - 1 for stream in move.plan.streams}))
+        sources = sorted({int(stream.source.removeprefix("shard")) - 1 for stream in move.plan.streams})
+        harm(sources)
         led, _ = self._run(["resume", str(move.id), "--auto"], luck)
-        status = led.wait()
-        self.note(f"  after the harm: {status}: {led.said.splitlines()[-1]}")
-        assert status == 1, led.said
+        assert led.wait() == 1, led.said
+        self.note(f"  it stops: {led.said.strip().splitlines()[-1]}")
         self.lead(["cancel"], ["cancel"], {"cancelled"}, luck)
-        mend()
+        mend(sources)
 
     # ── leading ──
 

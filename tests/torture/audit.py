@@ -57,7 +57,7 @@ def _money(told: Told, found: Found) -> list[str]:
             wrong.append(f"transfer {writer}.{no} from {a} to {b} was refused and is there")
     if left:
         wrong.append(f"{len(left)} entries that nobody made: {list(left)[:3]}")
-    balances = {key: START for key in KEYS}
+    balances = dict.fromkeys(KEYS, START)
     for account, _, _, amount in entries:
         balances[account] = balances.get(account, 0) + amount
     rows = found.rows("account")

@@ -196,7 +196,8 @@ def scene(
             cluster.create_account(account, account)
             made.append(
                 start_proxy(
-                    cluster, account, proxy={"drain_timeout": "200ms", "workers": 1 if number else 2}, keyspaces=_keyspaces(), store=place,
+                    cluster, account, proxy={"drain_timeout": "200ms", "workers": 1 if number else 2},
+                    keyspaces=_keyspaces(), store=place,
                     backend={"user": account, "password": account, "connect_timeout": "2s", "pool_wait": "2s",
                              "health_interval": "500ms"},
                     transactions={"recovery_interval": "300ms"}, users={"app": USERS["app"]}, environment=environment,

@@ -8,12 +8,12 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 
 import pymysql
 
-from tests.proxy import ProxyUnderTest
+from tests.proxy import ProxyUnderTest, eventually
 from tests.torture.moving_scene import Scene
 from tests.torture.traffic import SHARDS
 
@@ -119,6 +119,33 @@ class Nemeses:
         for shard in range(SHARDS):
             with suppress(pymysql.MySQLError):
                 self._scene.on_shard(shard, "FLUSH BINARY LOGS")
+
+
+# ── what no move survives ──
+
+
+def change_table(scene: Scene, shards: Sequence[int]) -> None:
+    """DDL behind the proxies."""
+    for shard in shards:
+        scene.on_shard(shard, "ALTER TABLE entry ADD COLUMN more INT")
+
+
+def change_back(scene: Scene, shards: Sequence[int]) -> None:
+    for shard in shards:
+        scene.on_shard(shard, "ALTER TABLE entry DROP COLUMN more")
+
+
+def purge(scene: Scene, shards: Sequence[int]) -> None:
+    """The binlogs up to now are lost."""
+    for shard in shards:
+
+        def only_one(shard: int = shard) -> bool:
+            scene.on_shard(shard, "FLUSH BINARY LOGS")
+            newest = scene.on_shard(shard, "SHOW BINARY LOGS")[-1][0]
+            scene.on_shard(shard, f"PURGE BINARY LOGS TO '{newest}'")  # not those that somebody still reads
+            return scene.on_shard(shard, "SHOW BINARY LOGS")[0][0] == newest
+
+        eventually(only_one, "older binlogs are gone", 30)
 
 
 def stop(proxy: ProxyUnderTest, whole: bool) -> None:

@@ -45,7 +45,7 @@ def stale(set_up: Scene, traffic: Traffic) -> str:
 
 
 def write(cursor: Any, traffic: Traffic) -> None:
-    """One write to a key that has moved: acknowledged, or it waits for a map until we go. Others' locks are passed by."""
+    """One write to a key that has moved: acknowledged, or held until we go. Others' locks are passed by."""
     for key in MOVING:
         with traffic.told.lock:
             traffic.told.maybe[key] += 1

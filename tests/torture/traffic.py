@@ -83,8 +83,9 @@ class Traffic:
     """Use as a context manager: the application runs inside. `told` is whole after it."""
 
     def __init__(
-        self, proxies: Sequence[ProxyUnderTest], seed: str, favoured: Sequence[int] = (), writers: int = 8, others: int = 3
-    ) -> None:
+        self, proxies: Sequence[ProxyUnderTest], seed: str, favoured: Sequence[int] = (), writers: int = 8,
+        others: int = 3,
+    ) -> None:  # fmt: skip
         """favoured: keys that get half of the work. others: clients whose transactions last, and as many readers."""
         self.told = Told()
         self.favoured = list(favoured)
