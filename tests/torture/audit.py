@@ -94,10 +94,10 @@ def _lists(told: Told, found: Found) -> list[str]:
             wrong.append(f"list of {key}: some values came twice")
         last: dict[str, int] = {}
         for value in values:
-            writer, no = value.split(".")
-            if last.get(writer, 0) >= int(no):
-                wrong.append(f"list of {key}: the values of client {writer} are not in the order that it appended them")
-            last[writer] = int(no)
+            client, number = value.split(".")
+            if last.get(client, 0) >= int(number):
+                wrong.append(f"list of {key}: the values of client {client} are not in the order that it appended them")
+            last[client] = int(number)
     sets = {key: set(values) for key, values in there.items()}
     for (writer, no), (key, outcome) in told.appends.items():
         present = f"{writer}.{no}" in sets.get(key, set())

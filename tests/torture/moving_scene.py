@@ -120,7 +120,8 @@ class Scene:
         """The newest move."""
 
         async def newest(store: MapStore) -> Workflow | None:
-            return (await all_moves(store) or [None])[-1]
+            moves = await all_moves(store)
+            return moves[-1] if moves else None
 
         return self._ask(newest)
 

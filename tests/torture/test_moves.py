@@ -23,14 +23,14 @@ from tests.torture.moving_scene import Scene, StoreKind, scene
 from tests.torture.nemeses import Nemeses, change_back, change_table, purge
 from tests.torture.traffic import Traffic
 
-ACTS = ("there", "back", "cancelled", "table changed", "binlogs purged")
+ACTS: tuple[str, ...] = ("there", "back", "cancelled", "table changed", "binlogs purged")
 KINDS: tuple[tuple[FlavorName, StoreKind], ...] = (
     ("mariadb", "embedded"),
     ("mysql", "etcd"),
     ("mariadb", "etcd"),
     ("mysql", "embedded"),
 )
-SHORT = (("there", "back"), ("there", "cancelled", "table changed"))
+SHORT: tuple[tuple[str, ...], ...] = (("there", "back"), ("there", "cancelled", "table changed"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
