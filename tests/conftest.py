@@ -27,6 +27,10 @@ class LeftOutWarning(UserWarning):
     """Tests did not run because the machine lacks something they need."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--loops", type=int, default=0, help="torture of moves: so many long runs")
+
+
 @pytest.fixture(scope="session", params=["mariadb", "mysql"])
 def flavor(request: pytest.FixtureRequest) -> FlavorName:
     """Each kind of server in turn."""

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from shardproxy.admin.rebalance.plan import Plan, make_plan
+from shardproxy.backend.control import Credentials
 from shardproxy.cli import rebalance as goals
 from shardproxy.cli.rebalance import app
 from shardproxy.cli.terminal import (
@@ -31,9 +32,11 @@ from shardproxy.cli.terminal import (
 )
 from shardproxy.config import Config
 from shardproxy.errors import GoalError, MoveError, StoreConflict
-from shardproxy.reshard.leading import Wishes, leading, new_owner
+from shardproxy.reshard.eviction import Evictor
+from shardproxy.reshard.leading import Wishes, leading, new_owner, stored_maps, whole_snapshot
 from shardproxy.reshard.ledger import Ledger, all_moves, begin, read_move
 from shardproxy.reshard.orchestrator import Orchestrator
+from shardproxy.reshard.readmission import readmit as let_in
 from shardproxy.reshard.throttle import ThrottleLimits
 from shardproxy.store.interface import Condition, MapStore, Put
 from shardproxy.store.opening import open_store
@@ -298,6 +301,42 @@ def cancel(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
         stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
 
     lead(read_config(config), claimed(move), work, Wishes())
+
+
+@app.command()
+@ends_with_status
+def readmit(
+    account: Annotated[
+        str, typer.Argument(help="Let this one in although a proxy that was shut out has not come back.")
+    ] = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Let proxies in again that were shut out because they did not acknowledge a map, and have come back since.
+
+    Whoever leads a move does so too; this is for those that come back after its end. Name an account only when you know
+    that no process that was shut out with it is left: one that is only stopped would go on, and write to old owners.
+
+    Exit status 1 when accounts are still locked.
+    """
+    back, left = asyncio.run(_readmit(read_config(config), account))
+    for name in sorted(back):
+        stdout().print(f"{name} is let in again")
+    for name in sorted(left):
+        note(f"{name} is still locked: its proxy has not come back")
+    if left:
+        raise typer.Exit(Exit.FAILED)
+    if not back:
+        stdout().print("no account is locked")
+
+
+async def _readmit(config: Config, account: str) -> tuple[frozenset[str], frozenset[str]]:
+    store = await open_store(config)
+    try:
+        maps = await stored_maps(store)
+        primaries = [shard.primary for shard in (await whole_snapshot(config, maps)).shards]
+        return await let_in(store, Evictor(store, primaries, Credentials.of(config)), maps, account)
+    finally:
+        await store.close()
 
 
 # ── a word to whoever leads it ──

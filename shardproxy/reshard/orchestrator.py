@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shardproxy.errors import MoveError, ReshardError, ShardproxyError, SqlError
@@ -19,6 +19,7 @@ from shardproxy.reshard.columns import quote, quote_name
 from shardproxy.reshard.eviction import Evictor, gone, named
 from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.link import Link, LinkLogin, connect
+from shardproxy.reshard.readmission import locked_accounts, with_locked
 from shardproxy.reshard.runner import Running
 from shardproxy.reshard.shapes import read_shape
 from shardproxy.reshard.shard_rows import Fence, mark, number, take
@@ -49,11 +50,13 @@ class Faults:
 @dataclass(frozen=True)
 class Settings:
     """Seconds. hold: how long writes may be held before the switch is given up for now; settle: pause until it is tried
-    again; answer: how long a proxy may take to acknowledge a map before it is shut out."""
+    again; answer: how long a proxy may take to acknowledge a map before it is shut out; back: how long a move that has
+    ended waits for proxies that were shut out."""
 
     hold: float = 1.0
     settle: float = 2.0
     answer: float = 5.0
+    back: float = 10.0
 
 
 class Orchestrator:
@@ -154,6 +157,8 @@ class Orchestrator:
             await asyncio.shield(self._let_writes_go(error))
             raise
         await self._readmit()
+        if self.ledger.stage in FINAL:
+            await self._see_off()
 
     async def _let_writes_go(self, error: BaseException) -> None:
         """Whatever ends our work while writes are held: they do not wait for somebody to look."""
@@ -251,31 +256,44 @@ class Orchestrator:
 
     async def _evict(self, identity: Identity) -> None:
         log.warning("proxy %s does not acknowledge the map: it is shut out", named([identity]))
+        before = self._locked
+        await self._note_locked({*before, identity.account})  # first: who goes on after a crash must know of it
         try:
-            if await self._evictor.evict(identity):
-                await self._note_locked({*self._locked, identity.account})
+            if not await self._evictor.evict(identity):
+                await self._note_locked(before)
         except ReshardError as error:
+            await self._note_locked(before)
             await self.ledger.note(problem=str(error))
             log.warning("%s", error)
 
     @property
-    def _locked(self) -> set[str]:
+    def _locked(self) -> frozenset[str]:
         """Accounts that were locked to shut their proxies out, by us or a leader before us."""
-        return set(filter(None, str(self.ledger.workflow.figures.get("locked", "")).split(",")))
+        return locked_accounts(self.ledger.workflow)
 
-    async def _note_locked(self, accounts: set[str]) -> None:
-        await self.ledger.note(figures={**self.ledger.workflow.figures, "locked": ",".join(sorted(accounts))})
+    async def _note_locked(self, accounts: Iterable[str]) -> None:
+        await self.ledger.note(figures=with_locked(self.ledger.workflow, accounts))
 
     async def _readmit(self) -> None:
         """Let accounts in again whose proxies have come back with the newest map."""
-        locked = self._locked
-        if not locked or self.ledger.stage in FINAL:
+        if not self._locked:
             return
-        back = {identity.account for identity in await self.ledger.up_to_date()}
-        for account in sorted(locked & back):
+        for account in sorted(await self.ledger.returned(self._locked)):
             await self._evictor.readmit(account)
-            locked.discard(account)
-            await self._note_locked(locked)
+            await self._note_locked(self._locked - {account})
+
+    async def _see_off(self) -> None:
+        """The move has ended, and nobody will look after it: proxies that are shut out get a while to come back."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.back
+        while self._locked and loop.time() < deadline:
+            await asyncio.sleep(0.2)
+            await self._readmit()
+        if self._locked:
+            names = ", ".join(sorted(self._locked))
+            what = f"accounts of proxies that were shut out are still locked: {names}; see `shardctl rebalance readmit`"
+            log.warning("move %s has ended; %s", self._ident, what)
+            await self.ledger.note(problem=what)
 
     # ── the phases ──
 
