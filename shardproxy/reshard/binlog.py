@@ -84,6 +84,7 @@ class _Rows:
     primary: tuple[int, ...]
     plain_primary: int  # place of a primary key that is one number; -1
     written: list[tuple[int, int]]  # place, form
+    within: tuple[int, bytes] | None  # place and value that rows must have to be looked at
 
 
 @dataclass(slots=True)
@@ -238,12 +239,11 @@ class BinlogReader:
         if known is None or known[0] != rest:
             seen = parse_table_map(rest)
             found: _Rows | str | None = None
-            if seen.database == "_shardproxy":
+            place = self._index.get((seen.database, seen.table))
+            if place is not None:
+                found = _reading(place, self._tables[place], decoders(self._tables[place], seen))
+            elif seen.database == "_shardproxy":
                 found = "own" if seen.table in _OWN else "marker" if seen.table == "marker" else None
-            else:
-                place = self._index.get((seen.database, seen.table))
-                if place is not None:
-                    found = _reading(place, self._tables[place], decoders(self._tables[place], seen))
             if len(self._maps) > 4096:
                 self._maps.clear()
             self._maps[table_id] = (rest, found)
@@ -295,14 +295,15 @@ class BinlogReader:
     def _images(
         self, rows: _Rows, what: int, body: bytes, at: int, present: Sequence[int], present_after: Sequence[int]
     ) -> None:
-        moving = self._moving.holds_text
+        moving = (rows.shape.rows or self._moving).holds_text
+        within = rows.within
         decode, key, table = rows.decode, rows.key, rows.table
         nulls, nulls_after = (len(present) + 7) // 8, (len(present_after) + 7) // 8
         changes = self._changes
         size = len(body)
         while at < size:
             values, at = read_image(body, at, present, decode, nulls)
-            here = moving(values[key])
+            here = moving(values[key]) and (within is None or values[within[0]] == within[1])
             if what == _WRITE:
                 if here:
                     changes.append((table, None, _primary(rows, values), self._literal(rows, values)))
@@ -314,7 +315,7 @@ class BinlogReader:
                     self._size += len(old or b"") + 40
                 continue
             values, at = read_image(body, at, present_after, decode, nulls_after)
-            if moving(values[key]):
+            if moving(values[key]) and (within is None or values[within[0]] == within[1]):
                 changes.append((table, old, _primary(rows, values), self._literal(rows, values)))
             elif here:
                 changes.append((table, old, None, None))
@@ -436,7 +437,11 @@ def _next_part(rows: Any) -> list[Change] | None:
 def _reading(table: int, shape: TableShape, decode: list[Decode]) -> _Rows:
     plain = shape.primary[0] if len(shape.primary) == 1 and shape.columns[shape.primary[0]].form is Form.NUMBER else -1
     written = [(i, int(shape.columns[i].form)) for i in shape.written]
-    return _Rows(table, shape, decode, range(len(decode)), shape.key, shape.primary, plain, written)
+    within = None
+    if shape.rows is not None and shape.rows.within is not None:
+        column, value = shape.rows.within
+        within = next(i for i, c in enumerate(shape.columns) if c.name == column), value
+    return _Rows(table, shape, decode, range(len(decode)), shape.key, shape.primary, plain, written, within)
 
 
 def _primary(rows: _Rows, values: list[bytes | None]) -> bytes:
