@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 from rich.live import Live
 from rich.text import Text
 
+from shardproxy.admin import migrations
 from shardproxy.admin.rebalance.plan import Plan, make_plan
 from shardproxy.backend.control import Credentials
 from shardproxy.cli import rebalance as goals
@@ -31,9 +33,9 @@ from shardproxy.cli.terminal import (
     table,
 )
 from shardproxy.config import Config
-from shardproxy.errors import GoalError, MoveError, StoreConflict
+from shardproxy.errors import GoalError, MoveError, ShardproxyError, StoreConflict
 from shardproxy.reshard.eviction import Evictor
-from shardproxy.reshard.leading import Wishes, leading, new_owner, stored_maps, whole_snapshot
+from shardproxy.reshard.leading import Wishes, leading, new_owner, stored_maps, stored_maps_of, whole_snapshot
 from shardproxy.reshard.ledger import Ledger, all_moves, begin, read_move
 from shardproxy.reshard.orchestrator import Orchestrator
 from shardproxy.reshard.readmission import readmit as let_in
@@ -42,7 +44,8 @@ from shardproxy.store.interface import Condition, MapStore, Put
 from shardproxy.store.opening import open_store
 from shardproxy.topology import workflow as workflows
 from shardproxy.topology.build import build_snapshot
-from shardproxy.topology.goals import Goal
+from shardproxy.topology.carried import written_down
+from shardproxy.topology.goals import AddShard, Goal
 from shardproxy.topology.map_document import Stream
 from shardproxy.topology.stages import FINAL, Stage, Step
 from shardproxy.topology.stored import MOVES, PROXIES
@@ -155,7 +158,13 @@ def run(
         note(f"write {', '.join(unknown)} into [shards] of every proxy's file first, and restart them one by one")
         raise typer.Exit(Exit.UNUSABLE)
     said = " ".join(word for word in sys.argv[1:] if word.startswith("--") or "=" in word)
-    plan = MovePlan(goal=said or "even", streams=tuple(Stream.of(s, names) for s in found.change.streams))
+    before = found.snapshot.keyspaces[keyspace]
+    plan = MovePlan(
+        goal=said or "even",
+        streams=tuple(Stream.of(s, names) for s in found.change.streams),
+        home=names[before.home],
+        lookups=written_down(found.snapshot, before),
+    )
 
     async def start(store: MapStore) -> Ledger:
         if not (await store.list(PROXIES)).entries:
@@ -171,7 +180,19 @@ def run(
 
 
 async def _planned(settings: Config, keyspace: str, wanted: list[Goal], measure_time: float) -> Plan:
-    return await make_plan(settings, keyspace, wanted, measure_time, None, await goals.maps_of(settings))
+    joining = {goal.name for goal in wanted if isinstance(goal, AddShard)}
+    await _migrated(settings, joining)
+    return await make_plan(settings, keyspace, wanted, measure_time, None, await stored_maps_of(settings))
+
+
+async def _migrated(settings: Config, joining: set[str]) -> None:
+    """Make the bookkeeping tables on shards that join. Raises ShardproxyError."""
+    snapshot = build_snapshot(settings)
+    there = replace(snapshot, shards=tuple(shard for shard in snapshot.shards if shard.name in joining))
+    files = migrations.read_migrations(migrations.migrations_folder())
+    for report in await migrations.migrate(there, Credentials.of(settings), 30.0, files):
+        if report.error:
+            raise ShardproxyError(f"{report.shard}: shardctl migrate: {report.error}")
 
 
 @app.command()

@@ -183,7 +183,7 @@ def _some_shard(client: Client, plan: Plan) -> int:
         return min(homes)
     if plan.groups:
         first = plan.groups[0]
-        return first.shard if first.shard is not None else first.keyspace.shards[0]
+        return first.shard if first.shard is not None else first.keyspace.home
     return single.any_shard(client)
 
 

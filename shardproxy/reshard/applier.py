@@ -246,7 +246,7 @@ class Applier:
     async def _above(self, number: int, changes: Sequence[Change]) -> frozenset[bytes]:
         """Keys above the table's watermark: their rows have not been copied, and come with the copy."""
         table = self._tables[number]
-        progress = self.progress[table.name]
+        progress = self.progress[table.label]
         if progress.finished:
             return frozenset()
         keys = {key for change in changes for key in change[1:3] if key is not None}
@@ -261,7 +261,7 @@ class Applier:
         self, number: int, table: TableShape, watermark: Sequence[bytes], keys: Sequence[bytes]
     ) -> frozenset[bytes]:
         """The same in the server's own order of the key's types and collations."""
-        name = quote_name(table.database) + b"." + quote_name(f"_shardproxy_order_{number}")
+        name = quote_name(self._tables[0].database) + b"." + quote_name(f"_shardproxy_order_{number}")
         statements = []
         if number not in self._order_tables:
             names = b", ".join(table.primary_names)

@@ -95,6 +95,7 @@ class _Rows:
     primary: tuple[int, ...]
     plain_primary: int  # place of a primary key that is one number; -1
     written: list[tuple[int, int]]  # place, form
+    within: tuple[int, bytes] | None  # place and value that rows must have to be looked at
 
 
 @dataclass(slots=True)
@@ -249,12 +250,11 @@ class BinlogReader:
         if known is None or known[0] != rest:
             seen = parse_table_map(rest)
             found: _Rows | str | None = None
-            if seen.database == "_shardproxy":
+            place = self._index.get((seen.database, seen.table))
+            if place is not None:
+                found = _reading(place, self._tables[place], seen)
+            elif seen.database == "_shardproxy":
                 found = "own" if seen.table in _OWN else "marker" if seen.table == "marker" else None
-            else:
-                place = self._index.get((seen.database, seen.table))
-                if place is not None:
-                    found = _reading(place, self._tables[place], seen)
             if len(self._maps) > 4096:
                 self._maps.clear()
             self._maps[table_id] = (rest, found)
@@ -306,7 +306,8 @@ class BinlogReader:
     def _images(
         self, rows: _Rows, what: int, body: bytes, at: int, present: Sequence[int], present_after: Sequence[int]
     ) -> None:
-        moving = self._moving.holds_text
+        moving = (rows.shape.rows or self._moving).holds_text
+        within = rows.within
         decode, identity, key, table = rows.decode, rows.identity, rows.key, rows.table
         nulls, nulls_after = (len(present) + 7) // 8, (len(present_after) + 7) // 8
         changes = self._changes
@@ -314,11 +315,11 @@ class BinlogReader:
         while at < size:
             if what == _WRITE:
                 values, at = read_image(body, at, present, decode, nulls)
-                if moving(values[key]):
+                if moving(values[key]) and (within is None or values[within[0]] == within[1]):
                     changes.append((table, None, _primary(rows, values), self._literal(rows, values)))
                 continue
             before, at = read_identity(body, at, present, identity, nulls)
-            here = moving(before[key])
+            here = moving(before[key]) and (within is None or before[within[0]] == within[1])
             old = _primary(rows, before) if here else None
             if what == _DELETE:
                 if here:
@@ -326,7 +327,11 @@ class BinlogReader:
                     self._size += len(old or b"") + 40
                 continue
             values, at = read_image(body, at, present_after, decode, nulls_after)
-            if here if values[key] == before[key] else moving(values[key]):
+            if within is None and values[key] == before[key]:
+                there = here
+            else:
+                there = moving(values[key]) and (within is None or values[within[0]] == within[1])
+            if there:
                 changes.append((table, old, _primary(rows, values), self._literal(rows, values)))
             elif here:
                 changes.append((table, old, None, None))
@@ -454,9 +459,12 @@ def _reading(table: int, shape: TableShape, seen: TableMap) -> _Rows:
     decode = decoders(shape, seen)
     plain = shape.primary[0] if len(shape.primary) == 1 and shape.columns[shape.primary[0]].form is Form.NUMBER else -1
     written = [(i, int(shape.columns[i].form)) for i in shape.written]
-    return _Rows(
-        table, shape, decode, steps(shape, seen, decode), range(len(decode)), shape.key, shape.primary, plain, written
-    )
+    within = None
+    if shape.rows is not None and shape.rows.within is not None:
+        column, value = shape.rows.within
+        within = next(i for i, c in enumerate(shape.columns) if c.name == column), value
+    identity = steps(shape, seen, decode)
+    return _Rows(table, shape, decode, identity, range(len(decode)), shape.key, shape.primary, plain, written, within)
 
 
 def _primary(rows: _Rows, values: list[bytes | None]) -> bytes:

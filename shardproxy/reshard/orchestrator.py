@@ -10,23 +10,23 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shardproxy.errors import MoveError, ReshardError, ShardproxyError, SqlError
 from shardproxy.reshard.bookkeeping import Direction, StreamName, open_writer, stream_deletes, transact
 from shardproxy.reshard.bookkeeping import stream_inserts as inserts
-from shardproxy.reshard.columns import quote, quote_name
+from shardproxy.reshard.definitions import create_tables, join_keyspace, tables_of
 from shardproxy.reshard.eviction import Evictor, gone, named
 from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.link import Link, LinkLogin, connect
 from shardproxy.reshard.readmission import locked_accounts, with_locked
 from shardproxy.reshard.runner import Running
-from shardproxy.reshard.shapes import read_shape
 from shardproxy.reshard.shard_rows import Fence, mark, number, take
 from shardproxy.reshard.snapshot import prepared_branches
 from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
 from shardproxy.reshard.throttle import Pace, Unlimited
 from shardproxy.topology.barrier import Identity
+from shardproxy.topology.keys import KeyType
 from shardproxy.topology.model import Server, Snapshot, TableKind
 from shardproxy.topology.stages import FINAL, Side, Stage, Step
 
@@ -112,6 +112,7 @@ class Orchestrator:
             for table in keyspace.tables.values()
             if table.kind is TableKind.SHARDED and table.key is not None
         )
+        references = tuple(table.name for table in keyspace.tables.values() if table.kind is TableKind.REFERENCE)
         forth = direction == "forward"
         return StreamPlan(
             self._name(index, direction),
@@ -121,6 +122,9 @@ class Orchestrator:
             keyspace.name,
             tables,
             stream.keys.moving(keyspace.key_type),
+            # Never back: from the switch on the application writes reference tables on both sides.
+            references if stream.references and forth else (),
+            None if stream.entries is None else stream.entries.moving(KeyType.BINARY),
             mutations=self._faults.stream,
         )
 
@@ -300,7 +304,10 @@ class Orchestrator:
     async def _prepared(self) -> None:
         """Step 1."""
         for index in self._indexes:
-            await create_tables(self._plan(index, "forward"))
+            plan = self._plan(index, "forward")
+            await create_tables(plan)
+            if self.ledger.workflow.plan.streams[index].references:
+                await join_keyspace(plan)
         await self._barrier()
         await self.proceed(Step.NEXT)
 
@@ -423,7 +430,7 @@ class Orchestrator:
             async with await connect(plan.source, self._login) as taker:
                 position = await present_position(taker)
             async with await open_writer(plan.target, self._login) as link:
-                names = [table for table, _ in plan.tables]
+                names = [shape.label for shape in await plan.shapes(link)]
                 await transact(
                     link, plan.name, None,
                     [*stream_deletes(plan.name), *inserts(plan.name, plan.source.shard, position, names, True)],
@@ -470,10 +477,14 @@ class Orchestrator:
             plan = self._plan(index, direction)
             async with await open_writer(plan.target, self._login) as link:
                 there = await tables_of(link, plan.database)
-                for table, key in plan.tables:
-                    if table not in there:
-                        continue  # cancelled before it was made
-                    shape = await read_shape(link, plan.database, table, key)
+                # It may be cancelled before they were made; and who has joined keeps reference tables.
+                whole = plan.references if self.ledger.stage is Stage.CANCELLING else ()
+                made = replace(
+                    plan,
+                    tables=tuple(table for table in plan.tables if table[0] in there),
+                    references=tuple(table for table in whole if table in there),
+                )
+                for shape in await made.shapes(link):
                     await delete_moving(link, plan.name, shape, plan.moving, self._pace)
         for shard in self._shards(side):
             async with await connect(self._server(shard), self._login) as link:
@@ -500,21 +511,3 @@ async def present_position(link: Link) -> str:
     sql = b"SELECT @@GLOBAL.gtid_binlog_pos" if link.is_mariadb else b"SELECT @@GLOBAL.gtid_executed"
     [text] = (await link.query(sql)).one()
     return (text or b"").decode().replace("\n", "")
-
-
-async def create_tables(plan: StreamPlan) -> None:
-    """Make the stream's tables on its target where they are missing, as the source has them."""
-    async with await connect(plan.source, plan.login) as source, await connect(plan.target, plan.login) as target:
-        database = quote_name(plan.database)
-        [_, made] = (await source.query(b"SHOW CREATE DATABASE " + database)).one()
-        await target.query((made or b"").replace(b"CREATE DATABASE ", b"CREATE DATABASE IF NOT EXISTS ", 1))
-        await target.queries((b"SET SESSION foreign_key_checks = 0, sql_mode = ''", b"USE " + database))
-        for table, _ in plan.tables:
-            [_, made] = (await source.query(b"SHOW CREATE TABLE " + database + b"." + quote_name(table))).one()
-            await target.query((made or b"").replace(b"CREATE TABLE ", b"CREATE TABLE IF NOT EXISTS ", 1))
-
-
-async def tables_of(link: Link, database: str) -> frozenset[str]:
-    """Names of a database's tables."""
-    sql = b"SELECT table_name FROM information_schema.tables WHERE table_schema = " + quote(database.encode())
-    return frozenset((row[0] or b"").decode() for row in (await link.query(sql)).values())

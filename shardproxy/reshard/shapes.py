@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from shardproxy.errors import ReshardError
-from shardproxy.reshard.columns import ColumnShape, TableShape, quote
+from shardproxy.reshard.columns import ColumnShape, EntryRows, TableShape, WholeTable, quote
 from shardproxy.reshard.link import Link
 
 
-async def read_shape(link: Link, database: str, table: str, key: str) -> TableShape:
-    """One table. key: the column that places its rows. Raises ReshardError when the engine cannot move it."""
+async def read_shape(
+    link: Link, database: str, table: str, key: str | None, rows: WholeTable | EntryRows | None = None
+) -> TableShape:
+    """One table. key: the column that places its rows, None where it goes whole. Raises ReshardError when the engine
+    cannot move it."""
     where = b"table_schema = %s AND table_name = %s" % (quote(database.encode()), quote(table.encode()))
     columns_sql = (
         b"SELECT column_name, data_type, column_type, character_set_name, collation_name, extra, is_nullable, "
@@ -47,6 +50,8 @@ async def read_shape(link: Link, database: str, table: str, key: str) -> TableSh
         raise ReshardError(f"{name} has no primary key: its rows cannot be told apart, so they cannot be moved")
     if any(columns[i].generated for i in primary):
         raise ReshardError(f"{name}: a primary key over generated columns cannot be moved")
+    if key is None:
+        return TableShape(database, table, columns, tuple(primary), primary[0], rows)
     if key.lower() not in places:
         raise ReshardError(f"{name} has no column {key}")
-    return TableShape(database, table, columns, tuple(primary), places[key.lower()])
+    return TableShape(database, table, columns, tuple(primary), places[key.lower()], rows)

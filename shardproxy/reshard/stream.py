@@ -26,7 +26,7 @@ from shardproxy.reshard.bookkeeping import (
     transact,
 )
 from shardproxy.reshard.change_source import SourceSettings, check_source
-from shardproxy.reshard.columns import TableShape
+from shardproxy.reshard.columns import EntryRows, TableShape, WholeTable
 from shardproxy.reshard.copier import CHUNK_BYTES, Copier
 from shardproxy.reshard.link import Link, LinkLogin, connect
 from shardproxy.reshard.position import Position
@@ -63,6 +63,7 @@ class Mutations:
 @dataclass(frozen=True)
 class StreamPlan:
     """What a stream moves. tables: name and key column; database: the keyspace's. source, target: primaries.
+    references: tables that go whole; entries: values whose lookup entries go.
 
     silence: seconds without a byte of the source's after which it counts as gone. cycle_seconds: how long one snapshot
     is copied from; chunk_bytes: what one transaction on the target inserts, about.
@@ -75,10 +76,21 @@ class StreamPlan:
     database: str
     tables: tuple[tuple[str, str], ...]
     moving: MovingKeys
+    references: tuple[str, ...] = ()
+    entries: MovingKeys | None = None
     silence: float = 10.0
     cycle_seconds: float = CYCLE_SECONDS
     chunk_bytes: int = CHUNK_BYTES
     mutations: Mutations = field(default_factory=Mutations)
+
+    async def shapes(self, link: Link) -> list[TableShape]:
+        """The definitions of all its tables, as a server has them. Raises ReshardError."""
+        found = [await read_shape(link, self.database, table, key) for table, key in self.tables]
+        found += [await read_shape(link, self.database, table, None, WholeTable()) for table in self.references]
+        if self.entries is not None:
+            rows = EntryRows(self.database, self.entries)
+            found.append(await read_shape(link, "_shardproxy", "lookup", "value", rows))
+        return found
 
 
 async def start_stream(plan: StreamPlan, pace: Pace | None = None) -> None:
@@ -94,13 +106,13 @@ async def start_stream(plan: StreamPlan, pace: Pace | None = None) -> None:
             found = await check_source(source)
             if found:
                 raise ReshardError("; ".join(found))
-            shapes = [await read_shape(source, plan.database, table, key) for table, key in plan.tables]
+            shapes = await plan.shapes(source)
         for shape in shapes:
             await delete_moving(target, plan.name, shape, plan.moving, pace)
         snapshot = await take_snapshot(plan.source, plan.login, shapes)
         with_position = await snapshot.gtids()
         snapshot.link.close()
-        names = [table for table, _ in plan.tables]
+        names = [shape.label for shape in shapes]
         await transact(
             target, plan.name, None, stream_inserts(plan.name, plan.source.shard, str(with_position), names, False)
         )
@@ -111,7 +123,7 @@ async def delete_moving(
 ) -> int:
     """Delete a table's moving rows in marked transactions of `chunk` rows; how many there were."""
     sql = b"DELETE FROM %s WHERE %s ORDER BY %s LIMIT %d" % (
-        table.quoted, moving.condition(table.columns[table.key].name), b", ".join(table.primary_names), chunk,
+        table.quoted, table.condition(moving), b", ".join(table.primary_names), chunk,
     )  # fmt: skip
     total = 0
     while True:
@@ -158,7 +170,7 @@ class Stream:
             source = await connect(plan.source, plan.login)
             opened.append(source)
             # After the position is known: a definition that changes later stands in the binlog behind it.
-            tables = [await read_shape(source, plan.database, table, key) for table, key in plan.tables]
+            tables = await plan.shapes(source)
             most = int((await target.query(b"SELECT @@max_allowed_packet")).one()[0] or 0)
             settings = SourceSettings(
                 plan.source, plan.login, tuple(tables), plan.moving, state.position, state.restart, plan.silence
@@ -185,7 +197,7 @@ class Stream:
     @property
     def copied(self) -> bool:
         """Whether every table has been copied."""
-        return all(self.applier.progress[table.name].finished for table in self.tables)
+        return all(self.applier.progress[table.label].finished for table in self.tables)
 
     # ── copying ──
 
@@ -195,7 +207,7 @@ class Stream:
             await self._wait_for_branches()
         while not self.copied:
             await self.catch_up()
-            unfinished = [table for table in self.tables if not self.applier.progress[table.name].finished]
+            unfinished = [table for table in self.tables if not self.applier.progress[table.label].finished]
             snapshot = await self._good_snapshot(unfinished)
             try:
                 await self._copy_from(snapshot)
@@ -264,7 +276,7 @@ class Stream:
     async def _copy_from(self, snapshot: SourceSnapshot) -> None:
         deadline = asyncio.get_running_loop().time() + self.plan.cycle_seconds
         for table in self.tables:
-            progress = self.applier.progress[table.name]
+            progress = self.applier.progress[table.label]
             if progress.finished:
                 continue
             await self.copier.copy(snapshot.link, table, progress, self.applier.stored, deadline)

@@ -109,6 +109,4 @@ async def settle(
 
 def _where(table: TableShape, moving: MovingKeys, keys: Sequence[bytes]) -> bytes:
     # A row whose shard key has changed may still be there under its primary key, and move no more.
-    return b"%s IN (%s) AND %s" % (
-        table.primary_row, b",".join(keys), moving.condition(table.columns[table.key].name),
-    )  # fmt: skip
+    return b"%s IN (%s) AND %s" % (table.primary_row, b",".join(keys), table.condition(moving))

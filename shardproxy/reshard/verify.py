@@ -86,7 +86,7 @@ def _between(
     table: TableShape, moving: MovingKeys, after: Sequence[bytes] | None, end: Sequence[bytes] | None
 ) -> bytes:
     """Moving rows behind `after`, up to and with `end`."""
-    parts = [moving.condition(table.columns[table.key].name)]
+    parts = [table.condition(moving)]
     if after is not None:
         parts.append(b"(" + table.behind(after) + b")")
     if end is not None:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from shardproxy.errors import MoveError
 from shardproxy.topology import moves
 from shardproxy.topology.keys import KeyType
-from shardproxy.topology.map_form import KeySet, MapForm
+from shardproxy.topology.map_form import HashForm, KeySet, MapForm
 from shardproxy.topology.stages import FINAL, MEANINGS, POSITIONS, Side, Stage, Step, Writes, follow
 from shardproxy.topology.stored import Stored
 
@@ -27,22 +27,36 @@ MoveId = Annotated[int, Field(ge=1, lt=2**64)]  # of its rows in `_shardproxy`; 
 
 
 class Stream(Stored):
-    """Keys that go from one shard to another."""
+    """Keys that go from one shard to another.
+
+    entries: buckets of values whose lookup entries go with them. references: the target joins the keyspace, and gets
+    its reference tables by this stream.
+    """
 
     source: Name
     target: Name
     keys: KeySet
+    entries: KeySet | None = None
+    references: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Stream:
         if self.source == self.target:
             raise ValueError("source and target are the same shard")
+        if self.entries is not None and self.entries.buckets is None:
+            raise ValueError("entries of lookup indexes are named by buckets of values")
         return self
 
     @classmethod
     def of(cls, stream: moves.Stream, names: Sequence[str]) -> Stream:
         """A stream between places as a document; names: of the shards in the order of their places."""
-        return cls(source=names[stream.source], target=names[stream.target], keys=KeySet.of(stream.keys))
+        return cls(
+            source=names[stream.source],
+            target=names[stream.target],
+            keys=KeySet.of(stream.keys),
+            entries=None if stream.entries is None else KeySet.of(stream.entries),
+            references=stream.references,
+        )
 
     def shard(self, side: Side) -> str:
         """The name of the shard on this side."""
@@ -79,14 +93,32 @@ class Move(Stored):
         """The move as proxies see it, with places instead of names. Raises KeyError for a shard that has none."""
         source, target = (Side.TARGET, Side.SOURCE) if self.stage.reverse else (Side.SOURCE, Side.TARGET)
         streams = [
-            moves.Stream(order[s.shard(source)], order[s.shard(target)], s.keys.moving(key_type)) for s in self.streams
+            moves.Stream(
+                order[s.shard(source)],
+                order[s.shard(target)],
+                s.keys.moving(key_type),
+                None if s.entries is None else s.entries.moving(KeyType.BINARY),
+                s.references and not self.stage.reverse,
+            )
+            for s in self.streams
         ]
         return moves.Move(self.id, self.stage.phase, self.fence or 0, tuple(streams))
 
 
+class Lookups(Stored):
+    """Where the entries of a keyspace's lookup indexes are. placement: as the indexes' records have it."""
+
+    placement: Name
+    owners: HashForm
+
+
 class MapDocument(Stored):
     """The newest map of a keyspace. positions: shard → position that a replica there must have applied to be read
-    under this map (R8), in the words of the server's kind."""
+    under this map (R8), in the words of the server's kind.
+
+    home: the shard with the keyspace's records; "" in documents of earlier versions: the first one. lookups: None as
+    long as the map says where entries are.
+    """
 
     format: Literal[1] = 1
     keyspace: Name
@@ -95,6 +127,8 @@ class MapDocument(Stored):
     map: MapForm
     move: Move | None = None
     positions: dict[str, str] = Field(default_factory=dict)
+    home: str = ""
+    lookups: Lookups | None = None
 
     @model_validator(mode="after")
     def _check(self) -> MapDocument:
@@ -110,18 +144,29 @@ class MapDocument(Stored):
 
     @property
     def shards(self) -> frozenset[str]:
-        """Every shard that the map or the move names."""
+        """Every shard that has the keyspace, or gets it."""
         moving = self.move.streams if self.move is not None else ()
-        return frozenset((*self.map.shards, *(stream.shard(side) for stream in moving for side in Side)))
+        entries = self.lookups.owners.shards if self.lookups is not None else ()
+        own = (self.home,) if self.home else ()
+        return frozenset((*own, *entries, *self.map.shards, *(s.shard(side) for s in moving for side in Side)))
+
+    @property
+    def joining(self) -> frozenset[str]:
+        """Those that do not have all reference tables yet: no statement may read or write them there."""
+        move = self.move
+        if move is None or MEANINGS[move.stage].owner is Side.TARGET or move.stage.reverse:
+            return frozenset()
+        return frozenset(stream.target for stream in move.streams if stream.references)
 
 
 # ── changes: each gives the next document ──
 
 
-def begin(document: MapDocument, move: Move) -> MapDocument:
+def begin(document: MapDocument, move: Move, home: str = "", lookups: Lookups | None = None) -> MapDocument:
     """The map with a new move, which must be PREPARED. Raises MoveError when it does not fit, or another is under way.
 
-    Every target must have the keyspace's reference tables, filled, before: writes to them go there from now on.
+    Every target must have the keyspace's reference tables, filled, before, or get them by a stream. home, lookups: what
+    is written down where the document says nothing of it.
     """
     if move.stage is not Stage.PREPARED:
         raise MoveError(f"a new move is {Stage.PREPARED.value}, not {move.stage.value}")
@@ -130,7 +175,9 @@ def begin(document: MapDocument, move: Move) -> MapDocument:
             f"move {document.move.id} of keyspace {document.keyspace} is {document.move.stage.value}: "
             "a keyspace has one move at a time; complete or cancel it first"
         )
+    document = document.model_copy(update={"home": document.home or home, "lookups": document.lookups or lookups})
     _reassigned(document, move, Side.TARGET)  # raises when a key is not on its source
+    _entries_reassigned(document, move, Side.TARGET)
     return _next(document, move=move)
 
 
@@ -153,6 +200,7 @@ def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | No
         return _next(document, move=None, **changes)
     if stage in (Stage.SWITCHED, Stage.REVERSE_SWITCHED):
         changes["map"] = _reassigned(document, move, MEANINGS[stage].owner)
+        changes["lookups"] = _entries_reassigned(document, move, MEANINGS[stage].owner)
     fence = move.fence
     if MEANINGS[stage].writes is Writes.FREE:
         fence = None
@@ -176,6 +224,19 @@ def _reassigned(document: MapDocument, move: Move, owner: Side) -> MapForm:
     for stream in move.streams:
         changed = changed.reassigned(stream.keys, stream.shard(owner.other), stream.shard(owner))
     return changed
+
+
+def _entries_reassigned(document: MapDocument, move: Move, owner: Side) -> Lookups | None:
+    lookups = document.lookups
+    if lookups is None:
+        if any(stream.entries is not None for stream in move.streams):
+            raise MoveError("entries of lookup indexes move only where the map says where they are")
+        return None
+    owners = lookups.owners
+    for stream in move.streams:
+        if stream.entries is not None:
+            owners = owners.reassigned(stream.entries, stream.shard(owner.other), stream.shard(owner))
+    return lookups.model_copy(update={"owners": owners})
 
 
 def _next(document: MapDocument, **changes: object) -> MapDocument:

@@ -18,6 +18,7 @@ from shardproxy.config import Config
 from shardproxy.errors import BackendError, GoalError, SqlError
 from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot, with_tables
+from shardproxy.topology.carried import carried
 from shardproxy.topology.goals import Change, Goal, needs_sizes, reach
 from shardproxy.topology.keys import BUCKETS
 from shardproxy.topology.levelling import Piece
@@ -95,7 +96,7 @@ async def make_plan(
         measured = True
         if needs_sizes(goals, keyspace):
             pieces, measured = await measure.pieces()
-        change = reach(snapshot, keyspace, weights, goals, pieces)
+        change = carried(keyspace, reach(snapshot, keyspace, weights, goals, pieces))
         flows = await measure.flows(change)
     duration = _duration(flows, throttle)
     wider = replace(snapshot, shards=change.shards)
@@ -125,7 +126,7 @@ async def _findings(
     involved |= {*change.members} - {*keyspace.shards}
     if not involved:
         return []
-    first = keyspace.shards[0]
+    first = keyspace.home
     servers = [server for shard in sorted({first, *involved}) for server in snapshot.shards[shard].servers]
     facts = await asyncio.gather(
         *(ask_server(server, ruler.credentials, [keyspace.name], ruler.seconds) for server in servers)
