@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from shardproxy.local import LocalCluster, LocalServer, unavailable
 from shardproxy.local.flavors import FlavorName
-from tests import parallel
+from tests import parallel, shown
 from tests.proxy import ProxyUnderTest, start_proxy
 
 # On a machine that does other work too, one example or the making of data may take long: no reason to fail.
@@ -42,6 +42,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
     Only missing root rights excuse that; whatever else is missing is an error of the cluster's start.
     """
+    shown.begin(item)
     if os.geteuid() == 0 or not isinstance(item, pytest.Function):
         return
     callspec = getattr(item, "callspec", None)
@@ -67,6 +68,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     parallel.configure_process(config)
+    if not parallel.is_one_of_several(config):
+        config.pluginmanager.register(_Printing(config))
+
+
+class _Printing:
+    """Prints what tests show, in the process that reports."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        for text in shown.shown(report):
+            terminal.write_line("")  # after the dots
+            terminal.write_line(text)
 
 
 @pytest.hookimpl(trylast=True)

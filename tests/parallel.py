@@ -45,6 +45,11 @@ def ports_of(worker: str, processes: int) -> str:
     return f"{begin}-{begin + each - 1}"
 
 
+def is_one_of_several(config: pytest.Config) -> bool:
+    """Whether this process runs what another one hands out and reports."""
+    return hasattr(config, "workerinput")
+
+
 def configure_process(config: pytest.Config) -> None:
     """To be called first in each process: a share of the ports for those of several."""
     told = getattr(config, "workerinput", None)

@@ -16,7 +16,8 @@ CONFTEST = """
 import os
 import pytest
 from tests.conftest import (
-    pytest_collection_modifyitems, pytest_configure, pytest_configure_node, pytest_xdist_make_scheduler
+    pytest_collection_modifyitems, pytest_configure, pytest_configure_node, pytest_runtest_setup,
+    pytest_xdist_make_scheduler,
 )
 
 def pytest_runtest_logreport(report):
@@ -30,6 +31,7 @@ def ports(worker_id):
 """
 FILE = """
 import pytest
+from tests.shown import show
 
 @pytest.mark.parametrize("flavor", ["mariadb", "mysql"])
 @pytest.mark.parametrize("number", range(3))
@@ -40,8 +42,14 @@ def test_of_servers(number, flavor):
 def test_alone():
     pass
 
-def test_other():
-    assert {outcome}
+@pytest.fixture(scope="module")
+def counts():
+    yield
+    show("counts of {number}", "in two lines")
+
+def test_other(counts):
+    show("test {number}")
+    assert {number} != 2
 """
 
 
@@ -49,7 +57,7 @@ def test_each_test_runs_once_and_those_marked_alone_run_last_in_one_process(tmp_
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = alone\n")
     for number in range(4):
-        (tmp_path / f"test_{number}.py").write_text(FILE.format(outcome=number != 2))
+        (tmp_path / f"test_{number}.py").write_text(FILE.format(number=number))
     environment = {**os.environ, "PYTHONPATH": str(Path(parallel.__file__).parents[1])}
     for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "SHARDPROXY_PORTS"):
         environment.pop(name, None)
@@ -57,6 +65,9 @@ def test_each_test_runs_once_and_those_marked_alone_run_last_in_one_process(tmp_
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 31 passed" in done.stdout
+    for number in range(4):
+        assert done.stdout.count(f"\ntest {number}\n") == 1
+        assert done.stdout.count(f"\ncounts of {number}\nin two lines\n") == 1
     ran = [line.split() for line in (tmp_path / "ran").read_text().splitlines()]
     assert len({test for test, _ in ran}) == len(ran) == 32
     assert [test for test, _ in ran if test.endswith("test_alone")] == [test for test, _ in ran[-4:]]
