@@ -1,7 +1,7 @@
 """Compiles the hot path with mypyc when a wheel is built with SHARDPROXY_COMPILE=1; else the wheel is pure Python.
 
-The same source runs both ways. What is listed here is what every query passes through; it is compiled as one group, so
-that calls between its modules are direct.
+The same source runs both ways. What is listed here is what every query passes through, and every change of rows that
+move; it is compiled as one group, so that calls between its modules are direct.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ HOT_PATH = (
     "shardproxy/executor/single.py",
     "shardproxy/frontend/mysql/connection.py",
     "shardproxy/frontend/mysql/pipeline.py",
+    # Every change that follows a move.
+    "shardproxy/reshard/binlog.py",
+    "shardproxy/reshard/row_image.py",
+    "shardproxy/reshard/temporal.py",
 )
 _SETUP = """
 from setuptools import setup

@@ -8,23 +8,29 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from shardproxy.local import LocalCluster, LocalServer, unavailable
 from shardproxy.local.flavors import FlavorName
+from tests import parallel, shown
 from tests.proxy import ProxyUnderTest, start_proxy
 
 # On a machine that does other work too, one example or the making of data may take long: no reason to fail.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
 
-_LEFT_OUT: dict[str, int] = {}  # reason → number of tests that were left out for it
+_LEFT_OUT = "NOT TESTED on MySQL 9"
 
 
 class LeftOutWarning(UserWarning):
     """Tests did not run because the machine lacks something they need."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--loops", type=int, default=0, help="torture of moves: so many long runs")
 
 
 @pytest.fixture(scope="session", params=["mariadb", "mysql"])
@@ -40,6 +46,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
     Only missing root rights excuse that; whatever else is missing is an error of the cluster's start.
     """
+    shown.begin(item)
     if os.geteuid() == 0 or not isinstance(item, pytest.Function):
         return
     callspec = getattr(item, "callspec", None)
@@ -47,16 +54,54 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if parameter == "mysql" or not {"mysql_cluster", "mysql_oracle"}.isdisjoint(item.fixturenames):
         reason = unavailable("mysql")
         assert reason is not None
-        _LEFT_OUT[reason] = _LEFT_OUT.get(reason, 0) + 1
-        warnings.warn(LeftOutWarning(f"NOT TESTED on MySQL 9: {reason}"), stacklevel=1)
-        pytest.skip(f"NOT TESTED on MySQL 9: {reason}")
+        warnings.warn(LeftOutWarning(f"{_LEFT_OUT}: {reason}"), stacklevel=1)
+        pytest.skip(f"{_LEFT_OUT}: {reason}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in capitals what was not tested: a green run without it would be misread."""
-    for reason, count in _LEFT_OUT.items():
+    counts: dict[str, int] = {}  # by reason; from the reports, which come from other processes too
+    for report in terminalreporter.stats.get("skipped", ()):
+        _, _, reason = str(report.longrepr[2]).partition(f"{_LEFT_OUT}: ")
+        if reason:
+            counts[reason] = counts.get(reason, 0) + 1
+    for reason, count in counts.items():
         terminalreporter.section("NOT TESTED ON MYSQL 9", sep="!", red=True, bold=True)
         terminalreporter.line(f"{count} tests did not run: {reason}", red=True, bold=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    parallel.configure_process(config)
+    if not parallel.is_one_of_several(config):
+        config.pluginmanager.register(_Printing(config))
+
+
+class _Printing:
+    """Prints what tests show, in the process that reports."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        for text in shown.shown(report):
+            terminal.write_line("")  # after the dots
+            terminal.write_line(text)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    parallel.tell_alone(config, items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    parallel.configure_node(node)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> parallel.Scheduling:
+    return parallel.Scheduling(config, log)
 
 
 def _cluster(flavor: FlavorName) -> Iterator[LocalCluster]:

@@ -16,7 +16,8 @@ _OWN_ERRORS = range(9100, 9200)  # numbers with which the proxy says that it doe
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """needed: the largest value that will do; None when nothing is asked of it. value: None unless measured.
+    """needed: the largest value that will do, the smallest where `at_least`; None when nothing is asked of it. value:
+    None unless measured.
 
     state: "measured"; "refused": the proxy said that it does not answer; "not measured": something else, see `note`.
     detail: further numbers for the JSON file.
@@ -30,6 +31,7 @@ class Figure:
     state: str = MEASURED
     note: str = ""
     detail: Mapping[str, float] = field(default_factory=dict)
+    at_least: bool = False
 
     def failed(self, code: int, text: str) -> Figure:
         """The same without value: the server answered with this error."""
@@ -40,7 +42,9 @@ class Figure:
         """None when nothing is needed. What was not measured does not meet a need."""
         if self.needed is None:
             return None
-        return self.value is not None and self.value <= self.needed
+        if self.value is None:
+            return False
+        return self.value >= self.needed if self.at_least else self.value <= self.needed
 
     def as_json(self) -> dict[str, Any]:
         """An object of the JSON file."""

@@ -51,11 +51,13 @@ def start_proxy(
     backend: Mapping[str, str | int] | None = None,
     name: str = "shardproxy",
     package: Path | None = None,
+    extra: str = "",
 ) -> RunningProxy:
     """Start the proxy for the cluster under the interpreter `python`, and wait until it is ready.
 
     keyspaces: TOML text; proxy, backend: further entries of those tables. name: of the process, its configuration and
-    its log, for a second one. package: folder to import shardproxy from in place of the present one. Raises LocalError.
+    its log, for a second one. package: folder to import shardproxy from in place of the present one. extra:
+    more TOML text. Raises LocalError.
     """
     config = cluster.config_toml(
         keyspaces,
@@ -63,6 +65,7 @@ def start_proxy(
         backend=backend,
         users={USER: {"password": PASSWORD}},
         name=f"{name}.toml",
+        extra=extra,
     )
     _migrate(config.path)
 

@@ -10,7 +10,7 @@ from shardproxy.errors import BackendError
 from shardproxy.protocol.mysql.client_auth import ClientAuth
 from shardproxy.protocol.mysql.constants import Com
 from shardproxy.protocol.mysql.framing import PacketReader, packet
-from shardproxy.protocol.mysql.packets import parse_err
+from shardproxy.protocol.mysql.packets import parse_err, parse_ok
 
 _MAX_LENGTH = 0xFFFFFF
 _ERR, _EOF, _OK = 0xFF, 0xFE, 0x00
@@ -57,14 +57,15 @@ class WireClient:
         if self._receive_one()[:1] != b"\0":
             raise WireError("COM_PING was not answered with OK")
 
-    def run(self, sql: str) -> None:
-        """Run a statement that gives no rows; its answer is one packet."""
+    def run(self, sql: str) -> int:
+        """Run a statement that gives no rows; its answer is one packet. How many rows it changed."""
         self._send(bytes([Com.QUERY]) + sql.encode())
         answer = self._receive_one()
         if answer[:1] == b"\xff":
             raise _answered(answer)
         if answer[:1] != b"\0":
             raise WireError("the statement gave rows")
+        return parse_ok(answer, session_track=False).affected
 
     def count(self, sql: str, pause: Callable[[int], None] = lambda received: None, chunk: int = 1 << 16) -> ResultSize:
         """Run a query that gives rows, and count what comes back, `chunk` bytes at most at a time.

@@ -122,7 +122,7 @@ def _parse(snapshot: Snapshot, ident: str) -> tuple[Keyspace, int]:
 
 @asynccontextmanager
 async def _home(operator: Operator, keyspace: Keyspace) -> AsyncIterator[Ask]:
-    async with await _open(operator, operator.snapshot.shards[keyspace.shards[0]].name) as connection:
+    async with await _open(operator, operator.snapshot.shards[keyspace.home].name) as connection:
         try:
             yield asking(connection)
         except SqlError as error:

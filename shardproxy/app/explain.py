@@ -34,7 +34,7 @@ def explain(sql: str, values: Sequence[ExplainValue], context: PlanContext) -> d
             raise RouteError(f"the statement has more parameters than the {len(values)} values given: add --values")
         given = values[number]
         bound = given.encode() if isinstance(given, str) else given
-        return bound_value(bound, value.negative, key_type, False, False)
+        return bound_value(bound, value.negative, key_type, False, context.modes)
 
     outcome: Route | SqlError | None
     if plan.rung is Rung.ERROR or plan.local or plan.kind in NOWHERE:

@@ -155,7 +155,7 @@ async def load_lookups(snapshot: Snapshot, credentials: Credentials, seconds: fl
     for keyspace in snapshot.keyspaces.values():
         configured = {index_name(t.name, i.columns) for t in keyspace.tables.values() for i in t.lookups}
         try:
-            async with await open_control(snapshot.shards[keyspace.shards[0]].primary, credentials, seconds) as first:
+            async with await open_control(snapshot.shards[keyspace.home].primary, credentials, seconds) as first:
                 ask = asking(first)
                 found = await lookup_states(ask, keyspace.name)
                 for name, (state, _) in found.items():
@@ -198,7 +198,7 @@ async def _first_answering(
     snapshot: Snapshot, keyspace: Keyspace, credentials: Credentials, seconds: float
 ) -> ControlConnection:
     reasons = []
-    for shard in keyspace.shards:
+    for shard in (keyspace.home, *(shard for shard in keyspace.shards if shard != keyspace.home)):
         try:
             return await open_control(snapshot.shards[shard].primary, credentials, seconds)
         except (BackendError, SqlError) as error:

@@ -16,7 +16,7 @@ from shardproxy.admin.lookup.backfill import Backfilled
 from shardproxy.admin.lookup.backfill import backfill as fill
 from shardproxy.admin.lookup.verify import Differences
 from shardproxy.admin.lookup.verify import verify as compare
-from shardproxy.admin.lookup.work import list_indexes, prepare
+from shardproxy.admin.lookup.work import Listed, list_indexes, prepare
 from shardproxy.backend.control import Credentials
 from shardproxy.cli.terminal import (
     DEFAULT_CONFIG,
@@ -31,7 +31,11 @@ from shardproxy.cli.terminal import (
     stdout,
     table,
 )
+from shardproxy.config import Config
+from shardproxy.reshard.leading import stored_maps_of
+from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot
+from shardproxy.topology.model import Snapshot
 
 app = typer.Typer(
     name="lookup",
@@ -53,7 +57,11 @@ def indexes(context: typer.Context, config: ConfigOption = DEFAULT_CONFIG, as_js
     if context.invoked_subcommand is not None:
         return
     settings = read_config(config)
-    found = asyncio.run(list_indexes(build_snapshot(settings), Credentials.of(settings), 30.0))
+
+    async def listed() -> list[Listed]:
+        return await list_indexes(await _stored(settings), Credentials.of(settings), 30.0)
+
+    found = asyncio.run(listed())
     if as_json:
         print_json({"indexes": [asdict(one) for one in found]})
         return
@@ -85,7 +93,7 @@ def backfill(
     settings = read_config(config)
 
     async def work() -> Backfilled:
-        job = await prepare(build_snapshot(settings), Credentials.of(settings), seconds, name, index, batch)
+        job = await prepare(await _stored(settings), Credentials.of(settings), seconds, name, index, batch)
         with _bar("backfill", job.rows) as advance:
             return await fill(job, advance)
 
@@ -126,7 +134,7 @@ def verify(
     settings = read_config(config)
 
     async def work() -> Differences:
-        job = await prepare(build_snapshot(settings), Credentials.of(settings), seconds, name, index, batch)
+        job = await prepare(await _stored(settings), Credentials.of(settings), seconds, name, index, batch)
         with _bar("verify", job.rows) as advance:
             return await compare(job, repair, advance)
 
@@ -142,6 +150,11 @@ def verify(
             note(f"  {line}")
     if told.left:
         raise typer.Exit(Exit.FAILED)
+
+
+async def _stored(settings: Config) -> Snapshot:
+    """The file with the maps of the store. Raises ShardproxyError."""
+    return with_stored(build_snapshot(settings), await stored_maps_of(settings))
 
 
 @contextmanager

@@ -24,12 +24,9 @@ from shardproxy.cli.terminal import (
     stdout,
     table,
 )
-from shardproxy.config import Config
 from shardproxy.errors import GoalError
-from shardproxy.reshard.leading import stored_maps
-from shardproxy.store.opening import open_store
+from shardproxy.reshard.leading import stored_maps_of
 from shardproxy.topology.goals import EmptyShard, Goal, Level
-from shardproxy.topology.map_document import MapDocument
 from shardproxy.topology.maps import INT_MAX, INT_MIN, RangeMap
 from shardproxy.topology.moving import MovingKeys
 
@@ -148,7 +145,7 @@ def plan(
         settings = read_config(config)
 
         async def make() -> Plan:
-            return await make_plan(settings, keyspace, goals, measure_time, rate, await maps_of(settings))
+            return await make_plan(settings, keyspace, goals, measure_time, rate, await stored_maps_of(settings))
 
         found = asyncio.run(make())
     except GoalError as error:
@@ -190,17 +187,6 @@ def goals_of(
         *([words.shard_table(shard_table)] if shard_table else []),
         *([words.change_key(change_key)] if change_key else []),
     ]
-
-
-async def maps_of(config: Config) -> dict[str, MapDocument]:
-    """The maps of the store; none where the embedded store has no file yet."""
-    if config.store.kind == "embedded" and not config.resolve(config.store.path).exists():
-        return {}
-    store = await open_store(config)
-    try:
-        return await stored_maps(store)
-    finally:
-        await store.close()
 
 
 def to_json(found: Plan) -> dict[str, Any]:

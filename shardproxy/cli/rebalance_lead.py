@@ -7,13 +7,16 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 from rich.live import Live
 from rich.text import Text
 
+from shardproxy.admin import migrations
 from shardproxy.admin.rebalance.plan import Plan, make_plan
+from shardproxy.backend.control import Credentials
 from shardproxy.cli import rebalance as goals
 from shardproxy.cli.rebalance import app
 from shardproxy.cli.terminal import (
@@ -30,16 +33,19 @@ from shardproxy.cli.terminal import (
     table,
 )
 from shardproxy.config import Config
-from shardproxy.errors import GoalError, MoveError, StoreConflict
-from shardproxy.reshard.leading import Wishes, leading, new_owner
+from shardproxy.errors import GoalError, MoveError, ShardproxyError, StoreConflict
+from shardproxy.reshard.eviction import Evictor
+from shardproxy.reshard.leading import Wishes, leading, new_owner, stored_maps, stored_maps_of, whole_snapshot
 from shardproxy.reshard.ledger import Ledger, all_moves, begin, read_move
 from shardproxy.reshard.orchestrator import Orchestrator
+from shardproxy.reshard.readmission import readmit as let_in
 from shardproxy.reshard.throttle import ThrottleLimits
 from shardproxy.store.interface import Condition, MapStore, Put
 from shardproxy.store.opening import open_store
 from shardproxy.topology import workflow as workflows
 from shardproxy.topology.build import build_snapshot
-from shardproxy.topology.goals import Goal
+from shardproxy.topology.carried import written_down
+from shardproxy.topology.goals import AddShard, Goal
 from shardproxy.topology.map_document import Stream, TableMove
 from shardproxy.topology.map_form import form_of
 from shardproxy.topology.stages import FINAL, Stage, Step
@@ -160,6 +166,8 @@ def run(
     plan = MovePlan(
         goal=said or "even",
         streams=tuple(Stream.of(s, names) for s in change.streams),
+        home=names[found.before.home],
+        lookups=written_down(found.snapshot, found.before),
         other=form_of(change.after, names) if change.other_kind else None,
         table=TableMove(name=change.table.name, key=change.table.key, before=found.key_before)
         if change.table
@@ -180,7 +188,19 @@ def run(
 
 
 async def _planned(settings: Config, keyspace: str, wanted: list[Goal], measure_time: float) -> Plan:
-    return await make_plan(settings, keyspace, wanted, measure_time, None, await goals.maps_of(settings))
+    joining = {goal.name for goal in wanted if isinstance(goal, AddShard)}
+    await _migrated(settings, joining)
+    return await make_plan(settings, keyspace, wanted, measure_time, None, await stored_maps_of(settings))
+
+
+async def _migrated(settings: Config, joining: set[str]) -> None:
+    """Make the bookkeeping tables on shards that join. Raises ShardproxyError."""
+    snapshot = build_snapshot(settings)
+    there = replace(snapshot, shards=tuple(shard for shard in snapshot.shards if shard.name in joining))
+    files = migrations.read_migrations(migrations.migrations_folder())
+    for report in await migrations.migrate(there, Credentials.of(settings), 30.0, files):
+        if report.error:
+            raise ShardproxyError(f"{report.shard}: shardctl migrate: {report.error}")
 
 
 @app.command()
@@ -261,8 +281,16 @@ def switch(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, hold: Hold
 
 @app.command()
 @ends_with_status
-def reverse(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, hold: Hold = 1.0) -> None:
-    """Take a move back that has switched and is not completed: the same switch, the other way."""
+def reverse(
+    move: MoveArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    hold: Hold = 1.0,
+    verify: Annotated[bool, typer.Option(help="Compare all moving rows of both sides first.")] = True,
+) -> None:
+    """Take a move back that has switched and is not completed: the same switch, the other way.
+
+    --no-verify is for when it must be quick: it relies on the stream that has followed since the switch.
+    """
 
     async def work(orchestrator: Orchestrator) -> None:
         await orchestrator.run(lambda stage: stage is Stage.OPEN or stage.reverse)
@@ -272,7 +300,7 @@ def reverse(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, hold: Hol
             await orchestrator.run(lambda stage: False)
         stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
 
-    lead(read_config(config), claimed(move), work, Wishes(hold=hold))
+    lead(read_config(config), claimed(move), work, Wishes(hold=hold, verify=verify))
 
 
 @app.command()
@@ -302,6 +330,42 @@ def cancel(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
         stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
 
     lead(read_config(config), claimed(move), work, Wishes())
+
+
+@app.command()
+@ends_with_status
+def readmit(
+    account: Annotated[
+        str, typer.Argument(help="Let this one in although a proxy that was shut out has not come back.")
+    ] = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Let proxies in again that were shut out because they did not acknowledge a map, and have come back since.
+
+    Whoever leads a move does so too; this is for those that come back after its end. Name an account only when you know
+    that no process that was shut out with it is left: one that is only stopped would go on, and write to old owners.
+
+    Exit status 1 when accounts are still locked.
+    """
+    back, left = asyncio.run(_readmit(read_config(config), account))
+    for name in sorted(back):
+        stdout().print(f"{name} is let in again")
+    for name in sorted(left):
+        note(f"{name} is still locked: its proxy has not come back")
+    if left:
+        raise typer.Exit(Exit.FAILED)
+    if not back:
+        stdout().print("no account is locked")
+
+
+async def _readmit(config: Config, account: str) -> tuple[frozenset[str], frozenset[str]]:
+    store = await open_store(config)
+    try:
+        maps = await stored_maps(store)
+        primaries = [shard.primary for shard in (await whole_snapshot(config, maps)).shards]
+        return await let_in(store, Evictor(store, primaries, Credentials.of(config)), maps, account)
+    finally:
+        await store.close()
 
 
 # ── a word to whoever leads it ──

@@ -159,7 +159,7 @@ async def _recorded(client: Client, what: DdlPlan, shards: tuple[int, ...], sql:
         settings or "",
         info(what, [shard.name for shard in names]),
     )
-    async with _asked(client, what.keyspace.shards[0]) as record:
+    async with _asked(client, what.keyspace.home) as record:
         number = await ddl_record.begin(record, change)
         await record(f"SELECT GET_LOCK('{ddl_record.lock_name(number)}', 0)")
         if what.emptied and not what.drops:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shardproxy.backend.connection import BackendConnection
-from shardproxy.errors import BackendError, RouteError, UnsupportedError
+from shardproxy.errors import BackendError, RouteError, SqlError, UnsupportedError
 from shardproxy.executor import changes, lookup_entries, shares
 from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.executor.lookup_entries import Entry, asked_rows, found_rows
@@ -30,6 +30,8 @@ from shardproxy.router.route import Route
 from shardproxy.topology.keys import KeyType
 
 _AT_ONCE = 200  # rows that are read by one query
+# The column's character set lacks characters of the value: cannot be compared, or (MySQL) converted.
+_NO_COMPARISON = frozenset((1267, 1270, 1271, 3854))
 Nothing = Callable[[], Awaitable[None]]
 
 
@@ -124,12 +126,18 @@ async def _stored(
             pieces += equal_pieces(index, values)
             pieces.append(b")")
         pieces.append(lookup_text.ALL)
-        found = await found_rows(request, connection, request.render(Template(tuple(pieces))), (index,), ())
+        otherwise = _StoredOtherwiseError(
+            f"a value of lookup index {index.name} is stored otherwise than it is given (cut off, converted, or "
+            "changed by a trigger): give it as it is to be stored"
+        )
+        try:
+            found = await found_rows(request, connection, request.render(Template(tuple(pieces))), (index,), ())
+        except SqlError as error:
+            if error.code not in _NO_COMPARISON:
+                raise
+            raise otherwise from error
         if len(found) != len(some) or any(row.values[0] is None for row in found):
-            raise _StoredOtherwiseError(
-                f"a value of lookup index {index.name} is stored otherwise than it is given (cut off, converted, or "
-                "changed by a trigger): give it as it is to be stored"
-            )
+            raise otherwise
         entries += [Entry(index, row.values[0] or b"", row.key, row.shown[0], row.given[0]) for row in found]
     return entries
 

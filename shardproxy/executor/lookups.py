@@ -43,7 +43,7 @@ from shardproxy.planner.template import Piece, Template
 from shardproxy.planner.unseen import key_condition
 from shardproxy.router.route import Resolved, Route, route
 from shardproxy.session.profile import Profile, with_variables
-from shardproxy.topology.keys import KeyType
+from shardproxy.topology.keys import KeyType, has_four_bytes
 from shardproxy.topology.lookup import entry_value, home
 from shardproxy.topology.maps import UnmappedKey
 
@@ -257,7 +257,7 @@ def _read(request: Request, part: Part, value: Value) -> bytes | None:
         return b"%d" % read
     if not isinstance(read, bytes) or part.kind is PartKind.BINARY:
         return read if isinstance(read, bytes) else None
-    if part.charset in _ASCII and not read.isascii():
+    if not read.isascii() and (part.charset in _ASCII or (part.charset == "utf8mb3" and has_four_bytes(read))):
         return None
     if not is_padded(part.collation):
         whole = request.read(value, KeyType.BINARY)  # blanks at the end count

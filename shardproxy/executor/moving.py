@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from shardproxy.errors import MovingError
-from shardproxy.executor import fence, fenced, lookup_writes, lookups, scatter, several, single
+from shardproxy.executor import everywhere, fence, fenced, lookup_writes, lookups, scatter, several, single
 from shardproxy.executor.client import Client
 from shardproxy.executor.fence import FenceClosedError, FenceUnreadError, Mode
 from shardproxy.executor.request import Request
@@ -93,6 +93,8 @@ async def _attempt(request: Request, found: Route | None) -> None:
         await lookup_writes.write(request, found)
     elif len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):
         await on_one(request, found.shards[0])
+    elif plan.spread is Spread.ALL:
+        await everywhere.write(client, plan, found.shards, request.run)
     elif plan.spread is Spread.CONCAT:
         await scatter.scatter(client, plan, found.shards, False, request.wire_on, _ready(request))
     else:

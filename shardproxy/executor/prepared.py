@@ -16,7 +16,7 @@ from shardproxy.executor import local_answers, scatter, single
 from shardproxy.executor.client import Client
 from shardproxy.executor.variants import plain, variant
 from shardproxy.planner.cache import CachedPlan
-from shardproxy.planner.key_values import NULLVALUE, UNROUTABLE, NoValue, key_value
+from shardproxy.planner.key_values import NULLVALUE, UNROUTABLE, NoValue, key_value, text_key
 from shardproxy.planner.plan import Plan, StatementKind, Value
 from shardproxy.protocol.mysql.binary import (
     ExecuteParameters,
@@ -33,7 +33,8 @@ from shardproxy.protocol.mysql.response import PREPARE
 from shardproxy.router.route import ValueReader
 from shardproxy.session.profile import read_as, statement_key, with_schema
 from shardproxy.session.session import PreparedStatement
-from shardproxy.topology.keys import KeyType, KeyValue, canonical_text
+from shardproxy.sql.modes import SqlModes, poorer
+from shardproxy.topology.keys import KeyType, KeyValue
 
 PER_CONNECTION = 256  # server statements kept open on one connection
 PER_CLIENT = 16_382  # MySQL's max_prepared_stmt_count, for one client
@@ -182,7 +183,7 @@ def _some_shard(client: Client, plan: Plan) -> int:
         return min(homes)
     if plan.groups:
         first = plan.groups[0]
-        return first.shard if first.shard is not None else first.keyspace.shards[0]
+        return first.shard if first.shard is not None else first.keyspace.home
     return single.any_shard(client)
 
 
@@ -446,7 +447,8 @@ async def execute_scattered(
 def value_reader(client: Client, execution: Execution) -> ValueReader:
     """Literals from the text, parameters from the packet."""
     statement, parameters = execution.statement, execution.parameters
-    modes, single_byte = statement.modes, client.session.modes.single_byte
+    modes = statement.modes
+    bound_under = modes if client.session.modes is modes else poorer(modes, client.session.modes)
 
     def read(value: Value, key_type: KeyType) -> KeyValue | NoValue:
         number = statement.parameters[value.index]
@@ -457,12 +459,12 @@ def value_reader(client: Client, execution: Execution) -> ValueReader:
         except RemoteProtocolError as error:
             raise RouteError(f"parameter {number + 1} cannot be read: {error}") from error
         is_bytes = parameters.types[2 * number] in _BYTES_TYPES
-        return bound_value(bound, value.negative, key_type, is_bytes, single_byte)
+        return bound_value(bound, value.negative, key_type, is_bytes, bound_under)
 
     return read
 
 
-def bound_value(bound: object, negative: bool, key_type: KeyType, blob: bool, single_byte: bool) -> KeyValue | NoValue:
+def bound_value(bound: object, negative: bool, key_type: KeyType, blob: bool, modes: SqlModes) -> KeyValue | NoValue:
     """The key of a bound parameter; as `sql.literals.key_value`, a value is exact or UNROUTABLE."""
     if bound is None:
         return NULLVALUE
@@ -478,10 +480,4 @@ def bound_value(bound: object, negative: bool, key_type: KeyType, blob: bool, si
         return UNROUTABLE
     if key_type is KeyType.BINARY:
         return bound if blob or bound.isascii() else UNROUTABLE
-    if blob or (single_byte and not bound.isascii()):
-        return UNROUTABLE
-    try:
-        bound.decode("utf-8")
-    except UnicodeDecodeError:
-        return UNROUTABLE
-    return canonical_text(bound)
+    return UNROUTABLE if blob else text_key(bound, modes)

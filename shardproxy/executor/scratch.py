@@ -285,7 +285,7 @@ def _homes(request: Request, copy: Copy) -> tuple[int, ...]:
         if group.shard is not None:
             found.add(group.shard)
         elif copy.reference:
-            found.add(group.keyspace.shards[0])
+            found.add(group.keyspace.home)
         else:
             found |= evaluate(group.condition, group.keyspace, request.read)
     return tuple(sorted(found))

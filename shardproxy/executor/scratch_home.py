@@ -110,7 +110,7 @@ async def _create(client: Client, home: BackendConnection, copy: Copy, shards: S
 def _home(copy: Copy) -> int:
     """A shard that has the table."""
     group = copy.groups[0]
-    return group.shard if group.shard is not None else group.keyspace.shards[0]
+    return group.shard if group.shard is not None else group.keyspace.home
 
 
 async def switch(home: BackendConnection, wanted: Profile) -> None:

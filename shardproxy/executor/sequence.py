@@ -234,7 +234,7 @@ class Sequence:
             b"next_value)) + %d), taken_at = UTC_TIMESTAMP(6) WHERE %s AND next_value > 0"
             % (end, position, size, self._row)
         )
-        book = self._books.of(self._keyspace.shards[0])
+        book = self._books.of(self._keyspace.home)
         while True:
             asked = time.monotonic()
             async with book.lock:
@@ -257,7 +257,7 @@ class Sequence:
 
     async def _start(self) -> None:
         """Bring the sequence above all numbers that are in the table."""
-        book = self._books.of(self._keyspace.shards[0])
+        book = self._books.of(self._keyspace.home)
         insert = b"INSERT IGNORE INTO _shardproxy.sequence (keyspace, name, next_value) VALUES (%s, %s, 0)"
         async with book.lock:
             await book.ask(insert % (literal(self._keyspace.name.encode()), literal(self._table.encode())))
@@ -290,7 +290,7 @@ class Sequence:
 
         Raises _HeldElsewhereError when that takes time.
         """
-        book = self._books.of(self._keyspace.shards[0])
+        book = self._books.of(self._keyspace.home)
         self._used(self.first, self.end)
         self.first = self.position = self.end = 0
         async with transaction(book):

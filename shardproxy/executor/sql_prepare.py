@@ -27,7 +27,7 @@ from shardproxy.sql.digest import scan
 from shardproxy.sql.literals import string_value
 from shardproxy.sql.modes import SqlModes
 from shardproxy.sql.session_text import PrepareText, parse_prepare
-from shardproxy.topology.keys import KeyType, KeyValue
+from shardproxy.topology.keys import KeyType, KeyValue, has_four_bytes
 
 Work = Coroutine[Any, Any, None] | None
 MOST = 1000  # prepared statements of a session
@@ -72,7 +72,10 @@ def _text(client: Client, said: PrepareText) -> bytes:
         found = _TEXT.fullmatch(literal)
         if found is None or session.modes.single_byte:
             raise UnsupportedError(f"PREPARE FROM {said.variable}: its value is no text in utf8mb4")
-        return bytes.fromhex(found.group(1))
+        kept = bytes.fromhex(found.group(1))
+        if session.modes.three_bytes and has_four_bytes(kept):
+            raise UnsupportedError(f"PREPARE FROM {said.variable}: its value has characters that utf8mb3 lacks")
+        return kept
     text = string_value(said.literal, session.modes)
     if text is None:
         raise UnsupportedError("PREPARE takes a plain string, or a variable")

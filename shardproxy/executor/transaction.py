@@ -14,9 +14,10 @@ from collections.abc import Coroutine, Sequence
 from time import time
 from typing import Any
 
-from shardproxy.backend.connection import BackendConnection
+from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.backend.decisions import probe_texts
 from shardproxy.backend.gateway import Gateway
+from shardproxy.backend.pool import Pool
 from shardproxy.errors import BackendError, BackendLost, SessionError, SqlError, TransactionError
 from shardproxy.executor import commit
 from shardproxy.executor.client import Client
@@ -195,12 +196,16 @@ async def check_bookkeeping(gateway: Gateway, shard: int, profile: Profile) -> N
     pool = gateway.shards[shard].primary
     if pool.server.name in gateway.verified:
         return
-    connection = await pool.beyond(profile)
-    try:
-        replies = await connection.queries([text.encode() for text in probe_texts(gateway.coordinator)])
-    finally:
-        connection.close()
-    failed = next((reply for reply in replies if reply.failed), None)
+    failed = await _probe(pool, gateway.coordinator, profile)
+    for _ in range(_PROBES):
+        if failed is None or failed.error_code not in _LOCKED:
+            break
+        failed = await _probe(pool, gateway.coordinator, profile)
+    if failed is not None and failed.error_code in _LOCKED:
+        raise TransactionError(
+            f"whether shard {pool.server.shard} can take part in a transaction over several could not be seen: try "
+            f"again; the server says: {failed.error_message} ({failed.error_code})"
+        )
     if failed is not None:
         raise TransactionError(
             f"a transaction over several shards needs the schema _shardproxy on shard {pool.server.shard}: run "
@@ -208,6 +213,20 @@ async def check_bookkeeping(gateway: Gateway, shard: int, profile: Profile) -> N
             f"XA_RECOVER_ADMIN ON *.*; the server says: {failed.error_message} ({failed.error_code})"
         )
     gateway.verified.add(pool.server.name)
+
+
+_LOCKED = frozenset({1205, 1213})  # lock wait time-out, deadlock: other probes and decisions write beside ours
+_PROBES = 5
+
+
+async def _probe(pool: Pool, coordinator: str, profile: Profile) -> Reply | None:
+    """The first error of a try to decide a transaction on this server, on a connection of its own."""
+    connection = await pool.beyond(profile)
+    try:
+        replies = await connection.queries([text.encode() for text in probe_texts(coordinator)])
+    finally:
+        connection.close()
+    return next((reply for reply in replies if reply.failed), None)
 
 
 # ── the end ──

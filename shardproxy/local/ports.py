@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
+from collections import deque
 
+PORTS = "SHARDPROXY_PORTS"  # "FIRST-LAST": others than the usual ones, for one of several runs at the same time
 # Below Linux's ephemeral range (32768–60999): a server that is down for a moment cannot lose its port to some client's
 # outgoing connection, so `restart()` finds it again.
 _FIRST, _LAST = 20_000, 32_000
+_given: deque[int] = deque(maxlen=1000)  # by this process lately: who took one may not listen yet, or be starting anew
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now.
+    """A TCP port on 127.0.0.1 that nobody listens on now, and that this process did not give out lately.
 
     Somebody may take it before the caller does; whoever starts a server tries again with another port then.
+    SHARDPROXY_PORTS="FIRST-LAST" says which ports may be taken (default 20000-32000).
     Raises OSError when a thousand tries find none.
     """
+    first, last = _range()
     for _ in range(1000):
-        port = random.randint(_FIRST, _LAST)
+        port = random.randint(first, last)
+        if port in _given:
+            continue
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             # REUSEADDR as the servers themselves do: a port in TIME_WAIT is free, one in LISTEN is not.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,8 +33,14 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.append(port)
             return port
-    raise OSError(f"no free TCP port between {_FIRST} and {_LAST} on 127.0.0.1")
+    raise OSError(f"no free TCP port between {first} and {last} on 127.0.0.1")
+
+
+def _range() -> tuple[int, int]:
+    first, _, last = os.environ.get(PORTS, "").partition("-")
+    return (int(first), int(last)) if last else (_FIRST, _LAST)
 
 
 def accepts(port: int, timeout: float = 0.5) -> bool:

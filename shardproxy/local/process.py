@@ -21,6 +21,7 @@ from shardproxy.errors import LocalError
 from shardproxy.local.ports import accepts
 
 MARK = "SHARDPROXY_LOCAL"  # environment variable that names the cluster a server belongs to
+_STOP_PATIENCE = 10.0  # seconds until all threads have taken SIGSTOP
 _POLL = 0.01  # seconds between two looks at a starting or ending program
 
 
@@ -131,8 +132,14 @@ class Process:
         self._popen.wait()
 
     def suspend(self) -> None:
-        """SIGSTOP: the program keeps its connections and does nothing."""
-        os.kill(self._alive(), signal.SIGSTOP)
+        """SIGSTOP: the program keeps its connections and does nothing. Returns when all its threads have stopped."""
+        pid = self._alive()
+        os.kill(pid, signal.SIGSTOP)
+        deadline = time.monotonic() + _STOP_PATIENCE
+        while not _stopped(pid):
+            if time.monotonic() > deadline:
+                raise LocalError(f"{self.name}: does not stop")
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """SIGCONT after `suspend`."""
@@ -193,3 +200,15 @@ def _status(returncode: int) -> str:
     if returncode < 0:
         return f"signal {signal.Signals(-returncode).name}"
     return f"exit status {returncode}"
+
+
+def _stopped(pid: int) -> bool:
+    """Whether every thread of the process is stopped: each takes the signal by itself, and may answer until then."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            state = stat.read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread that has ended
+        if state not in "TZX":
+            return False
+    return True

@@ -4,7 +4,8 @@ A value comes back only when every row that MySQL could find with the literal ha
 stored from it has it too. UNROUTABLE is never wrong: the router then asks all shards, or refuses.
 
 Text is taken to be UTF-8; under a single-byte character set (SqlModes.single_byte) a text that is not plain ASCII is
-UNROUTABLE. A caller that must know whether a text or binary key is ASCII asks `value.isascii()`.
+UNROUTABLE, under utf8mb3 (SqlModes.three_bytes) one with characters of four bytes: servers make ? of them, or
+????. A caller that must know whether a text or binary key is ASCII asks `value.isascii()`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from enum import Enum
 
 from shardproxy.sql.literals import string_value
 from shardproxy.sql.modes import SqlModes
-from shardproxy.topology.keys import KeyType, KeyValue, canonical_text
+from shardproxy.topology.keys import KeyType, KeyValue, canonical_text, has_four_bytes
 
 
 class NoValue(Enum):
@@ -44,10 +45,17 @@ def key_value(raw: bytes, negative: bool, key_type: KeyType, modes: SqlModes) ->
         return UNROUTABLE
     if key_type is KeyType.TEXT:
         text = string_value(raw, modes)
-        if text is None or (modes.single_byte and not text.isascii()) or not _is_utf8(text):
-            return UNROUTABLE
-        return canonical_text(text)
+        return UNROUTABLE if text is None else text_key(text, modes)
     return _binary(raw, modes)
+
+
+def text_key(text: bytes, modes: SqlModes) -> bytes | NoValue:
+    """The key of a text as the client sent it."""
+    if text.isascii():
+        return canonical_text(text)
+    if modes.single_byte or (modes.three_bytes and has_four_bytes(text)) or not _is_utf8(text):
+        return UNROUTABLE
+    return canonical_text(text)
 
 
 def _integer(raw: bytes, negative: bool, modes: SqlModes) -> int | NoValue:

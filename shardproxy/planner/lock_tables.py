@@ -28,7 +28,7 @@ def lock_tables(draft: Draft) -> Plan | None:
         keyspace, table = find_table(draft, database, name)
         if keyspace is None or table is None:
             raise refuse("LOCK TABLES of system tables is not supported")
-        shard = table.shard if table.kind is TableKind.SINGLE else keyspace.shards[0]
+        shard = table.shard if table.kind is TableKind.SINGLE else keyspace.home
         if table.kind is not TableKind.SINGLE and len(keyspace.shards) > 1:
             raise refuse(_SEVERAL)
         groups.append(Group((name,), keyspace, shard=shard))

@@ -73,7 +73,7 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         keyspace = routes.reference_home(facts)
         if keyspace is not None and facts.locked:
             # Whoever locks rows of reference tables does so on one and the same shard.
-            found = (Group(tables, keyspace, shard=keyspace.shards[0]),)
+            found = (Group(tables, keyspace, shard=keyspace.home),)
             return draft.plan(
                 Opcode.REFERENCE, f"reference tables only ({', '.join(tables)}): locked on the first shard",
                 keyspace=keyspace, groups=found, tables=tables,

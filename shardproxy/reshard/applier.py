@@ -23,6 +23,7 @@ from shardproxy.reshard.link import Answer, Link
 from shardproxy.reshard.net_changes import NetChanges
 from shardproxy.reshard.position import Coordinates, Position, parse_position
 from shardproxy.reshard.rows import Expected
+from shardproxy.reshard.touched import Touched
 
 BATCH_TRANSACTIONS = 1000
 BATCH_BYTES = 2 << 20
@@ -53,8 +54,8 @@ class Applier:
     """The end of a stream at its target.
 
     position: everything before it is applied, in memory; the target's row follows at each commit. place: the same in
-    the source's binlog files, (0, 0) until the first event tells. positions_apart: the mistake of committing rows and
-    so many seconds later their position, for tests that must catch it.
+    the source's binlog files, (0, 0) until the first event tells. touched: gets the keys that change. positions_apart:
+    the mistake of committing rows and so many seconds later their position, for tests that must catch it.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class Applier:
         mariadb: bool,
         most: int,
         positions_apart: float | None = None,
+        touched: Touched | None = None,
     ) -> None:
+        self.touched = touched or Touched()
         self.position: Position = parse_position(state.position, mariadb)
         self.place: Coordinates = (0, 0)
         self.progress: Mapping[str, TableProgress] = state.tables
@@ -79,6 +82,7 @@ class Applier:
         self._tables = tuple(tables)
         self._most = most
         self._apart = positions_apart
+        self._whole = state.whole
         self._stored = state.position
         self._restart: str | None = None if state.restart == state.position else state.restart
         self._stored_restart = self._restart
@@ -139,6 +143,10 @@ class Applier:
                 del self.branches[xid]
 
     def _orphan(self, piece: Piece) -> None:
+        # A stream that had all rows when it began did so while the moving keys were the other side's: a branch that
+        # was prepared here before cannot have written them.
+        if self._whole:
+            return
         if any(progress.watermark is not None or progress.finished for progress in self.progress.values()):
             raise ReshardError(
                 f"the source committed the XA branch {piece.xid.decode()}, whose rows came before the stream began: "
@@ -217,6 +225,8 @@ class Applier:
     # ── from changes to statements ──
 
     async def _expected(self, changes: Sequence[Change]) -> Expected:
+        if self.touched.noting:
+            self.touched.add(changes)
         expected = Expected()
         by_table: dict[int, list[Change]] = {}
         for change in changes:
@@ -236,7 +246,7 @@ class Applier:
     async def _above(self, number: int, changes: Sequence[Change]) -> frozenset[bytes]:
         """Keys above the table's watermark: their rows have not been copied, and come with the copy."""
         table = self._tables[number]
-        progress = self.progress[table.name]
+        progress = self.progress[table.label]
         if progress.finished:
             return frozenset()
         keys = {key for change in changes for key in change[1:3] if key is not None}
@@ -251,7 +261,7 @@ class Applier:
         self, number: int, table: TableShape, watermark: Sequence[bytes], keys: Sequence[bytes]
     ) -> frozenset[bytes]:
         """The same in the server's own order of the key's types and collations."""
-        name = quote_name(table.database) + b"." + quote_name(f"_shardproxy_order_{number}")
+        name = quote_name(self._tables[0].database) + b"." + quote_name(f"_shardproxy_order_{number}")
         statements = []
         if number not in self._order_tables:
             names = b", ".join(table.primary_names)

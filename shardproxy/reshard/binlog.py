@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -20,7 +21,16 @@ from shardproxy.errors import ReshardError
 from shardproxy.reshard.columns import NULL, OPENINGS, Form, TableShape
 from shardproxy.reshard.position import Coordinates, Gtid, Position, coordinates
 from shardproxy.reshard.query_events import Says, meaning, stopped_by, xid_text
-from shardproxy.reshard.row_image import Decode, decoders, packed_int, parse_table_map, read_image
+from shardproxy.reshard.row_image import (
+    Decode,
+    TableMap,
+    decoders,
+    packed_int,
+    parse_table_map,
+    read_identity,
+    read_image,
+    steps,
+)
 from shardproxy.topology.moving import MovingKeys
 
 PART_BYTES = 4 << 20  # a transaction's rows are handed out in parts of about this size
@@ -79,11 +89,13 @@ class _Rows:
     table: int
     shape: TableShape
     decode: list[Decode]
+    identity: list[tuple[Decode | None, int]]
     everything: range
     key: int
     primary: tuple[int, ...]
     plain_primary: int  # place of a primary key that is one number; -1
     written: list[tuple[int, int]]  # place, form
+    within: tuple[int, bytes] | None  # place and value that rows must have to be looked at
 
 
 @dataclass(slots=True)
@@ -162,7 +174,7 @@ class BinlogReader:
         elif kind == _XID:
             self._end(place)
         elif kind == _GTID:
-            self._begin((str(UUID(bytes=body[1:17])), int.from_bytes(body[17:25], "little")))
+            self._begin((_source(body[1:17]), int.from_bytes(body[17:25], "little")))
         elif kind == _MARIA_GTID:
             self._maria_gtid(body, packet)
         elif kind == _QUERY:
@@ -238,12 +250,11 @@ class BinlogReader:
         if known is None or known[0] != rest:
             seen = parse_table_map(rest)
             found: _Rows | str | None = None
-            if seen.database == "_shardproxy":
+            place = self._index.get((seen.database, seen.table))
+            if place is not None:
+                found = _reading(place, self._tables[place], seen)
+            elif seen.database == "_shardproxy":
                 found = "own" if seen.table in _OWN else "marker" if seen.table == "marker" else None
-            else:
-                place = self._index.get((seen.database, seen.table))
-                if place is not None:
-                    found = _reading(place, self._tables[place], decoders(self._tables[place], seen))
             if len(self._maps) > 4096:
                 self._maps.clear()
             self._maps[table_id] = (rest, found)
@@ -292,37 +303,35 @@ class BinlogReader:
             self._markers.append((move_id, epoch))
             at += 16 + 4 + 2  # TIMESTAMP(3)
 
-    def _moves(self, rows: _Rows) -> Callable[[list[bytes | None]], bool]:
-        """Whether the row with these values moves."""
-        keys, key, also = self._moving.holds_text, rows.key, rows.shape.also
-        if also is None:
-            return lambda values: keys(values[key])
-        place, others = also[0], also[1].holds_text
-        return lambda values: keys(values[key]) and others(values[place])
-
     def _images(
         self, rows: _Rows, what: int, body: bytes, at: int, present: Sequence[int], present_after: Sequence[int]
     ) -> None:
-        moving = self._moves(rows)
-        decode, table = rows.decode, rows.table
+        moving = (rows.shape.rows or self._moving).holds_text
+        more = _more(rows)
+        decode, identity, key, table = rows.decode, rows.identity, rows.key, rows.table
         nulls, nulls_after = (len(present) + 7) // 8, (len(present_after) + 7) // 8
         changes = self._changes
         size = len(body)
         while at < size:
-            values, at = read_image(body, at, present, decode, nulls)
-            here = moving(values)
             if what == _WRITE:
-                if here:
+                values, at = read_image(body, at, present, decode, nulls)
+                if moving(values[key]) and (more is None or more(values)):
                     changes.append((table, None, _primary(rows, values), self._literal(rows, values)))
                 continue
-            old = _primary(rows, values) if here else None
+            before, at = read_identity(body, at, present, identity, nulls)
+            here = moving(before[key]) and (more is None or more(before))
+            old = _primary(rows, before) if here else None
             if what == _DELETE:
                 if here:
                     changes.append((table, old, None, None))
                     self._size += len(old or b"") + 40
                 continue
             values, at = read_image(body, at, present_after, decode, nulls_after)
-            if moving(values):
+            if more is None and values[key] == before[key]:
+                there = here
+            else:
+                there = moving(values[key]) and (more is None or more(values))
+            if there:
                 changes.append((table, old, _primary(rows, values), self._literal(rows, values)))
             elif here:
                 changes.append((table, old, None, None))
@@ -433,6 +442,11 @@ class BinlogReader:
         self._begin(None)
 
 
+@lru_cache(256)
+def _source(uuid: bytes) -> str:
+    return str(UUID(bytes=uuid))
+
+
 def _next_part(rows: Any) -> list[Change] | None:
     try:
         part: list[Change] = marshal.load(rows)  # noqa: S302  our own file
@@ -441,10 +455,28 @@ def _next_part(rows: Any) -> list[Change] | None:
     return part
 
 
-def _reading(table: int, shape: TableShape, decode: list[Decode]) -> _Rows:
+def _reading(table: int, shape: TableShape, seen: TableMap) -> _Rows:
+    decode = decoders(shape, seen)
     plain = shape.primary[0] if len(shape.primary) == 1 and shape.columns[shape.primary[0]].form is Form.NUMBER else -1
     written = [(i, int(shape.columns[i].form)) for i in shape.written]
-    return _Rows(table, shape, decode, range(len(decode)), shape.key, shape.primary, plain, written)
+    within = None
+    if shape.rows is not None and shape.rows.within is not None:
+        column, value = shape.rows.within
+        within = next(i for i, c in enumerate(shape.columns) if c.name == column), value
+    identity = steps(shape, seen, decode)
+    return _Rows(table, shape, decode, identity, range(len(decode)), shape.key, shape.primary, plain, written, within)
+
+
+def _more(rows: _Rows) -> Callable[[Sequence[bytes | None]], bool] | None:
+    """What a row must be, beside having a moving key, in order to go; None: nothing."""
+    within, also = rows.within, rows.shape.also
+    if within is not None:
+        place, value = within
+        return lambda values: values[place] == value
+    if also is not None:
+        other, keys = also[0], also[1].holds_text
+        return lambda values: keys(values[other])
+    return None
 
 
 def _primary(rows: _Rows, values: list[bytes | None]) -> bytes:

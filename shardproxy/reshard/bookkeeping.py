@@ -20,6 +20,7 @@ from shardproxy.topology.model import Server
 Direction = Literal["forward", "reverse"]
 _AGAIN = frozenset({1205, 1213})  # lock wait time-out, deadlock
 _TRIES = 100
+_WHOLE = 2  # in stream_table.finished: nothing had to be copied
 
 
 class Ownership(Protocol):
@@ -60,12 +61,13 @@ class TableProgress:
 
 @dataclass(slots=True)
 class StreamState:
-    """What the target's rows say. Positions are texts."""
+    """What the target's rows say. Positions are texts. whole: the target had all rows when the stream began."""
 
     position: str
     restart: str
     applied: int
     tables: dict[str, TableProgress]
+    whole: bool = False
 
 
 def encode_watermark(values: Sequence[bytes]) -> bytes:
@@ -115,11 +117,12 @@ async def read_state(link: Link, name: StreamName) -> StreamState | None:
     position, restart, applied = rows[0]
     progress = {
         (table or b"").decode(): TableProgress(
-            None if mark is None else decode_watermark(mark), int(copied or 0), finished == b"1"
+            None if mark is None else decode_watermark(mark), int(copied or 0), int(finished or 0) > 0
         )
         for table, mark, copied, finished in tables.values()
     }
-    return StreamState((position or b"").decode(), (restart or b"").decode(), int(applied or 0), progress)
+    whole = all(int(row[3] or 0) == _WHOLE for row in tables.values())
+    return StreamState((position or b"").decode(), (restart or b"").decode(), int(applied or 0), progress, whole)
 
 
 Check = Callable[[Sequence[Answer]], None]
@@ -208,12 +211,12 @@ def progress_update(name: StreamName, table: str, progress: TableProgress) -> by
 
 
 def stream_inserts(
-    name: StreamName, source_shard: str, position: str, tables: Sequence[str], finished: bool
+    name: StreamName, source_shard: str, position: str, tables: Sequence[str], whole: bool
 ) -> list[bytes]:
-    """The statements that begin a stream. finished: nothing is to be copied (a reverse stream)."""
+    """The statements that begin a stream. whole: the target has all rows (a reverse stream)."""
     head = b"%d, '%s'" % (name.move_id, name.direction.encode())
     text = quote(position.encode())
-    rows = b", ".join(b"(%s, %s, %d)" % (head, quote(table.encode()), finished) for table in tables)
+    rows = b", ".join(b"(%s, %s, %d)" % (head, quote(table.encode()), _WHOLE if whole else 0) for table in tables)
     return [
         b"INSERT INTO _shardproxy.stream (move_id, direction, source_shard, position, restart_position) VALUES "
         b"(%s, %s, %s, %s)" % (head, quote(source_shard.encode()), text, text),

@@ -102,10 +102,46 @@ class ColumnShape:
 
 
 @dataclass(frozen=True)
+class WholeTable:
+    """All rows: of a reference table."""
+
+    within: None = None
+
+    def holds_text(self, value: bytes | None) -> bool:
+        """Every row."""
+        return True
+
+    def condition(self, column: str) -> bytes:
+        """SQL that is true."""
+        return b"(TRUE)"
+
+
+@dataclass(frozen=True)
+class EntryRows:
+    """Rows of `_shardproxy.lookup`: those of one keyspace, of values in some buckets."""
+
+    keyspace: str
+    values: MovingKeys
+
+    @property
+    def within(self) -> tuple[str, bytes]:
+        """A column, and the value that it has in these rows."""
+        return "keyspace", self.keyspace.encode()
+
+    def holds_text(self, value: bytes | None) -> bool:
+        """Whether a row with this value goes, if it is of the keyspace."""
+        return self.values.holds_text(value)
+
+    def condition(self, column: str) -> bytes:
+        """SQL that is true for these rows."""
+        return b"(`keyspace` = _utf8mb4%s AND %s)" % (quote(self.keyspace.encode()), self.values.condition(column))
+
+
+@dataclass(frozen=True)
 class TableShape:
     """A table that moves. primary, key: places in `columns` of the primary key and of the column that places a row.
-
-    also: where a row moves only if another column's value is among these keys too, that column's place, and the keys.
+    rows: which of them go, where that is not what the move's keys say. also: where a row goes only if another column's
+    value is among these keys too, that column's place, and the keys.
     """
 
     database: str
@@ -113,11 +149,17 @@ class TableShape:
     columns: tuple[ColumnShape, ...]
     primary: tuple[int, ...]
     key: int
+    rows: WholeTable | EntryRows | None = None
     also: tuple[int, MovingKeys] | None = None
 
-    def moving(self, keys: MovingKeys) -> bytes:
-        """SQL that is true for the rows that move, when those with these keys do."""
-        condition = keys.condition(self.columns[self.key].name)
+    @property
+    def label(self) -> str:
+        """Its name among the tables of a stream."""
+        return f"{self.database}.{self.name}" if isinstance(self.rows, EntryRows) else self.name
+
+    def condition(self, moving: MovingKeys) -> bytes:
+        """SQL that is true for the rows that go."""
+        condition = (self.rows or moving).condition(self.columns[self.key].name)
         if self.also is None:
             return condition
         place, others = self.also

@@ -104,7 +104,7 @@ class Copier:
         )
         expected = Expected()
         expected.insert(table, chunk.literals, self._most)
-        statements = [*expected.statements, progress_update(self._name, table.name, after)]
+        statements = [*expected.statements, progress_update(self._name, table.label, after)]
 
         def check(answers: Sequence[Answer]) -> None:
             expected.check(answers)
@@ -132,7 +132,7 @@ async def _next(chunks: asyncio.Queue[_Chunk | None], reading: asyncio.Task[None
 
 def select_rows(table: TableShape, moving: MovingKeys, watermark: Sequence[bytes] | None) -> bytes:
     """All moving rows behind the watermark, in the server's order of the primary key."""
-    where = table.moving(moving)
+    where = table.condition(moving)
     if watermark is not None:
         where += b" AND " + table.behind(watermark)
     return b"SELECT %s FROM %s FORCE INDEX (PRIMARY) WHERE %s ORDER BY %s" % (

@@ -46,6 +46,17 @@ async def stored_maps(store: MapStore) -> dict[str, MapDocument]:
     return {entry.key.removeprefix(MAPS): MapDocument.read(entry.key, entry.value) for entry in entries}
 
 
+async def stored_maps_of(config: Config) -> dict[str, MapDocument]:
+    """The maps of the file's store; none where the embedded store has no file yet. Raises StoreError."""
+    if config.store.kind == "embedded" and not config.resolve(config.store.path).exists():
+        return {}
+    store = await open_store(config)
+    try:
+        return await stored_maps(store)
+    finally:
+        await store.close()
+
+
 async def whole_snapshot(config: Config, documents: Mapping[str, MapDocument]) -> Snapshot:
     """The file's servers and tables, those that were registered while proxies ran, and the store's maps."""
     snapshot = build_snapshot(config)

@@ -7,15 +7,16 @@ first (R1): from then on whoever led it before finds another generation, and sto
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from shardproxy.errors import MoveError, NotOurs, StoreConflict
+from shardproxy.reshard.eviction import gone
 from shardproxy.store.interface import ABSENT, Condition, MapStore, Put
 from shardproxy.store.settle import settle
 from shardproxy.topology import workflow as moves
-from shardproxy.topology.barrier import Acknowledgement, Identity, Standing, not_passed
+from shardproxy.topology.barrier import Acknowledgement, Identity, not_passed, returned
 from shardproxy.topology.map_document import MapDocument, Move
 from shardproxy.topology.stages import Stage, Step
 from shardproxy.topology.stored import ACKNOWLEDGEMENTS, MAPS, MOVES, PROXIES
@@ -159,21 +160,18 @@ class Ledger:
 
     async def waited_for(self) -> list[Identity]:
         """Proxies whose acknowledgement of the present map is missing, and that are not evicted (R3)."""
-        return (await self._proxies())[0]
+        identities, left = await self._proxies()
+        return [identity for identity in identities if identity.id in left]
 
-    async def up_to_date(self) -> list[Identity]:
-        """Proxies that serve by the present map."""
-        return (await self._proxies())[1]
+    async def returned(self, accounts: Iterable[str]) -> frozenset[str]:
+        """Those of some locked accounts whose proxies have come back (barrier.returned)."""
+        return returned(accounts, *await self._proxies(), gone)
 
-    async def _proxies(self) -> tuple[list[Identity], list[Identity]]:
+    async def _proxies(self) -> tuple[list[Identity], tuple[str, ...]]:
+        """All identities, and those that have not acknowledged the present map."""
         identities = [Identity.read(e.key, e.value) for e in (await self.store.list(PROXIES)).entries]
         answers = [Acknowledgement.read(e.key, e.value) for e in (await self.store.list(ACKNOWLEDGEMENTS)).entries]
-        left = set(not_passed(self.document.keyspace, self.document.epoch, identities, answers))
-        active = [identity for identity in identities if identity.standing is Standing.ACTIVE]
-        return (
-            [identity for identity in identities if identity.id in left],
-            [identity for identity in active if identity.id not in left],
-        )
+        return identities, not_passed(self.document.keyspace, self.document.epoch, identities, answers)
 
     @asynccontextmanager
     async def acknowledgements(self) -> AsyncIterator[asyncio.Event]:

@@ -7,29 +7,35 @@ back is the same with the sides exchanged: the *giver* is the side that has the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from shardproxy.errors import MoveError, ReshardError, SqlError
+from shardproxy.errors import MoveError, ReshardError, ShardproxyError, SqlError
 from shardproxy.reshard.bookkeeping import Direction, StreamName, open_writer, stream_deletes, transact
 from shardproxy.reshard.bookkeeping import stream_inserts as inserts
-from shardproxy.reshard.columns import quote, quote_name
 from shardproxy.reshard.counting import raise_sequence
+from shardproxy.reshard.definitions import create_tables, join_keyspace, tables_of
 from shardproxy.reshard.eviction import Evictor, gone, named
 from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.link import Link, LinkLogin, connect
+from shardproxy.reshard.readmission import locked_accounts, with_locked
 from shardproxy.reshard.runner import Running
-from shardproxy.reshard.shapes import read_shape
 from shardproxy.reshard.shard_rows import Fence, mark, number, take
 from shardproxy.reshard.snapshot import prepared_branches
 from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
 from shardproxy.reshard.throttle import Pace, Unlimited
 from shardproxy.topology.barrier import Identity
+from shardproxy.topology.keys import KeyType
 from shardproxy.topology.model import Server, Snapshot, TableKind
 from shardproxy.topology.stages import FINAL, Side, Stage, Step
 
 log = logging.getLogger(__name__)
+_LAST_WORDS = 10.0  # seconds within which a leader that ends lets writes go on
+_HELD = frozenset({
+    Stage.CLOSING, Stage.DRAINED, Stage.READY, Stage.REVERSE_CLOSING, Stage.REVERSE_DRAINED, Stage.REVERSE_READY,
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,13 @@ class Faults:
 @dataclass(frozen=True)
 class Settings:
     """Seconds. hold: how long writes may be held before the switch is given up for now; settle: pause until it is tried
-    again; answer: how long a proxy may take to acknowledge a map before it is shut out."""
+    again; answer: how long a proxy may take to acknowledge a map before it is shut out; back: how long a move that has
+    ended waits for proxies that were shut out."""
 
     hold: float = 1.0
     settle: float = 2.0
     answer: float = 5.0
+    back: float = 10.0
 
 
 class Orchestrator:
@@ -112,6 +120,7 @@ class Orchestrator:
         if lone is not None and lone.before is not None:
             taken = next(s.keys for s in self.ledger.workflow.plan.streams if s.source == stream.target)
             also = lone.key, taken.moving(keyspace.key_type)
+        references = tuple(table.name for table in keyspace.tables.values() if table.kind is TableKind.REFERENCE)
         forth = direction == "forward"
         return StreamPlan(
             self._name(index, direction),
@@ -121,6 +130,9 @@ class Orchestrator:
             keyspace.name,
             tables,
             stream.keys.moving(keyspace.key_type),
+            # Never back: from the switch on the application writes reference tables on both sides.
+            references if stream.references and forth else (),
+            None if stream.entries is None else stream.entries.moving(KeyType.BINARY),
             mutations=self._faults.stream,
             also=also,
         )
@@ -145,21 +157,39 @@ class Orchestrator:
         """Lead the move on until `until` says of a stage that it is far enough, or it is OPEN. complete: go on from
         there, to where there is no way back. Raises ShardproxyError."""
         await self._take_tokens()
-        while not until(self.ledger.stage) and self.ledger.stage not in FINAL:
-            if self.ledger.stage is not Stage.OPEN:
-                await self._work(self.ledger.stage)
-            elif complete:
-                await self.opened()
-                await self.proceed(Step.NEXT)
-            else:
-                break
+        try:
+            while not until(self.ledger.stage) and self.ledger.stage not in FINAL:
+                if self.ledger.stage is not Stage.OPEN:
+                    await self._work(self.ledger.stage)
+                elif complete:
+                    await self.opened()
+                    await self.proceed(Step.NEXT)
+                else:
+                    break
+        except BaseException as error:
+            await asyncio.shield(self._let_writes_go(error))
+            raise
         await self._readmit()
+        if self.ledger.stage in FINAL:
+            await self._see_off()
+
+    async def _let_writes_go(self, error: BaseException) -> None:
+        """Whatever ends our work while writes are held: they do not wait for somebody to look."""
+        if not self._closing_at:
+            return
+        with contextlib.suppress(ShardproxyError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                if self.ledger.stage in _HELD:
+                    self._closing_at = 0.0
+                    await self.proceed(Step.TIME_OUT, what=str(error) or "the orchestrator was stopped")
+                elif self.ledger.stage in (Stage.SWITCHED, Stage.REVERSE_SWITCHED):
+                    await self._switched()  # from here on only forward
 
     async def reverse(self) -> None:
         """From OPEN: take the move back, when what was written since the switch has reached the old owners."""
         await self.opened()
         await asyncio.gather(*(stream.when_copied() for stream in self.streams))
-        await asyncio.gather(*(stream.when_level() for stream in self.streams))
+        await self._compared()
         await self.proceed(Step.REVERSE)
 
     async def close(self) -> None:
@@ -239,38 +269,54 @@ class Orchestrator:
 
     async def _evict(self, identity: Identity) -> None:
         log.warning("proxy %s does not acknowledge the map: it is shut out", named([identity]))
+        before = self._locked
+        await self._note_locked({*before, identity.account})  # first: who goes on after a crash must know of it
         try:
-            if await self._evictor.evict(identity):
-                await self._note_locked({*self._locked, identity.account})
+            if not await self._evictor.evict(identity):
+                await self._note_locked(before)
         except ReshardError as error:
+            await self._note_locked(before)
             await self.ledger.note(problem=str(error))
             log.warning("%s", error)
 
     @property
-    def _locked(self) -> set[str]:
+    def _locked(self) -> frozenset[str]:
         """Accounts that were locked to shut their proxies out, by us or a leader before us."""
-        return set(filter(None, str(self.ledger.workflow.figures.get("locked", "")).split(",")))
+        return locked_accounts(self.ledger.workflow)
 
-    async def _note_locked(self, accounts: set[str]) -> None:
-        await self.ledger.note(figures={**self.ledger.workflow.figures, "locked": ",".join(sorted(accounts))})
+    async def _note_locked(self, accounts: Iterable[str]) -> None:
+        await self.ledger.note(figures=with_locked(self.ledger.workflow, accounts))
 
     async def _readmit(self) -> None:
         """Let accounts in again whose proxies have come back with the newest map."""
-        locked = self._locked
-        if not locked or self.ledger.stage in FINAL:
+        if not self._locked:
             return
-        back = {identity.account for identity in await self.ledger.up_to_date()}
-        for account in sorted(locked & back):
+        for account in sorted(await self.ledger.returned(self._locked)):
             await self._evictor.readmit(account)
-            locked.discard(account)
-            await self._note_locked(locked)
+            await self._note_locked(self._locked - {account})
+
+    async def _see_off(self) -> None:
+        """The move has ended, and nobody will look after it: proxies that are shut out get a while to come back."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.back
+        while self._locked and loop.time() < deadline:
+            await asyncio.sleep(0.2)
+            await self._readmit()
+        if self._locked:
+            names = ", ".join(sorted(self._locked))
+            what = f"accounts of proxies that were shut out are still locked: {names}; see `shardctl rebalance readmit`"
+            log.warning("move %s has ended; %s", self._ident, what)
+            await self.ledger.note(problem=what)
 
     # ── the phases ──
 
     async def _prepared(self) -> None:
         """Step 1."""
         for index in self._indexes:
-            await create_tables(self._plan(index, "forward"))
+            plan = self._plan(index, "forward")
+            await create_tables(plan)
+            if self.ledger.workflow.plan.streams[index].references:
+                await join_keyspace(plan)
         await self._barrier()
         await self.proceed(Step.NEXT)
 
@@ -302,10 +348,16 @@ class Orchestrator:
 
     async def _copying(self) -> None:
         await self.copied()
-        if self._verify:
+        await self._compared()
+        await self.proceed(Step.NEXT)
+
+    async def _compared(self) -> None:
+        """Both sides are compared, but for little that has changed since, and the streams are level."""
+        if self._verify and not all(stream.touched.whole for stream in self.streams):
             await self.verify()
         await asyncio.gather(*(stream.when_level() for stream in self.streams))
-        await self.proceed(Step.NEXT)
+        if self._verify:
+            await asyncio.gather(*(stream.sweep() for stream in self.streams))
 
     async def verify(self) -> None:
         """Compare the moving rows of both sides, each stream at a position of its own. Raises RowsDiffer."""
@@ -387,7 +439,7 @@ class Orchestrator:
             async with await connect(plan.source, self._login) as taker:
                 position = await present_position(taker)
             async with await open_writer(plan.target, self._login) as link:
-                names = [table for table, _ in plan.tables]
+                names = [shape.label for shape in await plan.shapes(link)]
                 await transact(
                     link, plan.name, None,
                     [*stream_deletes(plan.name), *inserts(plan.name, plan.source.shard, position, names, True)],
@@ -413,7 +465,7 @@ class Orchestrator:
         if lone is not None and lone.before is None and self._giver is Side.SOURCE:
             keyspace = self._snapshot.keyspaces[self.ledger.workflow.keyspace]
             [home] = self._shards(Side.SOURCE)
-            first = self._snapshot.shards[keyspace.shards[0]].primary
+            first = self._snapshot.shards[keyspace.home].primary
             await raise_sequence(self._server(home), first, self._login, keyspace.name, lone.name)
 
     async def _switched(self) -> None:
@@ -444,10 +496,14 @@ class Orchestrator:
             plan = self._plan(index, direction)
             async with await open_writer(plan.target, self._login) as link:
                 there = await tables_of(link, plan.database)
-                for table, key in plan.tables:
-                    if table not in there:
-                        continue  # cancelled before it was made
-                    shape = await read_shape(link, plan.database, table, key, plan.also)
+                # It may be cancelled before they were made; and who has joined keeps reference tables.
+                whole = plan.references if self.ledger.stage is Stage.CANCELLING else ()
+                made = replace(
+                    plan,
+                    tables=tuple(table for table in plan.tables if table[0] in there),
+                    references=tuple(table for table in whole if table in there),
+                )
+                for shape in await made.shapes(link):
                     await delete_moving(link, plan.name, shape, plan.moving, self._pace)
         for shard in self._shards(side):
             async with await connect(self._server(shard), self._login) as link:
@@ -474,21 +530,3 @@ async def present_position(link: Link) -> str:
     sql = b"SELECT @@GLOBAL.gtid_binlog_pos" if link.is_mariadb else b"SELECT @@GLOBAL.gtid_executed"
     [text] = (await link.query(sql)).one()
     return (text or b"").decode().replace("\n", "")
-
-
-async def create_tables(plan: StreamPlan) -> None:
-    """Make the stream's tables on its target where they are missing, as the source has them."""
-    async with await connect(plan.source, plan.login) as source, await connect(plan.target, plan.login) as target:
-        database = quote_name(plan.database)
-        [_, made] = (await source.query(b"SHOW CREATE DATABASE " + database)).one()
-        await target.query((made or b"").replace(b"CREATE DATABASE ", b"CREATE DATABASE IF NOT EXISTS ", 1))
-        await target.queries((b"SET SESSION foreign_key_checks = 0, sql_mode = ''", b"USE " + database))
-        for table, _ in plan.tables:
-            [_, made] = (await source.query(b"SHOW CREATE TABLE " + database + b"." + quote_name(table))).one()
-            await target.query((made or b"").replace(b"CREATE TABLE ", b"CREATE TABLE IF NOT EXISTS ", 1))
-
-
-async def tables_of(link: Link, database: str) -> frozenset[str]:
-    """Names of a database's tables."""
-    sql = b"SELECT table_name FROM information_schema.tables WHERE table_schema = " + quote(database.encode())
-    return frozenset((row[0] or b"").decode() for row in (await link.query(sql)).values())

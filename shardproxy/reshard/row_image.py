@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from shardproxy.errors import ReshardError
 from shardproxy.reshard.columns import ColumnShape, TableShape
 from shardproxy.reshard.json_binary import json_text
-from shardproxy.reshard.temporal import datetime_text, decimal_text, old_date_text, time_text, timestamp_text
+from shardproxy.reshard.temporal import (
+    datetime_text,
+    decimal_size,
+    decimal_text,
+    old_date_text,
+    time_text,
+    timestamp_text,
+)
 
 Decode = Callable[[bytes, int], tuple[bytes, int]]  # image, place → text, place behind the value
 
@@ -194,6 +201,32 @@ def _string(kind: str, meta: int) -> Decode:
     return read
 
 
+def _width(code: int, meta: int) -> int:
+    """How many bytes a value takes in an image; negative: so many bytes before it tell. 0: only its decoder knows."""
+    if code in _INTEGERS:
+        return _INTEGERS[code]
+    if code in (245, 252, 255, 242):
+        return -meta
+    if code == 15:
+        return -1 if meta < 256 else -2
+    if code == 246:
+        return decimal_size(meta & 0xFF, meta >> 8)
+    return {4: 4, 5: 8, 10: 3, 14: 3, 13: 1, 17: 4, 18: 5, 19: 3}.get(code, 0) + (
+        (meta + 1) // 2 if code in _TEMPORAL else 0
+    )
+
+
+def steps(shape: TableShape, seen: TableMap, decode: Sequence[Decode]) -> list[tuple[Decode | None, int]]:
+    """How to read of an image only what tells which row it is: for each column its decoder, or None and the bytes to
+    leave out (see `_width`)."""
+    wanted = {shape.key, *shape.primary, *(shape.also[:1] if shape.also is not None else ())}
+    found: list[tuple[Decode | None, int]] = []
+    for place, (code, meta) in enumerate(zip(seen.types, seen.metadata, strict=True)):
+        width = _width(code, meta)
+        found.append((decode[place], 0) if place in wanted or not width else (None, width))
+    return found
+
+
 _INTEGERS = {1: 1, 2: 2, 9: 3, 3: 4, 8: 8}
 _TEMPORAL: dict[int, Callable[[bytes, int, int], tuple[bytes, int]]] = {
     17: timestamp_text, 18: datetime_text, 19: time_text,
@@ -287,4 +320,29 @@ def read_image(
     for bit, place in enumerate(present):
         if not bitmap >> bit & 1:
             row[place], at = decode[place](data, at)
+    return row, at
+
+
+def read_identity(
+    data: bytes, at: int, present: Sequence[int], reading: Sequence[tuple[Decode | None, int]], nulls: int
+) -> tuple[list[bytes | None], int]:
+    """Like `read_image`, but only the columns that tell which row it is and whether it moves; None for the others.
+
+    reading: of `steps`.
+    """
+    bitmap = int.from_bytes(data[at : at + nulls], "little")
+    at += nulls
+    row: list[bytes | None] = [None] * len(reading)
+    for bit, place in enumerate(present):
+        if bitmap >> bit & 1:
+            continue
+        decode, width = reading[place]
+        if decode is not None:
+            row[place], at = decode(data, at)
+        elif width > 0:
+            at += width
+        elif width == -1:
+            at += 1 + data[at]
+        else:
+            at += int.from_bytes(data[at : at - width], "little") - width
     return row, at

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from shardproxy.errors import BackendError, NotOurs, ReshardError, SqlError
 from shardproxy.reshard.stream import Stream, StreamPlan, start_stream
 from shardproxy.reshard.throttle import Pace
+from shardproxy.reshard.touched import Touched
 
 log = logging.getLogger(__name__)
 _PAUSE = 0.5  # seconds before a stream is opened again, at first
@@ -34,7 +36,7 @@ class Running:
     """One stream and its figures. Made by `begin`; `close` it.
 
     copied: rows so far; opened: how often it was opened; applied: transactions; compared: rows that were equal;
-    error: why it is broken, or has ended.
+    touched: what has changed since; error: why it is broken, or has ended.
     """
 
     plan: StreamPlan
@@ -47,12 +49,12 @@ class Running:
     applied: int = 0
     compared: int = 0
     failure: BaseException | None = None
+    touched: Touched = field(default_factory=Touched)
     _task: asyncio.Task[None] | None = None
     _stream: Stream | None = None
     _copied: asyncio.Event = field(default_factory=asyncio.Event)
     _level: asyncio.Event = field(default_factory=asyncio.Event)
-    _compare: bool = False
-    _compared: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked: deque[tuple[Callable[[Stream], Awaitable[None]], asyncio.Event]] = field(default_factory=deque)
     _marker: int | None = None
     _reached: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -76,15 +78,33 @@ class Running:
 
     async def compare(self) -> None:
         """Compare the rows of both sides at one position, while changes go on. Raises what ended it: RowsDiffer."""
-        self._compared.clear()
-        self._compare = True
-        await self._wait(self._compared)
+        await self._ask(self._verify)
+
+    async def sweep(self) -> None:
+        """Compare again what has changed since `compare`, until little is left for the switch. Raises what ended it."""
+        await self._ask(Stream.sweep)
 
     async def reach(self, epoch: int) -> None:
-        """Wait until the marker of this epoch has been applied. Raises what ended it."""
+        """Wait until the marker of this epoch has been applied, and what had changed since `compare` was compared.
+
+        Raises what ended it: RowsDiffer.
+        """
         self._reached.clear()
         self._marker = epoch
         await self._wait(self._reached)
+
+    async def _ask(self, work: Callable[[Stream], Awaitable[None]]) -> None:
+        """Have it done by the stream, between two steps; again, when the stream is opened again meanwhile."""
+        done = asyncio.Event()
+        self._asked.append((work, done))
+        await self._wait(done)
+
+    async def _verify(self, stream: Stream) -> None:
+        self.state = State.COMPARING
+        done = await stream.verify()
+        done.raise_if_different()
+        self.compared = done.rows
+        self.state = State.FOLLOWING
 
     async def _wait(self, event: asyncio.Event) -> None:
         assert self._task is not None
@@ -123,7 +143,7 @@ class Running:
     async def _once(self) -> None:
         if self.forward:
             await start_stream(self.plan, self.pace)
-        stream = self._stream = await Stream.open(self.plan, self.pace)
+        stream = self._stream = await Stream.open(self.plan, self.pace, self.touched)
         self.opened += 1
         try:
             if not stream.copied:
@@ -142,16 +162,15 @@ class Running:
                 if not await stream.step() or clock() - began < _SOON:
                     self._level.set()
                 self._look(stream)
-                if self._compare:
-                    self.state = State.COMPARING
-                    done = await stream.verify()
-                    done.raise_if_different()
-                    self.compared = done.rows
-                    self.state, self._compare = State.FOLLOWING, False
-                    self._compared.set()
+                if self._asked:
+                    work, done = self._asked[0]
+                    await work(stream)
+                    self._asked.popleft()
+                    done.set()
                 wanted = self._marker
                 if wanted is not None and (self.plan.name.move_id, wanted) in stream.applier.markers:
                     await stream.applier.flush()
+                    await stream.settle()
                     self._marker = None
                     self._reached.set()
         finally:

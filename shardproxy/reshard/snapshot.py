@@ -113,8 +113,8 @@ async def _mariadb(link: Link, position_first: float | None) -> SourceSnapshot:
     early = (await link.query(b"SHOW MASTER STATUS")).values() if position_first is not None else []
     if position_first is not None:
         await asyncio.sleep(position_first)
-    before, running = await link.queries((b"SHOW MASTER STATUS", _XA_RUNNING))
-    await _ended(link, running)
+    [before] = await link.queries((b"SHOW MASTER STATUS",))
+    await xa_statements_ended(link)
     prepared, _, status = await link.queries(
         (
             b"XA RECOVER",
@@ -138,10 +138,13 @@ _XA_RUNNING = (
 )
 
 
-async def _ended(link: Link, running: Answer) -> None:
-    """Wait until these XA statements have ended: an XA COMMIT stands in the binlog, and XA RECOVER lists its branch no
-    more, before its rows can be seen."""
-    left = set(map(tuple, running.values()))
+async def xa_statements_ended(link: Link) -> None:
+    """Wait until the XA statements that are under way on a MariaDB have ended.
+
+    An XA PREPARE stands in the binlog before XA RECOVER lists its branch. An XA COMMIT does too, and XA RECOVER lists
+    its branch no more, before its rows can be seen.
+    """
+    left = set(map(tuple, (await link.query(_XA_RUNNING)).values()))
     while left:
         await asyncio.sleep(0.001)
         left &= set(map(tuple, (await link.query(_XA_RUNNING)).values()))

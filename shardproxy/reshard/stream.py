@@ -26,7 +26,7 @@ from shardproxy.reshard.bookkeeping import (
     transact,
 )
 from shardproxy.reshard.change_source import SourceSettings, check_source
-from shardproxy.reshard.columns import TableShape
+from shardproxy.reshard.columns import EntryRows, TableShape, WholeTable
 from shardproxy.reshard.copier import CHUNK_BYTES, Copier
 from shardproxy.reshard.link import Link, LinkLogin, connect
 from shardproxy.reshard.position import Position
@@ -37,14 +37,17 @@ from shardproxy.reshard.snapshot import (
     session_settings,
     source_position,
     take_snapshot,
+    xa_statements_ended,
 )
 from shardproxy.reshard.throttle import Pace, Unlimited
+from shardproxy.reshard.touched import FEW, Touched, settle, sweep
 from shardproxy.reshard.verify import Verified, verify_table
 from shardproxy.topology.model import Server
 from shardproxy.topology.moving import MovingKeys
 
 CYCLE_SECONDS = 5.0  # how long one snapshot is copied from: the source keeps old row versions as long
 _SNAPSHOTS = 200  # taken anew because their place was not good
+_SWEEPS = 5  # comparisons of what has changed, before the rest is left for the switch
 _GATHER = 0.05  # seconds for which changes are gathered into one transaction, when they keep coming
 _STORE_EVERY = 1.0  # seconds after which a position without changes is stored
 
@@ -59,8 +62,8 @@ class Mutations:
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """What a stream moves. tables: name and key column; database: the keyspace's. source, target: primaries. also: see
-    TableShape, of the only table.
+    """What a stream moves. tables: name and key column; database: the keyspace's. source, target: primaries.
+    references: tables that go whole; entries: values whose lookup entries go; also: see TableShape, of the only table.
 
     silence: seconds without a byte of the source's after which it counts as gone. cycle_seconds: how long one snapshot
     is copied from; chunk_bytes: what one transaction on the target inserts, about.
@@ -73,11 +76,22 @@ class StreamPlan:
     database: str
     tables: tuple[tuple[str, str], ...]
     moving: MovingKeys
+    references: tuple[str, ...] = ()
+    entries: MovingKeys | None = None
     silence: float = 10.0
     cycle_seconds: float = CYCLE_SECONDS
     chunk_bytes: int = CHUNK_BYTES
     mutations: Mutations = field(default_factory=Mutations)
     also: tuple[str, MovingKeys] | None = None
+
+    async def shapes(self, link: Link) -> list[TableShape]:
+        """The definitions of all its tables, as a server has them. Raises ReshardError."""
+        found = [await read_shape(link, self.database, table, key, also=self.also) for table, key in self.tables]
+        found += [await read_shape(link, self.database, table, None, WholeTable()) for table in self.references]
+        if self.entries is not None:
+            rows = EntryRows(self.database, self.entries)
+            found.append(await read_shape(link, "_shardproxy", "lookup", "value", rows))
+        return found
 
 
 async def start_stream(plan: StreamPlan, pace: Pace | None = None) -> None:
@@ -93,13 +107,13 @@ async def start_stream(plan: StreamPlan, pace: Pace | None = None) -> None:
             found = await check_source(source)
             if found:
                 raise ReshardError("; ".join(found))
-            shapes = [await read_shape(source, plan.database, table, key, plan.also) for table, key in plan.tables]
+            shapes = await plan.shapes(source)
         for shape in shapes:
             await delete_moving(target, plan.name, shape, plan.moving, pace)
         snapshot = await take_snapshot(plan.source, plan.login, shapes)
         with_position = await snapshot.gtids()
         snapshot.link.close()
-        names = [table for table, _ in plan.tables]
+        names = [shape.label for shape in shapes]
         await transact(
             target, plan.name, None, stream_inserts(plan.name, plan.source.shard, str(with_position), names, False)
         )
@@ -110,7 +124,7 @@ async def delete_moving(
 ) -> int:
     """Delete a table's moving rows in marked transactions of `chunk` rows; how many there were."""
     sql = b"DELETE FROM %s WHERE %s ORDER BY %s LIMIT %d" % (
-        table.quoted, table.moving(moving), b", ".join(table.primary_names), chunk,
+        table.quoted, table.condition(moving), b", ".join(table.primary_names), chunk,
     )  # fmt: skip
     total = 0
     while True:
@@ -142,8 +156,9 @@ class Stream:
         self._stored_at = 0.0
 
     @classmethod
-    async def open(cls, plan: StreamPlan, pace: Pace | None = None) -> Stream:
-        """Begin where the target's rows say. Raises NotOurs when there is no such stream."""
+    async def open(cls, plan: StreamPlan, pace: Pace | None = None, touched: Touched | None = None) -> Stream:
+        """Begin where the target's rows say. touched: of this stream before it was opened again. Raises NotOurs when
+        there is no such stream."""
         opened: list[Link] = []
         try:
             target = await open_writer(plan.target, plan.login)
@@ -156,7 +171,7 @@ class Stream:
             source = await connect(plan.source, plan.login)
             opened.append(source)
             # After the position is known: a definition that changes later stands in the binlog behind it.
-            tables = [await read_shape(source, plan.database, table, key, plan.also) for table, key in plan.tables]
+            tables = await plan.shapes(source)
             most = int((await target.query(b"SELECT @@max_allowed_packet")).one()[0] or 0)
             settings = SourceSettings(
                 plan.source, plan.login, tuple(tables), plan.moving, state.position, state.restart, plan.silence
@@ -166,7 +181,8 @@ class Stream:
             for link in opened:
                 link.close()
             raise
-        applier = Applier(target, plan.name, tables, state, source.is_mariadb, most, plan.mutations.positions_apart)
+        apart = plan.mutations.positions_apart
+        applier = Applier(target, plan.name, tables, state, source.is_mariadb, most, apart, touched)
         copier = Copier(target, plan.name, plan.moving, pace or Unlimited(), most, plan.chunk_bytes)
         return cls(plan, tables, target, source, applier, copier, process)
 
@@ -182,7 +198,7 @@ class Stream:
     @property
     def copied(self) -> bool:
         """Whether every table has been copied."""
-        return all(self.applier.progress[table.name].finished for table in self.tables)
+        return all(self.applier.progress[table.label].finished for table in self.tables)
 
     # ── copying ──
 
@@ -192,7 +208,7 @@ class Stream:
             await self._wait_for_branches()
         while not self.copied:
             await self.catch_up()
-            unfinished = [table for table in self.tables if not self.applier.progress[table.name].finished]
+            unfinished = [table for table in self.tables if not self.applier.progress[table.label].finished]
             snapshot = await self._good_snapshot(unfinished)
             try:
                 await self._copy_from(snapshot)
@@ -202,10 +218,14 @@ class Stream:
 
     async def _wait_for_branches(self) -> None:
         """No snapshot before the branches that are prepared now are resolved (step 3). The stream goes on meanwhile."""
+        if self._source.is_mariadb:
+            await xa_statements_ended(self._source)  # branches whose PREPARE is behind us, and that are not listed yet
         left = await prepared_branches(self._source)
         while left:
             await self._apply_some(0.1)
             left &= await prepared_branches(self._source)
+        if self._source.is_mariadb:
+            await xa_statements_ended(self._source)  # so that `catch_up` passes their outcomes
 
     async def _good_snapshot(self, tables: Sequence[TableShape]) -> SourceSnapshot:
         """A snapshot that is not older than what has been applied, with everything up to its place applied."""
@@ -257,7 +277,7 @@ class Stream:
     async def _copy_from(self, snapshot: SourceSnapshot) -> None:
         deadline = asyncio.get_running_loop().time() + self.plan.cycle_seconds
         for table in self.tables:
-            progress = self.applier.progress[table.name]
+            progress = self.applier.progress[table.label]
             if progress.finished:
                 continue
             await self.copier.copy(snapshot.link, table, progress, self.applier.stored, deadline)
@@ -347,6 +367,7 @@ class Stream:
         done = Verified()
         await self.catch_up()
         snapshot = await self._good_snapshot(self.tables)
+        self.applier.touched.begin()
         target = await connect(self.plan.target, self.plan.login)
         try:
             await target.queries((session_settings(target.is_mariadb), b"START TRANSACTION WITH CONSISTENT SNAPSHOT"))
@@ -361,7 +382,38 @@ class Stream:
         finally:
             target.close()
             snapshot.link.close()
+        self.applier.touched.whole = self.applier.touched.noting
         return done
+
+    async def sweep(self) -> None:
+        """After `verify`: compare what has changed since, while writers go on, until few rows are left for `settle`."""
+        touched = self.applier.touched
+        for _ in range(_SWEEPS):
+            if len(touched) <= FEW:
+                return
+            chunks = touched.chunks()
+            await self.catch_up()
+            async with await self._reader(self.plan.source) as source, await self._reader(self.plan.target) as target:
+                await sweep(source, target, self.tables, self.plan.moving, touched, chunks)
+
+    async def settle(self) -> None:
+        """After `reach_marker`, while writes are held: compare what is left. Nothing to do without `verify`. Raises
+        RowsDiffer."""
+        touched = self.applier.touched
+        if not touched.whole:
+            return
+        async with await self._reader(self.plan.source) as source, await self._reader(self.plan.target) as target:
+            done = await settle(source, target, self.tables, self.plan.moving, touched)
+        done.raise_if_different()
+
+    async def _reader(self, server: Server) -> Link:
+        link = await connect(server, self.plan.login)
+        try:
+            await link.queries((session_settings(link.is_mariadb), b"SET SESSION innodb_lock_wait_timeout = 1"))
+        except BaseException:
+            link.close()
+            raise
+        return link
 
     async def _compare(self, source: Link, target: Link, done: Verified, pace: Pace | None) -> None:
         for table in self.tables:

@@ -9,35 +9,49 @@ _DIGITS_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)  # bytes that hold 0 to 9 decimal
 _EPOCH = date(1970, 1, 1)
 
 
+@lru_cache(256)
+def _groups(precision: int, scale: int) -> tuple[int, list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    """Bytes of a DECIMAL, and its groups of digits before and behind the point: (shift, mask, power of ten)."""
+    whole = precision - scale
+    left = [whole % 9, *([9] * (whole // 9))]
+    right = [*([9] * (scale // 9)), scale % 9]
+    size = sum(_DIGITS_BYTES[width] for width in (*left, *right))
+    place = 8 * size
+    found: list[list[tuple[int, int, int]]] = []
+    for widths in (left, right):
+        groups = []
+        for width in filter(None, widths):
+            bits = 8 * _DIGITS_BYTES[width]
+            place -= bits
+            groups.append((place, (1 << bits) - 1, 10**width))
+        found.append(groups)
+    return size, found[0], found[1]
+
+
+def decimal_size(precision: int, scale: int) -> int:
+    """How many bytes a DECIMAL(precision, scale) takes."""
+    return _groups(precision, scale)[0]
+
+
 def decimal_text(data: bytes, at: int, precision: int, scale: int) -> tuple[bytes, int]:
     """A DECIMAL(precision, scale) at `at`, and the place after it."""
-    whole = precision - scale
-    size = whole // 9 * 4 + _DIGITS_BYTES[whole % 9] + scale // 9 * 4 + _DIGITS_BYTES[scale % 9]
+    size, left, right = _groups(precision, scale)
     end = at + size
-    raw = bytearray(data[at:end])
-    negative = not raw[0] & 0x80
-    raw[0] ^= 0x80
-    if negative:
-        raw = bytearray(byte ^ 0xFF for byte in raw)
-    place = 0
-    digits: list[str] = []
-    for width in (whole % 9, *([9] * (whole // 9))):
-        place = _group(raw, place, width, digits)
-    left = "".join(digits).lstrip("0") or "0"
-    digits = []
-    for width in (*([9] * (scale // 9)), scale % 9):
-        place = _group(raw, place, width, digits)
-    right = "".join(digits)
-    text = f"{'-' if negative else ''}{left}{'.' if scale else ''}{right}"
-    return text.encode(), end
-
-
-def _group(raw: bytearray, place: int, width: int, digits: list[str]) -> int:
-    if width:
-        size = _DIGITS_BYTES[width]
-        digits.append(f"{int.from_bytes(raw[place : place + size], 'big'):0{width}d}")
-        place += size
-    return place
+    top = 1 << (8 * size - 1)
+    raw = int.from_bytes(data[at:end], "big") ^ top
+    sign = b""
+    if raw & top:
+        sign = b"-"
+        raw ^= 2 * top - 1
+    whole = 0
+    for shift, mask, power in left:
+        whole = whole * power + (raw >> shift & mask)
+    if not scale:
+        return b"%s%d" % (sign, whole), end
+    part = 0
+    for shift, mask, power in right:
+        part = part * power + (raw >> shift & mask)
+    return b"%s%d.%0*d" % (sign, whole, scale, part), end
 
 
 @lru_cache(4096)

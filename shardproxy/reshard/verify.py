@@ -55,12 +55,10 @@ async def verify_table(
     after: tuple[bytes, ...] | None = None
     while len(done.differences) < MOST_SHOWN:
         end = await _end_of_chunk(source, table, moving, after, chunk)
-        text = _checksum(table, _between(table, moving, after, end))
-        ours, theirs = await asyncio.gather(source.query(text, 600.0), target.query(text, 600.0))
-        counts = ours.one()
-        if counts != theirs.one():
-            await _show(source, target, table, moving, after, end, done)
-        rows = int(counts[0] or 0)
+        where = _between(table, moving, after, end)
+        rows, equal = await compare(source, target, table, where)
+        if not equal:
+            await show(source, target, table, where, done)
         done.rows += rows
         done.chunks += 1
         if end is None:
@@ -88,7 +86,7 @@ def _between(
     table: TableShape, moving: MovingKeys, after: Sequence[bytes] | None, end: Sequence[bytes] | None
 ) -> bytes:
     """Moving rows behind `after`, up to and with `end`."""
-    parts = [table.moving(moving)]
+    parts = [table.condition(moving)]
     if after is not None:
         parts.append(b"(" + table.behind(after) + b")")
     if end is not None:
@@ -114,30 +112,36 @@ def row_hash(table: TableShape) -> bytes:
     return b"CAST(CONV(LEFT(SHA2(%s, 256), 16), 16, 10) AS UNSIGNED)" % joined
 
 
-def _checksum(table: TableShape, where: bytes) -> bytes:
+async def compare(
+    source: Link, target: Link, table: TableShape, where: bytes, locking: bool = False
+) -> tuple[int, bool]:
+    """How many rows the source has under a condition, and whether both sides have the same.
+
+    locking: wait for transactions that have changed such rows and are not visible yet.
+    """
     # The exclusive or alone would not see two equal rows; the count does, and a primary key lets none be equal.
     rows = b"SELECT %s AS h FROM %s FORCE INDEX (PRIMARY) WHERE %s" % (row_hash(table), table.quoted, where)
-    return b"SELECT COUNT(*), BIT_XOR(h), SUM(h IS NULL) FROM (" + rows + b") AS hashed_rows"
+    if locking:
+        rows += b" LOCK IN SHARE MODE"
+    text = b"SELECT COUNT(*), BIT_XOR(h), SUM(h IS NULL) FROM (" + rows + b") AS hashed_rows"
+    ours, theirs = await asyncio.gather(source.query(text, 600.0), target.query(text, 600.0))
+    counts = ours.one()
+    return int(counts[0] or 0), counts == theirs.one()
 
 
-async def _rows(
-    link: Link, table: TableShape, moving: MovingKeys, after: Sequence[bytes] | None, end: Sequence[bytes] | None
-) -> AsyncIterator[tuple[tuple[bytes, ...], bytes]]:
+async def _rows(link: Link, table: TableShape, where: bytes) -> AsyncIterator[tuple[tuple[bytes, ...], bytes]]:
     sql = b"SELECT %s FROM %s FORCE INDEX (PRIMARY) WHERE %s ORDER BY %s" % (
-        table.select_list, table.quoted, _between(table, moving, after, end), b", ".join(table.primary_names),
+        table.select_list, table.quoted, where, b", ".join(table.primary_names),
     )  # fmt: skip
     async for batch in link.stream(sql, 600.0):
         for row in batch:
             yield primary_of(table, row), row
 
 
-async def _show(
-    source: Link, target: Link, table: TableShape, moving: MovingKeys, after: Sequence[bytes] | None,
-    end: Sequence[bytes] | None, done: Verified,
-) -> None:  # fmt: skip
-    """Add the rows of one chunk that differ."""
-    ours = {key: row async for key, row in _rows(source, table, moving, after, end)}
-    theirs = {key: row async for key, row in _rows(target, table, moving, after, end)}
+async def show(source: Link, target: Link, table: TableShape, where: bytes, done: Verified) -> None:
+    """Add the rows under a condition that differ."""
+    ours = {key: row async for key, row in _rows(source, table, where)}
+    theirs = {key: row async for key, row in _rows(target, table, where)}
     before = len(done.differences)
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         here, there = ours.get(key), theirs.get(key)

@@ -25,6 +25,7 @@ from shardproxy.planner.plan import (
 )
 from shardproxy.router.route import ValueReader, stored_as_given
 from shardproxy.topology.keys import KeyType, KeyValue
+from shardproxy.topology.lookup import same_homes
 from shardproxy.topology.maps import RangeMap, ShardMap, UnmappedKey, moved
 from shardproxy.topology.model import Keyspace, Snapshot, Table
 from shardproxy.topology.moves import Move
@@ -59,7 +60,7 @@ def touched(plan: Plan, read: ValueReader, snapshot: Snapshot, shards: Sequence[
     for keyspace, sources in _sources(plan, read, snapshot, shards):
         move = keyspace.move
         assert move is not None
-        if shards is not None and not sources.isdisjoint(move.sources):
+        if shards is not None and not sources.isdisjoint(move.sources) and not _enters(plan, move):
             reached = frozenset(shards)
             if move.held:
                 targets = {stream.target for stream in move.streams if stream.source in sources}
@@ -73,6 +74,14 @@ def touched(plan: Plan, read: ValueReader, snapshot: Snapshot, shards: Sequence[
     return tuple(Touch(name, move, sources) for name, (move, sources) in found.items())
 
 
+def _enters(plan: Plan, move: Move) -> bool:
+    """Whether it may change entries of lookup indexes that move. Where those are is known when the rows have been
+    read, so such a statement takes every fence that it meets, and waits for each."""
+    return move.carries_entries and (
+        plan.entries is not None or (plan.scratch is not None and plan.scratch.write is not None)
+    )
+
+
 def _sources(
     plan: Plan, read: ValueReader, snapshot: Snapshot, shards: Sequence[int] | None
 ) -> Iterator[tuple[Keyspace, frozenset[int]]]:
@@ -83,8 +92,15 @@ def _sources(
             if move is not None and move.guarded:
                 yield keyspace, move.sources
         return
-    if plan.spread is Spread.ALL:
-        return  # reference tables, and definitions
+    if plan.spread is Spread.ALL:  # reference tables, and definitions
+        if plan.keyspace is not None and plan.kind is not StatementKind.DDL:
+            yield from _of_references(plan.keyspace)
+        return
+    if plan.entries is not None:
+        for group in plan.groups:
+            move = group.keyspace.move
+            if move is not None and move.guarded and move.carries_entries:
+                yield group.keyspace, move.sources
     scratch, groups = plan.scratch, plan.groups
     if scratch is not None and (shards is None or len(shards) != 1 or not groups):
         locked = tuple(group for copy in scratch.copies if copy.lock is not None for group in copy.groups)
@@ -118,10 +134,22 @@ def _takes_scratch(plan: Plan, read: ValueReader) -> bool:
 
 def _of_target(keyspace: Keyspace, table: Table) -> Iterator[tuple[Keyspace, frozenset[int]]]:
     move = keyspace.move
-    if move is not None and move.guarded:
-        moves = table.key is not None if move.table is None else table.name == move.table.name
-        if moves:
+    if move is None or not move.guarded:
+        return
+    if move.table is not None:
+        if table.name == move.table.name:
             yield keyspace, move.sources
+    elif table.key is not None:
+        yield keyspace, move.sources
+    else:
+        yield from _of_references(keyspace)
+
+
+def _of_references(keyspace: Keyspace) -> Iterator[tuple[Keyspace, frozenset[int]]]:
+    """A write to reference tables, which are on their way to a shard that joins."""
+    move = keyspace.move
+    if move is not None and move.guarded and move.of_references:
+        yield keyspace, move.of_references
 
 
 def _of_group(group: Group, read: ValueReader) -> Iterator[tuple[Keyspace, frozenset[int]]]:
@@ -197,6 +225,10 @@ def _bound(value: Value | None, read: ValueReader) -> tuple[Bound, bool]:
 def may_have_moved(plan: Plan, read: ValueReader, before: Snapshot) -> str:
     """The name of a keyspace in which keys that the statement may touch have another owner than in an older map; "":
     there is none. The snapshots of a transaction that began under the older one are older than the move."""
+    if plan.keyspace is not None and not plan.groups:  # reference tables, which a shard that joined did not have
+        old = before.keyspaces.get(plan.keyspace.name)
+        if old is not None and not set(plan.keyspace.shards) <= set(old.shards):
+            return plan.keyspace.name
     groups = list(plan.groups)
     if plan.scratch is not None:
         groups += [group for copy in plan.scratch.copies for group in copy.groups]
@@ -207,6 +239,8 @@ def may_have_moved(plan: Plan, read: ValueReader, before: Snapshot) -> str:
             return keyspace.name
         if group.shard is not None or old is None or old.map == keyspace.map:
             continue
+        if (plan.lookups or plan.entries is not None) and not same_homes(old, keyspace):
+            return keyspace.name
         if not _stays(group.condition, keyspace, old.map, read):
             return keyspace.name
     return ""

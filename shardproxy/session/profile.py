@@ -40,6 +40,7 @@ SINGLE_BYTE = frozenset(
 )  # fmt: skip
 READABLE = MULTI_BYTE | SINGLE_BYTE
 _UTF8 = MULTI_BYTE - {"ascii"}
+_UTF8MB3 = frozenset(("utf8mb3", "utf8"))
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -69,10 +70,19 @@ class Profile:
         return (self.value("character_set_client") or "utf8mb4").strip("'").lower()
 
     @property
+    def connection_charset(self) -> str:
+        """character_set_connection."""
+        return (self.value("character_set_connection") or "utf8mb4").strip("'").lower()
+
+    @property
     def reads_utf8(self) -> bool:
-        """Texts are UTF-8, and servers take them as they are: none is converted to a character set that lacks some."""
-        connection = (self.value("character_set_connection") or "utf8mb4").strip("'").lower()
-        return self.charset in _UTF8 and connection in _UTF8
+        """Texts are UTF-8, and servers take them as they are, but for what `three_bytes` says."""
+        return self.charset in _UTF8 and self.connection_charset in _UTF8
+
+    @property
+    def three_bytes(self) -> bool:
+        """Texts are UTF-8, and servers lose or refuse its characters of four bytes."""
+        return self.charset in _UTF8MB3 or self.connection_charset in _UTF8MB3
 
     @property
     def autocommit(self) -> bool:

@@ -135,12 +135,15 @@ class Session:
         self.autocommit = profile.autocommit
         mode = profile.value("sql_mode")
         modes = SqlModes.parse(mode.strip("'")) if mode else self._default_modes
-        single_byte, gathered, auto_is_null = not profile.reads_utf8, gathers(profile), profile.auto_is_null
+        single_byte, three_bytes = not profile.reads_utf8, profile.three_bytes
+        gathered, auto_is_null = gathers(profile), profile.auto_is_null
         if auto_is_null is not self.modes.auto_is_null:
             for statement in (self.statements or {}).values():
                 statement.version = -1  # planned anew before it runs again
-        if single_byte or gathered or auto_is_null:
-            modes = replace(modes, single_byte=single_byte, gathered=gathered, auto_is_null=auto_is_null)
+        if single_byte or three_bytes or gathered or auto_is_null:
+            modes = replace(
+                modes, single_byte=single_byte, three_bytes=three_bytes, gathered=gathered, auto_is_null=auto_is_null
+            )
         self.modes = modes
         self.refresh()
 

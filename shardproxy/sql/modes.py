@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 # What the combination modes stand for (MySQL 5.7 names are still accepted by MariaDB).
@@ -27,6 +27,8 @@ class SqlModes:
     single_byte            the client's character set has one byte a character and is not ASCII (latin1 …): a byte
                            from 0x80 on may be a blank or a sign, and text values are not UTF-8. Not part of
                            sql_mode; the session sets it with `dataclasses.replace`.
+    three_bytes            the client's character set, or that of the connection, is utf8mb3: a character of four bytes
+                           does not survive. Set by the session, too.
     gathered               a variable is set under which the answers of several shards cannot be put together, only
                            their rows (sql_select_limit …). Set by the session, too.
     auto_is_null           sql_auto_is_null is on. Set by the session, too.
@@ -40,6 +42,7 @@ class SqlModes:
     foreign: bool = False
     zero_is_value: bool = False
     single_byte: bool = False
+    three_bytes: bool = False
     gathered: bool = False
     auto_is_null: bool = False
 
@@ -59,3 +62,12 @@ class SqlModes:
             foreign=bool(names & _FOREIGN),
             zero_is_value="NO_AUTO_VALUE_ON_ZERO" in names,
         )
+
+
+def poorer(one: SqlModes, other: SqlModes) -> SqlModes:
+    """The first, with the lacks of both character sets."""
+    return replace(
+        one,
+        single_byte=one.single_byte or other.single_byte,
+        three_bytes=one.three_bytes or other.three_bytes,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Annotated
 
@@ -56,3 +56,22 @@ def not_passed(
         for identity in identities
         if identity.standing is not Standing.EVICTED and acknowledged.get(identity.id, 0) < epoch
     )
+
+
+def returned(
+    accounts: Iterable[str], identities: Iterable[Identity], waited_for: Iterable[str], gone: Callable[[str], bool]
+) -> frozenset[str]:
+    """Those of some locked accounts that may be unlocked: a proxy of theirs serves by the newest map, and none that was
+    shut out is left.
+
+    A proxy that comes back takes its earlier identities away. As long as one is there its process may be stopped, and
+    would write by an old map if its account were let in for another's sake. waited_for: identities without an
+    acknowledgement of the newest map. gone: whether the process of a `place` has certainly ended.
+    """
+    left = set(waited_for)
+    found = []
+    for account in accounts:
+        mine = [one for one in identities if one.account == account and not gone(one.place)]
+        if mine and all(one.standing is Standing.ACTIVE and one.id not in left for one in mine):
+            found.append(account)
+    return frozenset(found)

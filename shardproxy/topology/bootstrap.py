@@ -30,6 +30,7 @@ def first_document(snapshot: Snapshot, keyspace: Keyspace) -> MapDocument:
         key_type=keyspace.key_type.value,
         epoch=FIRST_EPOCH,
         map=form_of(keyspace.map, names),
+        home=names[keyspace.home],
     )
 
 
@@ -130,17 +131,23 @@ def _with_lookups(snapshot: Snapshot, before: Keyspace, after: Keyspace) -> Keys
 
 
 def _as_stored(keyspace: Keyspace, document: MapDocument, order: Mapping[str, int]) -> Keyspace:
-    # A shard that takes part in a move has the keyspace's reference tables, before it has keys and after it had them.
+    # A shard that takes part in a move has the keyspace's reference tables, before it has keys and after it had them,
+    # unless it gets them by the move: then they are there when it has keys.
     tables = dict(keyspace.tables)
     for name, form in document.tables.items():
         if name in tables:
             tables[name] = form.to_table(tables[name], order)
     singles = {table.shard for table in tables.values() if table.shard is not None}
     move = document.move
+    shards = tuple(sorted({order[name] for name in document.shards - document.joining} | singles))
+    home = order[document.home] if document.home else shards[0]
     return replace(
         keyspace,
         tables=tables,
         map=document.map.to_map(order),
-        shards=tuple(sorted({order[name] for name in document.shards} | singles)),
+        shards=shards,
         move=None if move is None else move.seen(keyspace.key_type, order),
+        first=None if home == shards[0] else home,
+        entries=None if document.lookups is None else document.lookups.owners.to_map(order),
+        placement="" if document.lookups is None else document.lookups.placement,
     )

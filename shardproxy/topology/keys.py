@@ -28,6 +28,11 @@ def canonical_text(value: bytes) -> bytes:
     return value.rstrip(b" ")
 
 
+def has_four_bytes(text: bytes) -> bool:
+    """Whether a text in UTF-8 has characters that take four bytes."""
+    return bool(text) and max(text) >= 0xF0
+
+
 def key_bytes(value: KeyValue) -> bytes:
     """The bytes that `CRC32(key)` sees on the servers."""
     return b"%d" % value if isinstance(value, int) else value

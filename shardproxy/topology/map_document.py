@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from shardproxy.errors import MoveError
 from shardproxy.topology import moves
 from shardproxy.topology.keys import KeyType
-from shardproxy.topology.map_form import KeySet, MapForm, TableForm
+from shardproxy.topology.map_form import HashForm, KeySet, MapForm, TableForm
 from shardproxy.topology.stages import FINAL, MEANINGS, POSITIONS, Side, Stage, Step, Writes, follow
 from shardproxy.topology.stored import Stored
 from shardproxy.topology.streams import closed, streams_between, streams_from_one, streams_of_all
@@ -28,22 +28,36 @@ MoveId = Annotated[int, Field(ge=1, lt=2**64)]  # of its rows in `_shardproxy`; 
 
 
 class Stream(Stored):
-    """Keys that go from one shard to another."""
+    """Keys that go from one shard to another.
+
+    entries: buckets of values whose lookup entries go with them. references: the target joins the keyspace, and gets
+    its reference tables by this stream.
+    """
 
     source: Name
     target: Name
     keys: KeySet
+    entries: KeySet | None = None
+    references: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Stream:
         if self.source == self.target:
             raise ValueError("source and target are the same shard")
+        if self.entries is not None and self.entries.buckets is None:
+            raise ValueError("entries of lookup indexes are named by buckets of values")
         return self
 
     @classmethod
     def of(cls, stream: moves.Stream, names: Sequence[str]) -> Stream:
         """A stream between places as a document; names: of the shards in the order of their places."""
-        return cls(source=names[stream.source], target=names[stream.target], keys=KeySet.of(stream.keys))
+        return cls(
+            source=names[stream.source],
+            target=names[stream.target],
+            keys=KeySet.of(stream.keys),
+            entries=None if stream.entries is None else KeySet.of(stream.entries),
+            references=stream.references,
+        )
 
     def shard(self, side: Side) -> str:
         """The name of the shard on this side."""
@@ -118,6 +132,8 @@ class Move(Stored):
                 order[s.shard(source)],
                 order[s.shard(target)],
                 (keys[s.shard(source)] if self.rekeys else s.keys).moving(key_type),
+                None if s.entries is None else s.entries.moving(KeyType.BINARY),
+                s.references and not self.stage.reverse,
             )
             for s in self.streams
         ]
@@ -127,10 +143,21 @@ class Move(Stored):
         return moves.Move(self.id, self.stage.phase, self.fence or 0, tuple(streams), lone)
 
 
+class Lookups(Stored):
+    """Where the entries of a keyspace's lookup indexes are. placement: as the indexes' records have it."""
+
+    placement: Name
+    owners: HashForm
+
+
 class MapDocument(Stored):
     """The newest map of a keyspace. positions: shard → position that a replica there must have applied to be read
-    under this map (R8), in the words of the server's kind. tables: those that a move of one table has been about: it
-    counts from its beginning, and the file's entries no more."""
+    under this map (R8), in the words of the server's kind.
+
+    home: the shard with the keyspace's records; "" in documents of earlier versions: the first one. lookups: None as
+    long as the map says where entries are. tables: those that a move of one table has been about: it counts from its
+    beginning, and the file's entries no more.
+    """
 
     format: Literal[1] = 1
     keyspace: Name
@@ -139,6 +166,8 @@ class MapDocument(Stored):
     map: MapForm
     move: Move | None = None
     positions: dict[str, str] = Field(default_factory=dict)
+    home: str = ""
+    lookups: Lookups | None = None
     tables: dict[Name, TableForm] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -154,21 +183,32 @@ class MapDocument(Stored):
 
     @property
     def shards(self) -> frozenset[str]:
-        """Every shard that the map, a table or the move names."""
+        """Every shard that has the keyspace, or gets it."""
         found = {*self.map.shards, *(form.single for form in self.tables.values() if form.single is not None)}
+        found |= {self.home} if self.home else set()
+        found |= set(self.lookups.owners.shards) if self.lookups is not None else set()
         if self.move is not None:
             found |= {stream.shard(side) for stream in self.move.streams for side in Side}
             found |= set(self.move.other.shards) if self.move.other is not None else set()
         return frozenset(found)
 
+    @property
+    def joining(self) -> frozenset[str]:
+        """Those that do not have all reference tables yet: no statement may read or write them there."""
+        move = self.move
+        if move is None or MEANINGS[move.stage].owner is Side.TARGET or move.stage.reverse:
+            return frozenset()
+        return frozenset(stream.target for stream in move.streams if stream.references)
+
 
 # ── changes: each gives the next document ──
 
 
-def begin(document: MapDocument, move: Move) -> MapDocument:
+def begin(document: MapDocument, move: Move, home: str = "", lookups: Lookups | None = None) -> MapDocument:
     """The map with a new move, which must be PREPARED. Raises MoveError when it does not fit, or another is under way.
 
-    Every target must have the keyspace's reference tables, filled, before: writes to them go there from now on.
+    Every target must have the keyspace's reference tables, filled, before, or get them by a stream. home, lookups: what
+    is written down where the document says nothing of it.
     """
     if move.stage is not Stage.PREPARED:
         raise MoveError(f"a new move is {Stage.PREPARED.value}, not {move.stage.value}")
@@ -177,7 +217,10 @@ def begin(document: MapDocument, move: Move) -> MapDocument:
             f"move {document.move.id} of keyspace {document.keyspace} is {document.move.stage.value}: "
             "a keyspace has one move at a time; complete or cancel it first"
         )
+    document = document.model_copy(update={"home": document.home or home, "lookups": document.lookups or lookups})
     if move.table is not None:
+        if any(stream.entries is not None or stream.references for stream in move.streams):
+            raise MoveError("a move of one table carries nothing else")
         _check_table(document, move, move.table)
         form = move.table.form(Side.SOURCE, move.streams[0].source)
         return _next(document, move=move, tables={**document.tables, move.table.name: form})
@@ -185,6 +228,7 @@ def begin(document: MapDocument, move: Move) -> MapDocument:
         _reassigned(document, move, Side.TARGET)  # raises when a key is not on its source
     else:
         _check_between(document, move, move.other)
+    _entries_reassigned(document, move, Side.TARGET)
     return _next(document, move=move)
 
 
@@ -212,6 +256,7 @@ def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | No
             changes["tables"] = {**document.tables, move.table.name: form}
         else:
             changes["map"] = _reassigned(document, move, owner)
+            changes["lookups"] = _entries_reassigned(document, move, owner)
         if move.other is not None:
             move = move.model_copy(update={"other": document.map})
     fence = move.fence
@@ -280,6 +325,17 @@ def _check_between(document: MapDocument, move: Move, after: MapForm) -> None:
     given = {(s.source, s.target): s.keys.moving(key_type) for s in move.streams}
     if given != {(names[s.source], names[s.target]): s.keys for s in wanted}:
         raise MoveError("the streams are not those between the two maps: make the plan anew")
+def _entries_reassigned(document: MapDocument, move: Move, owner: Side) -> Lookups | None:
+    lookups = document.lookups
+    if lookups is None:
+        if any(stream.entries is not None for stream in move.streams):
+            raise MoveError("entries of lookup indexes move only where the map says where they are")
+        return None
+    owners = lookups.owners
+    for stream in move.streams:
+        if stream.entries is not None:
+            owners = owners.reassigned(stream.entries, stream.shard(owner.other), stream.shard(owner))
+    return lookups.model_copy(update={"owners": owners})
 
 
 def _next(document: MapDocument, **changes: object) -> MapDocument:

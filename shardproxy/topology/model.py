@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from shardproxy.topology.keys import KeyType
-from shardproxy.topology.maps import ShardMap
+from shardproxy.topology.maps import BucketMap, ShardMap
 from shardproxy.topology.moves import Move
 
 
@@ -75,7 +75,8 @@ class Keyspace:
 
     `shards`: indexes of all shards that hold it (reference tables live on each). Table names are looked up exactly
     as MySQL on Linux does: case-sensitive. move: keys on their way; `map` says who owns them now (reads), which is the
-    source until SWITCHED.
+    source until SWITCHED. first: index of the shard with the keyspace's records, see `home`. entries: where entries of
+    lookup indexes are, and placement: that in short; None and "" where `map` says it (see topology.lookup).
     """
 
     name: str
@@ -84,6 +85,15 @@ class Keyspace:
     tables: Mapping[str, Table]
     shards: tuple[int, ...]
     move: Move | None = None
+    first: int | None = None
+    entries: BucketMap | None = None
+    placement: str = ""
+
+    @property
+    def home(self) -> int:
+        """Index of the shard that keeps the keyspace's records: sequences, schema changes, states of lookup indexes.
+        Moves do not change it."""
+        return self.shards[0] if self.first is None else self.first
 
 
 @dataclass(frozen=True, slots=True)

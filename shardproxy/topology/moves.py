@@ -42,11 +42,16 @@ OVER = frozenset({Phase.DONE, Phase.CANCELLED})
 
 @dataclass(frozen=True)
 class Stream:
-    """Keys that go from one shard to another; source and target are indexes into Snapshot.shards."""
+    """Keys that go from one shard to another; source and target are indexes into Snapshot.shards.
+
+    entries: values whose lookup entries go with them, if any; references: the keyspace's reference tables go too.
+    """
 
     source: int
     target: int
     keys: MovingKeys
+    entries: MovingKeys | None = None
+    references: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,16 @@ class Move:
     def source_of(self, key: KeyValue) -> int | None:
         """The shard from which the key moves; None when it does not move."""
         return next((stream.source for stream in self.streams if key in stream.keys), None)
+
+    @cached_property
+    def of_references(self) -> frozenset[int]:
+        """Shards from which reference tables are copied: writes to them take the fence there."""
+        return frozenset(stream.source for stream in self.streams if stream.references)
+
+    @cached_property
+    def carries_entries(self) -> bool:
+        """Whether entries of lookup indexes move."""
+        return any(stream.entries is not None for stream in self.streams)
 
     @cached_property
     def sources(self) -> frozenset[int]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from shardproxy.errors import MoveError
-from shardproxy.topology.map_document import MapDocument, Move, MoveId, Stream, TableMove, advance, begin
+from shardproxy.topology.map_document import Lookups, MapDocument, Move, MoveId, Stream, TableMove, advance, begin
 from shardproxy.topology.map_form import MapForm
 from shardproxy.topology.stages import FINAL, Stage, Step, follow
 from shardproxy.topology.stored import Stored
@@ -18,11 +18,13 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Plan(Stored):
-    """What shall move. goal: in words, as the operator asked for it. other: the new map where it is of another kind.
-    table: the one whose rows alone move."""
+    """What shall move. goal: in words, as the operator asked for it. home, lookups: see `map_document.begin`. other:
+    the new map where it is of another kind. table: the one whose rows alone move."""
 
     goal: str
     streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
+    home: str = ""
+    lookups: Lookups | None = None
     other: MapForm | None = None
     table: TableMove | None = None
 
@@ -88,7 +90,7 @@ def start(document: MapDocument, ident: int, owner: str, plan: Plan, at: float) 
         plan=plan,
         history=(Happening(at=at, stage=Stage.PREPARED, what=plan.goal),),
     )
-    return workflow, begin(document, move)
+    return workflow, begin(document, move, plan.home, plan.lookups)
 
 
 def claim(workflow: Workflow, owner: str, at: float) -> Workflow:

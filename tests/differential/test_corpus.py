@@ -12,16 +12,15 @@ from tests.differential.runs import EQUAL, MISMATCH, REFUSED, run
 from tests.differential.score import MOST_REFUSED, Score
 from tests.differential.sides import Sides
 from tests.differential.test_differential import shown
+from tests.shown import show
 
 
 @pytest.fixture(scope="module")
-def score(sides: Sides, request: pytest.FixtureRequest) -> Iterator[Score]:
+def score(sides: Sides) -> Iterator[Score]:
     """Counts over all files; shown at the end."""
     made = Score()
     yield made
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print(f"\n{sides.cluster.flavor}, corpus:", *made.lines(), sep="\n", flush=True)
+    show(f"{sides.cluster.flavor}, corpus:", *made.lines())
     assert made.refused_share <= MOST_REFUSED
 
 

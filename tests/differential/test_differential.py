@@ -20,6 +20,7 @@ from tests.differential.runs import Verdict, run
 from tests.differential.score import MOST_REFUSED, Score
 from tests.differential.shrink import shrink
 from tests.differential.sides import Sides
+from tests.shown import show
 from tests.wire import Closed
 
 STATEMENTS = int(os.environ.get("SHARDPROXY_STATEMENTS", "10000"))
@@ -56,8 +57,7 @@ def test_generated_statements(sides: Sides, capsys: pytest.CaptureFixture[str]) 
             with capsys.disabled():
                 print(f"\n{name}\n{shown}", flush=True)
     rungs.close()
-    with capsys.disabled():
-        print(f"\n{sides.cluster.flavor}, seed {SEED}, {number} episodes:", *score.lines(), sep="\n", flush=True)
+    show(f"{sides.cluster.flavor}, seed {SEED}, {number} episodes:", *score.lines())
     assert not failures, "\n\n".join(failures.values())
     assert score.refused_share <= MOST_REFUSED, "\n".join(score.lines())
 

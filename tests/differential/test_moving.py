@@ -20,6 +20,7 @@ from tests.differential.runs import run
 from tests.differential.score import MOST_REFUSED, Score
 from tests.differential.sides import Sides
 from tests.differential.test_differential import shown
+from tests.shown import show
 
 STATEMENTS = int(os.environ.get("SHARDPROXY_MOVING_STATEMENTS", "500"))
 SEED = os.environ.get("SHARDPROXY_SEED", "3")
@@ -55,16 +56,15 @@ def _wrong(sides: Sides, episodes: Iterator[Episode], statements: int = 0) -> tu
     return score, wrong
 
 
-def _report(sides: Sides, what: str, score: Score, capsys: pytest.CaptureFixture[str]) -> None:
-    with capsys.disabled():
-        print(f"\n{sides.cluster.flavor}, rows on their way, {what}:", *score.lines(), sep="\n", flush=True)
+def _report(sides: Sides, what: str, score: Score) -> None:
+    show(f"{sides.cluster.flavor}, rows on their way, {what}:", *score.lines())
 
 
-def test_corpus(moving: Sides, capsys: pytest.CaptureFixture[str]) -> None:
+def test_corpus(moving: Sides) -> None:
     flavor = moving.cluster.flavor
     entries = [entry for path in corpus.files() for entry in corpus.entries(path) if entry.only in ("", flavor)]
     score, wrong = _wrong(moving, (entry.episode for entry in entries))
-    _report(moving, "corpus", score, capsys)
+    _report(moving, "corpus", score)
     assert not wrong, "\n\n".join(wrong)
 
 
@@ -73,9 +73,9 @@ def test_kept_episodes(moving: Sides) -> None:
     assert not wrong, "\n\n".join(wrong)
 
 
-def test_generated_statements(moving: Sides, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generated_statements(moving: Sides) -> None:
     made = (episode(f"{SEED}/moving/{number}", moving.mariadb) for number in count(1))
     score, wrong = _wrong(moving, made, STATEMENTS)
-    _report(moving, f"seed {SEED}", score, capsys)
+    _report(moving, f"seed {SEED}", score)
     assert not wrong, "\n\n".join(wrong)
     assert score.refused_share <= MOST_REFUSED, "\n".join(score.lines())

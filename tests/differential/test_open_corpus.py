@@ -14,6 +14,7 @@ from shardproxy.local import LocalCluster, LocalServer
 from tests.differential import open_corpus
 from tests.differential.open_sides import OpenSides
 from tests.differential.score import MOST_REFUSED_OPEN, Score
+from tests.shown import show
 
 EVERY = int(os.environ.get("SHARDPROXY_OPEN_FILES", "6"))
 
@@ -25,7 +26,7 @@ def open_sides(three_shards: LocalCluster, lone_server: LocalServer) -> Iterator
     made.close()
 
 
-def test_open_corpus(open_sides: OpenSides, capsys: pytest.CaptureFixture[str]) -> None:
+def test_open_corpus(open_sides: OpenSides) -> None:
     score = Score()
     wrong: list[str] = []
     for name, statements in list(open_corpus.statements().items())[::EVERY]:
@@ -35,7 +36,6 @@ def test_open_corpus(open_sides: OpenSides, capsys: pytest.CaptureFixture[str]) 
                 wrong.append(
                     f"{name}:{statement.line}: {statement.step.sql[:600]}\n{verdict.mismatch}:\n{verdict.details}"
                 )
-    with capsys.disabled():
-        print(f"\n{open_sides.flavor}, open corpus:", *score.lines(), sep="\n", flush=True)
+    show(f"{open_sides.flavor}, open corpus:", *score.lines())
     assert score.refused_share <= MOST_REFUSED_OPEN, "\n".join(score.lines())
     assert not wrong, f"{len(wrong)} statements\n\n" + "\n\n".join(wrong)

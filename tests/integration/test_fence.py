@@ -13,7 +13,8 @@ import mysql.connector
 import pymysql
 import pytest
 
-from shardproxy.executor import commit, fence
+from shardproxy.backend.decisions import probe_texts
+from shardproxy.executor import commit, fence, transaction
 from shardproxy.local import LocalCluster, LocalServer
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.maps import INT_MAX, INT_MIN, KeyRange, RangeMap
@@ -636,6 +637,30 @@ def test_a_worker_takes_no_map_that_gives_a_shard_another_place(here: WorkerHere
     swapped = replace(here.snapshot, shards=here.snapshot.shards[::-1])
     with pytest.raises(ValueError, match="no shard shard1 in the place"):
         here.on_loop(here.worker.front.gateway.adopt, swapped)
+
+
+@pytest.mark.parametrize("times", [2, 50])
+def test_a_deadlock_of_the_probe_says_nothing_about_the_server(
+    here: WorkerHere, cursor: Any, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """What is tried once a server, before it takes part in a transaction over several, may meet others' locks."""
+    refused = ("SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found'",)
+    left = iter(range(times))
+
+    def texts(name: str) -> tuple[str, ...]:
+        return probe_texts(name) if next(left, None) is None else refused
+
+    monkeypatch.setattr(transaction, "probe_texts", texts)
+    here.worker.front.gateway.verified.clear()
+    cursor.execute("BEGIN")
+    cursor.execute(f"UPDATE users SET balance = 1 WHERE uid = {STAYING}")
+    if times == 2:
+        cursor.execute(f"UPDATE users SET balance = 1 WHERE uid = {OTHER}")
+        cursor.execute("COMMIT")
+        assert balance(here.primary(1), OTHER) == 1
+    else:
+        with pytest.raises(pymysql.MySQLError, match="try again; the server says: Deadlock found"):
+            cursor.execute(f"UPDATE users SET balance = 1 WHERE uid = {OTHER}")
 
 
 # ── what the fence is for ──

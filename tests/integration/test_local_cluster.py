@@ -190,6 +190,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.alone
 def test_servers_die_with_a_killed_owner_and_the_next_start_removes_its_files(flavor: FlavorName) -> None:
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, flavor], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -216,6 +217,7 @@ process.die_with_parent = lambda: []
 """
 
 
+@pytest.mark.alone
 def test_servers_that_outlived_their_owner_are_ended(flavor: FlavorName) -> None:
     owner = subprocess.Popen(
         [sys.executable, "-c", UNBOUND + OWNER, flavor],
@@ -244,6 +246,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.alone
 def test_an_etcd_that_outlived_its_owner_is_ended() -> None:
     owner = subprocess.Popen(
         [sys.executable, "-c", UNBOUND + ETCD_OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -599,6 +599,21 @@ def test_session_variables_do_not_disturb(sides: Sides) -> None:
     verified(sides.proxy)
 
 
+def test_characters_that_the_clients_character_set_lacks(sides: Sides) -> None:
+    """The server stores ???? or ?, or refuses them: entries are made of what it stored."""
+    sides.both("SET sql_mode = ''")
+    for setting in ("NAMES utf8mb3", "character_set_client = utf8mb3", "character_set_connection = utf8mb3"):
+        sides.both("SET NAMES utf8mb4")
+        sides.both(f"SET {setting}")
+        for uid, email in ((30, "\N{GRINNING FACE}"), (FAR + 30, "é")):
+            sides.both(f"INSERT INTO users (uid, email) VALUES ({uid}, '{email}')")
+            for name in (email, "????", "?"):
+                sides.both(f"SELECT uid, email FROM users WHERE email = '{name}'")
+        sides.both(f"UPDATE users SET email = 'x' WHERE email = '{email}'")
+        sides.both(f"DELETE FROM users WHERE uid IN (30, {FAR + 30})")
+    verified(sides.proxy)
+
+
 def test_a_proxy_without_the_index_makes_it_building(proxy: ProxyUnderTest) -> None:
     """It would change rows without their entries, so nobody may be led by these any more."""
     assert is_ready(proxy, "code")

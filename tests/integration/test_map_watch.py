@@ -350,6 +350,7 @@ def test_a_vanished_clients_statement_is_waited_for(cluster: LocalCluster, store
         slow.end()
 
 
+@pytest.mark.alone
 def test_reads_do_not_keep_a_switch_waiting(cluster: LocalCluster, store: Mapping[str, object]) -> None:
     with proxies(cluster, store) as (desk, [proxy]):
         desk.begin()

@@ -125,6 +125,7 @@ def test_a_half_committed_transaction_is_waited_for(bank: ProxyUnderTest, statem
         run(reader, "COMMIT")
 
 
+@pytest.mark.alone
 def test_recovery_ends_what_is_waited_for(bank: ProxyUnderTest) -> None:
     """Commits go on meanwhile."""
     with bank.connect() as connection, bank.connect() as reader, half_committed(bank):

@@ -366,6 +366,7 @@ def test_a_watch_from_a_revision_that_the_store_does_not_have_is_lost(place: Pla
     with_store(place, work)
 
 
+@pytest.mark.alone
 def test_an_acknowledgement_from_another_process_takes_milliseconds(place: Place) -> None:
     """A change, seen by another process, which answers with a change, seen here: what a barrier waits for."""
     rounds = 100

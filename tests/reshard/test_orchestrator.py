@@ -10,12 +10,13 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from shardproxy.config import parse
-from shardproxy.errors import MoveError, NotOurs
+from shardproxy.errors import MoveError, NotOurs, RowsDiffer
 from shardproxy.reshard import ledger
 from shardproxy.reshard.eviction import Evictor
 from shardproxy.reshard.ledger import Ledger
@@ -30,6 +31,7 @@ from shardproxy.topology.model import Snapshot
 from shardproxy.topology.stages import FINAL, Stage, Step
 from shardproxy.topology.stored import MAPS
 from shardproxy.topology.workflow import Plan
+from tests.proxy import eventually
 from tests.reshard.sides import LOGIN, Sides
 
 _owners = itertools.count(1)
@@ -252,5 +254,49 @@ def test_a_transaction_that_holds_the_fence_puts_the_switch_off(run: Run, sides:
         finally:
             await orchestrator.close()
         assert sides.target.rows("SELECT v FROM t WHERE uid = 500", database=sides.database) == [("late",)]
+
+    run(work)
+
+
+def test_a_row_that_differs_at_the_switch_stops_it(run: Run, sides: Sides) -> None:
+    """What has changed since the rows were compared is compared while writes are held, and they are let go on."""
+
+    async def work(desk: Desk) -> None:
+        orchestrator = desk.lead(await desk.plan(300, 600))
+        try:
+            await orchestrator.run(until(Stage.ARMED))
+            sides.source.rows("UPDATE t SET v = 'new' WHERE uid = 500", database=sides.database)
+            there = "SELECT v FROM t WHERE uid = 500"
+            eventual = partial(eventually, lambda: sides.target.rows(there, database=sides.database) == [("new",)])
+            await asyncio.to_thread(eventual, "the stream has applied it")
+            sides.target.rows("UPDATE t SET v = 'broken' WHERE uid = 500", database=sides.database)
+            with pytest.raises(RowsDiffer, match=r"t \(500\): different in v 'new' and 'broken'"):
+                await orchestrator.run(until(Stage.OPEN))
+            await orchestrator.ledger.refresh()
+            assert orchestrator.ledger.stage is Stage.COPYING
+        finally:
+            await orchestrator.close()
+
+    run(work)
+
+
+def test_a_leader_that_is_stopped_lets_writes_go_on(run: Run, sides: Sides) -> None:
+    async def work(desk: Desk) -> None:
+        orchestrator = desk.lead(await desk.plan(300, 600))
+        orchestrator._settings = Settings(hold=60.0, settle=0.0)
+        try:
+            await orchestrator.run(until(Stage.CLOSING))
+            with sides.source.connect(sides.database) as writer, writer.cursor() as cursor:
+                cursor.execute("BEGIN")
+                cursor.execute("SELECT epoch FROM _shardproxy.fence WHERE move_id = 1 LOCK IN SHARE MODE")
+                running = asyncio.create_task(orchestrator.run(until(Stage.OPEN)))
+                await asyncio.wait((running,), timeout=0.3)
+                assert not running.done()
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                assert running.cancelled()
+            assert (await desk.claim(1)).stage is Stage.COPYING
+        finally:
+            await orchestrator.close()
 
     run(work)

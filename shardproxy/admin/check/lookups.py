@@ -95,7 +95,7 @@ async def lookup_state_findings(snapshot: Snapshot, credentials: Credentials, se
 
 async def _states(snapshot: Snapshot, keyspace: Keyspace, credentials: Credentials, seconds: float) -> list[Finding]:
     try:
-        async with await open_control(snapshot.shards[keyspace.shards[0]].primary, credentials, seconds) as first:
+        async with await open_control(snapshot.shards[keyspace.home].primary, credentials, seconds) as first:
             states = await lookup_states(asking(first), keyspace.name)
     except BackendError:
         return []

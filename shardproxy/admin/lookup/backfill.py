@@ -48,7 +48,7 @@ async def backfill(work: Work, advance: Advance) -> Backfilled:
     done = Backfilled()
     here = placement(work.snapshot, work.keyspace)
     async with AsyncExitStack() as stack:
-        book = await stack.enter_async_context(open_primary(work, work.keyspace.shards[0]))
+        book = await stack.enter_async_context(open_primary(work, work.keyspace.home))
         record = await read_lookup(asking(book), work.keyspace.name, work.index.name)
         progress: dict[str, object] = {}
         if record is not None and record.placement == here and record.state == "building":

@@ -62,7 +62,7 @@ async def list_indexes(snapshot: Snapshot, credentials: Credentials, seconds: fl
         names = [index_name(t.name, i.columns) for t in keyspace.tables.values() for i in t.lookups]
         if not names:
             continue
-        async with await open_control(snapshot.shards[keyspace.shards[0]].primary, credentials, seconds) as first:
+        async with await open_control(snapshot.shards[keyspace.home].primary, credentials, seconds) as first:
             states = await lookup_states(asking(first), keyspace.name)
         for name in names:
             state, where = states.get(name, ("building", placement(snapshot, keyspace)))
@@ -80,12 +80,17 @@ async def prepare(
 ) -> Work:
     """The work on an index that people name: "users" or "main.users", "email". Raises ConfigError, ShardproxyError."""
     keyspace, found = _table(snapshot, table)
+    if keyspace.move is not None:
+        raise ConfigError(
+            f"keys of keyspace {keyspace.name} move to other shards (move {keyspace.move.ident}), and entries with "
+            "them: complete or cancel the move first (shardctl rebalance status)"
+        )
     wanted = sorted(column.lower() for column in columns_of(columns))
     lookup = next((i for i in found.lookups if sorted(c.lower() for c in i.columns) == wanted), None)
     if lookup is None:
         known = "; ".join(", ".join(i.columns) for i in found.lookups) or "none"
         raise ConfigError(f"{keyspace.name}.{found.name} has no lookup index over {columns}; it has: {known}")
-    first = snapshot.shards[keyspace.shards[0]].primary
+    first = snapshot.shards[keyspace.home].primary
     async with await open_control(first, credentials, seconds) as connection:
         schema = (await read_tables(connection, keyspace.name)).get(found.name)
         if schema is None:

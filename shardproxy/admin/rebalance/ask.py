@@ -21,7 +21,7 @@ _BOOKKEEPING = tuple(
     statement
     for table, column in (
         ("move", "writes"), ("stream", "applied"), ("stream_table", "copied_rows"), ("fence", "epoch"),
-        ("fence_slot", "branches"), ("marker", "epoch"),
+        ("fence_slot", "branches"), ("marker", "epoch"), ("lookup", "shard_key"),
     )
     for statement in (
         f"UPDATE _shardproxy.{table} SET {column} = {column} WHERE FALSE",  # noqa: S608
@@ -49,7 +49,8 @@ _DISKS = (
 
 @dataclass(frozen=True, slots=True)
 class MoveFacts:
-    """Of one primary. rights: names of privileges on everything; database_rights: on the keyspace's database too.
+    """Of one primary. rights: names of privileges on everything; database_rights: on the keyspace's database too;
+    own_rights: on `_shardproxy` too.
 
     refused: (statement, message) that our account may not run; strays: table → whether it has rows with keys that will
     come (None: not known in time); unequal: reference tables that differ from those of the first shard, and those that
@@ -58,6 +59,7 @@ class MoveFacts:
 
     rights: frozenset[str]
     database_rights: frozenset[str]
+    own_rights: frozenset[str]
     filters: str
     refused: tuple[tuple[str, str], ...]
     missing: str
@@ -75,6 +77,7 @@ async def ask_primary(shard: Shard, coming: Sequence[MovingKeys], facts: ServerF
     connection, keyspace = shard.connection, shard.ruler.keyspace
     name = keyspace.name
     rights, database_rights = await _rights(connection, name)
+    _, own_rights = await _rights(connection, "_shardproxy")
     missing, refused = await _bookkeeping(connection)
     refused += await _tables(connection, keyspace, facts)
     unfinished = [] if missing else await connection.query(_UNFINISHED, (name,))
@@ -84,6 +87,7 @@ async def ask_primary(shard: Shard, coming: Sequence[MovingKeys], facts: ServerF
     return MoveFacts(
         rights=rights,
         database_rights=database_rights,
+        own_rights=own_rights,
         filters=await _filters(connection),
         refused=tuple(refused),
         missing=missing,

@@ -18,6 +18,7 @@ from shardproxy.config import Config
 from shardproxy.errors import BackendError, GoalError, SqlError
 from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot, with_tables
+from shardproxy.topology.carried import carried
 from shardproxy.topology.goals import Change, Goal, needs_sizes, reach
 from shardproxy.topology.keys import BUCKETS
 from shardproxy.topology.levelling import Piece
@@ -45,6 +46,7 @@ class Plan:
     throttle: int | None
     seconds: float
     findings: tuple[Finding, ...]
+    before: Keyspace  # with all its tables
     key_before: str | None = None  # of a table that gets another key
 
     @property
@@ -93,7 +95,7 @@ async def make_plan(
     if not needs_sizes(goals, keyspace):
         reach(snapshot, keyspace, weights, goals)  # what makes no sense is said before anybody is asked
     change = key_before = None
-    placed = keyspace  # the keyspace as rows are placed in it now
+    before = placed = keyspace  # the keyspace as rows are placed in it now
     if any(isinstance(goal, ShardTable | ChangeKey) for goal in goals):
         change = reach(snapshot, keyspace, weights, goals)
         assert change.table is not None
@@ -108,12 +110,12 @@ async def make_plan(
         if needs_sizes(goals, keyspace):
             pieces, measured = await measure.pieces()
         if change is None:
-            change = reach(snapshot, keyspace, weights, goals, pieces)
+            change = carried(keyspace, reach(snapshot, keyspace, weights, goals, pieces))
         flows = await measure.flows(change if key_before is None else _by_target(change))
     duration = _duration(flows, throttle)
     wider = replace(snapshot, shards=change.shards)
     findings = await _findings(config, wider, placed, change, flows, duration, ruler)
-    return Plan(wider, change, tuple(flows), totals, measured, throttle, duration, tuple(findings), key_before)
+    return Plan(wider, change, tuple(flows), totals, measured, throttle, duration, tuple(findings), before, key_before)
 
 
 def _of_one_table(keyspace: Keyspace, goal: ShardTable | ChangeKey) -> tuple[Keyspace, Keyspace]:
@@ -154,7 +156,7 @@ async def _findings(
     involved |= {*change.members} - {*keyspace.shards}
     if not involved:
         return []
-    first = keyspace.shards[0]
+    first = keyspace.home
     servers = [server for shard in sorted({first, *involved}) for server in snapshot.shards[shard].servers]
     facts = await asyncio.gather(
         *(ask_server(server, ruler.credentials, [keyspace.name], ruler.seconds) for server in servers)

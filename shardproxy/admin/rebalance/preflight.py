@@ -17,8 +17,8 @@ from shardproxy.admin.check.replication import replication_findings
 from shardproxy.admin.check.tables import differences
 from shardproxy.admin.rebalance.ask import MoveFacts
 from shardproxy.config import Config
-from shardproxy.topology.goals import Change, applied
-from shardproxy.topology.lookup import index_name, placement
+from shardproxy.topology.carried import entries_left, has_lookups
+from shardproxy.topology.goals import Change
 from shardproxy.topology.model import Keyspace, Role, Snapshot, Table, TableKind
 from shardproxy.topology.table_goals import ShardTable
 
@@ -190,7 +190,15 @@ def _account(case: Case, shard: int) -> Iterator[Finding]:
             on = f"`{case.keyspace.name}`.*" if grant == "LOCK TABLES" else "*.*"
             yield error(name, f"{user} lacks {grant}: it is needed to {why}", f"GRANT {grant} ON {on} TO '{user}'@…")
     if asked.missing:
-        yield error(name, f"the bookkeeping tables are missing ({asked.missing})", "shardctl migrate")
+        joins = shard in set(case.change.members) - set(case.keyspace.shards)
+        level = warning if joins else error  # `run` makes them on a shard that joins, before it asks
+        yield level(name, f"the bookkeeping tables are missing ({asked.missing})", "shardctl migrate")
+    if has_lookups(case.keyspace) and not fact.is_mariadb and not asked.own_rights & {"LOCK TABLES", "ALL PRIVILEGES"}:
+        yield error(
+            name,
+            f"{user} lacks LOCK TABLES on `_shardproxy`: it is needed to take an exact snapshot of lookup entries",
+            f"GRANT LOCK TABLES ON `_shardproxy`.* TO '{user}'@…",
+        )
     for statement, message in asked.refused:
         database = "_shardproxy" if "_shardproxy." in statement else case.keyspace.name
         yield error(
@@ -280,29 +288,9 @@ def _lone_table(case: Case, where: str, table: Table) -> Iterator[Finding]:
 
 
 def _table(case: Case, where: str, table: Table, facts: TableFacts) -> Iterator[Finding]:
+    yield from _whole_table(where, table, facts)
     if facts.schema.is_view:
-        yield error(where, "it is a view: rows move with their table", "take it out of the file's sharded tables")
         return
-    if not facts.schema.primary_key:
-        yield error(where, "it has no primary key: rows cannot be told apart", "ALTER TABLE … ADD PRIMARY KEY (…)")
-    if facts.engine and facts.engine.lower() != "innodb":
-        yield error(
-            where,
-            f"its engine is {facts.engine}: it has no transactions and no snapshots",
-            f"ALTER TABLE {table.name} ENGINE = InnoDB",
-        )
-    for key in facts.foreign_keys:
-        yield error(
-            where,
-            f"foreign key {key}: a cascade changes rows without the binlog, and rows arrive in any order",
-            "drop it for the move, on every shard",
-        )
-    for trigger in facts.triggers:
-        yield error(
-            where,
-            f"trigger {trigger.split(':')[0]} would run again for each row that arrives",
-            "drop it for the move, on every shard",
-        )
     for finding in sharded_table(where, replace(table, lookups=()), case.keyspace.key_type, facts):
         if finding.severity is Severity.ERROR:
             yield finding
@@ -319,14 +307,11 @@ def _table(case: Case, where: str, table: Table, facts: TableFacts) -> Iterator[
 
 def _keyspace(case: Case) -> Iterator[Finding]:
     keyspace, change = case.keyspace, case.change
-    after = applied(case.snapshot, change)
-    lookups = [(table, index) for table in case.sharded for index in table.lookups]
-    if lookups and placement(case.snapshot, keyspace) != placement(after, after.keyspaces[keyspace.name]):
-        names = ", ".join(index_name(table.name, index.columns) for table, index in lookups)
+    for shard in entries_left(keyspace, change):
         yield error(
             keyspace.name,
-            f"lookup indexes ({names}) have their entries where the present map wants them; entries do not move yet",
-            "take `lookups` out of the file for the move, then put them back and run shardctl lookup backfill",
+            f"{case.name(shard)} has entries of lookup indexes, and gives no keys away with which they could go",
+            f"--evacuate {case.name(shard)}: it stays for them",
         )
     for shard, asked in case.asked.items():
         for ident in asked.unfinished:
@@ -351,7 +336,7 @@ def _keyspace(case: Case) -> Iterator[Finding]:
                 f"single tables are on {name}, and cannot be moved yet: {', '.join(singles)}",
                 f"--evacuate {name}: its keys go, and it stays for them",
             )
-        if shard == keyspace.shards[0]:
+        if shard == keyspace.home:
             yield error(
                 keyspace.name,
                 f"{name} is the first shard: sequences and the records of schema changes are kept there",
@@ -361,26 +346,57 @@ def _keyspace(case: Case) -> Iterator[Finding]:
 
 
 def _references(case: Case) -> Iterator[Finding]:
-    """A shard that joins has all reference tables, with all rows."""
+    """A shard that joins gets all reference tables, with all rows."""
     keyspace = case.keyspace
     new = set(case.change.members) - set(keyspace.shards)
-    example = keyspace.shards[0]
+    example = keyspace.home
     for table in keyspace.tables.values():
-        if table.kind is not TableKind.REFERENCE:
+        one = case.table(example, table.name)
+        if table.kind is not TableKind.REFERENCE or one is None:
             continue
         where = f"{keyspace.name}.{table.name}"
+        if new:
+            yield from _whole_table(where, table, one)
         for shard in sorted(new):
-            one, two = case.table(example, table.name), case.table(shard, table.name)
-            names = f"{case.name(example)}, {case.name(shard)}"
-            fix = f"copy it from {case.name(example)} while nobody writes to it"
+            two = case.table(shard, table.name)
             if two is None:
-                if case.primary(shard) is not None:
-                    yield error(where, f"the reference table does not exist on {case.name(shard)}", fix)
-                continue
-            for difference in differences(one, two) if one else ():
+                continue  # the move makes it there
+            names = f"{case.name(example)}, {case.name(shard)}"
+            for difference in differences(one, two):
                 yield error(where, f"{difference} ({names})", "ALTER one of them: clients must see one table")
             rows = [case.contents.get(i, {}).get(table.name) for i in (example, shard)]
-            if None in rows:
-                yield warning(where, f"its rows were not compared in time ({names})", "shardctl check --data")
-            elif rows[0] != rows[1]:
-                yield error(where, f"the rows of the reference table differ ({names})", fix)
+            if rows[1] is not None and (rows[1][0] == 0 or rows[0] == rows[1]):
+                continue
+            yield error(
+                where,
+                f"{case.name(shard)} has rows of the reference table that may be others than {case.name(example)}'s: "
+                "the move would replace them",
+                f"look at them, and empty the table on {case.name(shard)}",
+            )
+
+
+def _whole_table(where: str, table: Table, facts: TableFacts) -> Iterator[Finding]:
+    """What a table needs to be copied and followed, whatever its rows are placed by."""
+    if facts.schema.is_view:
+        yield error(where, "it is a view: rows move with their table", "take it out of the file's tables")
+        return
+    if not facts.schema.primary_key:
+        yield error(where, "it has no primary key: rows cannot be told apart", "ALTER TABLE … ADD PRIMARY KEY (…)")
+    if facts.engine and facts.engine.lower() != "innodb":
+        yield error(
+            where,
+            f"its engine is {facts.engine}: it has no transactions and no snapshots",
+            f"ALTER TABLE {table.name} ENGINE = InnoDB",
+        )
+    for key in facts.foreign_keys:
+        yield error(
+            where,
+            f"foreign key {key}: a cascade changes rows without the binlog, and rows arrive in any order",
+            "drop it for the move, on every shard",
+        )
+    for trigger in facts.triggers:
+        yield error(
+            where,
+            f"trigger {trigger.split(':')[0]} would run again for each row that arrives",
+            "drop it for the move, on every shard",
+        )

@@ -48,7 +48,7 @@ FLAGS = st.booleans()
 def test_a_bound_value_is_a_key_of_the_type_or_none(
     value: object, negative: bool, key_type: KeyType, blob: bool, single_byte: bool
 ) -> None:
-    key = bound_value(value, negative, key_type, blob, single_byte)
+    key = bound_value(value, negative, key_type, blob, SqlModes(single_byte=single_byte))
     if value is None:
         assert key is NULLVALUE
     elif key is not UNROUTABLE:
@@ -57,9 +57,9 @@ def test_a_bound_value_is_a_key_of_the_type_or_none(
 
 @given(st.integers(-(2**63), 2**64 - 1), FLAGS)
 def test_integers_are_themselves(value: int, negative: bool) -> None:
-    assert bound_value(value, negative, INT, False, False) == (-value if negative else value)
-    assert bound_value(value, negative, TEXT, False, False) is UNROUTABLE
-    assert bound_value(value, negative, BINARY, False, False) is UNROUTABLE
+    assert bound_value(value, negative, INT, False, PLAIN) == (-value if negative else value)
+    assert bound_value(value, negative, TEXT, False, PLAIN) is UNROUTABLE
+    assert bound_value(value, negative, BINARY, False, PLAIN) is UNROUTABLE
 
 
 @given(
@@ -67,7 +67,7 @@ def test_integers_are_themselves(value: int, negative: bool) -> None:
 )
 def test_a_bound_text_is_what_the_same_text_is_as_a_literal(text: str, key_type: KeyType) -> None:
     raw = text.encode()
-    bound = bound_value(raw, False, key_type, False, False)
+    bound = bound_value(raw, False, key_type, False, PLAIN)
     assert bound in (UNROUTABLE, key_value(b"'" + raw + b"'", False, key_type, PLAIN))
     if key_type is TEXT:
         assert bound == canonical_text(raw)
@@ -91,14 +91,14 @@ def test_a_bound_text_is_what_the_same_text_is_as_a_literal(text: str, key_type:
     ],
 )
 def test_texts_as_integer_keys(text: bytes, key: KeyValue | NoValue) -> None:
-    assert bound_value(text, False, INT, False, False) == key
-    assert bound_value(text, True, INT, False, False) is UNROUTABLE
+    assert bound_value(text, False, INT, False, PLAIN) == key
+    assert bound_value(text, True, INT, False, PLAIN) is UNROUTABLE
 
 
 @pytest.mark.parametrize("value", [True, 1.0, Decimal(1), date(2026, 1, 2)])
 @pytest.mark.parametrize("key_type", KeyType)
 def test_what_is_converted_when_compared_is_no_key(value: object, key_type: KeyType) -> None:
-    assert bound_value(value, False, key_type, False, False) is UNROUTABLE
+    assert bound_value(value, False, key_type, False, PLAIN) is UNROUTABLE
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_is_converted_when_compared_is_no_key(value: object, key_type: KeyT
     ],
 )
 def test_text_keys(value: bytes, blob: bool, single_byte: bool, key: KeyValue | NoValue) -> None:
-    assert bound_value(value, False, TEXT, blob, single_byte) == key
+    assert bound_value(value, False, TEXT, blob, SqlModes(single_byte=single_byte)) == key
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_text_keys(value: bytes, blob: bool, single_byte: bool, key: KeyValue | 
     [(b"\0\xff ", True, b"\0\xff "), (b"ab ", False, b"ab "), (b"\0\xff", False, UNROUTABLE)],
 )
 def test_binary_keys(value: bytes, blob: bool, key: KeyValue | NoValue) -> None:
-    assert bound_value(value, False, BINARY, blob, False) == key
-    assert bound_value(value, True, BINARY, blob, False) is UNROUTABLE
+    assert bound_value(value, False, BINARY, blob, PLAIN) == key
+    assert bound_value(value, True, BINARY, blob, PLAIN) is UNROUTABLE
 
 
 # ── parameters among literals ──

@@ -4,6 +4,7 @@ import pytest
 
 from shardproxy.planner.bounds import KeyBounds, key_bounds
 from shardproxy.topology.keys import KeyType, KeyValue
+from shardproxy.topology.schema import Column
 from tests.unit.planner.world import column
 
 
@@ -47,6 +48,16 @@ def test_strings_fit_their_column(column_type: str, key_type: KeyType, fits: Key
     found = bounds(column_type, key_type)
     assert found.problem(fits) == ""
     assert found.problem(too_long).startswith("t.k holds")
+
+
+def test_texts_have_only_characters_of_their_columns_character_set() -> None:
+    for charset, lost in (("ascii", "é"), ("utf8mb3", "\N{GRINNING FACE}"), ("utf8mb4", "")):
+        column_of = Column("k", "varchar", "varchar(3)", charset=charset)
+        found = key_bounds("t", column_of, KeyType.TEXT)
+        assert found is not None
+        assert found.problem(b"abc") == ""
+        assert not lost or found.problem(lost.encode()).endswith(f"its character set is {charset}")
+        assert charset == "ascii" or found.problem("é€".encode()) == ""
 
 
 @pytest.mark.parametrize(

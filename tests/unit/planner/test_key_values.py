@@ -78,6 +78,13 @@ def test_single_byte_charsets_route_ascii_only() -> None:
     assert value("'é'".encode(), KeyType.TEXT, modes=modes) is UNROUTABLE
 
 
+def test_under_utf8mb3_characters_of_four_bytes_route_nowhere() -> None:
+    modes = SqlModes(three_bytes=True)
+    assert value("'é€'".encode(), KeyType.TEXT, modes=modes) == "é€".encode()
+    assert value("'é\N{GRINNING FACE}'".encode(), KeyType.TEXT, modes=modes) is UNROUTABLE
+    assert value("'é\N{GRINNING FACE}'".encode(), KeyType.TEXT) == "é\N{GRINNING FACE}".encode()
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [

@@ -196,3 +196,18 @@ def test_variables_under_which_answers_cannot_be_put_together(variables: dict[st
     changed = with_variables(profile(0, None, ()), variables)
     assert gathers(changed) is expected
     assert without(changed, variables) is profile(0, None, ())
+
+
+def test_utf8mb3_on_the_way_loses_characters_of_four_bytes() -> None:
+    for client, connection, three_bytes, utf8 in (
+        ("utf8mb4", "utf8mb4", False, True),
+        ("utf8mb3", "utf8mb4", True, True),
+        ("utf8mb4", "utf8mb3", True, True),
+        ("utf8", "utf8", True, True),
+        ("latin1", "utf8mb4", False, False),
+        ("ascii", "utf8mb4", False, False),
+        ("utf8mb4", "ascii", False, False),
+    ):
+        named = {"character_set_client": f"'{client}'", "character_set_connection": f"'{connection}'"}
+        found = with_variables(profile(0, None, ()), named)
+        assert (found.three_bytes, found.reads_utf8) == (three_bytes, utf8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardproxy.topology.barrier import Acknowledgement, Identity, Standing, not_passed
+from shardproxy.topology.barrier import Acknowledgement, Identity, Standing, not_passed, returned
 from tests.unit.topology import worlds
 
 
@@ -44,3 +44,21 @@ def test_a_mark_or_a_silence_never_passes_a_barrier(
         answered = [a.epochs.get("main", 0) for a in acknowledgements if a.identity == one.id]
         if one.standing is not Standing.EVICTED and (not answered or max(answered) < epoch):
             assert one.id in waiting
+
+
+def test_an_account_is_let_in_when_nobody_who_was_shut_out_is_left() -> None:
+    def one(account: str, ident: str, standing: Standing = Standing.ACTIVE, place: str = "") -> Identity:
+        return Identity(id=ident, since=1.0, standing=standing, account=account, place=place)
+
+    identities = [
+        one("back", "1"),
+        one("away", "2", Standing.EVICTED),
+        one("replaced", "3", Standing.EVICTED),  # it may be stopped only: its map is old
+        one("replaced", "4"),
+        one("started again", "5", Standing.EVICTED, "gone"),
+        one("started again", "6"),
+        one("behind", "7"),
+        one("other", "8"),
+    ]
+    accounts = ["back", "away", "replaced", "started again", "behind", "unknown"]
+    assert returned(accounts, identities, ["7"], lambda place: place == "gone") == {"back", "started again"}

@@ -1,0 +1,406 @@
+"""Moving rows between shards: copy and catch-up rates, and what the application notices.
+
+    ./dev bench rebalance [--json FILE] [--only PART,…] [--rows N] [--flavor mysql] …
+
+Parts: `copy` (2 → 3 shards by ring growth and by a split range, without traffic, beside `mariadb-dump | mariadb` of the
+same rows), `memory` (of the mover, a tenth of the table beside all of it), `catch-up` (single-row transactions that
+have piled up), `traffic` (ring growth from begin to end under 500 updates and 2,000 reads a second through two
+proxies), `switch` (a small table there and back again and again under the same traffic). The servers, the mover, the
+proxies and the application share this machine: a rate says what all of them reach together, CPU what is ours alone.
+The load average stands beside each figure. The JSON file is a list of objects {figure, value, unit, needed, met, …}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.rig import mover, traffic
+from bench.rig.companion import Companion
+from bench.rig.measured import FAILED, MEASURED, Figure, notes, verdict
+from bench.rig.move_data import MOST_ROWS, TABLE, Layout, by_range, by_ring, count, load
+from bench.rig.proxy import RunningProxy, start_proxy
+from shardproxy.local import LocalCluster, LocalError, LocalServer
+from shardproxy.local.process import find_program
+
+PARTS = ("copy", "memory", "catch-up", "traffic", "switch")
+_COPY_NEEDED = 80_000.0  # rows a second
+_CPU_NEEDED = 1e6 / _COPY_NEEDED  # µs of one core for a row
+_CATCH_UP_NEEDED = 10_000.0  # transactions a second
+_PAUSE_NEEDED, _LONGEST_PAUSE_NEEDED = 100.0, 250.0  # ms
+_READ_NEEDED = 50.0  # ms; a read that waited for a switch would wait as long as a write
+_LATENCY_NEEDED = 2.0  # × the p99 before
+_MEMORY_NEEDED = 1.2  # × that of a tenth
+_SHARE_NEEDED = 1.15 / 3  # of the rows, 2 → 3 shards
+_PILED_UP = 100_000  # transactions
+_SMALL = 20_000  # rows of the table that moves there and back
+_BEFORE = 10.0  # seconds of traffic without a move
+_SETTLE = 0.5  # seconds of traffic between two switches, at least
+_OPTIONS = {
+    "mariadb": ("--innodb-buffer-pool-size=768M", "--innodb-log-file-size=512M"),
+    "mysql": ("--innodb-buffer-pool-size=768M", "--innodb-redo-log-capacity=1G"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _arguments(arguments)
+    console = Console(stderr=True)
+    bench = Bench(options, console)
+    if set(options.only) & {"copy", "memory", "catch-up"}:
+        bench.without_traffic()
+    if set(options.only) & {"traffic", "switch"}:
+        bench.with_traffic()
+    figures = bench.figures
+    if options.json:
+        Path(options.json).write_text(json.dumps([f.as_json() for f in figures], indent=1) + "\n")
+    _show(figures, Console())
+    return 0
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    first, _, rest = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        prog="bench rebalance", description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"default: {','.join(PARTS)}")
+    parser.add_argument("--flavor", choices=("mariadb", "mysql"), default="mariadb", help="default: mariadb")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the table (default: 2000000)")
+    parser.add_argument(
+        "--throttle", type=int, default=0, help="rows/s of each stream under traffic (default: 0, none)"
+    )
+    parser.add_argument("--writes", type=float, default=500, help="updates a second (default: 500)")
+    parser.add_argument("--reads", type=float, default=2000, help="reads a second (default: 2000)")
+    parser.add_argument("--switches", type=int, default=24, help="switches there and back (default: 24)")
+    options = parser.parse_args(arguments)
+    if not 1000 <= options.rows <= MOST_ROWS:
+        parser.error(f"--rows: from 1000 to {MOST_ROWS}")
+    return options
+
+
+def _parts(text: str) -> list[str]:
+    words = text.split(",")
+    for word in words:
+        if word not in PARTS:
+            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(PARTS)}")
+    return words
+
+
+class Bench:
+    """The parts, and the figures that they have given."""
+
+    def __init__(self, options: argparse.Namespace, console: Console) -> None:
+        self.figures: list[Figure] = []
+        self._options = options
+        self._console = console
+
+    def _add(self, *figures: Figure) -> None:
+        load = os.getloadavg()[0]
+        self.figures += [replace(f, detail={**f.detail, "load": load}) for f in figures]
+
+    def _cluster(self) -> LocalCluster:
+        flavor = self._options.flavor
+        return LocalCluster(flavor, shards=3, replicas=0, server_options=_OPTIONS[flavor])
+
+    # ── without traffic ──
+
+    def without_traffic(self) -> None:
+        rows, only = self._options.rows, self._options.only
+        two = ["shard1", "shard2"]
+        ring, tenth, ranges = (
+            by_ring("ring", two, rows),
+            by_ring("tenth", two, rows // 10),
+            by_range("split", two, rows),
+        )
+        wanted = [ring] if {"copy", "memory"} & set(only) else []
+        wanted += [tenth] if "memory" in only else []
+        wanted += [ranges] if {"copy", "catch-up"} & set(only) else []
+        with self._cluster() as cluster:
+            for layout in wanted:
+                with self._console.status(f"making {layout.rows:,} rows by {layout.keyspace}"):
+                    load(cluster, layout)
+            toml = "\n".join(layout.toml for layout in wanted)
+            config = start_proxy(cluster, toml, workers=1, extra=_STORE).config
+            peaks = {}
+            added = {"add-shard": "shard3"}
+            split = {**added, "split-range": f"{rows // 4}=shard3"}
+            for layout, goals in ((tenth, added), (ring, added), (ranges, split)):
+                if layout not in wanted:
+                    continue
+                with self._console.status(f"copying, {layout.keyspace}"), mover.start(config) as moving:
+                    streams = moving.ask("begin", keyspace=layout.keyspace, goals=goals)["streams"]
+                    copied = moving.ask("copy")
+                    peaks[layout.keyspace] = copied["peak"]
+                    if "copy" in only and layout is not tenth:
+                        self._copied(cluster, layout, streams, copied)
+                    if "catch-up" in only and layout is ranges:
+                        self._catch_up(cluster, layout, moving)
+            if "memory" in only:
+                self._memory(peaks)
+
+    def _copied(self, cluster: LocalCluster, layout: Layout, streams: list[Any], copied: dict[str, Any]) -> None:
+        name = "ring 2 → 3" if layout.keyspace == "ring" else "range split"
+        rows = count(cluster.shards[2].primary, layout.keyspace)
+        if rows != copied["rows"]:
+            self._add(Figure(f"copy, {name}", "rows/s", state=FAILED, note=f"{rows} of {copied['rows']} rows arrived"))
+            return
+        if layout.keyspace == "ring":
+            self._add(Figure(f"share of rows moved, {name}", "of all", rows / layout.rows, _SHARE_NEEDED))
+        rate = rows / copied["seconds"]
+        self._add(
+            Figure(f"copy, {name}", "rows/s", rate, _COPY_NEEDED, at_least=True, detail=copied),
+            Figure(
+                f"copy, CPU of the mover, {name}", "µs/row", (copied["cpu"] + copied["streams_cpu"]) * 1e6 / rows,
+                _CPU_NEEDED, detail=copied,
+            ),
+        )  # fmt: skip
+        beside = _dumped(cluster, layout, streams, rows)
+        state = MEASURED if beside[0] else FAILED
+        self._add(Figure(f"mariadb-dump | mariadb, {name}", "rows/s", beside[0], state=state, note=beside[1]))
+        if beside[0]:
+            self._add(Figure(f"copy beside it, {name}", "× its rate", rate / beside[0]))
+
+    def _memory(self, peaks: dict[str, int]) -> None:
+        part, whole = peaks["tenth"], peaks["ring"]
+        detail = {"tenth_mib": part / (1 << 20), "whole_mib": whole / (1 << 20)}
+        self._add(Figure("memory of the mover, ten times the rows", "×", whole / part, _MEMORY_NEEDED, detail=detail))
+
+    def _catch_up(self, cluster: LocalCluster, layout: Layout, moving: Companion) -> None:
+        moving.ask("stop")
+        low = layout.rows // 4
+        span = layout.rows // 2 - low
+        source = cluster.shards[0].primary
+        with self._console.status(f"{_PILED_UP:,} transactions"):
+            source.rows(
+                "CREATE PROCEDURE pile_up(amount INT) BEGIN DECLARE i INT DEFAULT 0; WHILE i < amount DO "
+                f"UPDATE {TABLE} SET writes = writes + 1 WHERE id = {low} + (i * 7919) % {span}; SET i = i + 1; "
+                "END WHILE; END",
+                database=layout.keyspace,
+            )
+            source.rows(f"CALL pile_up({_PILED_UP})", database=layout.keyspace)
+        with self._console.status("catching up"):
+            found = moving.ask("catch_up")
+        moved = count(cluster.shards[2].primary, layout.keyspace, "SUM(writes)")
+        unit = "transactions/s"
+        if moved != _PILED_UP:
+            self._add(Figure("catch-up", unit, state=FAILED, note=f"{moved} of {_PILED_UP} changes arrived"))
+            return
+        self._add(
+            Figure("catch-up", unit, _PILED_UP / found["seconds"], _CATCH_UP_NEEDED, at_least=True, detail=found),
+            Figure("catch-up, CPU of the engine", "µs/transaction", found["cpu"] * 1e6 / _PILED_UP),
+            Figure("catch-up, CPU of reading the binlog", "µs/transaction", found["streams_cpu"] * 1e6 / _PILED_UP),
+        )
+
+    # ── with traffic ──
+
+    def with_traffic(self) -> None:
+        rows, only = self._options.rows, self._options.only
+        big = by_ring("ring", ["shard1", "shard2"], rows)
+        small = by_range("small", ["shard1", "shard2"], _SMALL)
+        with self._cluster() as cluster:
+            for layout in (*([big] if "traffic" in only else []), small):
+                with self._console.status(f"making {layout.rows:,} rows by {layout.keyspace}"):
+                    load(cluster, layout)
+            toml = small.toml + (big.toml if "traffic" in only else "")
+            proxies = [start_proxy(cluster, toml, workers=1, extra=_STORE, name=name) for name in ("left", "right")]
+            if "traffic" in only:
+                self._whole_move(cluster, big, proxies)
+            if "switch" in only:
+                self._there_and_back(cluster, small, proxies)
+
+    def _traffic(self, layout: Layout, proxies: Sequence[RunningProxy]) -> Companion:
+        ports = [proxy.mysql_port for proxy in proxies]
+        return traffic.start(ports, layout.keyspace, layout.rows, self._options.writes, self._options.reads)
+
+    def _whole_move(self, cluster: LocalCluster, layout: Layout, proxies: Sequence[RunningProxy]) -> None:
+        with self._console.status("a move under traffic"), self._traffic(layout, proxies) as application:
+            with mover.start(proxies[0].config) as moving:
+                application.ask("mark", name="before")
+                time.sleep(_BEFORE)
+                application.ask("mark", name="begin")
+                moving.ask(
+                    "begin", keyspace=layout.keyspace, goals={"add-shard": "shard3"}, rate=self._options.throttle
+                )
+                application.ask("mark", name="copy")
+                copied = moving.ask("copy")
+                application.ask("mark", name="switch")
+                switched = moving.ask("switch")
+                application.ask("mark", name="after")
+                moving.ask("finish")
+            seen = Seen(application.ask("end"))
+        self._add(
+            Figure("copy under traffic, ring 2 → 3", "rows/s", copied["rows"] / copied["seconds"], detail=copied),
+        )
+        for kind, index in (("updates", UPDATES), ("reads", READS)):
+            before, during = (seen.p99(part, index) for part in ("before", "copy"))
+            detail = {"before_ms": before, "copy_ms": during, "after_ms": seen.p99("after", index)}
+            self._add(
+                Figure(f"p99 of {kind} while copying", "× before", during / before, _LATENCY_NEEDED, detail=detail)
+            )
+        self._add(Figure("writes held by that switch", "ms", switched["held"] * 1e3))
+        self._lost(cluster, layout, seen)
+
+    def _there_and_back(self, cluster: LocalCluster, layout: Layout, proxies: Sequence[RunningProxy]) -> None:
+        low = layout.rows // 4
+        goals = {"move-range": f"{low}:{layout.rows // 2}=shard2"}
+        given_up: list[str] = []
+        held = []
+        took: dict[str, list[float]] = {}
+        with (
+            self._console.status("switching") as status,
+            self._traffic(layout, proxies) as application,
+            mover.start(proxies[0].config) as moving,
+        ):
+            for number in range((self._options.switches + 1) // 2):
+                status.update(f"switching, {2 * number} of {self._options.switches}")
+                moving.ask("begin", keyspace=layout.keyspace, goals=goals)
+                moving.ask("copy")
+                for order, ready in (("switch", "ready_back"), ("back", "finish")):
+                    application.ask("mark", name="switch")
+                    found = moving.ask(order)
+                    application.ask("mark", name="between")
+                    held.append(found["held"] * 1e3)
+                    for stage, seconds in found["took"].items():
+                        took.setdefault(f"{stage}_median_ms", []).append(seconds * 1e3)
+                    moving.ask(ready)
+                    time.sleep(_SETTLE)
+                given_up += found["given_up"]
+            seen = Seen(application.ask("end"))
+        pauses, reads = seen.longest("switch", UPDATES), seen.longest("switch", READS)
+        detail = {"switches": float(len(pauses)), "median_ms": median(pauses), "held_median_ms": median(held)}
+        detail |= {"held_longest_ms": max(held), "given_up": float(len(given_up))}
+        detail |= {stage: median(times) for stage, times in took.items()}
+        between = {"longest_between_ms": max(seen.longest("between", READS)), "median_ms": median(reads)}
+        self._add(
+            Figure("longest write of a switch, p99", "ms", _p99(sorted(pauses)), _PAUSE_NEEDED, detail=detail),
+            Figure("longest write of a switch, longest", "ms", max(pauses), _LONGEST_PAUSE_NEEDED, detail=detail),
+            Figure("longest read of a switch, p99", "ms", _p99(sorted(reads)), _READ_NEEDED, detail=between),
+            Figure("longest read of a switch, longest", "ms", max(reads), detail=between),
+        )
+        self._lost(cluster, layout, seen)
+
+    def _lost(self, cluster: LocalCluster, layout: Layout, seen: Seen) -> None:
+        """Errors that the application saw, and writes that it was told of and that are not there once."""
+        written = sum(count(shard.primary, layout.keyspace, "SUM(writes)") for shard in cluster.shards)
+        rows = sum(count(shard.primary, layout.keyspace) for shard in cluster.shards)
+        wrong = abs(written - seen.acknowledged) + abs(rows - layout.rows)
+        name = "whole move" if layout.keyspace == "ring" else "switches"
+        note = seen.errors[0] if seen.errors else ""
+        self._add(
+            Figure(f"errors of the application, {name}", "", float(len(seen.errors)), 0.0, note=note),
+            Figure(f"writes or rows lost or doubled, {name}", "", float(wrong), 0.0, detail={"writes": float(written)}),
+        )
+
+
+UPDATES, READS = 0, 1  # places of their times in each part
+_STORE = '[store]\npath = "shared.store"\n'
+
+
+class Seen:
+    """What the application saw: milliseconds, by part of the time."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self.errors: list[str] = found["errors"]
+        self.acknowledged: int = found["acknowledged"]
+        self._parts: list[tuple[str, list[list[float]]]] = [(name, kinds) for name, *kinds in found["parts"]]
+
+    def p99(self, name: str, kind: int) -> float:
+        """kind: UPDATES or READS."""
+        return _p99(sorted(ms for part, kinds in self._parts if part == name for ms in kinds[kind]))
+
+    def longest(self, name: str, kind: int) -> list[float]:
+        """Of each part of this name."""
+        return [kinds[kind][-1] for part, kinds in self._parts if part == name and kinds[kind]]
+
+
+def _p99(values: list[float]) -> float:
+    return quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else values[0]
+
+
+def _dumped(cluster: LocalCluster, layout: Layout, streams: list[Any], rows: int) -> tuple[float | None, str]:
+    """Rows a second of mariadb-dump | mariadb, all streams at once; or None, and why not."""
+    target = cluster.shards[2].primary
+    target.rows("CREATE DATABASE beside CHARACTER SET utf8mb4")
+    try:
+        [(_, made)] = target.rows(f"SHOW CREATE TABLE {layout.keyspace}.{TABLE}")
+        target.rows(made, database="beside")
+        sources = {shard.name: shard.primary for shard in cluster.shards}
+        start = time.perf_counter()
+        with ThreadPoolExecutor(len(streams)) as pool:
+            for said in pool.map(lambda s: _dump(sources[s[0]], target, layout, s[2]), streams):
+                if said:
+                    return None, said
+        seconds = time.perf_counter() - start
+        there = count(target, "beside")
+        return (rows / seconds, "") if there == rows else (None, f"mariadb-dump gave {there} of {rows} rows")
+    finally:
+        target.rows("DROP DATABASE beside")
+
+
+def _dump(source: LocalServer, target: LocalServer, layout: Layout, buckets: list[list[int]]) -> str:
+    """What went wrong; "" when nothing did."""
+    where = f"id >= {layout.rows // 4} AND id < {layout.rows // 2}"
+    if buckets:
+        where = " OR ".join(f"CRC32(CRC32(id)) % 4096 BETWEEN {low} AND {end - 1}" for low, end in buckets)
+    hint = "apt-get install mariadb-client"
+    dump = [
+        find_program("mariadb-dump", hint), *_login(source), "--single-transaction", "--no-create-info",
+        "--skip-triggers", "--skip-add-locks", "--skip-disable-keys", f"--where={where}", layout.keyspace, TABLE,
+    ]  # fmt: skip
+    load = [find_program("mariadb", hint), *_login(target), "beside"]
+    with subprocess.Popen(dump, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        done = subprocess.run(load, stdin=first.stdout, capture_output=True, text=True, check=False)
+        assert first.stdout is not None
+        assert first.stderr is not None
+        first.stdout.close()
+        said = first.stderr.read().decode("utf-8", "replace")
+    return (said + done.stderr).strip()[-300:] if first.returncode or done.returncode else ""
+
+
+def _login(server: LocalServer) -> list[str]:
+    user, password = server.admin_user, server.admin_password
+    return ["--no-defaults", "--host=127.0.0.1", f"--port={server.port}", f"--user={user}", f"--password={password}"]
+
+
+def _show(figures: Sequence[Figure], console: Console) -> None:
+    table = Table("figure", box=box.SIMPLE_HEAD, collapse_padding=True)
+    table.pad_edge = False
+    for name in ("value", "needed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("unit")
+    table.add_column("verdict")
+    table.add_column("load", justify="right")
+    for f in figures:
+        value = "–" if f.value is None else f"{f.value:,.0f}" if f.value >= 1000 else f"{f.value:,.3g}"
+        needed = "" if f.needed is None else f"{'≥' if f.at_least else '≤'} {f.needed:,.3g}"
+        if f.needed is not None and f.needed >= 1000:
+            needed = f"≥ {f.needed:,.0f}"
+        said = {None: "", True: "[green]met", False: "[red]NOT met"}[f.met]
+        if f.value is None:
+            said = f"[red]{f.state}"
+        table.add_row(f.figure, value, needed, f.unit, said, f"{f.detail.get('load', 0):.1f}")
+    console.print(table)
+    for note in notes(figures):
+        console.print(note, highlight=False)
+    console.print(verdict(figures))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except LocalError as error:
+        sys.exit(str(error))

@@ -1,0 +1,195 @@
+"""What travels with rows: entries of lookup indexes, numbers of AUTO_INCREMENT columns, reference tables, views.
+
+A shard joins, and another one leaves, by the commands that operators run, while an application takes new numbers, new
+and used names, and writes to a reference table.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+from typer.testing import CliRunner
+
+from shardproxy.cli.main import app
+from shardproxy.local import LocalCluster
+from shardproxy.local.flavors import FlavorName
+from tests.proxy import USERS, ProxyUnderTest, eventually, start_proxy
+
+KEYSPACES = """
+[keyspaces.main]
+key_type = "int"
+map = "hash"
+ring = { shard1 = 1, shard2 = 1 }
+[keyspaces.main.tables]
+users = { key = "id", lookups = ["name"] }
+countries = { reference = true }
+"""
+TABLES = (
+    "CREATE TABLE users (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40) NOT NULL UNIQUE, n INT)",
+    "CREATE TABLE countries (code INT NOT NULL PRIMARY KEY, name VARCHAR(50) NOT NULL, n INT NOT NULL)",
+    "CREATE VIEW named AS SELECT name, n FROM countries WHERE n >= 0",
+)
+RETRIABLE = {1213, 1205, 9122}  # nothing was done
+DUPLICATE = 1062
+WRITERS = 4
+
+
+class Application:
+    """Writers with users of their own, whose names nobody else has."""
+
+    def __init__(self, proxy: ProxyUnderTest) -> None:
+        self.errors: list[BaseException] = []
+        self.names: dict[int, str] = {}  # id → name
+        self.countries: dict[int, int] = {}
+        self.retried: dict[int, int] = {}
+        self.done = 0
+        self._proxy = proxy
+        self._end = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Application:
+        self._end.clear()
+        self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(WRITERS)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def goes_on(self) -> None:
+        before = self.done
+        eventually(lambda: self.done > before + 40 or bool(self.errors), "the application goes on", 60.0)
+
+    def _write(self, number: int) -> None:
+        dice = random.Random(number)
+        mine = {key: name for key, name in self.names.items() if name.split()[1].startswith(f"{number}.")}
+        step = 0 if not mine else max(int(name.rpartition(".")[2]) for name in mine.values())
+        try:
+            with self._proxy.connect() as client, client.cursor() as cursor:
+                while not self._end.is_set():
+                    step += 1
+                    work = dice.choice((self._new, self._rename, self._find, self._taken, self._country))
+                    try:
+                        work(cursor, number, step, dice, mine)
+                    except pymysql.MySQLError as error:
+                        if error.args[0] not in RETRIABLE:
+                            raise
+                        self.retried[error.args[0]] = self.retried.get(error.args[0], 0) + 1
+                        cursor.execute("ROLLBACK")
+                        continue
+                    self.done += 1
+        except BaseException as error:
+            self.errors.append(error)
+        self.names.update(mine)
+
+    def _new(self, cursor: Any, number: int, step: int, dice: random.Random, mine: dict[int, str]) -> None:
+        name = f"Name {number}.{step}"
+        cursor.execute("INSERT INTO users (name, n) VALUES (%s, 0)", (name,))
+        assert cursor.lastrowid not in mine
+        mine[cursor.lastrowid] = name
+
+    def _rename(self, cursor: Any, number: int, step: int, dice: random.Random, mine: dict[int, str]) -> None:
+        if not mine:
+            return
+        key = dice.choice(list(mine))
+        cursor.execute("BEGIN")
+        cursor.execute("UPDATE users SET name = %s WHERE id = %s", (f"name {number}.{step}", key))
+        assert cursor.rowcount == 1, key
+        cursor.execute("COMMIT")
+        mine[key] = f"name {number}.{step}"
+
+    def _find(self, cursor: Any, number: int, step: int, dice: random.Random, mine: dict[int, str]) -> None:
+        for key in dice.sample(list(mine), min(2, len(mine))):
+            cursor.execute("SELECT id FROM users WHERE name = %s", (mine[key].upper(),))
+            assert cursor.fetchall() == ((key,),)
+
+    def _taken(self, cursor: Any, number: int, step: int, dice: random.Random, mine: dict[int, str]) -> None:
+        if not mine:
+            return
+        with pytest.raises(pymysql.MySQLError) as caught:
+            cursor.execute("INSERT INTO users (name, n) VALUES (%s, 1)", (mine[dice.choice(list(mine))],))
+        if caught.value.args[0] != DUPLICATE:
+            raise caught.value
+
+    def _country(self, cursor: Any, number: int, step: int, dice: random.Random, mine: dict[int, str]) -> None:
+        code = dice.randrange(50) * WRITERS + number
+        if code in self.countries:
+            cursor.execute("UPDATE countries SET n = n + 1 WHERE code = %s", (code,))
+            assert cursor.rowcount == 1, code
+        else:
+            cursor.execute("INSERT INTO countries VALUES (%s, 'x', 1)", (code,))
+        self.countries[code] = self.countries.get(code, 0) + 1
+
+
+class Scene:
+    def __init__(self, cluster: LocalCluster, proxy: ProxyUnderTest, config: Path) -> None:
+        self.cluster, self.proxy, self.config = cluster, proxy, config
+
+    def shardctl(self, *words: str) -> str:
+        result = CliRunner().invoke(app, [*words, "--config", str(self.config)])
+        assert result.exit_code == 0, (words, result.output, result.exception)
+        return result.output
+
+    def rows(self, shard: int, sql: str) -> list[tuple[Any, ...]]:
+        return sorted(self.cluster.shards[shard].primary.rows(sql, database="main"))
+
+    def check(self, application: Application, shards: tuple[int, ...]) -> None:
+        """All rows are there, once; entries agree with them, and are on these shards only."""
+        print(f"{application.done} statements, {len(application.names)} users, again: {application.retried}")
+        assert not application.errors, application.errors
+        users = [row for shard in shards for row in self.rows(shard, "SELECT id, name FROM users")]
+        assert len(users) == len({key for key, _ in users})
+        assert dict(users) == application.names
+        countries = sorted((code, n) for code, n in application.countries.items())
+        for shard in shards:
+            assert self.rows(shard, "SELECT code, n FROM countries") == countries
+            assert len(self.rows(shard, "SELECT * FROM named")) == len(countries)
+        self.shardctl("lookup", "verify", "users", "name")
+        entries = [self.rows(shard, "SELECT COUNT(*) FROM _shardproxy.lookup") for shard in range(3)]
+        assert sum(count for [(count,)] in entries) == len(users)
+        assert all(bool(count) == (shard in shards) for shard, [(count,)] in enumerate(entries))
+
+
+@pytest.fixture
+def scene(flavor: FlavorName) -> Iterator[Scene]:
+    with LocalCluster(flavor, shards=3, replicas=0) as cluster:
+        for shard in cluster.shards[:2]:
+            shard.primary.rows("CREATE DATABASE main CHARACTER SET utf8mb4")
+            for statement in TABLES:
+                shard.primary.rows(statement, database="main")
+        proxy = start_proxy(
+            cluster, "carrying", keyspaces=KEYSPACES, store={"path": "carrying.store"}, users={"app": USERS["app"]},
+            proxy={"drain_timeout": "200ms"}, backend={"schema_interval": "100ms"},
+        )  # fmt: skip
+        try:
+            yield Scene(cluster, proxy, cluster.folder / "carrying.toml")
+        finally:
+            with suppress(Exception):
+                proxy.process.stop()
+
+
+def test_a_shard_joins_and_another_leaves(scene: Scene) -> None:
+    for name, value in (("sync_binlog", "1"), ("innodb_flush_log_at_trx_commit", "1")):
+        for shard in scene.cluster.shards:
+            shard.primary.rows(f"SET GLOBAL {name} = {value}")
+    scene.shardctl("lookup", "backfill", "users", "name")
+    with Application(scene.proxy) as application:
+        application.goes_on()
+        scene.shardctl("rebalance", "run", "main", "--add-shard", "shard3", "--auto", "--hold", "5")
+        application.goes_on()
+    scene.check(application, (0, 1, 2))
+    assert scene.rows(2, "SELECT COUNT(*) FROM users") != [(0,)]
+    with application:
+        scene.shardctl("rebalance", "run", "main", "--remove-shard", "shard2", "--auto", "--hold", "5")
+        application.goes_on()
+    scene.check(application, (0, 2))

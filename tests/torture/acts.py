@@ -1,0 +1,167 @@
+"""Moves under bad luck: each act begins one, leads it on through crashes, and leaves it ended.
+
+What goes wrong where is drawn by a seed before the act begins: places at which the orchestrator is killed (before and
+after steps that it stores), and places at which a nemesis strikes.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tests.torture.moving_scene import Led, Scene
+from tests.torture.nemeses import Nemeses
+from tests.torture.traffic import KEYS, SHARDS, WIDTH, Traffic
+
+FORTH = ("prepared", "copying", "armed", "closing", "drained", "ready", "switched", "open")
+BACK = ("reverse_armed", "reverse_closing", "reverse_drained", "reverse_ready", "reverse_switched", "reverse_open",
+        "reverse_completing", "reverse_done")  # fmt: skip
+_TRIES = 25
+_LONGEST = 120.0  # seconds until a move must have ended
+
+
+def places(stages: Sequence[str]) -> list[str]:
+    """Before and after each step from one of these stages to the next."""
+    return [place for a, b in pairwise(stages) for place in (f"before {a} next", f"after {b}")]
+
+
+@dataclass
+class Luck:
+    """kills: where the orchestrator is killed, once each. strikes: where a nemesis strikes, once each, and which."""
+
+    kills: list[str]
+    strikes: dict[str, str]
+
+    @classmethod
+    def draw(cls, dice: random.Random, stages: Sequence[str], nemeses: Nemeses, kills: int, strikes: int) -> Luck:
+        where = places(stages)
+        kinds = sorted(nemeses.kinds)
+        return cls(dice.sample(where, kills), {place: dice.choice(kinds) for place in dice.sample(where, strikes)})
+
+
+class Stage:
+    """Where acts are played. log: what happened, for whoever reads a failure; `note` adds to it."""
+
+    def __init__(self, scene: Scene, traffic: Traffic, nemeses: Nemeses, dice: random.Random) -> None:
+        self.scene, self.traffic, self.nemeses, self.dice = scene, traffic, nemeses, dice
+        self._log: list[str] = []
+        self._began = time.monotonic()
+
+    def note(self, text: str) -> None:
+        self._log.append(f"{time.monotonic() - self._began:6.1f} s  {text}")
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self._log)
+
+    # ── the moves ──
+
+    def choose(self) -> list[str]:
+        """Goals of a new move: one or two ranges that get other owners. The traffic favours their keys."""
+        owner = self.scene.owner()
+        goals, moving = [], set[int]()
+        for low in self.dice.sample(range(0, SHARDS * WIDTH, 500), self.dice.choice((1, 2))):
+            high = low + self.dice.choice((150, 300, 500))
+            target = self.dice.choice([shard for shard in range(SHARDS) if shard != owner(low)])
+            goals.append(f"--move-range={low}:{high}=shard{target + 1}")
+            moving |= set(range(low, high))
+        self.traffic.favoured = [key for key in KEYS if key in moving]
+        return goals
+
+    def there(self, luck: Luck) -> None:
+        """A move to its end."""
+        goals = self.choose()
+        self.lead(["run", "main", *goals, "--auto", "--measure-time=0"], ["resume", "--auto"], {"done"}, luck)
+
+    def cancelled(self, luck: Luck, at: str) -> None:
+        """A move that is given up at a place before the switch."""
+        goals = self.choose()
+        luck.kills.append(at)
+        reached = self.lead(
+            ["run", "main", *goals, "--auto", "--measure-time=0"], ["resume", "--auto"], {"done"}, luck,
+            enough=lambda place: place == at,
+        )  # fmt: skip
+        if reached != "done":  # another nemesis may have kept it from the place: it has ended then
+            self.lead(["cancel"], ["cancel"], {"cancelled"}, luck)
+
+    def back(self, luck: Luck, way_back: Luck) -> None:
+        """A move that switches, and is taken back. The first orchestrator is not ended: another takes the lead."""
+        goals = self.choose()
+        first = self.scene.shardctl("run", "main", *goals, "--measure-time=0")
+        for place in first.steps():
+            first.go()
+            if place == "after copying":
+                break
+        ident, _ = self._newest()
+        self.lead(["switch"], ["switch"], {"open"}, luck)
+        first.close()
+        assert first.wait() == 1, first.said
+        self.note(f"  the first orchestrator of move {ident} has given up")
+        self.lead(["reverse"], ["reverse"], {"reverse_done"}, way_back)
+
+    def stopped(self, harm: Callable[[Sequence[int]], None], mend: Callable[[Sequence[int]], None]) -> None:
+        """A move whose sources get a harm that it cannot survive: it stops, says so, and can be given up."""
+        goals = self.choose()
+        luck = Luck(["before copying next"], {})
+        words = ["run", "main", *goals, "--auto", "--measure-time=0"]
+        self.lead(words, ["resume", "--auto"], {"done"}, luck, enough=lambda _: True)
+        move = self.scene.move()
+        assert move is not None
+        sources = sorted({int(stream.source.removeprefix("shard")) - 1 for stream in move.plan.streams})
+        harm(sources)
+        led, _ = self._run(["resume", str(move.id), "--auto"], luck)
+        assert led.wait() == 1, led.said
+        self.note(f"  it stops: {led.said.strip().splitlines()[-1]}")
+        self.lead(["cancel"], ["cancel"], {"cancelled"}, luck)
+        mend(sources)
+
+    # ── leading ──
+
+    def lead(
+        self, first: Sequence[str], again: Sequence[str], ends: set[str], luck: Luck,
+        enough: Callable[[str], bool] = lambda _: False,
+    ) -> str:  # fmt: skip
+        """Run a command, and another after each crash, until the move is at one of these stages, or `enough` says so of
+        the place at which it was killed. The stage."""
+        before = self._newest()
+        words = list(first)
+        deadline = time.monotonic() + _LONGEST
+        for _ in range(_TRIES):
+            led, at = self._run(words, luck)
+            status = led.wait()
+            ident, stage = self._newest()
+            self.note(f"  {' '.join(led.words)}: {f'killed {at}' if led.killed else status}, move {ident} {stage}")
+            if led.killed and enough(at):
+                return stage
+            if stage in ends and (words[0] != "run" or (ident, stage) != before):
+                return stage
+            assert led.killed or self.nemeses.disturbed(led.began), f"nothing was in its way; {led.said}"
+            assert time.monotonic() < deadline, f"the move does not end; {led.said}"
+            if words[0] == "run" and ident == before[0]:
+                continue  # killed before it began anything
+            words = [*again[:1], str(ident), *again[1:]]
+        raise AssertionError(f"not after {_TRIES} tries; {led.said}")
+
+    def _run(self, words: Sequence[str], luck: Luck) -> tuple[Led, str]:
+        """A command until it ends or is killed at a place; the place."""
+        if words[0] != "run" and len(words) == 1:
+            words = [*words, str(self._newest()[0])]
+        led = self.scene.shardctl(*words)
+        for place in led.steps():
+            if place in luck.strikes:
+                kind = luck.strikes.pop(place)
+                self.note(f"  {kind}, {place}")
+                self.nemeses.strike(kind)
+            if place in luck.kills:
+                luck.kills.remove(place)
+                led.kill()
+                return led, place
+            led.go()
+        return led, ""
+
+    def _newest(self) -> tuple[int, str]:
+        move = self.scene.move()
+        return (0, "") if move is None else (move.id, move.stage.value)
