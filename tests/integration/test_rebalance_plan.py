@@ -277,6 +277,24 @@ def test_a_single_table_is_counted_and_must_fit(cluster: LocalCluster, empty: st
     only(run(path, empty, "--shard-table", "notes=uid")[1], "error", f"{empty}.notes", "has rows with keys that would")
 
 
+def test_rows_that_another_key_moves_are_counted(cluster: LocalCluster, empty: str) -> None:
+    path = file(cluster, empty, ranged(empty, 'notes = { key = "uid" }'))
+    for number, shard in enumerate(cluster.shards):
+        statement = "CREATE TABLE notes (id INT NOT NULL PRIMARY KEY, uid BIGINT NOT NULL, tenant BIGINT NOT NULL)"
+        shard.primary.rows(statement, database=empty)
+        values = ", ".join(f"({n}, {number * 1000 + n}, {n * 10})" for n in range(200))
+        shard.primary.rows(f"INSERT INTO notes VALUES {values}", database=empty)
+    status, answer = run(path, empty, "--change-key", "notes=tenant")
+    assert (status, what(answer, "error")) == (0, [])
+    assert [(s["source"], s["target"], s["rows"]) for s in answer["streams"]] == [
+        ("shard1", "shard2", 100), ("shard2", "shard1", 100),
+    ]  # fmt: skip
+    cluster.shards[1].primary.rows("INSERT INTO notes VALUES (900, 5, 5000)", database=empty)
+    only(
+        run(path, empty, "--change-key", "notes=tenant")[1], "error", f"{empty}.notes", "has rows with keys that would"
+    )
+
+
 # ── findings ──
 
 MOVE = ["--split-range", "500=shard2"]

@@ -43,7 +43,7 @@ class Notes:
 
     def __init__(self, proxies: list[ProxyUnderTest]) -> None:
         self.errors: list[BaseException] = []
-        self.told: dict[int, tuple[int, int, int]] = {}  # id → account, writer, number
+        self.told: dict[int, tuple[int, ...]] = {}  # id → account, writer, number
         self.changed: dict[int, int] = {}
         self.done = 0
         self._proxies = proxies
@@ -123,11 +123,12 @@ def scene(flavor: FlavorName) -> Iterator[Scene]:
     with LocalCluster(flavor, shards=3) as cluster, running(cluster, SINGLE) as proxies:
         cluster.shards[1].primary.rows(NOTE, database="main")
         with proxies[0].connect() as client, client.cursor() as cursor:
-            eventually(lambda: _known(cursor), "the proxies know the table")
+            eventually(lambda: known(cursor), "the proxies know the table")
         yield Scene(cluster, proxies, cluster.folder / "left.toml")
 
 
-def _known(cursor: Any) -> bool:
+def known(cursor: Any) -> bool:
+    """Whether the proxy has seen the table, which was made behind it."""
     try:
         cursor.execute("SELECT COUNT(*) FROM note")
     except pymysql.MySQLError:

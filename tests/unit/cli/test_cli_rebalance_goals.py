@@ -22,7 +22,7 @@ from shardproxy.topology.goals import (
 )
 from shardproxy.topology.maps import INT_MAX, INT_MIN
 from shardproxy.topology.model import Role
-from shardproxy.topology.table_goals import ShardTable
+from shardproxy.topology.table_goals import ChangeKey, ShardTable
 
 Parse = Callable[[str], Any]
 
@@ -49,6 +49,7 @@ Parse = Callable[[str], Any]
             ToRanges((MoveRange(INT_MIN, 5, "a"), MoveRange(5, INT_MAX + 1, "b"))),
         ),
         (words.shard_table, "t=k", ShardTable("t", "k")),
+        (words.change_key, "t=k", ChangeKey("t", "k")),
         (words.rows_a_second, "20000", 20000),
         (words.rows_a_second, "20k/s", 20000),
     ],

@@ -26,7 +26,7 @@ from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange,
 from shardproxy.topology.maps import INT_MAX, INT_MIN
 from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.stages import FINAL, POSITIONS, TRANSITIONS, Side, Stage, Step
-from shardproxy.topology.streams import streams_between, streams_from_one
+from shardproxy.topology.streams import streams_between, streams_from_one, streams_of_all
 from tests.unit.topology import worlds
 
 RANGES = RangeForm.of([NamedRange(0, 100, "a"), NamedRange(100, 200, "b"), NamedRange(300, 400, "a")])
@@ -306,6 +306,30 @@ def test_a_single_table_becomes_a_sharded_one_at_the_switch_and_goes_back() -> N
         )  # fmt: skip
     with pytest.raises(ValueError, match="a key, or is on a single shard"):
         TableForm(key="k", single="a")
+
+
+def test_a_table_gets_another_key_at_the_switch_and_its_own_back() -> None:
+    ranges = RangeForm(ranges=(NamedRange(INT_MIN, 100, "a"), NamedRange(100, INT_MAX + 1, "b")))
+    start = START.model_copy(update={"map": ranges})
+    streams = tuple(Stream.of(one, list(ORDER)) for one in streams_of_all(ranges.to_map(ORDER), KeyType.INT))
+    move = Move(id=7, stage=Stage.PREPARED, streams=streams, table=TableMove(name="t", key="new", before="old"))
+    started = begin(start, move)
+    assert started.tables == {"t": TableForm(key="old")} and started.map == ranges
+    assert [(s.source, s.target, 5 in s.keys, 500 in s.keys) for s in seen(started).streams] == [
+        (0, 1, True, False), (1, 0, False, True),
+    ]  # fmt: skip
+    opened = step(started, *[NEXT] * 7)
+    assert opened.tables == {"t": TableForm(key="new")} and opened.map == ranges
+    assert MapDocument.read("k", opened.document()) == opened
+    back = step(opened, Step.REVERSE)
+    assert [(s.source, s.target, 5 in s.keys, 500 in s.keys) for s in seen(back).streams] == [
+        (1, 0, False, True), (0, 1, True, False),
+    ]  # fmt: skip
+    assert step(back, *[NEXT] * 7).tables == {"t": TableForm(key="old")}
+    with pytest.raises(MoveError, match="elsewhere by now: key new"):
+        begin(step(opened, NEXT, NEXT), move)
+    with pytest.raises(MoveError, match="not those that the map wants"):
+        begin(start, move.model_copy(update={"streams": streams[:1]}))
 
 
 def test_planned_streams_become_documents() -> None:

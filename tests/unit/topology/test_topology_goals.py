@@ -38,7 +38,7 @@ from shardproxy.topology.moves import Move, Phase, Stream
 from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.ring import place_buckets
 from shardproxy.topology.streams import closed, opened, streams_between
-from shardproxy.topology.table_goals import ShardTable
+from shardproxy.topology.table_goals import ChangeKey, ShardTable
 
 NAMES = "abcdefghijklmnopqrstuvwxyz"
 END = INT_MAX + 1
@@ -475,6 +475,19 @@ def test_tables_that_cannot_be_sharded(m: ShardMap, goals: list[Goal], why: str)
     snapshot = with_tables(m)
     with pytest.raises(GoalError, match=why):
         reach(snapshot, snapshot.keyspaces["main"], {}, goals)
+
+
+@pytest.mark.parametrize("m", [TWO, HASH])
+def test_a_table_gets_another_key(m: ShardMap) -> None:
+    snapshot = with_tables(m)
+    found = reach(snapshot, snapshot.keyspaces["main"], {}, [ChangeKey("t", "other")])
+    assert found.before == found.after == m and found.table == ChangeKey("t", "other")
+    assert [(stream.source, stream.target) for stream in found.streams] == [(0, 1), (1, 0)]
+    for stream in found.streams:
+        assert all((key in stream.keys) == (m.lookup(key) == stream.source) for key in range(-2000, 2000))
+    for goal, why in (("t", "sharded by k already"), ("s", "by --shard-table"), ("r", "no key that could change")):
+        with pytest.raises(GoalError, match=why):
+            reach(snapshot, snapshot.keyspaces["main"], {}, [ChangeKey(goal, "K")])
 
 
 def test_maps_of_different_kinds() -> None:

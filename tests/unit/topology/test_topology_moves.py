@@ -39,6 +39,16 @@ def test_of_one_table_only_its_home_hides_rows(phase: Phase) -> None:
     assert back.hidden == ({1: (one, other)} if phase in TARGET_HIDES else {})
 
 
+@pytest.mark.parametrize("phase", list(Phase))
+def test_of_a_table_that_changes_its_key_each_shard_hides_what_is_not_its_own(phase: Phase) -> None:
+    own = [MovingKeys(KeyType.INT, [(0, 5)]), MovingKeys(KeyType.INT, [(5, 9)]), MovingKeys(KeyType.INT, [(9, 20)])]
+    streams = [Stream(a, b, own[a]) for a in range(3) for b in range(3) if a != b]
+    move = Move(1, phase, 2, tuple(streams), LoneTable("t", None))
+    everywhere = {0: (own[1], own[2]), 1: (own[0], own[2]), 2: (own[0], own[1])}
+    assert move.hidden == ({} if phase in OVER else everywhere)
+    assert [move.source_of(key) for key in (4, 5, 19, 20)] == [0, 1, 2, None]
+
+
 def test_the_phases_are_divided() -> None:
     assert set(Phase) == TARGET_HIDES | SOURCE_HIDES | OVER
     assert not TARGET_HIDES & SOURCE_HIDES and not OVER & (TARGET_HIDES | SOURCE_HIDES)
