@@ -160,6 +160,26 @@ class Scene:
         assert all(bool(count) == (shard in shards) for shard, [(count,)] in enumerate(entries))
 
 
+# As docs/operations.md has them.
+RIGHTS = {
+    "mariadb": (
+        "SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, LOCK TABLES, ALTER, DROP, CREATE VIEW, "
+        "SHOW VIEW ON main.*",
+        "ALL ON _shardproxy.*",
+        "SET USER, REPLICATION SLAVE, BINLOG MONITOR, REPLICA MONITOR, PROCESS, CONNECTION ADMIN, CREATE USER ON *.*",
+        "SELECT ON mysql.user",
+    ),
+    "mysql": (
+        "SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, LOCK TABLES, CREATE VIEW, "
+        "SHOW VIEW ON main.*",
+        "ALL ON _shardproxy.*",
+        "SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER, REPLICATION SLAVE, REPLICATION CLIENT, PROCESS, CONNECTION_ADMIN, "
+        "CREATE USER, XA_RECOVER_ADMIN ON *.*",
+        "SELECT ON mysql.user",
+    ),
+}
+
+
 @pytest.fixture
 def scene(flavor: FlavorName) -> Iterator[Scene]:
     with LocalCluster(flavor, shards=3, replicas=0) as cluster:
@@ -167,12 +187,19 @@ def scene(flavor: FlavorName) -> Iterator[Scene]:
             shard.primary.rows("CREATE DATABASE main CHARACTER SET utf8mb4")
             for statement in TABLES:
                 shard.primary.rows(statement, database="main")
+        for shard in cluster.shards:
+            shard.primary.rows("CREATE USER 'mover'@'%' IDENTIFIED BY 'moves'")
+            for right in RIGHTS[flavor]:
+                shard.primary.rows(f"GRANT {right} TO 'mover'@'%'")
         proxy = start_proxy(
             cluster, "carrying", keyspaces=KEYSPACES, store={"path": "carrying.store"}, users={"app": USERS["app"]},
             proxy={"drain_timeout": "200ms"}, backend={"schema_interval": "100ms"},
         )  # fmt: skip
+        own = cluster.folder / "mover.toml"
+        text = (cluster.folder / "carrying.toml").read_text()
+        own.write_text(f'{text}\n[rebalance]\nuser = "mover"\npassword = "moves"\n')
         try:
-            yield Scene(cluster, proxy, cluster.folder / "carrying.toml")
+            yield Scene(cluster, proxy, own)
         finally:
             with suppress(Exception):
                 proxy.process.stop()
