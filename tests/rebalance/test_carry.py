@@ -34,7 +34,7 @@ countries = { reference = true }
 TABLES = (
     "CREATE TABLE users (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40) NOT NULL UNIQUE, n INT)",
     "CREATE TABLE countries (code INT NOT NULL PRIMARY KEY, name VARCHAR(50) NOT NULL, n INT NOT NULL)",
-    "CREATE VIEW named AS SELECT name, n FROM countries WHERE n >= 0",
+    "CREATE DEFINER = 'owner'@'%' SQL SECURITY INVOKER VIEW named AS SELECT name, n FROM countries WHERE n >= 0",
 )
 RETRIABLE = {1213, 1205, 9122}  # nothing was done
 DUPLICATE = 1062
@@ -183,14 +183,15 @@ RIGHTS = {
 @pytest.fixture
 def scene(flavor: FlavorName) -> Iterator[Scene]:
     with LocalCluster(flavor, shards=3, replicas=0) as cluster:
+        for shard in cluster.shards:
+            shard.primary.rows("CREATE USER 'owner'@'%' IDENTIFIED BY 'x'")
+            shard.primary.rows("CREATE USER 'mover'@'%' IDENTIFIED BY 'moves'")
+            for right in RIGHTS[flavor]:
+                shard.primary.rows(f"GRANT {right} TO 'mover'@'%'")
         for shard in cluster.shards[:2]:
             shard.primary.rows("CREATE DATABASE main CHARACTER SET utf8mb4")
             for statement in TABLES:
                 shard.primary.rows(statement, database="main")
-        for shard in cluster.shards:
-            shard.primary.rows("CREATE USER 'mover'@'%' IDENTIFIED BY 'moves'")
-            for right in RIGHTS[flavor]:
-                shard.primary.rows(f"GRANT {right} TO 'mover'@'%'")
         proxy = start_proxy(
             cluster, "carrying", keyspaces=KEYSPACES, store={"path": "carrying.store"}, users={"app": USERS["app"]},
             proxy={"drain_timeout": "200ms"}, backend={"schema_interval": "100ms"},
