@@ -53,6 +53,13 @@ class Credentials:
         ca = str(config.resolve(backend.tls_ca)) if backend.tls_ca else ""
         return cls(backend.user, config.backend_password(), backend.tls, ca)
 
+    @classmethod
+    def of_moves(cls, config: Config) -> Credentials:
+        """The account that moves rows. Raises as `of`."""
+        user, password = config.rebalance_login()
+        ca = str(config.resolve(config.backend.tls_ca)) if config.backend.tls_ca else ""
+        return cls(user, password, config.backend.tls, ca)
+
 
 class ControlConnection:
     """One logged-in connection; one statement at a time. Use as `async with`, or call `close`."""

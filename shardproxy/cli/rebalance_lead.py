@@ -198,7 +198,7 @@ async def _migrated(settings: Config, joining: set[str]) -> None:
     snapshot = build_snapshot(settings)
     there = replace(snapshot, shards=tuple(shard for shard in snapshot.shards if shard.name in joining))
     files = migrations.read_migrations(migrations.migrations_folder())
-    for report in await migrations.migrate(there, Credentials.of(settings), 30.0, files):
+    for report in await migrations.migrate(there, Credentials.of_moves(settings), 30.0, files):
         if report.error:
             raise ShardproxyError(f"{report.shard}: shardctl migrate: {report.error}")
 

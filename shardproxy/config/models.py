@@ -204,6 +204,31 @@ class ScratchSettings(_Table):
     )
 
 
+class RebalanceSettings(_Table):
+    """How `shardctl rebalance` logs in to the MySQL servers."""
+
+    user: str = Field(
+        default="",
+        description="Its account, which no proxy uses: proxies that do not answer are shut out by theirs. "
+        "Empty: that of `[backend]`.",
+        examples=["shardproxy_moves"],
+    )
+    password: SecretStr | None = Field(
+        default=None,
+        description="The account's password, readable by whoever reads this file. One of the three sources.",
+    )
+    password_env: Name | None = Field(
+        default=None,
+        description="Environment variable that holds the password. One of the three sources.",
+        examples=["SHARDPROXY_REBALANCE_PASSWORD"],
+    )
+    password_file: Name | None = Field(
+        default=None,
+        description="File that holds the password, relative to this file. One of the three sources.",
+        examples=["rebalance.password"],
+    )
+
+
 class StoreSettings(_Table):
     """The map store: where the newest maps, and the state of moves between shards, are kept."""
 
@@ -353,6 +378,9 @@ class Config(_Table):
         default_factory=TransactionSettings, description="Transactions over several shards."
     )
     store: StoreSettings = Field(default_factory=StoreSettings, description="The map store.")
+    rebalance: RebalanceSettings = Field(
+        default_factory=RebalanceSettings, description="The account of `shardctl rebalance`."
+    )
     users: dict[UserName, UserSettings] = Field(min_length=1, description="Who may connect.")
     shards: dict[ShardName, ShardSettings] = Field(min_length=1, description="The servers.")
     keyspaces: dict[DatabaseName, KeyspaceSettings] = Field(min_length=1, description="The databases and their maps.")
@@ -376,6 +404,14 @@ class Config(_Table):
         where = f"{self._source}: backend"
         return read_password(where, b.password, b.password_env, b.password_file, self._environ, self._base)
 
+    def rebalance_login(self) -> tuple[str, str]:
+        """User and password with which rows are moved. Raises ConfigError as backend_password."""
+        r = self.rebalance
+        if not r.user:
+            return self.backend.user, self.backend_password()
+        where = f"{self._source}: rebalance"
+        return r.user, read_password(where, r.password, r.password_env, r.password_file, self._environ, self._base)
+
     def store_login(self) -> tuple[str, str] | None:
         """User and password for etcd, None without a login. Raises ConfigError as backend_password."""
         s = self.store
@@ -397,6 +433,7 @@ class Config(_Table):
         names = {
             self.backend.password_env,
             self.store.password_env,
+            self.rebalance.password_env,
             *(user.password_env for user in self.users.values()),
         } - {None}
         self._source, self._base = source, Path(os.path.abspath(base))

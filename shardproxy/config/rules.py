@@ -92,6 +92,16 @@ def tls_files(data: Raw) -> Iterator[Problem]:
         yield Problem(("listen", "mysql", "require_tls"), "true", "tls_cert and tls_key with it")
 
 
+def rebalance_has_a_password(data: Raw) -> Iterator[Problem]:
+    """An account of its own has exactly one source; without a user there is none."""
+    table = _table(data, "rebalance")
+    found = [source for source in SOURCES[1:] if source in table]
+    if table.get("user") and len(found) != 1:
+        yield Problem(("rebalance",), " and ".join(found) or "no password", f"exactly one of {', '.join(SOURCES[1:])}")
+    elif found and not table.get("user"):
+        yield Problem(("rebalance", found[0]), "a password", "user with it")
+
+
 def store_fits(data: Raw) -> Iterator[Problem]:
     """etcd needs endpoints and a password for its user; the embedded store has none of etcd's keys."""
     store = _table(data, "store")
@@ -280,6 +290,7 @@ RULES: tuple[Callable[[Raw], Iterator[Problem]], ...] = (
     one_password_source,
     user_keyspaces,
     tls_files,
+    rebalance_has_a_password,
     store_fits,
     one_use_of_each_port,
     one_use_of_each_server,

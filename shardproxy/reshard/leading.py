@@ -61,7 +61,7 @@ async def whole_snapshot(config: Config, documents: Mapping[str, MapDocument]) -
     """The file's servers and tables, those that were registered while proxies ran, and the store's maps."""
     snapshot = build_snapshot(config)
     names = {shard.name: i for i, shard in enumerate(snapshot.shards)}
-    rows = await load_registered(snapshot, Credentials.of(config), config.backend.connect_timeout)
+    rows = await load_registered(snapshot, Credentials.of_moves(config), config.backend.connect_timeout)
     registered = [
         (row.keyspace, Table(row.name, row.kind, row.key, None if row.shard is None else names[row.shard]))
         for row in rows
@@ -93,7 +93,7 @@ async def leading(
     store = await open_store(config)
     try:
         snapshot = await whole_snapshot(config, await stored_maps(store))
-        credentials = Credentials.of(config)
+        credentials = Credentials.of_moves(config)
         login = LinkLogin(credentials, config.backend.connect_timeout)
         ledger = await lead(store)
         throttle = Throttle(wishes.limits)

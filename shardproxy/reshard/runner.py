@@ -17,6 +17,7 @@ from shardproxy.reshard.touched import Touched
 log = logging.getLogger(__name__)
 _PAUSE = 0.5  # seconds before a stream is opened again, at first
 _LONGEST = 10.0
+_DUPLICATE = 1062  # no second try helps against it
 _SOON = 0.1  # seconds within which what has come is applied when a stream is level
 
 
@@ -130,6 +131,13 @@ class Running:
                 self.state, self.error, self.failure = State.ENDED, str(error), error
                 return
             except (BackendError, SqlError, OSError) as error:
+                if isinstance(error, SqlError) and error.code == _DUPLICATE:
+                    self.failure = ReshardError(
+                        f"stream {self._name}: {error}: the target has a row that stands in the way of one that comes; "
+                        "look whose it is, `resume` when it is gone, or `cancel`"
+                    )
+                    self.state, self.error = State.ENDED, str(self.failure)
+                    return
                 self.state, self.error = State.BROKEN, str(error)
                 log.warning("stream %s: %s; it is opened again", self._name, error)
             except Exception as error:

@@ -224,8 +224,6 @@ class Stream:
         while left:
             await self._apply_some(0.1)
             left &= await prepared_branches(self._source)
-        if self._source.is_mariadb:
-            await xa_statements_ended(self._source)  # so that `catch_up` passes their outcomes
 
     async def _good_snapshot(self, tables: Sequence[TableShape]) -> SourceSnapshot:
         """A snapshot that is not older than what has been applied, with everything up to its place applied."""

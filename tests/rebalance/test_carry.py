@@ -34,7 +34,7 @@ countries = { reference = true }
 TABLES = (
     "CREATE TABLE users (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40) NOT NULL UNIQUE, n INT)",
     "CREATE TABLE countries (code INT NOT NULL PRIMARY KEY, name VARCHAR(50) NOT NULL, n INT NOT NULL)",
-    "CREATE VIEW named AS SELECT name, n FROM countries WHERE n >= 0",
+    "CREATE DEFINER = 'owner'@'%' SQL SECURITY INVOKER VIEW named AS SELECT name, n FROM countries WHERE n >= 0",
 )
 RETRIABLE = {1213, 1205, 9122}  # nothing was done
 DUPLICATE = 1062
@@ -160,9 +160,34 @@ class Scene:
         assert all(bool(count) == (shard in shards) for shard, [(count,)] in enumerate(entries))
 
 
+# As docs/operations.md has them.
+RIGHTS = {
+    "mariadb": (
+        "SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, LOCK TABLES, ALTER, DROP, CREATE VIEW, "
+        "SHOW VIEW ON main.*",
+        "ALL ON _shardproxy.*",
+        "SET USER, REPLICATION SLAVE, BINLOG MONITOR, REPLICA MONITOR, PROCESS, CONNECTION ADMIN, CREATE USER ON *.*",
+        "SELECT ON mysql.user",
+    ),
+    "mysql": (
+        "SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, LOCK TABLES, CREATE VIEW, "
+        "SHOW VIEW ON main.*",
+        "ALL ON _shardproxy.*",
+        "SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER, REPLICATION SLAVE, REPLICATION CLIENT, PROCESS, CONNECTION_ADMIN, "
+        "CREATE USER, XA_RECOVER_ADMIN ON *.*",
+        "SELECT ON mysql.user",
+    ),
+}
+
+
 @pytest.fixture
 def scene(flavor: FlavorName) -> Iterator[Scene]:
     with LocalCluster(flavor, shards=3, replicas=0) as cluster:
+        for shard in cluster.shards:
+            shard.primary.rows("CREATE USER 'owner'@'%' IDENTIFIED BY 'x'")
+            shard.primary.rows("CREATE USER 'mover'@'%' IDENTIFIED BY 'moves'")
+            for right in RIGHTS[flavor]:
+                shard.primary.rows(f"GRANT {right} TO 'mover'@'%'")
         for shard in cluster.shards[:2]:
             shard.primary.rows("CREATE DATABASE main CHARACTER SET utf8mb4")
             for statement in TABLES:
@@ -171,8 +196,11 @@ def scene(flavor: FlavorName) -> Iterator[Scene]:
             cluster, "carrying", keyspaces=KEYSPACES, store={"path": "carrying.store"}, users={"app": USERS["app"]},
             proxy={"drain_timeout": "200ms"}, backend={"schema_interval": "100ms"},
         )  # fmt: skip
+        own = cluster.folder / "mover.toml"
+        text = (cluster.folder / "carrying.toml").read_text()
+        own.write_text(f'{text}\n[rebalance]\nuser = "mover"\npassword = "moves"\n')
         try:
-            yield Scene(cluster, proxy, cluster.folder / "carrying.toml")
+            yield Scene(cluster, proxy, own)
         finally:
             with suppress(Exception):
                 proxy.process.stop()

@@ -37,10 +37,11 @@ def stale(set_up: Scene, traffic: Traffic) -> str:
                 stop(proxy, whole=False)
             if place == "after switched":
                 write(cursor, traffic)
+            if place == "after done":
+                look(cursor, traffic)
+                go_on(proxy)
             led.go()
         status = led.wait()
-        look(cursor, traffic)
-    go_on(proxy)
     return led.said if status else ""
 
 

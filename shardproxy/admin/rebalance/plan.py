@@ -75,7 +75,7 @@ async def make_plan(
     Raises GoalError for goals that make no sense, ConfigError for a password, BackendError or SqlError when a shard
     that owns keys cannot be measured.
     """
-    credentials, seconds = Credentials.of(config), config.backend.connect_timeout
+    credentials, seconds = Credentials.of_moves(config), config.backend.connect_timeout
     snapshot = build_snapshot(config)
     if keyspace_name not in snapshot.keyspaces:
         raise GoalError(f"there is no keyspace {keyspace_name}; known are {', '.join(snapshot.keyspaces)}")

@@ -172,7 +172,7 @@ def _account(case: Case, shard: int) -> Iterator[Finding]:
     fact, asked = case.primary(shard), case.asked.get(shard)
     if fact is None or asked is None:
         return
-    name, user = fact.server.name, case.config.backend.user
+    name, user = fact.server.name, case.config.rebalance.user or case.config.backend.user
     wanted = [({"REPLICATION SLAVE"}, "REPLICATION SLAVE", "read the binlog", asked.rights)]
     if fact.is_mariadb:
         status = {"BINLOG MONITOR", "REPLICATION CLIENT", "SUPER"}
@@ -211,7 +211,7 @@ def _account(case: Case, shard: int) -> Iterator[Finding]:
             name,
             f"{asked.same_account} other connections use our account {user}: a proxy that does not answer at the "
             "switch cannot be shut out by its account, so the switch would be given up",
-            "give each proxy, and shardctl, an account of its own: another backend.user in another file",
+            "give each proxy an account of its own (backend.user), and shardctl another: [rebalance] user",
         )
     needed = case.needed.get(shard, 0)
     if asked.free is not None and asked.free < needed * 1.2:

@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Check the models here: the protocol must hold, every mutation must give a counterexample.
+
+python3 run.py            all cases (needs spin >= 6.5 and gcc; about ten minutes, 8 GB)
+python3 run.py copy       cases whose model or flags contain "copy"
+python3 run.py -t copy -DMUT_POSFIRST   print the shortest counterexample of one case
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ALONE = "-DW0=1 -DW1=0 -DR0=0 -DR1=0"  # one writer
+MIX = "-DW0=1 -DW1=0 -DR0=0 -DR1=1"  # a writer at one proxy, a scatter reader at the other
+BACK = "-DSTART_OPEN -DREVERSE"
+MINUTES = 15  # for a case
+
+HOLDS = [
+    ("copy", "-DNW=3 -DNX=1 -DNC=2"),
+    ("copy", "-DNW=1 -DNX=2 -DNC=1"),
+    ("copy", "-DMARIADB -DNW=2 -DNX=1 -DNC=1"),
+    ("copy", "-DMARIADB -DNW=1 -DNX=2 -DNC=1"),
+    ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=1"),
+    ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=2"),
+    ("cutover", f"{BACK} {MIX} -DNCR=0 -DNRE=1"),
+]
+FAILS = [
+    *[
+        ("copy", f"-DMUT_{rule}")
+        for rule in (
+            "POSFIRST", "NOPOSCHECK", "NOWM", "POS_SEPARATE", "XA_AT_PREPARE", "XA_RESTART", "XA_SNAP", "XA_FILTER",
+        )
+    ],
+    *[("copy", f"-DMARIADB -DMUT_{rule}") for rule in ("NO_DOUBT", "NO_RUNNING", "LIST_AT_ONCE")],
+    ("cutover", f"-DNOFILTER {BACK} {ALONE} -DNCR=0 -DNRE=1 -DMUT_KEEP_FWD"),
+]  # fmt: skip
+
+
+def tool(*words: str, cwd: Path, check: bool = True) -> str:
+    """What a program prints."""
+    return subprocess.run(words, cwd=cwd, check=check, capture_output=True, text=True).stdout  # noqa: S603 — our words
+
+
+def check(model: str, flags: str, holds: bool, trace: bool = False) -> bool:
+    """Check one case and print a line; whether it is as it must be."""
+    work = Path(tempfile.mkdtemp(prefix="model-"))
+    try:
+        for file in HERE.glob("*.pml"):
+            shutil.copy(file, work)
+        tool("spin", *flags.split(), "-a", f"{model}.pml", cwd=work)
+        # The whole space by 8-byte hashes, or the shortest counterexample.
+        how = ["-DHC4"] if holds else ["-DBFS", "-DCOLLAPSE"]
+        how += ["-DNOREDUCE"] if model == "copy" else []
+        tool("gcc", "-O2", "-w", "-DSAFETY", "-DVECTORSZ=4096", "-DMEMLIM=8000", *how, "-o", "pan", "pan.c", cwd=work)
+        began = time.monotonic()
+        said = tool("./pan", "-m1000000", "-w26", f"-Q{MINUTES}", cwd=work, check=False)
+        took = time.monotonic() - began
+        if trace:
+            print(tool("spin", *flags.split(), "-t", "-p", "-g", f"{model}.pml", cwd=work, check=False))
+        return _report(model, flags, holds, said, took)
+    finally:
+        shutil.rmtree(work)
+
+
+def _report(model: str, flags: str, holds: bool, said: str, took: float) -> bool:
+    numbers = [re.search(what, said) for what in (r"errors: (\d+)", r"(\d+) states, stored", r"depth reached (\d+)")]
+    errors, states, depth = (int(found[1]) if found else 0 for found in numbers)
+    complete = bool(errors) or "Search not completed" not in said
+    good = all(numbers) and complete and (errors == 0) == holds
+    why = re.search(r"pan:1: (.*) \(at depth \d+\)", said)
+    print(
+        f"{'ok ' if good else 'BAD'} {model:8} {flags:66} {'holds' if errors == 0 else 'counterexample':14} "
+        f"{states:>11,} states depth {depth:<4} {took:6.1f} s {'' if complete else 'NOT COMPLETE '}"
+        f"{why[1][:60] if why else ''}",
+        flush=True,
+    )
+    return good
+
+
+def main(argv: list[str]) -> int:
+    """The exit status: 0 when every case is as it must be."""
+    if argv[:1] == ["-t"]:
+        return int(not check(argv[1], " ".join(argv[2:]), holds=False, trace=True))
+    cases = [(*case, True) for case in HOLDS] + [(*case, False) for case in FAILS]
+    picked = [case for case in cases if not argv or argv[0] in f"{case[0]} {case[1]}"]
+    return int(not all([check(*case) for case in picked]))  # noqa: C419 — all of them, whatever the first says
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
