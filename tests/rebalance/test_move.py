@@ -219,6 +219,7 @@ def running(cluster: LocalCluster, keyspaces: str = KEYSPACES) -> Iterator[list[
         for name in ("left", "right"):
             proxy = start_proxy(
                 cluster, name, proxy={"drain_timeout": "200ms"}, keyspaces=keyspaces, store={"path": "shared.store"},
+                backend={"connect_timeout": "30s"},
                 users={"app": USERS["app"]},
             )  # fmt: skip
             made.append(proxy)
