@@ -66,15 +66,18 @@ MergeRanges = Annotated[
 Shift = Annotated[list[str], _goal("--shift", "OLD:NEW", "Shift the boundary between two ranges.")]
 Even = Annotated[bool, _goal("--even", "", "Give each shard its share of the bytes, by weight.")]
 ByLoad = Annotated[bool, typer.Option("--by-load", hidden=True)]
-ShardTable = Annotated[str, typer.Option("--shard-table", hidden=True)]
-ChangeKey = Annotated[str, typer.Option("--change-key", hidden=True)]
-ChangeMap = Annotated[str, typer.Option("--change-map", hidden=True)]
-_ONE_TABLE = "one table alone cannot move yet: a move takes keys, with the rows of all tables that have them"
+ToMap = Annotated[
+    str,
+    _goal("--map", "hash|range:LO:HI=SHARD,…", "A map of the other kind for the whole keyspace; `hash` by --weights."),
+]
+ShardTable = Annotated[
+    str, _goal("--shard-table", "TABLE=COLUMN", "Rows of a single table to where the map says, by this column.")
+]
+ChangeKey = Annotated[
+    str, _goal("--change-key", "TABLE=COLUMN", "Rows of a sharded table to where the map says, by another column.")
+]
 _NOT_YET = {
     "--by-load": "proxies do not count queries by key yet; use --even, or --split-range where you know the load to be",
-    "--shard-table": _ONE_TABLE,
-    "--change-key": _ONE_TABLE,
-    "--change-map": "between a range map and a hash map keys cannot move yet",
 }
 Weight = Annotated[int, typer.Option("--weight", help="Weight of the shards that are added.", rich_help_panel="Goals")]
 Throttle = Annotated[str, typer.Option("--throttle", metavar="ROWS/S", help="Most rows per second of each stream.")]
@@ -102,10 +105,10 @@ def plan(
     merge_ranges: MergeRanges = [],  # noqa: B006
     shift: Shift = [],  # noqa: B006
     even: Even = False,
+    to_map: ToMap = "",
     by_load: ByLoad = False,
     shard_table: ShardTable = "",
     change_key: ChangeKey = "",
-    change_map: ChangeMap = "",
     weight: Weight = 1,
     throttle: Throttle = "",
     measure_time: MeasureTime = 10.0,
@@ -126,13 +129,17 @@ def plan(
       shardctl rebalance plan orders --split-range 5000000=c
       shardctl rebalance plan orders --add-shard d=10.0.0.9:3306 --even
       shardctl rebalance plan orders --move-range 5000000:max=c --throttle 20k/s
+      shardctl rebalance plan orders --map hash --weights a=2,b=1
+      shardctl rebalance plan main --map range:min:5000000=a,5000000:max=b
+      shardctl rebalance plan main --shard-table invoices=uid
+      shardctl rebalance plan main --change-key orders=tenant_id
       shardctl rebalance plan main --move-bucket 17=b --json | jq .streams
     """
-    _refuse_not_yet((by_load, shard_table, change_key, change_map))
+    _refuse_not_yet((by_load,))
     try:
         goals = goals_of(
             add_shard, remove_shard, evacuate, weights, move_bucket, move_range, split_range, merge_ranges, shift, even,
-            weight,
+            to_map, shard_table, change_key, weight,
         )  # fmt: skip
         rate = words.rows_a_second(throttle) if throttle else None
         settings = read_config(config)
@@ -161,7 +168,8 @@ def _refuse_not_yet(asked: tuple[bool | str, ...]) -> None:
 
 def goals_of(
     add_shard: list[str], remove_shard: list[str], evacuate: list[str], weights: list[str], move_bucket: list[str],
-    move_range: list[str], split_range: list[str], merge_ranges: list[str], shift: list[str], even: bool, weight: int,
+    move_range: list[str], split_range: list[str], merge_ranges: list[str], shift: list[str], even: bool, to_map: str,
+    shard_table: str, change_key: str, weight: int,
 ) -> list[Goal]:  # fmt: skip
     """The goals that the options say. Raises GoalError."""
     return [
@@ -175,6 +183,9 @@ def goals_of(
         *words.each(shift, words.shift),
         *words.each(move_range, words.move_range),
         *([Level()] if even else []),
+        *([words.to_map(to_map)] if to_map else []),
+        *([words.shard_table(shard_table)] if shard_table else []),
+        *([words.change_key(change_key)] if change_key else []),
     ]
 
 
@@ -190,6 +201,7 @@ def to_json(found: Plan) -> dict[str, Any]:
         "share": round(found.share(sum((flow.size for flow in found.flows), Size())), 6),
         "share_of_buckets": share_of_keys(change),
         "levelled_by_estimates": not found.measured,
+        "table": None if change.table is None else {"name": change.table.name, "key": change.table.key},
         "weights": dict(change.weights),
         "shards": {
             "added": [names[shard] for shard in change.added],
@@ -221,9 +233,12 @@ def to_json(found: Plan) -> dict[str, Any]:
 
 
 def _keys_json(keys: MovingKeys) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     if keys.buckets is not None:
-        return {"buckets": sorted(keys.buckets)}
-    return {"intervals": [[_edge(start), _edge(end)] for start, end in keys.intervals or ()]}
+        found["buckets"] = sorted(keys.buckets)
+    if keys.intervals is not None:
+        found["intervals"] = [[_edge(start), _edge(end)] for start, end in keys.intervals]
+    return found
 
 
 def _edge(key: int) -> int | str:
@@ -253,6 +268,8 @@ def show(found: Plan) -> None:
         out.print("no row moves: only the map changes")
     else:
         out.print("nothing moves: it is so already")
+    if change.table is not None:
+        out.print(Text(f'table {change.table.name} afterwards: {{ key = "{change.table.key}" }}'))
     for r in change.opened:
         out.print(Text(f"keys {_edge(r.start)} to {_edge(r.end)} had no shard and come to {names[r.shard]}"))
     if not found.measured:
@@ -263,9 +280,11 @@ def show(found: Plan) -> None:
             after.add_row(str(_edge(r.start)), str(_edge(r.end)), Text(names[r.shard]))
         out.print()
         out.print(after)
-    elif share_of_keys(change):
+    elif change.after != change.before:
         ring = ", ".join(f"{name} = {weight}" for name, weight in change.weights.items())
-        out.print(Text(f"{share_of_keys(change):.1%} of the buckets change hands; ring afterwards: {{ {ring} }}"))
+        share = share_of_keys(change)
+        what = "the map becomes a hash map" if share is None else f"{share:.1%} of the buckets change hands"
+        out.print(Text(f"{what}; ring afterwards: {{ {ring} }}"))
     _findings(found)
 
 
@@ -288,10 +307,12 @@ def _findings(found: Plan) -> None:
 
 
 def _keys_text(keys: MovingKeys) -> str:
-    if keys.buckets is not None:
-        return f"{len(keys.buckets)} buckets"
-    intervals = [f"{_edge(start)}:{_edge(end)}" for start, end in keys.intervals or ()]
-    return ", ".join(intervals[:3]) + (f" and {len(intervals) - 3} more" if len(intervals) > 3 else "")
+    buckets = "" if keys.buckets is None else f"{len(keys.buckets)} buckets"
+    if keys.intervals is None:
+        return buckets
+    intervals = [f"{_edge(start)}:{_edge(end)}" for start, end in keys.intervals]
+    shown = ", ".join(intervals[:3]) + (f" and {len(intervals) - 3} more" if len(intervals) > 3 else "")
+    return f"{buckets} of {shown}" if buckets else shown
 
 
 def _bytes(size: float) -> str:

@@ -16,9 +16,12 @@ from shardproxy.topology.goals import (
     SetWeights,
     ShiftBoundary,
     SplitRange,
+    ToHash,
+    ToRanges,
 )
 from shardproxy.topology.maps import INT_MAX, INT_MIN
 from shardproxy.topology.model import Role, Server, Shard
+from shardproxy.topology.table_goals import ChangeKey, ShardTable
 
 T = TypeVar("T")
 
@@ -67,14 +70,14 @@ def move_bucket(word: str) -> MoveBuckets:
     return MoveBuckets(int(match[1]), int(match[2] or match[1]), shard)
 
 
-def move_range(word: str) -> MoveRange:
+def move_range(word: str, option: str = "--move-range") -> MoveRange:
     """ "1000:2000=b", "min:0=b", "5000:max=b"."""
     keys, _, shard = word.partition("=")
     low, colon, high = keys.partition(":")
     if not colon or not shard:
-        raise GoalError(f"--move-range {word}: expected FROM:TO=SHARD, TO not included, such as 1000:2000=b or 5:max=b")
-    start = INT_MIN if low == "min" else _key("--move-range", word, low)
-    end = INT_MAX + 1 if high == "max" else _key("--move-range", word, high)
+        raise GoalError(f"{option} {word}: expected FROM:TO=SHARD, TO not included, such as 1000:2000=b or 5:max=b")
+    start = INT_MIN if low == "min" else _key(option, word, low)
+    end = INT_MAX + 1 if high == "max" else _key(option, word, high)
     return MoveRange(start, end, shard)
 
 
@@ -100,6 +103,33 @@ def shift(word: str) -> ShiftBoundary:
     if not colon:
         raise GoalError(f"--shift {word}: expected OLD:NEW, the boundary's key now and then, such as 1000:1200")
     return ShiftBoundary(_key("--shift", word, old), _key("--shift", word, new))
+
+
+def to_map(word: str) -> ToHash | ToRanges:
+    """ "hash", "range:min:1000=a,1000:max=b"."""
+    kind, colon, rest = word.partition(":")
+    if kind == "hash" and not colon:
+        return ToHash()
+    if kind != "range" or not rest:
+        raise GoalError(f"--map {word}: expected `hash`, or range: and every range, as range:min:1000=a,1000:max=b")
+    return ToRanges(tuple(move_range(part.strip(), "--map range") for part in rest.split(",")))
+
+
+def shard_table(word: str) -> ShardTable:
+    """ "invoices=uid"."""
+    return ShardTable(*_table_and_column("--shard-table", word))
+
+
+def change_key(word: str) -> ChangeKey:
+    """ "orders=tenant_id"."""
+    return ChangeKey(*_table_and_column("--change-key", word))
+
+
+def _table_and_column(option: str, word: str) -> tuple[str, str]:
+    name, _, key = word.partition("=")
+    if not name or not key:
+        raise GoalError(f"{option} {word}: expected TABLE=COLUMN, the column that shall say where its rows are")
+    return name, key
 
 
 def rows_a_second(word: str) -> int:

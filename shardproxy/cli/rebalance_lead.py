@@ -46,7 +46,8 @@ from shardproxy.topology import workflow as workflows
 from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.carried import written_down
 from shardproxy.topology.goals import AddShard, Goal
-from shardproxy.topology.map_document import Stream
+from shardproxy.topology.map_document import Stream, TableMove
+from shardproxy.topology.map_form import form_of
 from shardproxy.topology.stages import FINAL, Stage, Step
 from shardproxy.topology.stored import MOVES, PROXIES
 from shardproxy.topology.workflow import Plan as MovePlan
@@ -118,6 +119,9 @@ def run(
     merge_ranges: goals.MergeRanges = [],  # noqa: B006
     shift: goals.Shift = [],  # noqa: B006
     even: goals.Even = False,
+    to_map: goals.ToMap = "",
+    shard_table: goals.ShardTable = "",
+    change_key: goals.ChangeKey = "",
     weight: goals.Weight = 1,
     measure_time: goals.MeasureTime = 10.0,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -140,7 +144,7 @@ def run(
     try:
         wanted = goals.goals_of(
             add_shard, remove_shard, evacuate, weights, move_bucket, move_range, split_range, merge_ranges, shift, even,
-            weight,
+            to_map, shard_table, change_key, weight,
         )  # fmt: skip
         found = asyncio.run(_planned(settings, keyspace, wanted, measure_time))
     except GoalError as error:
@@ -158,12 +162,16 @@ def run(
         note(f"write {', '.join(unknown)} into [shards] of every proxy's file first, and restart them one by one")
         raise typer.Exit(Exit.UNUSABLE)
     said = " ".join(word for word in sys.argv[1:] if word.startswith("--") or "=" in word)
-    before = found.snapshot.keyspaces[keyspace]
+    change = found.change
     plan = MovePlan(
         goal=said or "even",
-        streams=tuple(Stream.of(s, names) for s in found.change.streams),
-        home=names[before.home],
-        lookups=written_down(found.snapshot, before),
+        streams=tuple(Stream.of(s, names) for s in change.streams),
+        home=names[found.before.home],
+        lookups=written_down(found.snapshot, found.before),
+        other=form_of(change.after, names) if change.other_kind else None,
+        table=TableMove(name=change.table.name, key=change.table.key, before=found.key_before)
+        if change.table
+        else None,
     )
 
     async def start(store: MapStore) -> Ledger:

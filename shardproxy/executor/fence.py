@@ -25,7 +25,7 @@ from shardproxy.planner.plan import Plan, StatementKind
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.response import IN_TRANS
 from shardproxy.protocol.mysql.resultset import parse_resultset
-from shardproxy.router.moving import Touch, losers, may_have_moved
+from shardproxy.router.moving import Touch, givers, may_have_moved
 from shardproxy.router.route import ValueReader
 from shardproxy.topology.moves import Move, Phase
 
@@ -224,7 +224,7 @@ def _owed(client: Client) -> Iterator[tuple[int, BackendConnection, str, Move | 
         if move is not None and move.guarded:
             shards = move.sources
         else:
-            shards, move = losers(old.map, keyspace.map), None
+            shards, move = givers(old, keyspace), None
         for shard, connection in _written(client):
             if shard in shards:
                 yield shard, connection, name, move

@@ -10,7 +10,7 @@ from __future__ import annotations
 import marshal
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from tempfile import SpooledTemporaryFile
@@ -307,7 +307,7 @@ class BinlogReader:
         self, rows: _Rows, what: int, body: bytes, at: int, present: Sequence[int], present_after: Sequence[int]
     ) -> None:
         moving = (rows.shape.rows or self._moving).holds_text
-        within = rows.within
+        more = _more(rows)
         decode, identity, key, table = rows.decode, rows.identity, rows.key, rows.table
         nulls, nulls_after = (len(present) + 7) // 8, (len(present_after) + 7) // 8
         changes = self._changes
@@ -315,11 +315,11 @@ class BinlogReader:
         while at < size:
             if what == _WRITE:
                 values, at = read_image(body, at, present, decode, nulls)
-                if moving(values[key]) and (within is None or values[within[0]] == within[1]):
+                if moving(values[key]) and (more is None or more(values)):
                     changes.append((table, None, _primary(rows, values), self._literal(rows, values)))
                 continue
             before, at = read_identity(body, at, present, identity, nulls)
-            here = moving(before[key]) and (within is None or before[within[0]] == within[1])
+            here = moving(before[key]) and (more is None or more(before))
             old = _primary(rows, before) if here else None
             if what == _DELETE:
                 if here:
@@ -327,10 +327,10 @@ class BinlogReader:
                     self._size += len(old or b"") + 40
                 continue
             values, at = read_image(body, at, present_after, decode, nulls_after)
-            if within is None and values[key] == before[key]:
+            if more is None and values[key] == before[key]:
                 there = here
             else:
-                there = moving(values[key]) and (within is None or values[within[0]] == within[1])
+                there = moving(values[key]) and (more is None or more(values))
             if there:
                 changes.append((table, old, _primary(rows, values), self._literal(rows, values)))
             elif here:
@@ -467,6 +467,18 @@ def _reading(table: int, shape: TableShape, seen: TableMap) -> _Rows:
     return _Rows(table, shape, decode, identity, range(len(decode)), shape.key, shape.primary, plain, written, within)
 
 
+def _more(rows: _Rows) -> Callable[[Sequence[bytes | None]], bool] | None:
+    """What a row must be, beside having a moving key, in order to go; None: nothing."""
+    within, also = rows.within, rows.shape.also
+    if within is not None:
+        place, value = within
+        return lambda values: values[place] == value
+    if also is not None:
+        other, keys = also[0], also[1].holds_text
+        return lambda values: keys(values[other])
+    return None
+
+
 def _primary(rows: _Rows, values: list[bytes | None]) -> bytes:
     if rows.plain_primary >= 0:
         value = values[rows.plain_primary]
@@ -484,7 +496,7 @@ def _present(rows: _Rows, body: bytes, at: int, width: int) -> Sequence[int]:
     missing = [
         column.name
         for i, column in enumerate(shape.columns)
-        if not bits >> i & 1 and (not column.generated or i == shape.key)
+        if not bits >> i & 1 and (not column.generated or i in (shape.key, shape.also and shape.also[0]))
     ]
     if missing:
         raise ReshardError(

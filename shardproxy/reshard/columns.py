@@ -140,7 +140,9 @@ class EntryRows:
 @dataclass(frozen=True)
 class TableShape:
     """A table that moves. primary, key: places in `columns` of the primary key and of the column that places a row.
-    rows: which of them go, where that is not what the move's keys say."""
+    rows: which of them go, where that is not what the move's keys say. also: where a row goes only if another column's
+    value is among these keys too, that column's place, and the keys.
+    """
 
     database: str
     name: str
@@ -148,6 +150,7 @@ class TableShape:
     primary: tuple[int, ...]
     key: int
     rows: WholeTable | EntryRows | None = None
+    also: tuple[int, MovingKeys] | None = None
 
     @property
     def label(self) -> str:
@@ -156,7 +159,11 @@ class TableShape:
 
     def condition(self, moving: MovingKeys) -> bytes:
         """SQL that is true for the rows that go."""
-        return (self.rows or moving).condition(self.columns[self.key].name)
+        condition = (self.rows or moving).condition(self.columns[self.key].name)
+        if self.also is None:
+            return condition
+        place, others = self.also
+        return b"(%s AND %s)" % (condition, others.condition(self.columns[place].name))
 
     @cached_property
     def quoted(self) -> bytes:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from shardproxy.errors import MoveError, ReshardError, ShardproxyError, SqlError
 from shardproxy.reshard.bookkeeping import Direction, StreamName, open_writer, stream_deletes, transact
 from shardproxy.reshard.bookkeeping import stream_inserts as inserts
+from shardproxy.reshard.counting import raise_sequence
 from shardproxy.reshard.definitions import create_tables, join_keyspace, tables_of
 from shardproxy.reshard.eviction import Evictor, gone, named
 from shardproxy.reshard.ledger import Ledger
@@ -107,11 +108,18 @@ class Orchestrator:
     def _plan(self, index: int, direction: Direction) -> StreamPlan:
         stream = self.ledger.workflow.plan.streams[index]
         keyspace = self._snapshot.keyspaces[self.ledger.workflow.keyspace]
-        tables = tuple(
+        tables: tuple[tuple[str, str], ...] = tuple(
             (table.name, table.key)
             for table in keyspace.tables.values()
             if table.kind is TableKind.SHARDED and table.key is not None
         )
+        lone = self.ledger.workflow.plan.table
+        if lone is not None:  # sharded only after the switch
+            tables = ((lone.name, lone.before or lone.key),)
+        also = None
+        if lone is not None and lone.before is not None:
+            taken = next(s.keys for s in self.ledger.workflow.plan.streams if s.source == stream.target)
+            also = lone.key, taken.moving(keyspace.key_type)
         references = tuple(table.name for table in keyspace.tables.values() if table.kind is TableKind.REFERENCE)
         forth = direction == "forward"
         return StreamPlan(
@@ -126,6 +134,7 @@ class Orchestrator:
             references if stream.references and forth else (),
             None if stream.entries is None else stream.entries.moving(KeyType.BINARY),
             mutations=self._faults.stream,
+            also=also,
         )
 
     def _server(self, shard: str) -> Server:
@@ -443,11 +452,21 @@ class Orchestrator:
         if not self._closing_at:
             await self.proceed(Step.TIME_OUT, what="another orchestrator has gone on")
             return
+        await self._count_on()
         positions = {}
         for shard in self._shards(giver.other):
             async with await connect(self._server(shard), self._login) as link:
                 positions[shard] = await present_position(link)
         await self.proceed(Step.NEXT, positions)
+
+    async def _count_on(self) -> None:
+        """The sequence of a table that becomes a sharded one goes on from its server's numbers."""
+        lone = self.ledger.workflow.plan.table
+        if lone is not None and lone.before is None and self._giver is Side.SOURCE:
+            keyspace = self._snapshot.keyspaces[self.ledger.workflow.keyspace]
+            [home] = self._shards(Side.SOURCE)
+            first = self._snapshot.shards[keyspace.home].primary
+            await raise_sequence(self._server(home), first, self._login, keyspace.name, lone.name)
 
     async def _switched(self) -> None:
         """Step 11."""

@@ -219,7 +219,7 @@ def _width(code: int, meta: int) -> int:
 def steps(shape: TableShape, seen: TableMap, decode: Sequence[Decode]) -> list[tuple[Decode | None, int]]:
     """How to read of an image only what tells which row it is: for each column its decoder, or None and the bytes to
     leave out (see `_width`)."""
-    wanted = {shape.key, *shape.primary}
+    wanted = {shape.key, *shape.primary, *(shape.also[:1] if shape.also is not None else ())}
     found: list[tuple[Decode | None, int]] = []
     for place, (code, meta) in enumerate(zip(seen.types, seen.metadata, strict=True)):
         width = _width(code, meta)

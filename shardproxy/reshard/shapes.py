@@ -5,13 +5,15 @@ from __future__ import annotations
 from shardproxy.errors import ReshardError
 from shardproxy.reshard.columns import ColumnShape, EntryRows, TableShape, WholeTable, quote
 from shardproxy.reshard.link import Link
+from shardproxy.topology.moving import MovingKeys
 
 
 async def read_shape(
-    link: Link, database: str, table: str, key: str | None, rows: WholeTable | EntryRows | None = None
-) -> TableShape:
-    """One table. key: the column that places its rows, None where it goes whole. Raises ReshardError when the engine
-    cannot move it."""
+    link: Link, database: str, table: str, key: str | None, rows: WholeTable | EntryRows | None = None,
+    also: tuple[str, MovingKeys] | None = None,
+) -> TableShape:  # fmt: skip
+    """One table. key: the column that places its rows, None where it goes whole; also: see TableShape, by the column's
+    name. Raises ReshardError when the engine cannot move it."""
     where = b"table_schema = %s AND table_name = %s" % (quote(database.encode()), quote(table.encode()))
     columns_sql = (
         b"SELECT column_name, data_type, column_type, character_set_name, collation_name, extra, is_nullable, "
@@ -52,6 +54,8 @@ async def read_shape(
         raise ReshardError(f"{name}: a primary key over generated columns cannot be moved")
     if key is None:
         return TableShape(database, table, columns, tuple(primary), primary[0], rows)
-    if key.lower() not in places:
-        raise ReshardError(f"{name} has no column {key}")
-    return TableShape(database, table, columns, tuple(primary), places[key.lower()], rows)
+    for wanted in (key, *(also[:1] if also is not None else ())):
+        if wanted.lower() not in places:
+            raise ReshardError(f"{name} has no column {wanted}")
+    other = None if also is None else (places[also[0].lower()], also[1])
+    return TableShape(database, table, columns, tuple(primary), places[key.lower()], rows, other)

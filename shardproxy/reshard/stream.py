@@ -63,7 +63,7 @@ class Mutations:
 @dataclass(frozen=True)
 class StreamPlan:
     """What a stream moves. tables: name and key column; database: the keyspace's. source, target: primaries.
-    references: tables that go whole; entries: values whose lookup entries go.
+    references: tables that go whole; entries: values whose lookup entries go; also: see TableShape, of the only table.
 
     silence: seconds without a byte of the source's after which it counts as gone. cycle_seconds: how long one snapshot
     is copied from; chunk_bytes: what one transaction on the target inserts, about.
@@ -82,10 +82,11 @@ class StreamPlan:
     cycle_seconds: float = CYCLE_SECONDS
     chunk_bytes: int = CHUNK_BYTES
     mutations: Mutations = field(default_factory=Mutations)
+    also: tuple[str, MovingKeys] | None = None
 
     async def shapes(self, link: Link) -> list[TableShape]:
         """The definitions of all its tables, as a server has them. Raises ReshardError."""
-        found = [await read_shape(link, self.database, table, key) for table, key in self.tables]
+        found = [await read_shape(link, self.database, table, key, also=self.also) for table, key in self.tables]
         found += [await read_shape(link, self.database, table, None, WholeTable()) for table in self.references]
         if self.entries is not None:
             rows = EntryRows(self.database, self.entries)

@@ -27,8 +27,8 @@ from shardproxy.router.route import ValueReader, stored_as_given
 from shardproxy.topology.keys import KeyType, KeyValue
 from shardproxy.topology.lookup import same_homes
 from shardproxy.topology.maps import RangeMap, ShardMap, UnmappedKey, moved
-from shardproxy.topology.model import Keyspace, Snapshot
-from shardproxy.topology.moves import Move, Stream
+from shardproxy.topology.model import Keyspace, Snapshot, Table
+from shardproxy.topology.moves import Move
 
 _FEW = 64  # keys between two bounds that are looked at one by one
 # What takes no lock on rows and writes none, whatever its plan says of replicas.
@@ -109,10 +109,7 @@ def _sources(
         elif _takes_scratch(plan, read):
             groups = locked
             for target in scratch.write.targets:  # rows are written where their keys say, which nobody knows yet
-                if target.table.key is not None:
-                    yield from _of_keyspace(target.keyspace)
-                else:
-                    yield from _of_references(target.keyspace)
+                yield from _of_target(target.keyspace, target.table)
     for group in groups:
         yield from _of_group(group, read)
 
@@ -135,9 +132,17 @@ def _takes_scratch(plan: Plan, read: ValueReader) -> bool:
     return False
 
 
-def _of_keyspace(keyspace: Keyspace) -> Iterator[tuple[Keyspace, frozenset[int]]]:
-    if keyspace.move is not None and keyspace.move.guarded:
-        yield keyspace, keyspace.move.sources
+def _of_target(keyspace: Keyspace, table: Table) -> Iterator[tuple[Keyspace, frozenset[int]]]:
+    move = keyspace.move
+    if move is None or not move.guarded:
+        return
+    if move.table is not None:
+        if table.name == move.table.name:
+            yield keyspace, move.sources
+    elif table.key is not None:
+        yield keyspace, move.sources
+    else:
+        yield from _of_references(keyspace)
 
 
 def _of_references(keyspace: Keyspace) -> Iterator[tuple[Keyspace, frozenset[int]]]:
@@ -149,8 +154,12 @@ def _of_references(keyspace: Keyspace) -> Iterator[tuple[Keyspace, frozenset[int
 
 def _of_group(group: Group, read: ValueReader) -> Iterator[tuple[Keyspace, frozenset[int]]]:
     move = group.keyspace.move
-    if move is not None and move.guarded and group.shard is None:
+    if move is None or not move.guarded or (move.table is not None and move.table.name not in group.tables):
+        return
+    if group.shard is None:
         yield group.keyspace, sources_of(group.condition, group.keyspace, move, read)
+    elif move.table is not None:  # while it is a single table
+        yield group.keyspace, move.sources
 
 
 def sources_of(condition: Condition, keyspace: Keyspace, move: Move, read: ValueReader) -> frozenset[int]:
@@ -172,7 +181,7 @@ def sources_of(condition: Condition, keyspace: Keyspace, move: Move, read: Value
             bounds = _bounds(condition, keyspace, read)
             if bounds is None:
                 return frozenset()
-            return frozenset(s.source for s in move.streams if _overlaps(s, *bounds))
+            return frozenset(stream.source for stream in move.streams if stream.keys.meets(*bounds))
         case AllOf(parts):
             sources = move.sources
             for part in parts:
@@ -210,15 +219,6 @@ def _bound(value: Value | None, read: ValueReader) -> tuple[Bound, bool]:
     return (key if isinstance(key, int) else None), key is NULLVALUE
 
 
-def _overlaps(stream: Stream, low: Bound, high: Bound) -> bool:
-    keys = stream.keys
-    if keys.intervals is not None:
-        return any((high is None or start <= high) and (low is None or end > low) for start, end in keys.intervals)
-    if low is None or high is None or high - low >= _FEW:
-        return True
-    return any(key in keys for key in range(low, high + 1))
-
-
 # ── transactions that are older than the map ──
 
 
@@ -235,6 +235,8 @@ def may_have_moved(plan: Plan, read: ValueReader, before: Snapshot) -> str:
     for group in groups:
         keyspace = group.keyspace
         old = before.keyspaces.get(keyspace.name)
+        if old is not None and _changed_tables(old, keyspace):
+            return keyspace.name
         if group.shard is not None or old is None or old.map == keyspace.map:
             continue
         if (plan.lookups or plan.entries is not None) and not same_homes(old, keyspace):
@@ -284,6 +286,22 @@ def _owner(shard_map: ShardMap, key: KeyValue) -> int | None:
         return shard_map.lookup(key)
     except UnmappedKey:
         return None
+
+
+def _changed_tables(old: Keyspace, new: Keyspace) -> list[tuple[Table, Table]]:
+    """Tables that had their rows elsewhere, as they were and as they are."""
+    if old.tables is new.tables:
+        return []
+    pairs = [(old.tables[name], table) for name, table in new.tables.items() if name in old.tables]
+    return [(a, b) for a, b in pairs if (a.kind, a.key, a.shard) != (b.kind, b.key, b.shard)]
+
+
+def givers(old: Keyspace, new: Keyspace) -> frozenset[int]:
+    """Shards that had rows, by an older map, which another has by the newer one."""
+    found = losers(old.map, new.map)
+    for before, _ in _changed_tables(old, new):
+        found |= frozenset(old.map.all_shards) if before.shard is None else {before.shard}
+    return found
 
 
 def losers(old: ShardMap, new: ShardMap) -> frozenset[int]:

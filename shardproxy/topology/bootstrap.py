@@ -78,6 +78,7 @@ def differences(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> lis
             what = f"the store's map names shards that the file does not have: {', '.join(unknown)}"
             found.append(Difference(name, what, "add them to [shards]", True))
         elif document.key_type == keyspace.key_type.value:
+            found += _other_tables(keyspace, document, order)
             what = _how_differ(keyspace, document, order)
             if what:
                 fix = "the store's is in force; bring the file up to date, or leave it: it is read no more"
@@ -86,6 +87,18 @@ def differences(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> lis
         if name not in snapshot.keyspaces:
             what = "the store has a map of it, the file has no such keyspace"
             found.append(Difference(name, what, "is it the store of other proxies? see [store]", False))
+    return found
+
+
+def _other_tables(keyspace: Keyspace, document: MapDocument, order: Mapping[str, int]) -> list[Difference]:
+    """Tables that a move has changed and the file still has as before."""
+    found = []
+    for name, form in document.tables.items():
+        table = keyspace.tables.get(name)
+        if table is not None and form.to_table(table, order) != table:
+            now = f'{{ key = "{form.key}" }}' if form.key is not None else f'{{ single = "{form.single}" }}'
+            what, fix = f"the store's table {name} is {now}, the file's is not", "write it so into the file's tables"
+            found.append(Difference(keyspace.name, what, fix, False))
     return found
 
 
@@ -120,12 +133,17 @@ def _with_lookups(snapshot: Snapshot, before: Keyspace, after: Keyspace) -> Keys
 def _as_stored(keyspace: Keyspace, document: MapDocument, order: Mapping[str, int]) -> Keyspace:
     # A shard that takes part in a move has the keyspace's reference tables, before it has keys and after it had them,
     # unless it gets them by the move: then they are there when it has keys.
-    singles = {table.shard for table in keyspace.tables.values() if table.shard is not None}
+    tables = dict(keyspace.tables)
+    for name, form in document.tables.items():
+        if name in tables:
+            tables[name] = form.to_table(tables[name], order)
+    singles = {table.shard for table in tables.values() if table.shard is not None}
     move = document.move
     shards = tuple(sorted({order[name] for name in document.shards - document.joining} | singles))
     home = order[document.home] if document.home else shards[0]
     return replace(
         keyspace,
+        tables=tables,
         map=document.map.to_map(order),
         shards=shards,
         move=None if move is None else move.seen(keyspace.key_type, order),

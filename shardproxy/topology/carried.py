@@ -40,7 +40,7 @@ def carried(keyspace: Keyspace, change: Change) -> Change:
 
 def _with_entries(owners: BucketMap, streams: Sequence[Stream], change: Change) -> list[Stream]:
     going: list[set[int]] = [
-        {bucket for bucket in stream.keys.buckets or () if owners.buckets[bucket] == stream.source}
+        {bucket for bucket in _whole_buckets(stream, change) if owners.buckets[bucket] == stream.source}
         for stream in streams
     ]
     taken = set().union(*going)
@@ -54,6 +54,13 @@ def _with_entries(owners: BucketMap, streams: Sequence[Stream], change: Change) 
         replace(stream, entries=MovingKeys(KeyType.BINARY, buckets=buckets) if buckets else None)
         for stream, buckets in zip(streams, going, strict=True)
     ]
+
+
+def _whole_buckets(stream: Stream, change: Change) -> set[int]:
+    """Buckets that are the target's afterwards: of a map that becomes one of ranges none is."""
+    if not isinstance(change.after, BucketMap):
+        return set()
+    return {bucket for bucket in stream.keys.buckets or () if change.after.buckets[bucket] == stream.target}
 
 
 def entries_left(keyspace: Keyspace, change: Change) -> tuple[int, ...]:

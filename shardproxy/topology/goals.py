@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from shardproxy.errors import GoalError
-from shardproxy.topology.keys import BUCKETS
+from shardproxy.topology.keys import BUCKETS, KeyType
 from shardproxy.topology.levelling import Piece, level_buckets, level_ranges, redrawn
 from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap, ShardMap
 from shardproxy.topology.model import Keyspace, Shard, Snapshot
 from shardproxy.topology.moves import Stream
 from shardproxy.topology.ring import place_buckets
 from shardproxy.topology.streams import closed, opened, streams_between
+from shardproxy.topology.table_goals import ChangeKey, ShardTable, interval_text, rekeyed, sharded
 
 MOST_GROWTH = 1.15  # a shard that joins a ring of n gets at most so many of its (n+1)th part of the buckets
 
@@ -95,7 +96,23 @@ class Level:
     by: str = "bytes"
 
 
-Goal = AddShard | EmptyShard | SetWeights | MoveBuckets | MoveRange | SplitRange | MergeRanges | ShiftBoundary | Level
+@dataclass(frozen=True, slots=True)
+class ToHash:
+    """A keyspace with ranges gets a hash map: a ring of the shards that own keys, by SetWeights or all alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToRanges:
+    """A keyspace with a hash map of integer keys gets ranges, which must hold every key."""
+
+    ranges: tuple[MoveRange, ...]
+
+
+ToMap = ToHash | ToRanges
+Goal = (
+    AddShard | EmptyShard | SetWeights | MoveBuckets | MoveRange | SplitRange | MergeRanges | ShiftBoundary | Level
+    | ToHash | ToRanges | ShardTable | ChangeKey
+)  # fmt: skip
 _EXPLICIT = (MoveBuckets, MoveRange, SplitRange, MergeRanges, ShiftBoundary)
 
 
@@ -104,7 +121,8 @@ class Change:
     """A new map and how to get there.
 
     shards: Snapshot.shards with those that were added at the end; members: Keyspace.shards then; weights: by shard
-    name, of the new ring, or of the shards that own ranges; opened: ranges of keys that had no owner before.
+    name, of the new ring, or of the shards that own ranges; opened: ranges of keys that had no owner before; table: of
+    which alone rows move, while the map stays.
     """
 
     keyspace: str
@@ -115,6 +133,12 @@ class Change:
     after: ShardMap
     streams: tuple[Stream, ...]
     opened: tuple[KeyRange, ...]
+    table: ShardTable | ChangeKey | None = None
+
+    @property
+    def other_kind(self) -> bool:
+        """Whether the new map is of another kind."""
+        return isinstance(self.before, BucketMap) is not isinstance(self.after, BucketMap)
 
     @property
     def added(self) -> tuple[int, ...]:
@@ -149,6 +173,9 @@ class _Draft:
 
 def needs_sizes(goals: Iterable[Goal], keyspace: Keyspace) -> bool:
     """Whether `reach` needs pieces."""
+    goals = list(goals)
+    if any(isinstance(goal, ToMap) for goal in goals):
+        return False
     return any(
         isinstance(goal, Level) or (isinstance(goal, EmptyShard) and isinstance(keyspace.map, RangeMap))
         for goal in goals
@@ -171,12 +198,18 @@ def reach(
         raise GoalError("no goal is given: what shall the move reach?")
     if keyspace.move is not None:
         raise GoalError(f"keyspace {keyspace.name} has an unfinished move: end it first (shardctl rebalance status)")
+    if any(isinstance(goal, ShardTable | ChangeKey) for goal in goals):
+        return _one_table(snapshot, keyspace, weights, goals)
     old = keyspace.map
     is_hash = isinstance(old, BucketMap)
     before = dict(weights) if is_hash and weights else {snapshot.shards[shard].name: 1 for shard in old.all_shards}
     draft = _Draft(list(snapshot.shards), set(keyspace.shards), dict(before), old, old)
     level = [goal for goal in goals if isinstance(goal, Level)]
-    _check_together(goals, level, is_hash)
+    another = [goal for goal in goals if isinstance(goal, ToMap)]
+    if another:
+        _check_another(goals, keyspace)
+    else:
+        _check_together(goals, level, is_hash)
     for goal in goals:
         if isinstance(goal, AddShard):
             _add(draft, goal)
@@ -185,6 +218,9 @@ def reach(
             _weigh(draft, goal)
         elif isinstance(goal, EmptyShard):
             _leave(draft, goal)
+    if another:
+        draft.map = _another(draft, another[0])
+        return _finish(keyspace, draft, goals)
     if is_hash and not level:
         draft.map = _redraw(draft, old, before)
     for goal in goals:
@@ -212,6 +248,44 @@ def _check_together(goals: Sequence[Goal], level: Sequence[Level], is_hash: bool
     adds, explicit = (any(isinstance(goal, kind) for goal in goals) for kind in (AddShard, _EXPLICIT))
     if adds and not (is_hash or level or explicit):
         raise GoalError("on a range map a new shard gets keys by --even, --split-range AT=SHARD or --move-range")
+
+
+def _check_another(goals: Sequence[Goal], keyspace: Keyspace) -> None:
+    [goal, *more] = [goal for goal in goals if isinstance(goal, ToMap)]
+    with_it = AddShard | EmptyShard | SetWeights if isinstance(goal, ToHash) else AddShard | EmptyShard
+    if more or not all(isinstance(other, with_it) for other in goals if other is not goal):
+        raise GoalError("--map makes a new map of the whole keyspace: with it go --add-shard, --remove-shard, "
+                        "--evacuate, and with `--map hash` --weights")  # fmt: skip
+    if isinstance(goal, ToHash) and isinstance(keyspace.map, BucketMap):
+        raise GoalError("this keyspace has a hash map already: see --weights, --move-bucket")
+    if isinstance(goal, ToRanges) and isinstance(keyspace.map, RangeMap):
+        raise GoalError("this keyspace has a range map already: see --move-range, --split-range, --shift")
+    if isinstance(goal, ToRanges) and keyspace.key_type is not KeyType.INT:
+        raise GoalError(f"ranges are of integer keys, and this keyspace has {keyspace.key_type.value} keys")
+
+
+def _another(draft: _Draft, goal: ToHash | ToRanges) -> ShardMap:
+    """The map of another kind."""
+    if isinstance(goal, ToHash):
+        made = BucketMap(place_buckets(draft.weights, {shard.name: i for i, shard in enumerate(draft.shards)}))
+        missing = closed(made, draft.old)
+        if missing:
+            raise GoalError(
+                f"--map hash: keys {interval_text(missing[0])} have no shard now, and rows that came to them would be "
+                "lost by a `reverse`: write one into the file before the map is stored, or leave no gap by --move-range"
+            )
+        return made
+    try:
+        ranges = RangeMap([KeyRange(r.start, r.end, draft.taker(r.shard)) for r in goal.ranges])
+    except ValueError as error:
+        raise GoalError(f"--map range: {error}") from None
+    missing = closed(draft.old, ranges)
+    if missing:
+        raise GoalError(
+            f"--map range: every key may be there now, and keys {interval_text(missing[0])} would have no shard: begin "
+            "with min, end with max, and leave no gap"
+        )
+    return ranges
 
 
 def _add(draft: _Draft, goal: AddShard) -> None:
@@ -436,6 +510,22 @@ def _finish(keyspace: Keyspace, draft: _Draft, goals: Sequence[Goal]) -> Change:
         after=new,
         streams=streams_between(keyspace.map, new, keyspace.key_type),
         opened=opened(keyspace.map, new),
+    )
+
+
+def _one_table(snapshot: Snapshot, keyspace: Keyspace, weights: Mapping[str, int], goals: Sequence[Goal]) -> Change:
+    [goal, *more] = goals
+    if more or not isinstance(goal, ShardTable | ChangeKey):
+        raise GoalError("--shard-table and --change-key move the rows of one table, and go with no other goal")
+    table = keyspace.tables.get(goal.name)
+    if table is None:
+        raise GoalError(f"keyspace {keyspace.name} has no table {goal.name}; it has {', '.join(keyspace.tables)}")
+    if isinstance(goal, ShardTable):
+        streams = sharded(snapshot, keyspace, table, goal)
+    else:
+        streams = rekeyed(keyspace, table, goal)
+    return Change(
+        keyspace.name, snapshot.shards, keyspace.shards, dict(weights), keyspace.map, keyspace.map, streams, (), goal
     )
 
 

@@ -17,9 +17,10 @@ from pydantic import Field, model_validator
 from shardproxy.errors import MoveError
 from shardproxy.topology import moves
 from shardproxy.topology.keys import KeyType
-from shardproxy.topology.map_form import HashForm, KeySet, MapForm
+from shardproxy.topology.map_form import HashForm, KeySet, MapForm, TableForm
 from shardproxy.topology.stages import FINAL, MEANINGS, POSITIONS, Side, Stage, Step, Writes, follow
 from shardproxy.topology.stored import Stored
+from shardproxy.topology.streams import closed, streams_between, streams_from_one, streams_of_all
 
 FIRST_EPOCH = 1
 Name = Annotated[str, Field(min_length=1)]
@@ -63,17 +64,38 @@ class Stream(Stored):
         return self.source if side is Side.SOURCE else self.target
 
 
+class TableMove(Stored):
+    """One table whose rows go to where the keyspace's map says by its column `key`.
+
+    before: the column by which it was sharded; a stream between any two shards has all keys of its source. None: it was
+    on a single shard, the source of all streams.
+    """
+
+    name: Name
+    key: Name
+    before: Name | None = None
+
+    def form(self, owner: Side, home: str) -> TableForm:
+        """Where its rows are when this side owns them; home: the source of a stream."""
+        if owner is Side.TARGET:
+            return TableForm(key=self.key)
+        return TableForm(single=home) if self.before is None else TableForm(key=self.before)
+
+
 class Move(Stored):
     """A move that is under way. Its rows, positions and progress are on the shards; here is what proxies need.
 
     streams: source and target stay as they were planned on the way back too. fence: epoch of the map in which it was
-    armed last, None while writes are free.
+    armed last, None while writes are free. other: where the keyspace goes over to a map of another kind, the map that
+    is not in force: the new one, and after the switch the old one. table: of which alone rows move; the map stays.
     """
 
     id: MoveId
     stage: Stage
     streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
     fence: int | None = None
+    other: MapForm | None = None
+    table: TableMove | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Move:
@@ -81,9 +103,21 @@ class Move(Stored):
             raise ValueError(f"a move that is {self.stage.value} is not in the map any more")
         if (self.fence is None) != (MEANINGS[self.stage].writes is Writes.FREE):
             raise ValueError("a move has a fence from being armed until writes are free again, and only then")
-        if any(a.keys.overlaps(b.keys) for a, b in combinations(self.streams, 2)):
+        if self.table is not None and self.other is not None:
+            raise ValueError("when one table moves, the map stays")
+        pairs = list(combinations(self.streams, 2))
+        if self.rekeys:
+            pairs = [(a, b) for a, b in pairs if a.source != b.source]  # each has its source's keys
+        if any(a.keys.overlaps(b.keys) for a, b in pairs):
             raise ValueError("two streams have the same keys")
+        if self.table is not None and not self.rekeys and len(self.shards(Side.SOURCE)) != 1:
+            raise ValueError("the rows of a single table come from one shard")
         return self
+
+    @property
+    def rekeys(self) -> bool:
+        """Whether a table gets another key."""
+        return self.table is not None and self.table.before is not None
 
     def shards(self, side: Side) -> frozenset[str]:
         """All shards on this side."""
@@ -92,17 +126,21 @@ class Move(Stored):
     def seen(self, key_type: KeyType, order: Mapping[str, int]) -> moves.Move:
         """The move as proxies see it, with places instead of names. Raises KeyError for a shard that has none."""
         source, target = (Side.TARGET, Side.SOURCE) if self.stage.reverse else (Side.SOURCE, Side.TARGET)
+        keys = {s.source: s.keys for s in self.streams}
         streams = [
             moves.Stream(
                 order[s.shard(source)],
                 order[s.shard(target)],
-                s.keys.moving(key_type),
+                (keys[s.shard(source)] if self.rekeys else s.keys).moving(key_type),
                 None if s.entries is None else s.entries.moving(KeyType.BINARY),
                 s.references and not self.stage.reverse,
             )
             for s in self.streams
         ]
-        return moves.Move(self.id, self.stage.phase, self.fence or 0, tuple(streams))
+        lone = None
+        if self.table is not None:
+            lone = moves.LoneTable(self.table.name, None if self.rekeys else order[self.streams[0].source])
+        return moves.Move(self.id, self.stage.phase, self.fence or 0, tuple(streams), lone)
 
 
 class Lookups(Stored):
@@ -117,7 +155,8 @@ class MapDocument(Stored):
     under this map (R8), in the words of the server's kind.
 
     home: the shard with the keyspace's records; "" in documents of earlier versions: the first one. lookups: None as
-    long as the map says where entries are.
+    long as the map says where entries are. tables: those that a move of one table has been about: it counts from its
+    beginning, and the file's entries no more.
     """
 
     format: Literal[1] = 1
@@ -129,6 +168,7 @@ class MapDocument(Stored):
     positions: dict[str, str] = Field(default_factory=dict)
     home: str = ""
     lookups: Lookups | None = None
+    tables: dict[Name, TableForm] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> MapDocument:
@@ -136,8 +176,7 @@ class MapDocument(Stored):
         if ranges and self.key_type != KeyType.INT.value:
             raise ValueError("a range map has integer keys")
         if self.move is not None:
-            if any((stream.keys.ranges is not None) != ranges for stream in self.move.streams):
-                raise ValueError("of a range map ranges move, of a hash map buckets")
+            _check_kinds(self.map, self.move)
             if (self.move.fence or 0) > self.epoch:
                 raise ValueError("the fence is of a later epoch than the map")
         return self
@@ -145,10 +184,13 @@ class MapDocument(Stored):
     @property
     def shards(self) -> frozenset[str]:
         """Every shard that has the keyspace, or gets it."""
-        moving = self.move.streams if self.move is not None else ()
-        entries = self.lookups.owners.shards if self.lookups is not None else ()
-        own = (self.home,) if self.home else ()
-        return frozenset((*own, *entries, *self.map.shards, *(s.shard(side) for s in moving for side in Side)))
+        found = {*self.map.shards, *(form.single for form in self.tables.values() if form.single is not None)}
+        found |= {self.home} if self.home else set()
+        found |= set(self.lookups.owners.shards) if self.lookups is not None else set()
+        if self.move is not None:
+            found |= {stream.shard(side) for stream in self.move.streams for side in Side}
+            found |= set(self.move.other.shards) if self.move.other is not None else set()
+        return frozenset(found)
 
     @property
     def joining(self) -> frozenset[str]:
@@ -176,7 +218,16 @@ def begin(document: MapDocument, move: Move, home: str = "", lookups: Lookups | 
             "a keyspace has one move at a time; complete or cancel it first"
         )
     document = document.model_copy(update={"home": document.home or home, "lookups": document.lookups or lookups})
-    _reassigned(document, move, Side.TARGET)  # raises when a key is not on its source
+    if move.table is not None:
+        if any(stream.entries is not None or stream.references for stream in move.streams):
+            raise MoveError("a move of one table carries nothing else")
+        _check_table(document, move, move.table)
+        form = move.table.form(Side.SOURCE, move.streams[0].source)
+        return _next(document, move=move, tables={**document.tables, move.table.name: form})
+    if move.other is None:
+        _reassigned(document, move, Side.TARGET)  # raises when a key is not on its source
+    else:
+        _check_between(document, move, move.other)
     _entries_reassigned(document, move, Side.TARGET)
     return _next(document, move=move)
 
@@ -199,8 +250,15 @@ def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | No
     if stage in FINAL:
         return _next(document, move=None, **changes)
     if stage in (Stage.SWITCHED, Stage.REVERSE_SWITCHED):
-        changes["map"] = _reassigned(document, move, MEANINGS[stage].owner)
-        changes["lookups"] = _entries_reassigned(document, move, MEANINGS[stage].owner)
+        owner = MEANINGS[stage].owner
+        if move.table is not None:
+            form = move.table.form(owner, move.streams[0].source)
+            changes["tables"] = {**document.tables, move.table.name: form}
+        else:
+            changes["map"] = _reassigned(document, move, owner)
+            changes["lookups"] = _entries_reassigned(document, move, owner)
+        if move.other is not None:
+            move = move.model_copy(update={"other": document.map})
     fence = move.fence
     if MEANINGS[stage].writes is Writes.FREE:
         fence = None
@@ -219,13 +277,54 @@ def waits_for_barrier(move: Move, step: Step) -> bool:
     return step is Step.NEXT and MEANINGS[move.stage].barrier
 
 
+def _check_kinds(shard_map: MapForm, move: Move) -> None:
+    if move.other is None:  # also of one table
+        ranges = shard_map.kind == "range"
+        if any((s.keys.ranges is not None, s.keys.buckets is not None) != (ranges, not ranges) for s in move.streams):
+            raise ValueError("of a range map ranges move, of a hash map buckets")
+    elif move.other.kind == shard_map.kind:
+        raise ValueError("a move with another map goes from a map of one kind to one of the other")
+
+
 def _reassigned(document: MapDocument, move: Move, owner: Side) -> MapForm:
+    if move.other is not None:
+        return move.other
     changed = document.map
     for stream in move.streams:
         changed = changed.reassigned(stream.keys, stream.shard(owner.other), stream.shard(owner))
     return changed
 
 
+def _check_table(document: MapDocument, move: Move, table: TableMove) -> None:
+    """Raise MoveError unless the streams have exactly the rows that the map wants elsewhere than on their source."""
+    source = move.streams[0].source
+    form = document.tables.get(table.name)
+    if form is not None and form != table.form(Side.SOURCE, source):
+        raise MoveError(f"table {table.name} is elsewhere by now: {form.single or f'key {form.key}'}")
+    names = sorted({source, *document.map.shards})
+    order = {name: place for place, name in enumerate(names)}
+    key_type = KeyType(document.key_type)
+    shard_map = document.map.to_map(order)
+    wanted = (
+        streams_of_all(shard_map, key_type) if move.rekeys else streams_from_one(order[source], shard_map, key_type)
+    )
+    given = {(s.source, s.target): s.keys.moving(key_type) for s in move.streams}
+    if given != {(names[s.source], names[s.target]): s.keys for s in wanted}:
+        raise MoveError("the streams are not those that the map wants: make the plan anew")
+
+
+def _check_between(document: MapDocument, move: Move, after: MapForm) -> None:
+    """Raise MoveError unless the streams have exactly what the two maps have at different places."""
+    names = sorted({*document.map.shards, *after.shards})
+    order = {name: place for place, name in enumerate(names)}
+    key_type = KeyType(document.key_type)
+    now, then = document.map.to_map(order), after.to_map(order)
+    if closed(now, then) or closed(then, now):
+        raise MoveError("some keys have a shard in one of the two maps only")
+    wanted = streams_between(now, then, key_type)
+    given = {(s.source, s.target): s.keys.moving(key_type) for s in move.streams}
+    if given != {(names[s.source], names[s.target]): s.keys for s in wanted}:
+        raise MoveError("the streams are not those between the two maps: make the plan anew")
 def _entries_reassigned(document: MapDocument, move: Move, owner: Side) -> Lookups | None:
     lookups = document.lookups
     if lookups is None:

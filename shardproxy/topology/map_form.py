@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from shardproxy.errors import MoveError
 from shardproxy.topology.keys import BUCKETS, KeyType
 from shardproxy.topology.maps import BucketMap, KeyRange, RangeMap, ShardMap
+from shardproxy.topology.model import Table, TableKind
 from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.stored import Stored
 
@@ -76,7 +77,7 @@ class RangeForm(Stored):
 
     def reassigned(self, keys: KeySet, source: str, target: str) -> RangeForm:
         """The map in which these keys are the target's. Raises MoveError when they are not all the source's now."""
-        if keys.ranges is None:
+        if keys.ranges is None or keys.buckets is not None:
             raise MoveError("of a range map only ranges of keys can be moved")
         kept = list(self.ranges)
         for moving in keys.ranges:
@@ -129,7 +130,7 @@ class HashForm(Stored):
 
     def reassigned(self, keys: KeySet, source: str, target: str) -> HashForm:
         """The map in which these buckets are the target's. Raises MoveError when they are not all the source's now."""
-        if keys.buckets is None:
+        if keys.buckets is None or keys.ranges is not None:
             raise MoveError("of a hash map only whole buckets can be moved")
         owners = self.owners
         for start, end in keys.buckets:
@@ -137,6 +138,27 @@ class HashForm(Stored):
                 raise MoveError(f"buckets [{start}, {end}) are not all on shard {source}")
             owners[start:end] = [target] * (end - start)
         return HashForm.of(owners)
+
+
+class TableForm(Stored):
+    """Where a table's rows are, whatever the file says: where their column `key` says, or all on the shard `single`."""
+
+    key: Annotated[str, Field(min_length=1)] | None = None
+    single: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> TableForm:
+        if (self.key is None) == (self.single is None):
+            raise ValueError("a table has a key, or is on a single shard")
+        return self
+
+    def to_table(self, table: Table, order: Mapping[str, int]) -> Table:
+        """The table as it is to be seen; table: as the file has it. Raises KeyError for a shard that has no place."""
+        if self.single is not None:
+            return Table(table.name, TableKind.SINGLE, shard=order[self.single])
+        if table.kind is TableKind.SHARDED and table.key == self.key:
+            return table  # with its lookup indexes
+        return Table(table.name, TableKind.SHARDED, key=self.key)
 
 
 MapForm = Annotated[RangeForm | HashForm, Field(discriminator="kind")]
@@ -150,15 +172,15 @@ def form_of(shard_map: ShardMap, names: Sequence[str]) -> RangeForm | HashForm:
 
 
 class KeySet(Stored):
-    """Keys of a keyspace: those in ranges, or those in buckets."""
+    """Keys of a keyspace: those in ranges, those in buckets, or those in both."""
 
     ranges: Intervals | None = None
     buckets: Intervals | None = None
 
     @model_validator(mode="after")
     def _check(self) -> KeySet:
-        if bool(self.ranges) == bool(self.buckets) or (self.ranges is None) == (self.buckets is None):
-            raise ValueError("a set of keys names ranges or buckets, one of them")
+        if (self.ranges, self.buckets) == (None, None) or () in (self.ranges, self.buckets):
+            raise ValueError("a set of keys names ranges, buckets, or both, and some of each that it names")
         if self.buckets and not 0 <= self.buckets[0].start <= self.buckets[-1].end <= BUCKETS:
             raise ValueError(f"buckets are numbered from 0 to {BUCKETS - 1}")
         return self
@@ -166,25 +188,21 @@ class KeySet(Stored):
     @classmethod
     def of(cls, keys: MovingKeys) -> KeySet:
         """The same keys as a document."""
-        if keys.intervals is not None:
-            return cls(ranges=tuple(Interval(*interval) for interval in keys.intervals))
-        assert keys.buckets is not None
-        return cls(buckets=joined(sorted(keys.buckets)))
+        return cls(
+            ranges=None if keys.intervals is None else tuple(Interval(*interval) for interval in keys.intervals),
+            buckets=None if keys.buckets is None else joined(sorted(keys.buckets)),
+        )
 
     def moving(self, key_type: KeyType) -> MovingKeys:
         """The same keys as proxies decide by them."""
-        if self.ranges is not None:
-            return MovingKeys(key_type, intervals=self.ranges)
-        assert self.buckets is not None
-        return MovingKeys(key_type, buckets=[n for start, end in self.buckets for n in range(start, end)])
+        buckets = None if self.buckets is None else [n for start, end in self.buckets for n in range(start, end)]
+        return MovingKeys(key_type, self.ranges, buckets)
 
     def overlaps(self, other: KeySet) -> bool:
         """Whether a key is in both; sets of ranges and sets of buckets count as overlapping."""
-        if self.ranges is not None and other.ranges is not None:
-            return _meet(self.ranges, other.ranges)
-        if self.buckets is not None and other.buckets is not None:
-            return _meet(self.buckets, other.buckets)
-        return True
+        if self.ranges is not None and other.ranges is not None and not _meet(self.ranges, other.ranges):
+            return False
+        return self.buckets is None or other.buckets is None or _meet(self.buckets, other.buckets)
 
 
 def joined(numbers: Iterable[int]) -> tuple[Interval, ...]:

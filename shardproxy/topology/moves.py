@@ -55,26 +55,56 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class LoneTable:
+    """The one table of which rows move, while the keyspace's map stays.
+
+    home: from the shard that had all of them, or back to it: it is a single table on one side of the switch, and a
+    sharded one on the other. None: it is sharded by one column, and after the switch by another; then each stream has
+    all keys of its source, by the column that counts now.
+    """
+
+    name: str
+    home: int | None
+
+
+@dataclass(frozen=True)
 class Move:
     """One move of a keyspace's keys. ident: of its rows in `_shardproxy`; epoch: of its fence, which write transactions
-    on moving keys must read exactly, from ARMED on (R5). No key is in two streams."""
+    on moving keys must read exactly, from ARMED on (R5). No key is in streams of two sources. table: None for all
+    tables."""
 
     ident: int
     phase: Phase
     epoch: int
     streams: tuple[Stream, ...]
+    table: LoneTable | None = None
 
     @cached_property
     def hidden(self) -> Mapping[int, tuple[MovingKeys, ...]]:
         """Shard index → keys whose rows are there and must not be seen by statements that are not limited to other
-        keys (R7)."""
+        keys (R7).
+
+        Of one table: what its home hides. There it has all rows, and while it is a single table nobody looks elsewhere.
+        One whose key changes has rows on each shard that do not belong there, by the key that counts now: those that
+        have come before the switch, and those that have gone after it. Other tables have no rows of these keys there.
+        """
         found: dict[int, tuple[MovingKeys, ...]] = {}
         for stream in self.streams:
             if self.phase in TARGET_HIDES:
                 found[stream.target] = (*found.get(stream.target, ()), stream.keys)
             elif self.phase in SOURCE_HIDES:
                 found[stream.source] = (*found.get(stream.source, ()), stream.keys)
+        if self.table is not None and self.table.home is None:
+            return {} if self.phase in OVER else self._foreign()
+        if self.table is not None and self.table.home is not None:
+            home = self.table.home
+            return {home: found[home]} if home in found else {}
         return found
+
+    def _foreign(self) -> Mapping[int, tuple[MovingKeys, ...]]:
+        """Shard index → the keys of all others."""
+        keys = {stream.source: stream.keys for stream in self.streams}
+        return {shard: tuple(keys[other] for other in sorted(keys) if other != shard) for shard in keys}
 
     @property
     def fenced(self) -> bool:

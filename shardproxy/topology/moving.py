@@ -12,10 +12,12 @@ from itertools import pairwise
 from shardproxy.topology.keys import BUCKETS, KeyType, KeyValue, bucket_of, canonical_text
 
 _FEW_RUNS = 4  # so many ranges of buckets are cheaper as BETWEEN than as a list
+_FEW_KEYS = 64  # that are looked at one by one
 
 
 class MovingKeys:
-    """Keys in half-open integer intervals (range maps), or in buckets (bucket maps). Immutable."""
+    """Keys in half-open integer intervals (range maps), in buckets (bucket maps), or in both, where they go from one
+    kind of map to the other. Immutable."""
 
     __slots__ = ("_ends", "_listed", "_runs", "_starts", "buckets", "intervals", "key_type")
 
@@ -25,8 +27,8 @@ class MovingKeys:
         intervals: Sequence[tuple[int, int]] | None = None,
         buckets: Iterable[int] | None = None,
     ) -> None:
-        if (intervals is None) == (buckets is None):
-            raise ValueError("moving keys are intervals or buckets")
+        if intervals is None and buckets is None:
+            raise ValueError("moving keys are those of intervals, of buckets, or of both")
         self.key_type = key_type
         self.intervals = None if intervals is None else tuple(sorted(intervals))
         self.buckets = None if buckets is None else frozenset(buckets)
@@ -46,12 +48,21 @@ class MovingKeys:
 
     def __contains__(self, key: KeyValue) -> bool:
         """Whether the row with this key moves."""
-        if self.buckets is not None:
-            return bucket_of(key) in self.buckets
-        if not isinstance(key, int):
-            raise TypeError("intervals hold integers")
-        i = bisect_right(self._starts, key) - 1
-        return i >= 0 and key < self._ends[i]
+        if self.intervals is not None:
+            if not isinstance(key, int):
+                raise TypeError("intervals hold integers")
+            i = bisect_right(self._starts, key) - 1
+            if i < 0 or key >= self._ends[i]:
+                return False
+        return self.buckets is None or bucket_of(key) in self.buckets
+
+    def meets(self, low: int | None, high: int | None) -> bool:
+        """Whether keys of the closed interval [low, high] may be among them; None is unbounded."""
+        if low is not None and high is not None and high - low < _FEW_KEYS:
+            return any(key in self for key in range(low, high + 1))
+        if self.intervals is None:
+            return True
+        return any((high is None or start <= high) and (low is None or end > low) for start, end in self.intervals)
 
     def holds_text(self, value: bytes | None) -> bool:
         """The same from what a SELECT of the key column gives as text. A NULL key moves nowhere."""
@@ -67,9 +78,13 @@ class MovingKeys:
 
     def condition_on(self, name: bytes) -> bytes:
         """The same; name: the column as SQL has it, quoted, with its table or without."""
-        if self.intervals is not None:
-            parts = [b"%s BETWEEN %d AND %d" % (name, start, end - 1) for start, end in self.intervals]
-            return b"(" + (b" OR ".join(parts) or b"FALSE") + b")"
+        if self.intervals is None:
+            return self._in_buckets(name)
+        parts = [b"%s BETWEEN %d AND %d" % (name, start, end - 1) for start, end in self.intervals]
+        inside = b"(" + (b" OR ".join(parts) or b"FALSE") + b")"
+        return inside if self.buckets is None else b"(%s AND %s)" % (inside, self._in_buckets(name))
+
+    def _in_buckets(self, name: bytes) -> bytes:
         assert self.buckets is not None
         value = b"RTRIM(%s)" % name if self.key_type is KeyType.TEXT else name
         bucket = b"CRC32(CRC32(%s)) %% %d" % (value, BUCKETS)
@@ -96,6 +111,11 @@ class MovingKeys:
 
     def __reduce__(self) -> tuple[type[MovingKeys], tuple[object, ...]]:
         return MovingKeys, (self.key_type, self.intervals, self.buckets)
+
+
+def every_key(key_type: KeyType) -> MovingKeys:
+    """All keys that are not NULL."""
+    return MovingKeys(key_type, buckets=range(BUCKETS))
 
 
 def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from shardproxy.errors import MoveError
-from shardproxy.topology.map_document import Lookups, MapDocument, Move, MoveId, Stream, advance, begin
+from shardproxy.topology.map_document import Lookups, MapDocument, Move, MoveId, Stream, TableMove, advance, begin
+from shardproxy.topology.map_form import MapForm
 from shardproxy.topology.stages import FINAL, Stage, Step, follow
 from shardproxy.topology.stored import Stored
 
@@ -17,12 +18,15 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Plan(Stored):
-    """What shall move. goal: in words, as the operator asked for it. home, lookups: see `map_document.begin`."""
+    """What shall move. goal: in words, as the operator asked for it. home, lookups: see `map_document.begin`. other:
+    the new map where it is of another kind. table: the one whose rows alone move."""
 
     goal: str
     streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
     home: str = ""
     lookups: Lookups | None = None
+    other: MapForm | None = None
+    table: TableMove | None = None
 
 
 class Happening(Stored):
@@ -75,7 +79,7 @@ def next_id(workflows: Iterable[Workflow]) -> int:
 
 def start(document: MapDocument, ident: int, owner: str, plan: Plan, at: float) -> tuple[Workflow, MapDocument]:
     """A new workflow and the map with its move, to be stored in one commit. Raises MoveError."""
-    move = Move(id=ident, stage=Stage.PREPARED, streams=plan.streams)
+    move = Move(id=ident, stage=Stage.PREPARED, streams=plan.streams, other=plan.other, table=plan.table)
     workflow = Workflow(
         id=ident,
         keyspace=document.keyspace,

@@ -235,8 +235,10 @@ def test_nothing_to_do(cluster: LocalCluster, empty: str, by_range: Path) -> Non
         (["--move-bucket", "5=shard1"], "no buckets"),
         (["--add-shard", "c=host", "--even"], "expected"),
         (["--by-load"], "do not count queries"),
-        (["--shard-table", "t=k"], "one table alone cannot move yet"),
-        (["--change-map", "hash"], "cannot move yet"),
+        (["--shard-table", "t=k"], "has no table t"),
+        (["--change-key", "countries=code"], "has no key that could change"),
+        (["--map", "range:min:max=shard1"], "has a range map already"),
+        (["--map", "hash", "--even"], "makes a new map"),
         (["--split-range", "5=shard2", "--throttle", "fast"], "rows per second"),
     ],
 )
@@ -244,6 +246,54 @@ def test_what_makes_no_sense_is_status_2(mariadb_cluster: LocalCluster, goals: l
     path = mariadb_cluster.config_toml(ranged("nowhere"), name="nowhere.toml").path
     result = CliRunner().invoke(app, ["rebalance", "plan", "nowhere", "--config", str(path), *goals])
     assert result.exit_code == 2 and why in result.stderr, result.output
+
+
+def test_a_map_of_the_other_kind_is_counted(cluster: LocalCluster, empty: str, by_range: Path) -> None:
+    status, answer = run(by_range, empty, "--map", "hash", "--weights", "shard1=2")
+    assert (status, what(answer, "error")) == (0, [])
+    ring = place_buckets({"shard1": 2, "shard2": 1}, {"shard1": 0, "shard2": 1})
+    assert [(s["source"], s["target"], s["exact"]) for s in answer["streams"]] == [
+        ("shard1", "shard2", True), ("shard2", "shard1", True),
+    ]  # fmt: skip
+    first = sum(ring[bucket_of(key)] == 1 for key in range(1000))
+    second = sum(ring[bucket_of(key)] == 0 for key in range(1000, 3000))
+    assert [s["rows"] for s in answer["streams"]] == [3 * first, 3 * second]
+    assert answer["streams"][0]["keys"]["intervals"] == [["min", 1000]]
+
+
+def test_a_single_table_is_counted_and_must_fit(cluster: LocalCluster, empty: str) -> None:
+    path = file(cluster, empty, ranged(empty, 'notes = { single = "shard1" }\nfree = { single = "shard1" }'))
+    for number, shard in enumerate(cluster.shards):
+        shard.primary.rows("CREATE TABLE notes (id INT NOT NULL PRIMARY KEY, uid BIGINT NOT NULL)", database=empty)
+        if not number:
+            shard.primary.rows("CREATE TABLE free (id INT NOT NULL PRIMARY KEY, uid BIGINT)", database=empty)
+            values = ", ".join(f"({n}, {n * 10})" for n in range(200))
+            shard.primary.rows(f"INSERT INTO notes VALUES {values}", database=empty)
+    status, answer = run(path, empty, "--shard-table", "notes=uid")
+    assert (status, what(answer, "error")) == (0, [])
+    assert [(s["source"], s["target"], s["rows"]) for s in answer["streams"]] == [("shard1", "shard2", 100)]
+    assert answer["table"] == {"name": "notes", "key": "uid"} and answer["share"] == 0.5
+    only(run(path, empty, "--shard-table", "free=uid")[1], "error", f"{empty}.free", "may be NULL")
+    cluster.shards[1].primary.rows("INSERT INTO notes VALUES (1, 5)", database=empty)
+    only(run(path, empty, "--shard-table", "notes=uid")[1], "error", f"{empty}.notes", "has rows with keys that would")
+
+
+def test_rows_that_another_key_moves_are_counted(cluster: LocalCluster, empty: str) -> None:
+    path = file(cluster, empty, ranged(empty, 'notes = { key = "uid" }'))
+    for number, shard in enumerate(cluster.shards):
+        statement = "CREATE TABLE notes (id INT NOT NULL PRIMARY KEY, uid BIGINT NOT NULL, tenant BIGINT NOT NULL)"
+        shard.primary.rows(statement, database=empty)
+        values = ", ".join(f"({n}, {number * 1000 + n}, {n * 10})" for n in range(200))
+        shard.primary.rows(f"INSERT INTO notes VALUES {values}", database=empty)
+    status, answer = run(path, empty, "--change-key", "notes=tenant")
+    assert (status, what(answer, "error")) == (0, [])
+    assert [(s["source"], s["target"], s["rows"]) for s in answer["streams"]] == [
+        ("shard1", "shard2", 100), ("shard2", "shard1", 100),
+    ]  # fmt: skip
+    cluster.shards[1].primary.rows("INSERT INTO notes VALUES (900, 5, 5000)", database=empty)
+    only(
+        run(path, empty, "--change-key", "notes=tenant")[1], "error", f"{empty}.notes", "has rows with keys that would"
+    )
 
 
 # ── findings ──

@@ -161,14 +161,17 @@ class Scene:
     def __init__(self, cluster: LocalCluster, proxies: list[ProxyUnderTest], config: Path) -> None:
         self.cluster, self.proxies, self.config = cluster, proxies, config
 
-    def lead(self, work: Callable[[Orchestrator], Awaitable[None]]) -> None:
-        """A new move, led as `work` says."""
+    def lead(
+        self, work: Callable[[Orchestrator], Awaitable[None]], plan: Plan | None = None, hold: float = 1.0
+    ) -> None:
+        """A new move, led as `work` says. hold: seconds that its switch may hold writes."""
+        wanted = plan or Plan(goal="test", streams=STREAMS)
 
         async def lead(store: MapStore) -> Ledger:
-            return await begin(store, "main", new_owner(), Plan(goal="test", streams=STREAMS), time.time)
+            return await begin(store, "main", new_owner(), wanted, time.time)
 
         async def run() -> None:
-            async with leading(load(self.config, proxy_environment()), lead, Wishes()) as orchestrator:
+            async with leading(load(self.config, proxy_environment()), lead, Wishes(hold=hold)) as orchestrator:
                 await work(orchestrator)
 
         asyncio.run(run())
@@ -178,17 +181,22 @@ class Scene:
 
     def check(self, application: Application, moved: bool) -> None:
         """Everything that clients were told, on exactly one shard, the one that owns it."""
+        accounts = self.check_rows(application)
+        on_third = {row[0] for row in accounts[2]}
+        assert set(MOVING) <= on_third if moved else not set(MOVING) & on_third
+
+    def check_rows(self, application: Application) -> list[list[tuple[Any, ...]]]:
+        """Everything that clients were told, on exactly one shard; the accounts of each."""
         assert not application.errors, application.errors
         accounts = self.on_shards("SELECT id, n, balance FROM account")
         found = [row for rows in accounts for row in rows]
         assert sorted(row[0] for row in found) == list(ACCOUNTS)
         assert {row[0]: row[1] for row in found if row[1]} == application.counts
         assert sum(row[2] for row in found) == 100 * len(ACCOUNTS)
-        on_third = {row[0] for row in accounts[2]}
-        assert set(MOVING) <= on_third if moved else not set(MOVING) & on_third
         entries = [row for rows in self.on_shards("SELECT account, writer, no FROM entry") for row in rows]
         assert len(entries) == len(set(entries))
         assert set(entries) == set(application.entries)
+        return accounts
 
 
 @pytest.fixture
@@ -198,7 +206,7 @@ def scene(flavor: FlavorName) -> Iterator[Scene]:
 
 
 @contextmanager
-def running(cluster: LocalCluster) -> Iterator[list[ProxyUnderTest]]:
+def running(cluster: LocalCluster, keyspaces: str = KEYSPACES) -> Iterator[list[ProxyUnderTest]]:
     for number, shard in enumerate(cluster.shards):
         shard.primary.rows("CREATE DATABASE main")
         for statement in TABLES:
@@ -210,7 +218,7 @@ def running(cluster: LocalCluster) -> Iterator[list[ProxyUnderTest]]:
     try:
         for name in ("left", "right"):
             proxy = start_proxy(
-                cluster, name, proxy={"drain_timeout": "200ms"}, keyspaces=KEYSPACES, store={"path": "shared.store"},
+                cluster, name, proxy={"drain_timeout": "200ms"}, keyspaces=keyspaces, store={"path": "shared.store"},
                 users={"app": USERS["app"]},
             )  # fmt: skip
             made.append(proxy)

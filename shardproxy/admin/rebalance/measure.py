@@ -119,15 +119,17 @@ class Shard:
 
     async def rows_of(self, table: Table, keys: MovingKeys) -> tuple[int, bool]:
         """Rows with these keys, and whether they were counted."""
-        if keys.buckets is not None:
+        if keys.buckets is not None and keys.intervals is None:
             found = await self.buckets(table)
             if found is not None:
                 return sum(found.get(bucket, 0) for bucket in keys.buckets), True
-            return self._expected(table, len(keys.buckets)), False
+            return self._expected(table, keys.buckets), False
         condition = keys.condition(table.key or "").decode()
         rows = await self.count(f"SELECT COUNT(*) AS n FROM {self.name(table)} WHERE {condition}")  # noqa: S608
         if rows is not None:
             return _int(rows[0]["n"]), True
+        if keys.buckets is not None and isinstance(self.ruler.keyspace.map, RangeMap):  # all its keys, by buckets
+            return self.totals[table.name].rows * len(keys.buckets) // BUCKETS, False
         assert keys.intervals is not None
         return sum([await self.estimated(table, *interval) for interval in keys.intervals]), False
 
@@ -158,10 +160,12 @@ class Shard:
             whole = max(sum(counted.values()), rows)
         return Size(rows, total.bytes * rows // whole if whole else 0, exact)
 
-    def _expected(self, table: Table, buckets: int) -> int:
+    def _expected(self, table: Table, buckets: frozenset[int]) -> int:
         index = self.ruler.snapshot.shard_index(self.connection.server.shard)
         assert isinstance(self.ruler.keyspace.map, BucketMap)
-        return self.totals[table.name].rows * buckets // max(1, self.ruler.keyspace.map.buckets.count(index))
+        owners = self.ruler.keyspace.map.buckets
+        ours = all(owners[bucket] == index for bucket in buckets)  # else the rows are placed by another column
+        return self.totals[table.name].rows * len(buckets) // (max(1, owners.count(index)) if ours else BUCKETS)
 
     def name(self, table: Table) -> str:
         return f"{_name(self.ruler.keyspace.name)}.{_name(table.name)}"

@@ -24,8 +24,11 @@ from shardproxy.topology.keys import BUCKETS
 from shardproxy.topology.levelling import Piece
 from shardproxy.topology.map_document import MapDocument
 from shardproxy.topology.maps import BucketMap
-from shardproxy.topology.model import Keyspace, Snapshot, Table
+from shardproxy.topology.model import Keyspace, Snapshot, Table, TableKind
+from shardproxy.topology.moving import every_key
 from shardproxy.topology.ring import likely_weights
+from shardproxy.topology.streams import all_on
+from shardproxy.topology.table_goals import ChangeKey, ShardTable
 
 USUAL_RATE = 50_000  # rows per second that a shard takes, when nothing throttles; for the estimate only
 
@@ -43,6 +46,8 @@ class Plan:
     throttle: int | None
     seconds: float
     findings: tuple[Finding, ...]
+    before: Keyspace  # with all its tables
+    key_before: str | None = None  # of a table that gets another key
 
     @property
     def refused(self) -> bool:
@@ -89,6 +94,14 @@ async def make_plan(
         weights = likely_weights(keyspace.map.buckets, names_of, weights)
     if not needs_sizes(goals, keyspace):
         reach(snapshot, keyspace, weights, goals)  # what makes no sense is said before anybody is asked
+    change = key_before = None
+    before = placed = keyspace  # the keyspace as rows are placed in it now
+    if any(isinstance(goal, ShardTable | ChangeKey) for goal in goals):
+        change = reach(snapshot, keyspace, weights, goals)
+        assert change.table is not None
+        key_before = keyspace.tables[change.table.name].key
+        keyspace, placed = _of_one_table(keyspace, change.table)
+        snapshot = replace(snapshot, keyspaces={**snapshot.keyspaces, keyspace.name: keyspace})
     ruler = Ruler(snapshot, keyspace, credentials, seconds, budget)
     async with Measure(ruler) as measure:
         totals = await measure.totals()
@@ -96,12 +109,29 @@ async def make_plan(
         measured = True
         if needs_sizes(goals, keyspace):
             pieces, measured = await measure.pieces()
-        change = carried(keyspace, reach(snapshot, keyspace, weights, goals, pieces))
-        flows = await measure.flows(change)
+        if change is None:
+            change = carried(keyspace, reach(snapshot, keyspace, weights, goals, pieces))
+        flows = await measure.flows(change if key_before is None else _by_target(change))
     duration = _duration(flows, throttle)
     wider = replace(snapshot, shards=change.shards)
-    findings = await _findings(config, wider, wider.keyspaces[keyspace_name], change, flows, duration, ruler)
-    return Plan(wider, change, tuple(flows), totals, measured, throttle, duration, tuple(findings))
+    findings = await _findings(config, wider, placed, change, flows, duration, ruler)
+    return Plan(wider, change, tuple(flows), totals, measured, throttle, duration, tuple(findings), before, key_before)
+
+
+def _of_one_table(keyspace: Keyspace, goal: ShardTable | ChangeKey) -> tuple[Keyspace, Keyspace]:
+    """The keyspace as the measuring and the rules are to see it: with this table alone, sharded by its new key; and the
+    same as rows are placed in it now."""
+    before = keyspace.tables[goal.name]
+    there = keyspace.map if before.shard is None else all_on(before.shard, keyspace.map)
+    new = Table(goal.name, TableKind.SHARDED, key=goal.key)
+    alone = replace(keyspace, map=there, tables={goal.name: new})
+    return alone, alone if before.shard is not None else replace(alone, tables={goal.name: before})
+
+
+def _by_target(change: Change) -> Change:
+    """The change of a key with streams whose rows on their source the new key alone tells."""
+    keys = {stream.source: stream.keys for stream in change.streams}
+    return replace(change, streams=tuple(replace(s, keys=keys[s.target]) for s in change.streams))
 
 
 def _duration(flows: Sequence[Flow], throttle: int | None) -> float:
@@ -144,6 +174,8 @@ async def _findings(
             try:
                 opened = await measure.shard(shard)
                 coming = [stream.keys for stream in change.streams if stream.target == shard]
+                if coming and isinstance(change.table, ShardTable):
+                    coming = [every_key(keyspace.key_type)]  # a row of any key would be seen afterwards
                 if shard in involved:
                     asked[shard] = await ask_primary(opened, coming, fact)
                 if joins:

@@ -20,6 +20,7 @@ from shardproxy.config import Config
 from shardproxy.topology.carried import entries_left, has_lookups
 from shardproxy.topology.goals import Change
 from shardproxy.topology.model import Keyspace, Role, Snapshot, Table, TableKind
+from shardproxy.topology.table_goals import ShardTable
 
 _SHORTEST_RETENTION = 3600.0  # seconds of binlog that a move wants at least
 Contents = Mapping[int, Mapping[str, tuple[int, ...] | None]]  # shard → reference table → checksum, None: not known
@@ -225,6 +226,9 @@ def _tables(case: Case) -> Iterator[Finding]:
     for table in case.sharded:
         where = f"{case.keyspace.name}.{table.name}"
         joining = set(case.change.members) - set(case.keyspace.shards)
+        if case.change.table is not None:
+            joining = set(case.targets) if isinstance(case.change.table, ShardTable) else set()
+            yield from _lone_table(case, where, table)
         for shard in case.involved:
             if shard in joining:
                 continue  # the move makes it there
@@ -263,6 +267,24 @@ def _tables(case: Case) -> Iterator[Finding]:
                 f"a foreign key of another database refers to it on {case.name(shard)}: {key}",
                 "drop it: the row that it refers to would move away",
             )
+
+
+def _lone_table(case: Case, where: str, table: Table) -> Iterator[Finding]:
+    """What a table needs that gets a key, or another one."""
+    if table.name not in case.config.keyspaces[case.keyspace.name].tables:
+        yield error(
+            where,
+            "it is not in the file: it was registered by CREATE TABLE, and is known by that",
+            "write it into the tables of every proxy's file, as it is now",
+        )
+    facts = case.table(case.sources[0], table.name)
+    column = facts.schema.column(table.key or "") if facts else None
+    if column is not None and column.nullable:
+        yield error(
+            where,
+            f"column {column.name} may be NULL: a row without key has no shard",
+            f"ALTER TABLE {table.name} MODIFY {column.name} {column.column_type} NOT NULL",
+        )
 
 
 def _table(case: Case, where: str, table: Table, facts: TableFacts) -> Iterator[Finding]:

@@ -17,9 +17,12 @@ from shardproxy.topology.goals import (
     SetWeights,
     ShiftBoundary,
     SplitRange,
+    ToHash,
+    ToRanges,
 )
 from shardproxy.topology.maps import INT_MAX, INT_MIN
 from shardproxy.topology.model import Role
+from shardproxy.topology.table_goals import ChangeKey, ShardTable
 
 Parse = Callable[[str], Any]
 
@@ -39,6 +42,14 @@ Parse = Callable[[str], Any]
         (words.merge_ranges, "1000", MergeRanges(1000)),
         (words.merge_ranges, "1000=b", MergeRanges(1000, "b")),
         (words.shift, "-1000:1200", ShiftBoundary(-1000, 1200)),
+        (words.to_map, "hash", ToHash()),
+        (
+            words.to_map,
+            "range:min:5=a, 5:max=b",
+            ToRanges((MoveRange(INT_MIN, 5, "a"), MoveRange(5, INT_MAX + 1, "b"))),
+        ),
+        (words.shard_table, "t=k", ShardTable("t", "k")),
+        (words.change_key, "t=k", ChangeKey("t", "k")),
         (words.rows_a_second, "20000", 20000),
         (words.rows_a_second, "20k/s", 20000),
     ],
@@ -56,6 +67,8 @@ def test_words_and_goals(parse: Parse, word: str, goal: object) -> None:
         *((words.split_range, word) for word in ("", "x", "5.0", f"{2**64}", f"{-(2**63) - 1}")),
         *((words.merge_ranges, word) for word in ("", "x", "all=b")),
         *((words.shift, word) for word in ("", "5", "5:", ":5", "a:b")),
+        *((words.shard_table, word) for word in ("", "t", "t=", "=k")),
+        *((words.to_map, word) for word in ("", "hash:", "hash:a=1", "range", "range:", "range:5=a", "ranges:min:5=a")),
         *((words.rows_a_second, word) for word in ("", "0", "0k/s", "-5", "1.5k", "5m")),
     ],
 )

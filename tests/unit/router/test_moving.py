@@ -25,13 +25,14 @@ from shardproxy.planner.plan import (
     StatementKind,
     Value,
 )
-from shardproxy.router.moving import losers, may_have_moved, sources_of, touched
+from shardproxy.router.moving import givers, losers, may_have_moved, sources_of, touched
 from shardproxy.router.route import evaluate
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.maps import BucketMap, KeyRange, RangeMap, ShardMap
 from shardproxy.topology.model import Keyspace, Snapshot, Table, TableKind
-from shardproxy.topology.moves import Move, Phase, Stream
+from shardproxy.topology.moves import LoneTable, Move, Phase, Stream
 from shardproxy.topology.moving import MovingKeys
+from shardproxy.topology.streams import streams_from_one
 from tests.unit.router.test_route import HASH, SHARDS, reading
 
 LOW, HIGH = 0, 100
@@ -162,6 +163,41 @@ def test_what_a_shard_hint_sends_counts_as_touching_all_that_moves_there() -> No
     plan = replace(write(space, Anywhere()), groups=(), shard_hint="a", spread=Spread.ANY)
     assert touched(plan, READ, snapshot(space), (0,))[0].sources == {0}
     assert touched(plan, READ, snapshot(space), (2,)) == ()
+
+
+def lone_move(phase: Phase, back: bool = False) -> Move:
+    """Table s, from shard 1 to where the ranges say, or back."""
+    streams = streams_from_one(1, RANGES, KeyType.INT)
+    if back:
+        streams = tuple(Stream(s.target, s.source, s.keys) for s in streams)
+    return Move(1, phase, 2, streams, LoneTable("s", 1))
+
+
+def test_of_a_single_table_that_becomes_a_sharded_one_its_own_writes_are_guarded() -> None:
+    space = keyspace(RANGES, lone_move(Phase.ARMED))
+
+    def single(*tables: str) -> Plan:
+        return replace(write(space, Anywhere()), groups=(Group(tables, space, shard=1),))
+
+    assert touched(single("s"), READ, snapshot(space), (1,))[0].sources == {1}
+    assert touched(single("x", "s"), READ, snapshot(space), (1,))[0].sources == {1}
+    assert touched(single("x"), READ, snapshot(space), (1,)) == ()
+    assert touched(write(space, Anywhere()), READ, snapshot(space), (0, 1, 2)) == ()
+    space = keyspace(RANGES, lone_move(Phase.CLOSING))
+    assert touched(single("s"), READ, snapshot(space), (1,))[0].sources == {1}
+    space = keyspace(RANGES, lone_move(Phase.ARMED, back=True))
+    plan = replace(write(space, Anywhere()), groups=(Group(("s",), space, KeyIn((Value(25), Value(35)))),))
+    assert touched(plan, READ, snapshot(space), (0, 1))[0].sources == {0}
+
+
+def test_older_transactions_are_told_of_a_table_whose_rows_are_elsewhere() -> None:
+    as_single = {"s": Table("s", TableKind.SINGLE, shard=1), "t": Table("t", TableKind.SHARDED, "k")}
+    before = replace(keyspace(RANGES, None), tables=as_single)
+    after = replace(before, tables={**as_single, "s": Table("s", TableKind.SHARDED, "k")})
+    plan = replace(write(after, Anywhere()), read=True)
+    assert may_have_moved(plan, READ, snapshot(before)) == "main"
+    assert may_have_moved(plan, READ, snapshot(replace(after, tables=dict(after.tables)))) == ""
+    assert givers(before, after) == {1} and givers(after, before) == {0, 1, 2} and givers(after, after) == frozenset()
 
 
 def test_reference_and_single_tables_do_not_move() -> None:

@@ -12,9 +12,9 @@ from shardproxy.errors import ConfigError
 from shardproxy.topology.bootstrap import Difference, differences, first_document, missing, with_stored
 from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.map_document import MapDocument, Move, Stream, advance, begin
-from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm
+from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm, TableForm
 from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap
-from shardproxy.topology.model import LookupIndex, Snapshot
+from shardproxy.topology.model import LookupIndex, Snapshot, Table, TableKind
 from shardproxy.topology.moves import Phase
 from shardproxy.topology.stages import Stage, Step
 from tests.unit.topology.test_topology_build import config_data
@@ -40,6 +40,27 @@ def test_the_files_maps_are_the_first() -> None:
     assert with_stored(file, documents) == file
     assert with_stored(file, {}) == file
     assert differences(file, documents) == []
+
+
+def test_the_stores_tables_win() -> None:
+    file = snapshot()
+    ranged = first(file)["ranged"]
+
+    def stored(**tables: TableForm) -> dict[str, MapDocument]:
+        return {"ranged": ranged.model_copy(update={"tables": tables})}
+
+    sharded = stored(settings=TableForm(key="sid"))
+    keyspace = with_stored(file, sharded).keyspaces["ranged"]
+    assert keyspace.tables["settings"] == Table("settings", TableKind.SHARDED, key="sid")
+    assert keyspace.shards == (0, 1)  # nothing is on the third any more
+    [found] = differences(file, sharded)
+    assert not found.serious and found.what == "the store's table settings is { key = \"sid\" }, the file's is not"
+    back = stored(users=TableForm(single="z"), gone=TableForm(single="z"))
+    assert with_stored(file, back).keyspaces["ranged"].tables["users"] == Table("users", TableKind.SINGLE, shard=0)
+    assert "gone" not in with_stored(file, back).keyspaces["ranged"].tables
+    same = stored(users=TableForm(key="uid"), settings=TableForm(single="lone"))
+    assert with_stored(file, same).keyspaces["ranged"] == file.keyspaces["ranged"] and differences(file, same) == []
+    assert [d.serious for d in differences(file, stored(users=TableForm(single="nowhere")))] == [True]
 
 
 def test_the_stores_map_wins_whatever_the_files_order_of_shards_is() -> None:

@@ -16,14 +16,17 @@ from shardproxy.topology.map_document import (
     MapDocument,
     Move,
     Stream,
+    TableMove,
     advance,
     begin,
     positions_wanted,
     waits_for_barrier,
 )
-from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm
+from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm, TableForm
+from shardproxy.topology.maps import INT_MAX, INT_MIN
 from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.stages import FINAL, POSITIONS, TRANSITIONS, Side, Stage, Step
+from shardproxy.topology.streams import streams_between, streams_from_one, streams_of_all
 from tests.unit.topology import worlds
 
 RANGES = RangeForm.of([NamedRange(0, 100, "a"), NamedRange(100, 200, "b"), NamedRange(300, 400, "a")])
@@ -219,7 +222,7 @@ def test_buckets_move_as_ranges_do() -> None:
 
 @given(worlds.key_sets, worlds.key_sets)
 def test_sets_of_keys_overlap_when_a_key_is_in_both(a: KeySet, b: KeySet) -> None:
-    if (a.ranges is None) != (b.ranges is None):
+    if (a.ranges is None, a.buckets is None) != (b.ranges is None, b.buckets is None):
         assert a.overlaps(b)
         return
     some, others = a.ranges or a.buckets or (), b.ranges or b.buckets or ()
@@ -237,6 +240,96 @@ def test_sets_of_keys_are_those_that_proxies_decide_by(keyset: KeySet, data: st.
         edges = [edge for i in keyset.ranges for edge in (i.start - 1, i.start, i.end - 1, i.end)]
         key = data.draw(st.sampled_from(edges))
         assert (key in found) == any(start <= key < end for start, end in keyset.ranges)
+
+
+def test_sets_of_ranges_and_buckets_overlap_where_both_do() -> None:
+    def both(ranges: tuple[int, int], buckets: tuple[int, int]) -> KeySet:
+        return KeySet(ranges=(Interval(*ranges),), buckets=(Interval(*buckets),))
+
+    one = both((0, 10), (0, 100))
+    assert one.overlaps(both((9, 20), (99, 200)))
+    assert not one.overlaps(both((10, 20), (99, 200))) and not one.overlaps(both((9, 20), (100, 200)))
+    assert one.overlaps(keys((9, 20))) and not one.overlaps(keys((10, 20)))
+    assert KeySet.of(one.moving(KeyType.INT)) == one
+
+
+def test_a_map_of_the_other_kind_comes_at_the_switch_and_goes_back() -> None:
+    after = HashForm.of(["a", "b", "c", "b"] * 1024)
+    ranges = RangeForm(ranges=(NamedRange(INT_MIN, 100, "a"), NamedRange(100, INT_MAX + 1, "b")))
+    start = START.model_copy(update={"map": ranges})
+    planned = streams_between(ranges.to_map(ORDER), after.to_map(ORDER), KeyType.INT)
+    streams = tuple(Stream.of(one, list(ORDER)) for one in planned)
+    whole = Move(id=7, stage=Stage.PREPARED, streams=streams, other=after)
+    started = begin(start, whole)
+    assert started.map == ranges and started.shards == {"a", "b", "c"}
+    opened = step(started, *[NEXT] * 7)
+    assert opened.map == after and under_way(opened).other == ranges
+    assert MapDocument.read("k", opened.document()) == opened
+    assert step(opened, NEXT, NEXT).map == after
+    back = step(opened, Step.REVERSE, *[NEXT] * 7)
+    assert back.map == ranges and back.move is None
+    with pytest.raises(MoveError, match="not those between the two maps"):
+        begin(start, whole.model_copy(update={"streams": streams[1:]}))
+    with pytest.raises(MoveError, match="in one of the two maps only"):
+        begin(START, whole)
+    with pytest.raises(ValueError, match="one kind"):
+        MapDocument(keyspace="main", key_type="int", epoch=1, map=after, move=whole)
+    with pytest.raises(MoveError, match="only ranges of keys"):
+        begin(start, Move(id=7, stage=Stage.PREPARED, streams=streams))
+
+
+def test_a_single_table_becomes_a_sharded_one_at_the_switch_and_goes_back() -> None:
+    ranges = RangeForm(ranges=(NamedRange(INT_MIN, 100, "a"), NamedRange(100, INT_MAX + 1, "b")))
+    start = START.model_copy(update={"map": ranges})
+    planned = streams_from_one(0, ranges.to_map(ORDER), KeyType.INT)
+    streams = tuple(Stream.of(one, list(ORDER)) for one in planned)
+    lone = Move(id=7, stage=Stage.PREPARED, streams=streams, table=TableMove(name="t", key="k"))
+    started = begin(start, lone)
+    single, sharded = TableForm(single="a"), TableForm(key="k")
+    assert started.tables == {"t": single} and started.map == ranges
+    opened = step(started, *[NEXT] * 7)
+    assert opened.tables == {"t": sharded} and opened.map == ranges
+    assert MapDocument.read("k", opened.document()) == opened
+    assert seen(opened).table == moves.LoneTable("t", 0)
+    done = step(opened, NEXT, NEXT)
+    assert done.tables == {"t": sharded}
+    assert step(opened, Step.REVERSE, *[NEXT] * 7).tables == {"t": single}
+    assert step(started, Step.CANCEL, NEXT).tables == {"t": single}
+    with pytest.raises(MoveError, match="is elsewhere by now: key k"):
+        begin(done, lone)
+    with pytest.raises(MoveError, match="not those that the map wants"):
+        begin(START, lone)
+    with pytest.raises(ValueError, match="come from one shard"):
+        Move(
+            id=7, stage=Stage.PREPARED, streams=(stream("a", "c", (50, 60)), stream("b", "c", (100, 120))),
+            table=TableMove(name="t", key="k"),
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="a key, or is on a single shard"):
+        TableForm(key="k", single="a")
+
+
+def test_a_table_gets_another_key_at_the_switch_and_its_own_back() -> None:
+    ranges = RangeForm(ranges=(NamedRange(INT_MIN, 100, "a"), NamedRange(100, INT_MAX + 1, "b")))
+    start = START.model_copy(update={"map": ranges})
+    streams = tuple(Stream.of(one, list(ORDER)) for one in streams_of_all(ranges.to_map(ORDER), KeyType.INT))
+    move = Move(id=7, stage=Stage.PREPARED, streams=streams, table=TableMove(name="t", key="new", before="old"))
+    started = begin(start, move)
+    assert started.tables == {"t": TableForm(key="old")} and started.map == ranges
+    assert [(s.source, s.target, 5 in s.keys, 500 in s.keys) for s in seen(started).streams] == [
+        (0, 1, True, False), (1, 0, False, True),
+    ]  # fmt: skip
+    opened = step(started, *[NEXT] * 7)
+    assert opened.tables == {"t": TableForm(key="new")} and opened.map == ranges
+    assert MapDocument.read("k", opened.document()) == opened
+    back = step(opened, Step.REVERSE)
+    assert [(s.source, s.target, 5 in s.keys, 500 in s.keys) for s in seen(back).streams] == [
+        (1, 0, False, True), (0, 1, True, False),
+    ]  # fmt: skip
+    assert step(back, *[NEXT] * 7).tables == {"t": TableForm(key="old")}
+    with pytest.raises(MoveError, match="elsewhere by now: key new"):
+        begin(step(opened, NEXT, NEXT), move)
+    with pytest.raises(MoveError, match="not those that the map wants"):
+        begin(start, move.model_copy(update={"streams": streams[:1]}))
 
 
 def test_planned_streams_become_documents() -> None:

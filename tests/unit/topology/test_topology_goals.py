@@ -24,6 +24,8 @@ from shardproxy.topology.goals import (
     SetWeights,
     ShiftBoundary,
     SplitRange,
+    ToHash,
+    ToRanges,
     applied,
     needs_sizes,
     reach,
@@ -31,11 +33,12 @@ from shardproxy.topology.goals import (
 from shardproxy.topology.keys import BUCKETS, KeyType
 from shardproxy.topology.levelling import Piece
 from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap, ShardMap, UnmappedKey, moved
-from shardproxy.topology.model import Keyspace, Role, Server, Shard, Snapshot
+from shardproxy.topology.model import Keyspace, Role, Server, Shard, Snapshot, Table, TableKind
 from shardproxy.topology.moves import Move, Phase, Stream
 from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.ring import place_buckets
 from shardproxy.topology.streams import closed, opened, streams_between
+from shardproxy.topology.table_goals import ChangeKey, ShardTable
 
 NAMES = "abcdefghijklmnopqrstuvwxyz"
 END = INT_MAX + 1
@@ -88,7 +91,7 @@ def places(*maps: ShardMap) -> list[int]:
 
 def check(found: Change) -> None:
     """Every key that had an owner has one, and is in exactly the one stream that leads from the old to the new."""
-    for key in places(found.before, found.after):
+    for key in places(found.before, found.after) if not found.other_kind else ():
         old, new = owner(found.before, key), owner(found.after, key)
         if old is not None:
             assert new is not None
@@ -367,6 +370,14 @@ HASH = ring({"a": 1, "b": 1})
         (HASH, [AddShard("c", weight=0)], "expected 1 to 100"),
         (HASH, [SetWeights({"a": 101})], "expected 1 to 100"),
         (HASH, [SetWeights({"c": 2})], "add it with --add-shard c"),
+        (HASH, [ToHash()], "has a hash map already"),
+        (GAPS, [ToHash()], "keys min to 0 have no shard now"),
+        (TWO, [ToRanges((MoveRange(INT_MIN, END, "a"),))], "has a range map already"),
+        (HASH, [ToRanges((MoveRange(INT_MIN, 5, "a"), MoveRange(6, END, "b")))], "keys 5 to 6 would have no shard"),
+        (HASH, [ToRanges((MoveRange(0, END, "a"),))], "keys min to 0 would have no shard"),
+        (HASH, [ToRanges((MoveRange(INT_MIN, 9, "a"), MoveRange(5, END, "b")))], "overlap"),
+        (TWO, [ToHash(), Level()], "makes a new map of the whole keyspace"),
+        (HASH, [ToRanges((MoveRange(INT_MIN, END, "a"),)), SetWeights({"a": 2})], "makes a new map"),
     ],
 )  # fmt: skip
 def test_goals_that_make_no_sense_are_refused(old: ShardMap, goals: list[Goal], why: str) -> None:
@@ -403,8 +414,83 @@ def test_the_snapshot_after_the_move() -> None:
     assert after.shard_index("d") == 3
 
 
+@pytest.mark.parametrize(("old", "new"), [(TWO, HASH), (HASH, TWO), (GAPS, HASH)])
+def test_streams_between_maps_of_different_kinds(old: ShardMap, new: ShardMap) -> None:
+    streams = streams_between(old, new, KeyType.INT)
+    for key in range(-500, 1500):
+        try:
+            before, after = old.lookup(key), new.lookup(key)
+        except UnmappedKey:
+            assert not any(key in stream.keys for stream in streams)
+            continue
+        carried = [(stream.source, stream.target) for stream in streams if key in stream.keys]
+        assert carried == ([(before, after)] if before != after else [])
+    back = {(stream.target, stream.source): stream.keys for stream in streams_between(new, old, KeyType.INT)}
+    assert back == {(stream.source, stream.target): stream.keys for stream in streams}
+
+
+def test_a_map_of_the_other_kind() -> None:
+    found = change(TWO, ToHash(), SetWeights({"a": 2}))
+    assert found.other_kind and found.after == BucketMap(place_buckets({"a": 2, "b": 1}, {"a": 0, "b": 1}))
+    assert found.weights == {"a": 2, "b": 1}
+    with_more = change(TWO, AddShard("d", shard("d")), ToHash())
+    assert with_more.after.all_shards == (0, 1, 3)
+    ranges = ToRanges((MoveRange(INT_MIN, 5, "b"), MoveRange(5, END, "a")))
+    back = change(HASH, ranges)
+    assert back.other_kind and back.after == RangeMap([KeyRange(INT_MIN, 5, 1), KeyRange(5, END, 0)])
+    assert not needs_sizes([ToHash(), EmptyShard("a")], replace(world(TWO).keyspaces["main"]))
+
+
+def with_tables(m: ShardMap) -> Snapshot:
+    tables = [Table("s", TableKind.SINGLE, shard=1), Table("t", TableKind.SHARDED, "k")]
+    tables += [Table("r", TableKind.REFERENCE), Table("far", TableKind.SINGLE, shard=2)]
+    snapshot = world(m)
+    keyspace = replace(snapshot.keyspaces["main"], tables={table.name: table for table in tables})
+    return replace(snapshot, keyspaces={"main": keyspace})
+
+
+@pytest.mark.parametrize("m", [TWO, HASH])
+def test_a_single_table_goes_to_where_the_map_says(m: ShardMap) -> None:
+    snapshot = with_tables(m)
+    found = reach(snapshot, snapshot.keyspaces["main"], {}, [ShardTable("s", "k")])
+    assert found.before == found.after == m and found.table == ShardTable("s", "k")
+    [stream] = found.streams
+    assert (stream.source, stream.target) == (1, 0)
+    assert all((key in stream.keys) == (m.lookup(key) == 0) for key in range(-3000, 3000))
+
+
+@pytest.mark.parametrize(
+    ("m", "goals", "why"),
+    [
+        (TWO, [ShardTable("x", "k")], "has no table x; it has s, t, r, far"),
+        (TWO, [ShardTable("t", "k")], "sharded by k already"),
+        (TWO, [ShardTable("r", "k")], "a reference table"),
+        (TWO, [ShardTable("far", "k")], "owns no keys"),
+        (GAPS, [ShardTable("s", "k")], "keys min to 0 have no shard"),
+        (RangeMap([KeyRange(INT_MIN, END, 1)]), [ShardTable("s", "k")], "nothing moves"),
+        (TWO, [ShardTable("s", "k"), SplitRange(5)], "go with no other goal"),
+    ],
+)
+def test_tables_that_cannot_be_sharded(m: ShardMap, goals: list[Goal], why: str) -> None:
+    snapshot = with_tables(m)
+    with pytest.raises(GoalError, match=why):
+        reach(snapshot, snapshot.keyspaces["main"], {}, goals)
+
+
+@pytest.mark.parametrize("m", [TWO, HASH])
+def test_a_table_gets_another_key(m: ShardMap) -> None:
+    snapshot = with_tables(m)
+    found = reach(snapshot, snapshot.keyspaces["main"], {}, [ChangeKey("t", "other")])
+    assert found.before == found.after == m and found.table == ChangeKey("t", "other")
+    assert [(stream.source, stream.target) for stream in found.streams] == [(0, 1), (1, 0)]
+    for stream in found.streams:
+        assert all((key in stream.keys) == (m.lookup(key) == stream.source) for key in range(-2000, 2000))
+    for goal, why in (("t", "sharded by k already"), ("s", "by --shard-table"), ("r", "no key that could change")):
+        with pytest.raises(GoalError, match=why):
+            reach(snapshot, snapshot.keyspaces["main"], {}, [ChangeKey(goal, "K")])
+
+
 def test_maps_of_different_kinds() -> None:
-    with pytest.raises(TypeError):
-        streams_between(TWO, HASH, KeyType.INT)
-    assert opened(TWO, HASH) == () and closed(HASH, TWO) == ()
+    assert opened(TWO, HASH) == () and closed(HASH, TWO) == closed(TWO, HASH) == ()
+    assert closed(HASH, GAPS) == ((INT_MIN, 0), (300, 400), (500, END))
     assert closed(TWO, GAPS) == ((INT_MIN, 0), (300, 400), (500, 1000), (1000, END))

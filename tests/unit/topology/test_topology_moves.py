@@ -8,7 +8,7 @@ import pytest
 
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.maps import KeyRange, RangeMap
-from shardproxy.topology.moves import HELD, OVER, SOURCE_HIDES, TARGET_HIDES, Move, Phase, Stream
+from shardproxy.topology.moves import HELD, OVER, SOURCE_HIDES, TARGET_HIDES, LoneTable, Move, Phase, Stream
 from shardproxy.topology.moving import MovingKeys
 
 LOW = MovingKeys(KeyType.INT, intervals=((0, 10),))
@@ -28,6 +28,25 @@ def test_one_side_hides_while_a_move_is_under_way(phase: Phase) -> None:
         assert hidden == {0: (LOW,), 1: (HIGH,)}
     else:
         assert hidden == {2: (LOW, HIGH)}
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_of_one_table_only_its_home_hides_rows(phase: Phase) -> None:
+    one, other = MovingKeys(KeyType.INT, [(0, 5)]), MovingKeys(KeyType.INT, [(5, 9)])
+    there = Move(1, phase, 2, (Stream(1, 0, one), Stream(1, 2, other)), LoneTable("s", 1))
+    assert there.hidden == ({1: (one, other)} if phase in SOURCE_HIDES else {})
+    back = Move(1, phase, 2, (Stream(0, 1, one), Stream(2, 1, other)), LoneTable("s", 1))
+    assert back.hidden == ({1: (one, other)} if phase in TARGET_HIDES else {})
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_of_a_table_that_changes_its_key_each_shard_hides_what_is_not_its_own(phase: Phase) -> None:
+    own = [MovingKeys(KeyType.INT, [(0, 5)]), MovingKeys(KeyType.INT, [(5, 9)]), MovingKeys(KeyType.INT, [(9, 20)])]
+    streams = [Stream(a, b, own[a]) for a in range(3) for b in range(3) if a != b]
+    move = Move(1, phase, 2, tuple(streams), LoneTable("t", None))
+    everywhere = {0: (own[1], own[2]), 1: (own[0], own[2]), 2: (own[0], own[1])}
+    assert move.hidden == ({} if phase in OVER else everywhere)
+    assert [move.source_of(key) for key in (4, 5, 19, 20)] == [0, 1, 2, None]
 
 
 def test_the_phases_are_divided() -> None:

@@ -56,14 +56,34 @@ def test_conditions() -> None:
 def test_bad_sets() -> None:
     for key_type, intervals, buckets in (
         (KeyType.INT, None, None),
-        (KeyType.INT, [(1, 2)], [1]),
         (KeyType.TEXT, [(1, 2)], None),
+        (KeyType.TEXT, [(1, 2)], [1]),
         (KeyType.INT, [(2, 2)], None),
         (KeyType.INT, [(1, 5), (4, 6)], None),
         (KeyType.INT, None, [4096]),
     ):
         with pytest.raises(ValueError):
             MovingKeys(key_type, intervals, buckets)
+
+
+@given(st.sets(st.integers(-30, 30), min_size=2, max_size=6), st.sets(st.integers(0, 4095)), st.integers(-40, 40))
+def test_keys_of_intervals_and_buckets(cuts: set[int], buckets: set[int], key: int) -> None:
+    edges = sorted(cuts)
+    intervals = list(zip(edges[::2], edges[1::2], strict=False))
+    chosen = buckets | {bucket_of(n) for n in range(-40, 41, 3)}
+    found = MovingKeys(KeyType.INT, intervals, chosen)
+    assert (key in found) == (any(a <= key < b for a, b in intervals) and bucket_of(key) in chosen)
+    assert pickle.loads(pickle.dumps(found)) == found
+    assert found != MovingKeys(KeyType.INT, intervals) and found != MovingKeys(KeyType.INT, buckets=chosen)
+    assert found.meets(key, key) == (key in found)
+    assert found.meets(None, None) and found.meets(None, key) == (min(edges) <= key)
+
+
+def test_the_condition_of_intervals_and_buckets() -> None:
+    found = MovingKeys(KeyType.INT, [(1, 5), (8, 9)], [3])
+    assert found.condition("k") == (
+        b"((`k` BETWEEN 1 AND 4 OR `k` BETWEEN 8 AND 8) AND (CRC32(CRC32(`k`)) % 4096 BETWEEN 3 AND 3))"
+    )
 
 
 def test_equal_and_sent() -> None:

@@ -102,7 +102,7 @@ identities = st.builds(
     Identity, id=words, since=finite, place=st.text(), account=st.text(), standing=st.sampled_from(Standing)
 )
 acknowledgements = st.builds(Acknowledgement, identity=words, epochs=st.dictionaries(words, st.integers(0, 2**62)))
-plans = st.builds(Plan, goal=st.text(), streams=streams(True) | streams(False))
+plans = st.builds(Plan, goal=st.text(), streams=streams(True) | streams(False), other=st.none() | forms)
 
 
 @st.composite

@@ -1,0 +1,111 @@
+"""A table's key changes end to end, and back, while clients write rows and change the column that becomes the key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from shardproxy.local import LocalCluster
+from shardproxy.local.flavors import FlavorName
+from shardproxy.reshard.orchestrator import Orchestrator
+from shardproxy.topology.keys import KeyType
+from shardproxy.topology.map_document import Stream, TableMove
+from shardproxy.topology.stages import Stage
+from shardproxy.topology.streams import streams_of_all
+from shardproxy.topology.workflow import Plan
+from tests.proxy import eventually
+from tests.rebalance.test_move import KEYSPACES, Scene, running, until
+from tests.rebalance.test_shard_table import HOLD, MAP, NAMES, Notes, goes_on, known
+
+BY_ACCOUNT = KEYSPACES.replace("entry = {", 'note = { key = "account" }, entry = {')
+# The key that comes is in the primary key: a row that goes to another shard is never in the way of its own copy there.
+NOTE = (
+    "CREATE TABLE note (id BIGINT NOT NULL AUTO_INCREMENT, account BIGINT NOT NULL, tenant BIGINT NOT NULL, "
+    "writer INT NOT NULL, no INT NOT NULL, changed INT NOT NULL DEFAULT 0, PRIMARY KEY (id, tenant), KEY (account), "
+    "KEY (tenant))"
+)
+PLAN = Plan(
+    goal="test",
+    streams=tuple(Stream.of(stream, NAMES) for stream in streams_of_all(MAP, KeyType.INT)),
+    table=TableMove(name="note", key="tenant", before="account"),
+)
+
+
+class Tenants(Notes):
+    """Notes of an account and a tenant; every fourth goes to another tenant."""
+
+    def _write(self, cursor: Any, number: int, step: int) -> None:
+        account, tenant = step * 37 % 3000, step * 53 % 3000
+        if step % 3 == 0:
+            cursor.execute("BEGIN")
+            cursor.execute("UPDATE account SET n = n + 1 WHERE id = %s", (account // 25 * 25,))
+        values = (account, tenant, number, step)
+        cursor.execute("INSERT INTO note (account, tenant, writer, no) VALUES (%s, %s, %s, %s)", values)
+        ident = cursor.lastrowid
+        if step % 3 == 0:
+            cursor.execute("COMMIT")
+        assert ident not in self.told
+        self.told[ident] = values
+        if step % 4 == 0:
+            other = (tenant + 1000) % 3000
+            cursor.execute("UPDATE note SET tenant = %s, changed = 1 WHERE id = %s", (other, ident))
+            assert cursor.rowcount == 1
+            self.told[ident] = (account, other, number, step)
+            self.changed[ident] = 1
+        self.done += 1
+
+
+def check(scene: Scene, notes: Notes) -> None:
+    """Each note that a client was told of once, on its tenant's shard."""
+    assert not notes.errors, notes.errors
+    found = {}
+    for place, rows in enumerate(scene.on_shards("SELECT id, account, tenant, writer, no, changed FROM note")):
+        for ident, *values, changed in rows:
+            assert ident not in found
+            assert place == MAP.lookup(values[1])
+            assert changed == notes.changed.get(ident, 0)
+            found[ident] = tuple(values)
+    assert found == notes.told
+
+
+@pytest.fixture
+def scene(flavor: FlavorName) -> Iterator[Scene]:
+    with LocalCluster(flavor, shards=3) as cluster, running(cluster, BY_ACCOUNT) as proxies:
+        for shard in cluster.shards:
+            shard.primary.rows(NOTE, database="main")
+        for proxy in proxies:
+            with proxy.connect() as client, client.cursor() as cursor:
+                eventually(lambda: known(cursor), "the proxies know the table")
+        yield Scene(cluster, proxies, cluster.folder / "left.toml")
+
+
+def test_a_table_gets_another_key_gets_its_own_back_and_the_other_again(scene: Scene) -> None:
+    with Tenants(scene.proxies) as notes:
+
+        async def there_and_back(orchestrator: Orchestrator) -> None:
+            await until(orchestrator, Stage.COPYING)
+            await orchestrator.copied()
+            await asyncio.to_thread(goes_on, notes)
+            await until(orchestrator, Stage.OPEN)
+            print(f"held {orchestrator.held * 1000:.0f} ms")
+            await asyncio.to_thread(goes_on, notes)
+            while orchestrator.ledger.stage is Stage.OPEN:  # again, when a switch was given up for a moment
+                await orchestrator.reverse()
+                await orchestrator.run(lambda stage: False)
+            assert orchestrator.ledger.stage is Stage.REVERSE_DONE
+
+        async def for_good(orchestrator: Orchestrator) -> None:
+            await until(orchestrator, Stage.OPEN)
+            await asyncio.to_thread(goes_on, notes)
+            await until(orchestrator, Stage.DONE)
+            await asyncio.to_thread(goes_on, notes)
+
+        goes_on(notes)
+        scene.lead(there_and_back, PLAN, HOLD)
+        goes_on(notes)
+        scene.lead(for_good, PLAN, HOLD)
+    print(f"{notes.done} notes")
+    check(scene, notes)
