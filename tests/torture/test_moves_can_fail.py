@@ -42,6 +42,7 @@ def stale(set_up: Scene, traffic: Traffic) -> str:
                 go_on(proxy)
             led.go()
         status = led.wait()
+    go_on(proxy)  # also when the move has stopped before its end
     return led.said if status else ""
 
 
