@@ -30,7 +30,7 @@ def sound() -> tuple[Told, Tables]:
     told.counted.update({0: 2})
     told.maybe.update({0: 1})
     told.seen = [(0, "1.1,")]
-    balances = {key: START for key in KEYS} | {0: START - 10, 50: START + 10, 150: START - 3, 1000: START + 3}
+    balances = dict.fromkeys(KEYS, START) | {0: START - 10, 50: START + 10, 150: START - 3, 1000: START + 3}
     entries: list[Row] = [(0, 1, 1, -10), (50, 1, 1, 10), (150, 2, 2, -3), (1000, 2, 2, 3)]
     rows: dict[str, list[Row]] = {
         "account": [(key, 3 if key == 0 else 0, balances[key]) for key in KEYS],
