@@ -102,7 +102,7 @@ async def switch_over(orchestrator: Orchestrator) -> None:
 async def followed(orchestrator: Orchestrator) -> None:
     """OPEN: the streams back, for ever."""
     await orchestrator.opened()
-    await asyncio.Event().wait()
+    await orchestrator.stand_by()
 
 
 @app.command()
@@ -231,7 +231,7 @@ def led(auto: bool) -> Work:
         stage = orchestrator.ledger.stage
         if stage is Stage.COPYING:
             note(f"all rows are copied: `shardctl rebalance switch {move}` when you like; Ctrl-C leaves it as it is")
-            await asyncio.Event().wait()
+            await orchestrator.stand_by()
         if stage is Stage.OPEN:
             note(f"move {move} has switched: `complete {move}` ends it, `reverse {move}` takes it back")
             await followed(orchestrator)

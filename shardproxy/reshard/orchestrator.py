@@ -341,6 +341,10 @@ class Orchestrator:
         for stream in self.streams:
             await stream.when_copied()
 
+    async def stand_by(self) -> None:
+        """Keep the streams running until cancelled. Raises what ends one: NotOurs, when another leads the move."""
+        await asyncio.gather(*(stream.stand_by() for stream in self.streams))
+
     async def opened(self) -> None:
         """OPEN: have the streams back running, so that the move can be reversed."""
         await self._end_streams("forward")  # one that a time-out of the reverse half has left

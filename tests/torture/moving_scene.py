@@ -180,7 +180,7 @@ def scene(
     """wrong: mistakes of the orchestrator (struck_shardctl); fence: executor.fence.Mode of the proxies."""
     with ExitStack() as stack:
         etcd = stack.enter_context(LocalEtcd()) if store == "etcd" else None
-        cluster = stack.enter_context(LocalCluster(flavor, shards=SHARDS))
+        cluster = stack.enter_context(LocalCluster(flavor, shards=SHARDS, replicas=0))
         place: dict[str, object] = {"path": "torture.store"}
         if etcd is not None:
             place = {"kind": "etcd", "endpoints": etcd.endpoints, "timeout": "2s"}
