@@ -158,13 +158,7 @@ def run(
         note(f"write {', '.join(unknown)} into [shards] of every proxy's file first, and restart them one by one")
         raise typer.Exit(Exit.UNUSABLE)
     said = " ".join(word for word in sys.argv[1:] if word.startswith("--") or "=" in word)
-    before = found.snapshot.keyspaces[keyspace]
-    plan = MovePlan(
-        goal=said or "even",
-        streams=tuple(Stream.of(s, names) for s in found.change.streams),
-        home=names[before.home],
-        lookups=written_down(found.snapshot, before),
-    )
+    plan = move_of(found, said or "even")
 
     async def start(store: MapStore) -> Ledger:
         if not (await store.list(PROXIES)).entries:
@@ -177,6 +171,18 @@ def run(
         return ledger
 
     lead(settings, start, led(auto), Wishes(ThrottleLimits(throttle, max_lag, max_threads), hold))
+
+
+def move_of(found: Plan, goal: str) -> MovePlan:
+    """A plan as the map store has it. goal: in words."""
+    names = [shard.name for shard in found.change.shards]
+    before = found.snapshot.keyspaces[found.change.keyspace]
+    return MovePlan(
+        goal=goal,
+        streams=tuple(Stream.of(stream, names) for stream in found.change.streams),
+        home=names[before.home],
+        lookups=written_down(found.snapshot, before),
+    )
 
 
 async def _planned(settings: Config, keyspace: str, wanted: list[Goal], measure_time: float) -> Plan:
@@ -355,7 +361,7 @@ async def _readmit(config: Config, account: str) -> tuple[frozenset[str], frozen
     try:
         maps = await stored_maps(store)
         primaries = [shard.primary for shard in (await whole_snapshot(config, maps)).shards]
-        return await let_in(store, Evictor(store, primaries, Credentials.of(config)), maps, account)
+        return await let_in(store, Evictor(store, primaries, Credentials.of_moves(config)), maps, account)
     finally:
         await store.close()
 
