@@ -6,9 +6,11 @@ and used names, and writes to a reference table.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,19 @@ import pymysql
 import pytest
 from typer.testing import CliRunner
 
+from shardproxy.admin.rebalance.plan import make_plan
 from shardproxy.cli.main import app
+from shardproxy.cli.rebalance_lead import move_of
+from shardproxy.config import load
 from shardproxy.local import LocalCluster
 from shardproxy.local.flavors import FlavorName
+from shardproxy.local.proxy_environment import proxy_environment
+from shardproxy.reshard.leading import Wishes, leading, new_owner, stored_maps_of
+from shardproxy.reshard.ledger import Ledger, begin
+from shardproxy.reshard.orchestrator import Orchestrator
+from shardproxy.store.interface import MapStore
+from shardproxy.topology.goals import AddShard, Goal
+from shardproxy.topology.stages import Stage, Step
 from tests.proxy import USERS, ProxyUnderTest, eventually, start_proxy
 
 KEYSPACES = """
@@ -140,6 +152,21 @@ class Scene:
         assert result.exit_code == 0, (words, result.output, result.exception)
         return result.output
 
+    def lead(self, goal: Goal, work: Callable[[Orchestrator], Awaitable[None]]) -> None:
+        """A move for this goal, led as `work` says."""
+        settings = load(self.config, proxy_environment())
+
+        async def run() -> None:
+            plan = await make_plan(settings, "main", [goal], 10.0, None, await stored_maps_of(settings))
+
+            async def start(store: MapStore) -> Ledger:
+                return await begin(store, "main", new_owner(), move_of(plan, "test"), time.time)
+
+            async with leading(settings, start, Wishes(hold=5.0)) as orchestrator:
+                await work(orchestrator)
+
+        asyncio.run(run())
+
     def rows(self, shard: int, sql: str) -> list[tuple[Any, ...]]:
         return sorted(self.cluster.shards[shard].primary.rows(sql, database="main"))
 
@@ -221,3 +248,32 @@ def test_a_shard_joins_and_another_leaves(scene: Scene) -> None:
         scene.shardctl("rebalance", "run", "main", "--remove-shard", "shard2", "--auto", "--hold", "5")
         application.goes_on()
     scene.check(application, (0, 2))
+
+
+def test_a_shard_joins_and_leaves_again(scene: Scene) -> None:
+    """Cancelled when all is copied, then done and taken back."""
+    scene.shardctl("lookup", "backfill", "users", "name")
+
+    async def cancelled(orchestrator: Orchestrator) -> None:
+        await orchestrator.run(lambda stage: stage is Stage.COPYING)
+        await orchestrator.copied()
+        await asyncio.to_thread(application.goes_on)
+        await orchestrator.proceed(Step.CANCEL)
+        await orchestrator.run(lambda stage: False)
+
+    async def reversed_(orchestrator: Orchestrator) -> None:
+        await orchestrator.run(lambda stage: stage is Stage.OPEN)
+        await asyncio.to_thread(application.goes_on)
+        while orchestrator.ledger.stage is Stage.OPEN:
+            await orchestrator.reverse()
+            await orchestrator.run(lambda stage: False)
+        assert orchestrator.ledger.stage is Stage.REVERSE_DONE
+
+    with Application(scene.proxy) as application:
+        application.goes_on()
+        scene.lead(AddShard("shard3"), cancelled)
+        assert scene.rows(2, "SELECT COUNT(*) FROM countries") == [(0,)]
+        application.goes_on()
+        scene.lead(AddShard("shard3"), reversed_)
+        application.goes_on()
+    scene.check(application, (0, 1))
