@@ -137,6 +137,7 @@ class Orchestrator:
             references if stream.references and forth else (),
             None if stream.entries is None else stream.entries.moving(KeyType.BINARY),
             mutations=self._faults.stream,
+            alone=lone is not None,
             also=also,
         )
 

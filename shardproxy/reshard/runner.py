@@ -17,7 +17,8 @@ from shardproxy.reshard.touched import Touched
 log = logging.getLogger(__name__)
 _PAUSE = 0.5  # seconds before a stream is opened again, at first
 _LONGEST = 10.0
-_DUPLICATE = 1062  # no second try helps against it
+_DUPLICATE = 1062  # no second try helps against it, but for a table's move
+_TRIES = 5  # of a table's move: another stream may be about to take away the copy of the row that comes
 _SOON = 0.1  # seconds within which what has come is applied when a stream is level
 
 
@@ -127,6 +128,7 @@ class Running:
 
     async def _run(self) -> None:
         pause = _PAUSE
+        duplicates = 0
         while True:
             began = asyncio.get_running_loop().time()
             try:
@@ -135,7 +137,8 @@ class Running:
                 self.state, self.error, self.failure = State.ENDED, str(error), error
                 return
             except (BackendError, SqlError, OSError) as error:
-                if isinstance(error, SqlError) and error.code == _DUPLICATE:
+                duplicates += isinstance(error, SqlError) and error.code == _DUPLICATE
+                if duplicates > (_TRIES if self.plan.alone else 0):
                     self.failure = ReshardError(
                         f"stream {self._name}: {error}: the target has a row that stands in the way of one that comes; "
                         "look whose it is, `resume` when it is gone, or `cancel`"
@@ -148,7 +151,7 @@ class Running:
                 self.state, self.error, self.failure = State.ENDED, str(error), error
                 return
             if asyncio.get_running_loop().time() - began > _LONGEST:
-                pause = _PAUSE
+                pause, duplicates = _PAUSE, 0
             await asyncio.sleep(pause)
             pause = min(_LONGEST, pause * 2)
 

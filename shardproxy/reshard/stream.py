@@ -63,7 +63,8 @@ class Mutations:
 @dataclass(frozen=True)
 class StreamPlan:
     """What a stream moves. tables: name and key column; database: the keyspace's. source, target: primaries.
-    references: tables that go whole; entries: values whose lookup entries go; also: see TableShape, of the only table.
+    references: tables that go whole; entries: values whose lookup entries go; alone: the move is one of this one table;
+    also: see TableShape, of that.
 
     silence: seconds without a byte of the source's after which it counts as gone. cycle_seconds: how long one snapshot
     is copied from; chunk_bytes: what one transaction on the target inserts, about.
@@ -82,6 +83,7 @@ class StreamPlan:
     cycle_seconds: float = CYCLE_SECONDS
     chunk_bytes: int = CHUNK_BYTES
     mutations: Mutations = field(default_factory=Mutations)
+    alone: bool = False
     also: tuple[str, MovingKeys] | None = None
 
     async def shapes(self, link: Link) -> list[TableShape]:
