@@ -111,7 +111,7 @@ class Scene:
     def store_file(self) -> Path:
         return self.config.with_name("torture.store")
 
-    def shardctl(self, *words: str, answer: float = 1.5) -> Led:
+    def shardctl(self, *words: str, answer: float = 2.5) -> Led:
         return Led(words, self.config, self.cluster.folder, self.wrong, answer)
 
     # ── the store ──
