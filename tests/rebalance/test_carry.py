@@ -30,7 +30,7 @@ from shardproxy.reshard.leading import Wishes, leading, new_owner, stored_maps_o
 from shardproxy.reshard.ledger import Ledger, begin
 from shardproxy.reshard.orchestrator import Faults, Orchestrator
 from shardproxy.store.interface import MapStore
-from shardproxy.topology.goals import AddShard, Goal
+from shardproxy.topology.goals import AddShard, Goal, MoveBuckets
 from shardproxy.topology.keys import bucket_of
 from shardproxy.topology.ring import place_buckets
 from shardproxy.topology.stages import Stage, Step
@@ -316,4 +316,39 @@ def test_writes_to_what_goes_along_wait_for_the_switch(scene: Scene) -> None:
     assert not errors, errors
     for shard in range(3):
         assert scene.rows(shard, "SELECT code, n FROM countries") == [(1, 1)]
+    scene.shardctl("lookup", "verify", "users", "name")
+
+
+def test_a_value_that_a_hidden_row_still_has(scene: Scene) -> None:
+    """The copy of a row has a name that its row has given up: who takes it is told to try again, and then gets it."""
+    scene.shardctl("lookup", "backfill", "users", "name")
+    owners = place_buckets({"shard1": 1, "shard2": 1}, {"shard1": 0, "shard2": 1})
+    goes = next(key for key in range(1, 1000) if owners[bucket_of(key)] == 0)
+    there = next(key for key in range(1, 1000) if owners[bucket_of(key)] == 1)
+    bucket = bucket_of(goes)
+
+    async def held_up(orchestrator: Orchestrator) -> None:
+        await orchestrator.run(lambda stage: stage is Stage.COPYING)
+        await orchestrator.copied()
+        await orchestrator.close()  # the copy follows no more
+        await asyncio.to_thread(take)
+        await orchestrator.run(lambda stage: False, complete=True)
+
+    def take() -> None:
+        with scene.proxy.connect() as client, client.cursor() as cursor:
+
+            def code() -> int:
+                with pytest.raises(pymysql.MySQLError) as caught:
+                    cursor.execute(f"INSERT INTO users VALUES ({there}, 'FIRST', 0)")
+                return int(caught.value.args[0])
+
+            assert code() == DUPLICATE
+            cursor.execute(f"UPDATE users SET name = 'second' WHERE id = {goes}")
+            assert code() == 9122
+
+    with scene.proxy.connect() as client, client.cursor() as cursor:
+        cursor.execute(f"INSERT INTO users VALUES ({goes}, 'first', 0)")
+        scene.lead(MoveBuckets(bucket, bucket, "shard2"), held_up)
+        cursor.execute(f"INSERT INTO users VALUES ({there}, 'FIRST', 0)")
+    assert [row[0] for row in scene.rows(1, "SELECT id FROM users")] == sorted((goes, there))
     scene.shardctl("lookup", "verify", "users", "name")
