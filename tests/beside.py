@@ -25,7 +25,7 @@ class Sides:
         self.here = proxy.connect(**options)
         self.there = pymysql.connect(
             host="127.0.0.1", port=lone.port, user=lone.admin_user, password=lone.admin_password, database="main",
-            autocommit=None, **options,
+            autocommit=None, ssl_disabled=True, **options,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from shardproxy.app.worker import Worker
 from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalServer
 from shardproxy.local.proxy_environment import proxy_environment
+from shardproxy.local.server import plain
 from shardproxy.topology.model import Snapshot
 from shardproxy.topology.moves import Move
 from tests.proxy import KEYSPACES, USERS, create_tables, make_bookkeeping
@@ -118,7 +119,7 @@ class WorkerHere:
         """A new PyMySQL connection: user app, database main."""
         settings: dict[str, Any] = {
             "host": "127.0.0.1", "port": self.port, "user": "app", "password": "app", "database": "main",
-            "autocommit": None, "connect_timeout": 10, "read_timeout": 60,
+            "autocommit": None, "connect_timeout": 10, "read_timeout": 60, "ssl_disabled": plain(options),
         }  # fmt: skip
         return pymysql.connect(**{**settings, **options})
 

@@ -23,6 +23,8 @@ from shardproxy.cli.terminal import (
     stdout,
     table,
 )
+from shardproxy.reshard.leading import stored_maps_of
+from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot
 
 app = typer.Typer(
@@ -43,7 +45,7 @@ _STYLES = {State.DONE: "green", State.FAILED: "red", State.RUNNING: "yellow", St
 def _operator(config: Any, has: list[str] | None = None, lacks: list[str] | None = None) -> Operator:
     settings = read_config(config)
     return Operator(
-        build_snapshot(settings),
+        with_stored(build_snapshot(settings), asyncio.run(stored_maps_of(settings))),
         Credentials.of(settings),
         30.0,
         note,

@@ -102,7 +102,7 @@ async def switch_over(orchestrator: Orchestrator) -> None:
 async def followed(orchestrator: Orchestrator) -> None:
     """OPEN: the streams back, for ever."""
     await orchestrator.opened()
-    await asyncio.Event().wait()
+    await orchestrator.stand_by()
 
 
 @app.command()
@@ -162,17 +162,7 @@ def run(
         note(f"write {', '.join(unknown)} into [shards] of every proxy's file first, and restart them one by one")
         raise typer.Exit(Exit.UNUSABLE)
     said = " ".join(word for word in sys.argv[1:] if word.startswith("--") or "=" in word)
-    change = found.change
-    plan = MovePlan(
-        goal=said or "even",
-        streams=tuple(Stream.of(s, names) for s in change.streams),
-        home=names[found.before.home],
-        lookups=written_down(found.snapshot, found.before),
-        other=form_of(change.after, names) if change.other_kind else None,
-        table=TableMove(name=change.table.name, key=change.table.key, before=found.key_before)
-        if change.table
-        else None,
-    )
+    plan = move_of(found, said or "even")
 
     async def start(store: MapStore) -> Ledger:
         if not (await store.list(PROXIES)).entries:
@@ -185,6 +175,21 @@ def run(
         return ledger
 
     lead(settings, start, led(auto), Wishes(ThrottleLimits(throttle, max_lag, max_threads), hold))
+
+
+def move_of(found: Plan, goal: str) -> MovePlan:
+    """A plan as the map store has it. goal: in words."""
+    change = found.change
+    names = [shard.name for shard in change.shards]
+    table = change.table
+    return MovePlan(
+        goal=goal,
+        streams=tuple(Stream.of(stream, names) for stream in change.streams),
+        home=names[found.before.home],
+        lookups=written_down(found.snapshot, found.before),
+        other=form_of(change.after, names) if change.other_kind else None,
+        table=TableMove(name=table.name, key=table.key, before=found.key_before) if table else None,
+    )
 
 
 async def _planned(settings: Config, keyspace: str, wanted: list[Goal], measure_time: float) -> Plan:
@@ -231,7 +236,7 @@ def led(auto: bool) -> Work:
         stage = orchestrator.ledger.stage
         if stage is Stage.COPYING:
             note(f"all rows are copied: `shardctl rebalance switch {move}` when you like; Ctrl-C leaves it as it is")
-            await asyncio.Event().wait()
+            await orchestrator.stand_by()
         if stage is Stage.OPEN:
             note(f"move {move} has switched: `complete {move}` ends it, `reverse {move}` takes it back")
             await followed(orchestrator)
@@ -363,7 +368,7 @@ async def _readmit(config: Config, account: str) -> tuple[frozenset[str], frozen
     try:
         maps = await stored_maps(store)
         primaries = [shard.primary for shard in (await whole_snapshot(config, maps)).shards]
-        return await let_in(store, Evictor(store, primaries, Credentials.of(config)), maps, account)
+        return await let_in(store, Evictor(store, primaries, Credentials.of_moves(config)), maps, account)
     finally:
         await store.close()
 

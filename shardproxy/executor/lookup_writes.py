@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, RouteError, SqlError, UnsupportedError
-from shardproxy.executor import changes, lookup_entries, shares
+from shardproxy.executor import changes, hidden_duplicates, lookup_entries, shares
 from shardproxy.executor.enlist import Enlistment, enlisted
 from shardproxy.executor.lookup_entries import Entry, asked_rows, found_rows
 from shardproxy.executor.request import Request
@@ -46,7 +46,15 @@ async def write(request: Request, found: Route, nothing: Nothing | None = None) 
     """
     match request.plan.entries:
         case EnteredRows() as entered:
-            await _insert(request, found, entered)
+            try:
+                await _insert(request, found, entered)
+            except SqlError as error:
+                refused = hidden_duplicates.named(error, entered.indexes) if request.client.gateway.moving else None
+                if refused is not None:
+                    place = entered.indexes.index(refused)
+                    given = [value for row in _given(request, entered) if (value := row[place]) is not None]
+                    await hidden_duplicates.check(request, found.shards, refused, given, _select(refused))
+                raise
         case ChangedRows() as changed:
             await _change(request, found, changed, nothing)
         case _:
@@ -105,6 +113,13 @@ def _given(request: Request, entered: EnteredRows) -> list[tuple[Given | None, .
     return rows
 
 
+def _select(index: Index) -> bytes:
+    """A query for an index's columns, up to its condition."""
+    return b"SELECT %s FROM %s.%s WHERE " % (
+        lookup_text.select_list((index,), ()), lookup_text.name(index.schema), lookup_text.name(index.table)
+    )  # fmt: skip
+
+
 async def _stored(
     request: Request, connection: BackendConnection, index: Index, given: Sequence[Given], rows: int
 ) -> list[Entry]:
@@ -114,16 +129,14 @@ async def _stored(
         raise _StoredOtherwiseError(
             f"NULL for a column of lookup index {index.name}, which is NOT NULL: give its value"
         )
-    head = b"SELECT %s FROM %s.%s WHERE " % (
-        lookup_text.select_list((index,), ()), lookup_text.name(index.schema), lookup_text.name(index.table)
-    )  # fmt: skip
+    head = _select(index)
     entries: list[Entry] = []
     for at in range(0, len(given), _AT_ONCE):
         some = given[at : at + _AT_ONCE]
         pieces: list[Piece] = [head]
         for number, values in enumerate(some):
             pieces.append(b" OR (" if number else b"(")
-            pieces += equal_pieces(index, values)
+            pieces += hidden_duplicates.equal_pieces(index, values)
             pieces.append(b")")
         pieces.append(lookup_text.ALL)
         otherwise = _StoredOtherwiseError(
@@ -140,15 +153,6 @@ async def _stored(
             raise otherwise
         entries += [Entry(index, row.values[0] or b"", row.key, row.shown[0], row.given[0]) for row in found]
     return entries
-
-
-def equal_pieces(index: Index, values: Sequence[Value]) -> list[Piece]:
-    """The condition that a row has these values of an index."""
-    pieces: list[Piece] = []
-    for i, (part, value) in enumerate(zip(index.parts, values, strict=True)):
-        pieces.append((b" AND " if i else b"") + lookup_text.name(part.column) + b" = ")
-        pieces += [b"-", value.index] if value.negative else [value.index]
-    return pieces
 
 
 # ── UPDATE, DELETE ──

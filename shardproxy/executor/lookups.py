@@ -26,7 +26,7 @@ from typing import Any
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import SqlError
-from shardproxy.executor import fenced, lookup_reads, lookup_writes, scatter, several, shares, single
+from shardproxy.executor import fenced, hidden_duplicates, lookup_reads, lookup_writes, scatter, several, shares, single
 from shardproxy.executor.client import Client
 from shardproxy.executor.enlist import enlisted
 from shardproxy.executor.lookup_entries import found_rows, known_text_value, rows_of, text_value
@@ -402,7 +402,7 @@ async def _rows_with(
         b"SELECT %s FROM %s.%s WHERE "
         % (lookup_text.select_list((index,), ()), lookup_text.name(index.schema), lookup_text.name(index.table))
     ]
-    pieces += lookup_writes.equal_pieces(index, values)
+    pieces += hidden_duplicates.equal_pieces(index, values)
     hidden = key_condition(lookup_reads.keyspace_of(request.plan, index), index.table, b" AND ")
     if hidden is not None:
         pieces.append(hidden)

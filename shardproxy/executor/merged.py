@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import BackendError, BackendLost, ProtocolError, SqlError
@@ -66,12 +67,57 @@ async def merged(request: Request, found: Route) -> None:
 
     async def send() -> None:
         async with enlisted(request.client, request.plan, found.shards, replica=found.replica, write=False) as taken:
-            merging = _Merging(request, plan, bound, taken)
+            merging = _Merging(request, plan, bound, taken, request.client)
             await merging.run()
         request.client.write(merging.end)
         request.client.finish()
 
     await twice(request.client, send)
+
+
+async def merged_on(request: Request, taken: Enlistment) -> bytes:
+    """The merged answer of connections that are taken already, but for its end, which comes back: it is sent when
+    nothing is held on the shards any more. Raises as `merged`."""
+    plan = request.plan.merge
+    assert plan is not None
+    merging = _Merging(request, plan, bind(plan, request), taken, request.client)
+    await merging.run()
+    return merging.end
+
+
+async def merged_rows(request: Request, taken: Enlistment) -> tuple[bytes, int]:
+    """The wire bytes of the merged answer, which is short and goes to nobody, and its warnings. Raises as `merged`."""
+    plan = request.plan.merge
+    assert plan is not None
+    kept = _Kept()
+    merging = _Merging(request, plan, bind(plan, request), taken, kept)
+    await merging.run()
+    if merging.broken is not None:
+        raise merging.broken
+    return b"".join(kept.data) + merging.end, sum(stream.warnings for stream in merging.streams)
+
+
+class Out(Protocol):
+    """Where an answer goes: the client, or who asked for it."""
+
+    def write(self, data: bytes) -> None:
+        """More wire bytes."""
+
+    async def drained(self) -> None:
+        """Wait until there is room for more."""
+
+
+class _Kept:
+    """Keeps all."""
+
+    def __init__(self) -> None:
+        self.data: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.data.append(data)
+
+    async def drained(self) -> None:
+        return
 
 
 def bind(plan: MergePlan, request: Request) -> Bound:
@@ -132,8 +178,10 @@ def _number(request: Request, value: Value) -> int:
 class _Merging:
     """One attempt at it."""
 
-    def __init__(self, request: Request, plan: MergePlan, bound: Bound, taken: Enlistment) -> None:
+    def __init__(self, request: Request, plan: MergePlan, bound: Bound, taken: Enlistment, out: Out) -> None:
         self.client = request.client
+        self.out = out
+        self.broken: SqlError | None = None  # what ended the answer after it had begun
         self.request = request
         self.plan = plan
         self.bound = bound
@@ -318,7 +366,7 @@ class _Merging:
         if not self.deprecate_eof:
             head.append(build_eof(2, 0))
         self.began = True
-        self.client.write(b"".join([packet(payload, seq) for seq, payload in enumerate(head, 1)]))
+        self.out.write(b"".join([packet(payload, seq) for seq, payload in enumerate(head, 1)]))
         self.seq = len(head) + 1
 
     async def _feed(self, hungry: Sequence[ShardStream]) -> None:
@@ -336,9 +384,9 @@ class _Merging:
     async def _write(self, rows: list[bytes]) -> None:
         for start in range(0, len(rows), OUT):
             some = rows[start : start + OUT]
-            self.client.write(packed(some, self.seq))
+            self.out.write(packed(some, self.seq))
             self.seq = (self.seq + packets_of(some)) & 0xFF
-            await self.client.drained()
+            await self.out.drained()
 
     def _end(self) -> None:
         warnings = min(sum(stream.warnings for stream in self.streams), 0xFFFF)
@@ -358,8 +406,9 @@ class _Merging:
         told = error if isinstance(error, SqlError) else BackendError(str(error))
         if not self.began:
             raise told
+        self.broken = told
         self.client.session.affected = -1
-        self.client.write(packet(build_err(told.code, told.sqlstate, str(told)), self.seq))
+        self.out.write(packet(build_err(told.code, told.sqlstate, str(told)), self.seq))
 
     def _release_all(self) -> None:
         for part in self.parts:

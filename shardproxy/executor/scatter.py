@@ -113,7 +113,12 @@ async def scatter(
             (connection, await wire_for(connection, shard))
             for shard, connection in zip(enlistment.shards, enlistment.connections, strict=True)
         ]
-        out = await _relay(client, enlistment, wires, 1 if plan.locks else client.gateway.scatter_limit, first)
+        out = await relay(client, enlistment, wires, 1 if plan.locks else client.gateway.scatter_limit, first)
+    end(client, out)
+
+
+def end(client: Client, out: Concatenation | None) -> None:
+    """The end of an answer, when nothing is held on the shards any more. None: the client has been cut off."""
     session = client.session
     session.affected = -1
     if out is None:
@@ -125,14 +130,16 @@ async def scatter(
     client.finish()
 
 
-async def _relay(
+async def relay(
     client: Client,
     enlistment: Enlistment,
     wires: list[tuple[BackendConnection, bytes]],
     at_once: int,
-    first: First | None,
+    first: First | None = None,
 ) -> Concatenation | None:
-    """None: the client has been cut off in the middle of a row. at_once: how many shards may be at work."""
+    """The answers one after the other, but for their end. at_once: how many shards may be at work.
+
+    None: the client has been cut off in the middle of a row."""
     parts = [Part(connection) for connection, _ in wires]
     out = Concatenation(bool(wires[0][0].scanner.deprecate_eof))
     held = b""

@@ -12,6 +12,7 @@ from shardproxy.executor.merged import merged
 from shardproxy.executor.request import Request
 from shardproxy.executor.scratch import scratch
 from shardproxy.executor.scratch_write import scratch_write
+from shardproxy.executor.subqueries import subqueries_first
 from shardproxy.executor.table_lists import table_lists
 from shardproxy.planner.plan import Spread
 from shardproxy.router.route import Route
@@ -42,6 +43,8 @@ async def _merged(request: Request, found: Route) -> None:
 
 async def _scratch(request: Request, found: Route) -> None:
     plan = request.plan.scratch
+    if request.plan.subqueries is not None and await subqueries_first(request, found):
+        return
     await (scratch_write if plan is not None and plan.write is not None else scratch)(request, found)
 
 

@@ -84,6 +84,7 @@ class LocalCluster:
         self._flavor: Flavor | None = None
         self._record: Record | None = None
         self._processes: list[Process] = []
+        self._idle: dict[LocalServer, pymysql.Connection] = {}
 
     @classmethod
     def single(
@@ -147,6 +148,7 @@ class LocalCluster:
         remove(self._record)
         self._record = None
         self._processes.clear()
+        self._idle.clear()
         self.shards.clear()
         self.redis.clear()
         atexit.unregister(self.stop)
@@ -167,11 +169,11 @@ class LocalCluster:
         flavor = self._running_flavor()
         deadline = time.monotonic() + timeout
         for shard in self.shards:
-            [(position,)] = shard.primary.rows(flavor.position())
+            [(position,)] = self._ask(shard.primary, flavor.position())
             for replica in shard.replicas:
                 left = max(deadline - time.monotonic(), 0.1)
                 try:
-                    [(outcome,)] = replica.rows(flavor.wait_for(), (position, left))
+                    [(outcome,)] = self._ask(replica, flavor.wait_for(), (position, left))
                 except pymysql.err.MySQLError as error:
                     raise LocalError(f"{replica.name} cannot be asked for its position: {error}") from error
                 if outcome != 0:
@@ -179,6 +181,22 @@ class LocalCluster:
                         f"{replica.name} has not reached {position!r} of its primary within {timeout:g} s: "
                         f"{_replication_errors(replica)}"
                     )
+
+    def idle_connection(self, server: LocalServer) -> pymysql.Connection:
+        """A connection as root that is kept between its uses: a new one costs more than most questions do.
+
+        Its taker has it alone, leaves the session as it was, and gives it back by `keep`. Raises pymysql's errors.
+        """
+        connection = self._idle.pop(server, None)
+        if connection is None:
+            opened: pymysql.Connection = server.connect()
+            return opened
+        connection.ping(reconnect=True)  # the server may have been started anew
+        return connection
+
+    def keep(self, server: LocalServer, connection: pymysql.Connection) -> None:
+        """Give back what `idle_connection` gave."""
+        self._idle[server] = connection
 
     def create_account(self, user: str, password: str) -> None:
         """Create `user`@'%' with all privileges but that of writing to replicas, on all servers.
@@ -337,6 +355,14 @@ class LocalCluster:
             with replica.connect() as connection, connection.cursor() as cursor:
                 for statement in flavor.follow(shard.primary.port, PROXY_USER, PROXY_PASSWORD):
                     cursor.execute(statement)
+
+    def _ask(self, server: LocalServer, sql: str, parameters: tuple[object, ...] = ()) -> Sequence[tuple[object, ...]]:
+        connection = self.idle_connection(server)
+        with connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            rows: Sequence[tuple[object, ...]] = cursor.fetchall()
+        self.keep(server, connection)
+        return rows
 
     def _data_home(self, flavor: Flavor) -> Path:
         return self.folder if flavor.name == "mariadb" else flavor.home / "run" / self._id

@@ -56,6 +56,7 @@ def explain(draft: Draft) -> Plan | None:
         fixed_time=False,
         not_above="",
         text=None,
+        subqueries=None,
         merge=None,
         scratch=None,
         sequence=None,
@@ -77,6 +78,7 @@ def _analyzed(draft: Draft, plan: Plan, start: int) -> Plan:
         point=False,
         key_index=-1,
         text=None,
+        subqueries=None,
         merge=None,
         scratch=replace(made, text=text),
     )

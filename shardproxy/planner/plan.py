@@ -15,6 +15,7 @@ from shardproxy.planner.ddl_plan import DdlPlan
 from shardproxy.planner.lookup_plan import Entries, LookedUp
 from shardproxy.planner.merge_plan import MergePlan
 from shardproxy.planner.scratch_plan import ScratchPlan
+from shardproxy.planner.subquery_plan import SubqueriesFirst
 from shardproxy.planner.write_plan import WritePlan
 from shardproxy.topology.model import Keyspace
 
@@ -223,6 +224,7 @@ class Plan:
     text       while rows are on their way between shards: the statement with a condition for those shards that hide
                some, where the shards answer by themselves (see unseen); None: all get the client's own bytes
     merge, scratch, write  what Spread.MERGE, SCRATCH and WRITE do
+    subqueries SELECT with Spread.SCRATCH: what to try before, see planner.subqueries
     sequence   INSERT into a table whose AUTO_INCREMENT column is counted by the proxy: first the numbers, see
                executor.sequence; the text with them is planned anew
     ddl        what a schema change is; None with a shard hint
@@ -262,6 +264,7 @@ class Plan:
     text: Template | None = None
     merge: MergePlan | None = None
     scratch: ScratchPlan | None = None
+    subqueries: SubqueriesFirst | None = None
     write: WritePlan | None = None
     sequence: SequencePlan | None = None
     ddl: DdlPlan | None = None

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlglot import exp
 
 from shardproxy.errors import SqlError
 from shardproxy.planner import routes
 from shardproxy.planner.blocks import Facts, SourceKind
+from shardproxy.planner.calls import calls
 from shardproxy.planner.changes import change
+from shardproxy.planner.classify import classify
+from shardproxy.planner.context import PlanContext
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.gather import gather
 from shardproxy.planner.groups import groups
+from shardproxy.planner.lex import lex
 from shardproxy.planner.lookup_writes import change_entries
 from shardproxy.planner.merge import merge
 from shardproxy.planner.merge_union import union
@@ -19,6 +25,7 @@ from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, Statement
 from shardproxy.planner.point import is_point
 from shardproxy.planner.scratch import scratch, scratch_unanalysed
 from shardproxy.planner.spread import obstacle
+from shardproxy.planner.subqueries import subqueries_first
 from shardproxy.planner.system import system_read
 from shardproxy.planner.template import Template
 from shardproxy.planner.unseen import hides, with_condition
@@ -125,7 +132,29 @@ def select(draft: Draft, tree: exp.Expr, facts: Facts) -> Plan:
         text=None if spread is Spread.REFUSE else text,
         merge=None if isinstance(merged, str) else merged,
     )
-    return plan if spread is Spread.CONCAT else scratch(draft, facts, plan)
+    return plan if spread is Spread.CONCAT else _with_subqueries(draft, facts, scratch(draft, facts, plan))
+
+
+def _with_subqueries(draft: Draft, facts: Facts, plan: Plan) -> Plan:
+    """The plan with the subqueries that can run first, in place of scratch tables."""
+    if plan.spread is not Spread.SCRATCH:
+        return plan
+    first = subqueries_first(draft, facts, plan.groups, lambda sql: _lexed(sql, draft.context), query)
+    if first is None:
+        return plan
+    if plan.rung is Rung.ONE_SHARD:
+        return replace(plan, subqueries=first)
+    count = "a subquery" if len(first.first) == 1 else f"{len(first.first)} subqueries"
+    reason = f"{count} first, then the rest with what it found: {routes.described(plan.groups)}"
+    return replace(plan, subqueries=first, rung=Rung.MERGE, reason=reason)
+
+
+def _lexed(sql: bytes, context: PlanContext) -> Draft:
+    """The draft of a text made from parts of a statement. Raises SqlError."""
+    draft = Draft(sql, context, "")
+    for step in (lex, classify, calls):
+        step(draft)
+    return draft
 
 
 def _for_analysis(draft: Draft) -> tuple[Token, ...]:

@@ -137,12 +137,14 @@ def _spread(plan: Plan) -> list[str]:
         case Spread.ALL:
             return ["every shard" + (f" of {plan.keyspace.name}" if plan.keyspace and not plan.groups else "")]
         case Spread.SCRATCH if plan.scratch is not None:
-            return _scratch(plan.scratch, plan.not_above)
+            first = [] if plan.subqueries is None else plan.subqueries.described()
+            return [*first, *_scratch(plan.scratch, plan.not_above, bool(first))]
     return []
 
 
-def _scratch(plan: ScratchPlan, why: str) -> list[str]:
-    lines = [f"several shards: gathered into scratch tables, for {why or 'the shards cannot answer together'}"]
+def _scratch(plan: ScratchPlan, why: str, otherwise: bool = False) -> list[str]:
+    when = "where types or the number of values forbid that" if otherwise else "several shards"
+    lines = [f"{when}: gathered into scratch tables, for {why or 'the shards cannot answer together'}"]
     fresh = [] if plan.write is None else [t.table.name for t in plan.write.targets if not t.gathered]
     for i, copy in enumerate(plan.copies):
         name = f"{copy.database}.{copy.table}" + (f" as {copy.name}" if copy.name != copy.table else "")

@@ -158,9 +158,14 @@ def _shown(value: Value) -> str:
     return "-?" if value.negative else "?"
 
 
+def described(groups: tuple[Group, ...]) -> str:
+    """The groups' places in words."""
+    return "; ".join(dict.fromkeys(describe(group) for group in groups))
+
+
 def reason(groups: tuple[Group, ...], draft: Draft, spread: Spread) -> str:
     """Plan.reason: one readable sentence."""
-    where = "; ".join(dict.fromkeys(describe(group) for group in groups))
+    where = described(groups)
     if opcode(groups) in (Opcode.EQUAL_UNIQUE, Opcode.UNSHARDED):
         return f"one shard: {where}"
     if spread is Spread.CONCAT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from shardproxy.errors import SqlError
@@ -58,7 +58,7 @@ def scratch(draft: Draft, facts: Facts, plan: Plan) -> Plan:
         spread=Spread.SCRATCH,
         spread_error="",
         rung=Rung.ONE_SHARD if certain else Rung.SCRATCH,
-        reason=plan.reason if certain else f"gathered into scratch tables: {_where(plan.groups)}",
+        reason=plan.reason if certain else f"gathered into scratch tables: {routes.described(plan.groups)}",
         fixed_time=False,
         scratch=found,
     )
@@ -82,10 +82,6 @@ def scratch_unanalysed(draft: Draft, error: SqlError) -> Plan:
         scratch=found,
         tables=tables,
     )
-
-
-def _where(groups: Iterable[Group]) -> str:
-    return "; ".join(dict.fromkeys(routes.describe(group) for group in groups))
 
 
 def _scratch_plan(draft: Draft, groups: tuple[Group, ...], facts: Facts | None) -> ScratchPlan:

@@ -60,7 +60,7 @@ def plan_statement(sql: bytes, context: PlanContext) -> Plan:
     if short is None:
         return _plan(sql, context, text)
     plan = _plan(short.sql, context, text)
-    if plan.scratch is not None and plan.scratch.text is not None:
+    if plan.subqueries is not None or (plan.scratch is not None and plan.scratch.text is not None):
         return _plan(sql, context, text)  # a text put together from all of the statement's literals
     return lengthen(plan, short, text)
 

@@ -54,8 +54,9 @@ class Applier:
     """The end of a stream at its target.
 
     position: everything before it is applied, in memory; the target's row follows at each commit. place: the same in
-    the source's binlog files, (0, 0) until the first event tells. touched: gets the keys that change. positions_apart:
-    the mistake of committing rows and so many seconds later their position, for tests that must catch it.
+    the source's binlog files, (0, 0) until the first transaction tells. touched: gets the keys that change.
+    positions_apart: the mistake of committing rows and so many seconds later their position, for tests that must catch
+    it.
     """
 
     def __init__(
@@ -108,7 +109,10 @@ class Applier:
     async def add(self, piece: Piece) -> None:
         """Take one piece; it is applied by the next `flush`, or now when the batch is full."""
         if piece.gtid is None:
-            self.place = max(self.place, piece.place)
+            # A dump begins with the name and head of a file, and passes by in silence what we have: before the first
+            # transaction a place tells nothing.
+            if self.place != (0, 0):
+                self.place = max(self.place, piece.place)
             return
         if not piece.last:
             await self._part(piece.changes)

@@ -463,7 +463,12 @@ def _reading(table: int, shape: TableShape, seen: TableMap) -> _Rows:
     if shape.rows is not None and shape.rows.within is not None:
         column, value = shape.rows.within
         within = next(i for i, c in enumerate(shape.columns) if c.name == column), value
-    identity = steps(shape, seen, decode)
+    wanted = {shape.key, *shape.primary}
+    if within is not None:
+        wanted.add(within[0])
+    if shape.also is not None:
+        wanted.add(shape.also[0])
+    identity = steps(seen, decode, wanted)
     return _Rows(table, shape, decode, identity, range(len(decode)), shape.key, shape.primary, plain, written, within)
 
 

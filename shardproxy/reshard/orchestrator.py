@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from shardproxy.errors import MoveError, ReshardError, ShardproxyError, SqlError
@@ -26,6 +26,7 @@ from shardproxy.reshard.shard_rows import Fence, mark, number, take
 from shardproxy.reshard.snapshot import prepared_branches
 from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
 from shardproxy.reshard.throttle import Pace, Unlimited
+from shardproxy.reshard.warm_links import WarmLinks
 from shardproxy.topology.barrier import Identity
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.model import Server, Snapshot, TableKind
@@ -86,6 +87,8 @@ class Orchestrator:
         self._verify = verify
         self._faults = faults or Faults()
         self._closing_at = 0.0
+        self._warm = WarmLinks(login)
+        self._labels: dict[int, list[str]] = {}  # tables of each stream back, read before writes are held
 
     # ── what is led ──
 
@@ -195,6 +198,7 @@ class Orchestrator:
 
     async def close(self) -> None:
         """End the streams; the move stays where it is."""
+        self._warm.close()
         streams, self.streams = self.streams, []
         await asyncio.gather(*(stream.close() for stream in streams))
 
@@ -342,6 +346,10 @@ class Orchestrator:
         for stream in self.streams:
             await stream.when_copied()
 
+    async def stand_by(self) -> None:
+        """Keep the streams running until cancelled. Raises what ends one: NotOurs, when another leads the move."""
+        await asyncio.gather(*(stream.stand_by() for stream in self.streams))
+
     async def opened(self) -> None:
         """OPEN: have the streams back running, so that the move can be reversed."""
         await self._end_streams("forward")  # one that a time-out of the reverse half has left
@@ -380,6 +388,12 @@ class Orchestrator:
         await self._barrier()
         for shard in self._shards(giver):
             await self._branches_resolved(shard)
+        await self._warm.open(server for s in self.streams for server in (s.plan.source, s.plan.target))
+        for index in self._indexes:
+            plan = self._plan(index, self._forth(giver.other))
+            async with self._warm.writer(plan.target) as link:
+                self._labels[index] = [shape.label for shape in await plan.shapes(link)]
+                await link.query(b"COMMIT")
         self._closing_at = asyncio.get_running_loop().time()
         await self.proceed(Step.NEXT)
 
@@ -405,7 +419,7 @@ class Orchestrator:
         try:
             if not self._faults.no_fence:
                 closed = await asyncio.gather(
-                    *(self._fence(shard).close(epoch, deadline - loop.time()) for shard in self._shards(giver))
+                    *(self._close(shard, epoch, deadline - loop.time()) for shard in self._shards(giver))
                 )
                 if not all(closed):
                     raise TimeoutError
@@ -416,8 +430,12 @@ class Orchestrator:
             return
         await self.proceed(Step.NEXT)
 
+    async def _close(self, shard: str, epoch: int, seconds: float) -> bool:
+        async with self._warm.writer(self._server(shard)) as link:
+            return await self._fence(shard).close(link, epoch, seconds)
+
     async def _drain(self, stream: Running, epoch: int) -> None:
-        async with await open_writer(stream.plan.source, self._login) as link:
+        async with self._warm.writer(stream.plan.source) as link:
             await mark(link, stream.plan.name, epoch)
         await stream.reach(epoch)
 
@@ -435,17 +453,18 @@ class Orchestrator:
             await self.proceed(Step.TIME_OUT, what="another orchestrator has gone on")
             return
         back: Direction = self._forth(giver.other)
-        for index in self._indexes:
-            plan = self._plan(index, back)
-            async with await connect(plan.source, self._login) as taker:
-                position = await present_position(taker)
-            async with await open_writer(plan.target, self._login) as link:
-                names = [shape.label for shape in await plan.shapes(link)]
-                await transact(
-                    link, plan.name, None,
-                    [*stream_deletes(plan.name), *inserts(plan.name, plan.source.shard, position, names, True)],
-                )  # fmt: skip
+        await asyncio.gather(*(self._lay_back(self._plan(index, back), self._labels[index]) for index in self._indexes))
         await self.proceed(Step.NEXT)
+
+    async def _lay_back(self, plan: StreamPlan, names: Sequence[str]) -> None:
+        """The stream back, from where its source is now."""
+        async with self._warm.writer(plan.source) as taker:
+            position = await present_position(taker)
+        async with self._warm.writer(plan.target) as link:
+            await transact(
+                link, plan.name, None,
+                [*stream_deletes(plan.name), *inserts(plan.name, plan.source.shard, position, names, True)],
+            )  # fmt: skip
 
     async def _ready(self) -> None:
         """Step 10: the point of no return."""
@@ -456,7 +475,7 @@ class Orchestrator:
         await self._count_on()
         positions = {}
         for shard in self._shards(giver.other):
-            async with await connect(self._server(shard), self._login) as link:
+            async with self._warm.writer(self._server(shard)) as link:
                 positions[shard] = await present_position(link)
         await self.proceed(Step.NEXT, positions)
 
@@ -473,21 +492,28 @@ class Orchestrator:
         """Step 11."""
         giver = self._giver
         forth = self._forth(giver)
-        await self.close()
-        await self._end_streams(forth)
-        if not self._faults.open_early:
-            await self._barrier()
-        await self.proceed(Step.NEXT)
+        # A stream that has not ended yet finds no row of its own any more, and applies nothing.
+        streams, self.streams = self.streams, []
+        ending = asyncio.gather(*(stream.close() for stream in streams))
+        try:
+            await self._end_streams(forth)
+            if not self._faults.open_early:
+                await self._barrier()
+            await self.proceed(Step.NEXT)
+        finally:
+            await ending
+            self._warm.close()
         if self._closing_at:
             self.held = asyncio.get_running_loop().time() - self._closing_at
             self._closing_at = 0.0
             await self.ledger.note(problem="", figures={**self.ledger.workflow.figures, "held_seconds": self.held})
 
     async def _end_streams(self, direction: Direction) -> None:
-        for index in self._indexes:
-            plan = self._plan(index, direction)
-            async with await open_writer(plan.target, self._login) as link:
-                await transact(link, plan.name, None, stream_deletes(plan.name))
+        await asyncio.gather(*(self._end_stream(self._plan(index, direction)) for index in self._indexes))
+
+    async def _end_stream(self, plan: StreamPlan) -> None:
+        async with self._warm.writer(plan.target) as link:
+            await transact(link, plan.name, None, stream_deletes(plan.name))
 
     async def _delete_rows(self, side: Side) -> dict[str, str]:
         """Delete the moving rows of one side, and tell its shards' positions after that."""

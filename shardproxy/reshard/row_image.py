@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from shardproxy.errors import ReshardError
@@ -216,10 +216,9 @@ def _width(code: int, meta: int) -> int:
     )
 
 
-def steps(shape: TableShape, seen: TableMap, decode: Sequence[Decode]) -> list[tuple[Decode | None, int]]:
-    """How to read of an image only what tells which row it is: for each column its decoder, or None and the bytes to
-    leave out (see `_width`)."""
-    wanted = {shape.key, *shape.primary, *(shape.also[:1] if shape.also is not None else ())}
+def steps(seen: TableMap, decode: Sequence[Decode], wanted: Container[int]) -> list[tuple[Decode | None, int]]:
+    """How to read only some columns of an image: for each column its decoder, or None and the bytes to leave out (see
+    `_width`). wanted: their places."""
     found: list[tuple[Decode | None, int]] = []
     for place, (code, meta) in enumerate(zip(seen.types, seen.metadata, strict=True)):
         width = _width(code, meta)
@@ -326,10 +325,8 @@ def read_image(
 def read_identity(
     data: bytes, at: int, present: Sequence[int], reading: Sequence[tuple[Decode | None, int]], nulls: int
 ) -> tuple[list[bytes | None], int]:
-    """Like `read_image`, but only the columns that tell which row it is and whether it moves; None for the others.
-
-    reading: of `steps`.
-    """
+    """Like `read_image`, but only the columns that tell which row it is and whether it moves; what others hold is of
+    no use. reading: of `steps`."""
     bitmap = int.from_bytes(data[at : at + nulls], "little")
     at += nulls
     row: list[bytes | None] = [None] * len(reading)

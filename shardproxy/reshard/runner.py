@@ -95,6 +95,10 @@ class Running:
         self._marker = epoch
         await self._wait(self._reached)
 
+    async def stand_by(self) -> None:
+        """Wait for ever. Raises what ended it: NotOurs, when another leads the move."""
+        await self._wait(asyncio.Event())
+
     async def _ask(self, work: Callable[[Stream], Awaitable[None]]) -> None:
         """Have it done by the stream, between two steps; again, when the stream is opened again meanwhile."""
         done = asyncio.Event()

@@ -75,23 +75,22 @@ class Fence:
                 "the map store put back to an earlier state?"
             )
 
-    async def close(self, epoch: int, seconds: float) -> bool:
+    async def close(self, link: Link, epoch: int, seconds: float) -> bool:
         """Wait until no transaction holds the fence, and raise it; then until no branch that changed something is left
-        in doubt. Whether that was so within `seconds`."""
+        in doubt. Whether that was so within `seconds`. link: of `open_writer`."""
         deadline = asyncio.get_running_loop().time() + seconds
-        async with await open_writer(self._server, self._login) as link:
-            raised = await self._when_free(
-                link, b"SELECT epoch FROM _shardproxy.fence WHERE move_id = %d FOR UPDATE NOWAIT" % self._move,
-                b"UPDATE _shardproxy.fence SET epoch = %d WHERE move_id = %d AND epoch <= %d"
-                % (epoch + 1, self._move, epoch), deadline,
-            )  # fmt: skip
-            if not raised:
-                return False
-            # A branch that is prepared has given its shared lock back; the row of its connection it has not (R6).
-            share = b"LOCK IN SHARE MODE" if link.is_mariadb else b"FOR SHARE"
-            return await self._when_free(
-                link, b"SELECT COUNT(branches) FROM _shardproxy.fence_slot %s NOWAIT" % share, None, deadline
-            )
+        raised = await self._when_free(
+            link, b"SELECT epoch FROM _shardproxy.fence WHERE move_id = %d FOR UPDATE NOWAIT" % self._move,
+            b"UPDATE _shardproxy.fence SET epoch = %d WHERE move_id = %d AND epoch <= %d"
+            % (epoch + 1, self._move, epoch), deadline,
+        )  # fmt: skip
+        if not raised:
+            return False
+        # A branch that is prepared has given its shared lock back; the row of its connection it has not (R6).
+        share = b"LOCK IN SHARE MODE" if link.is_mariadb else b"FOR SHARE"
+        return await self._when_free(
+            link, b"SELECT COUNT(branches) FROM _shardproxy.fence_slot %s NOWAIT" % share, None, deadline
+        )
 
     async def _when_free(self, link: Link, lock: bytes, then: bytes | None, deadline: float) -> bool:
         while True:

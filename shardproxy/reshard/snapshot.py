@@ -133,9 +133,7 @@ async def _mariadb(link: Link, position_first: float | None) -> SourceSnapshot:
     return SourceSnapshot(link, None, coordinates(file.decode(), offset), file, since, _xids(prepared, True))
 
 
-_XA_RUNNING = (
-    b"SELECT id, query_id FROM information_schema.processlist WHERE info LIKE 'XA%' AND id <> CONNECTION_ID()"
-)
+_XA_RUNNING = b"SELECT id, query_id FROM information_schema.processlist WHERE info LIKE 'XA%' AND id <> CONNECTION_ID()"
 
 
 async def xa_statements_ended(link: Link) -> None:

@@ -156,6 +156,7 @@ class Stream:
         self._pieces: deque[Piece] = deque()
         self._reading: asyncio.Task[list[Piece]] | None = None
         self._stored_at = 0.0
+        self._readers: tuple[Link, Link] | None = None  # of `sweep` and `settle`, source and target
 
     @classmethod
     async def open(cls, plan: StreamPlan, pace: Pace | None = None, touched: Touched | None = None) -> Stream:
@@ -193,9 +194,9 @@ class Stream:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
+        for link in (self._target, self._source, *(self._readers or ())):
+            link.close()
         await self._process.close()
-        self._target.close()
-        self._source.close()
 
     @property
     def copied(self) -> bool:
@@ -388,13 +389,13 @@ class Stream:
     async def sweep(self) -> None:
         """After `verify`: compare what has changed since, while writers go on, until few rows are left for `settle`."""
         touched = self.applier.touched
+        readers = await self._both()  # `settle` needs them too, and has no time to open them
         for _ in range(_SWEEPS):
             if len(touched) <= FEW:
                 return
             chunks = touched.chunks()
             await self.catch_up()
-            async with await self._reader(self.plan.source) as source, await self._reader(self.plan.target) as target:
-                await sweep(source, target, self.tables, self.plan.moving, touched, chunks)
+            await sweep(*readers, self.tables, self.plan.moving, touched, chunks)
 
     async def settle(self) -> None:
         """After `reach_marker`, while writes are held: compare what is left. Nothing to do without `verify`. Raises
@@ -402,9 +403,14 @@ class Stream:
         touched = self.applier.touched
         if not touched.whole:
             return
-        async with await self._reader(self.plan.source) as source, await self._reader(self.plan.target) as target:
-            done = await settle(source, target, self.tables, self.plan.moving, touched)
+        done = await settle(*await self._both(), self.tables, self.plan.moving, touched)
         done.raise_if_different()
+
+    async def _both(self) -> tuple[Link, Link]:
+        if self._readers is None or any(link.closed for link in self._readers):
+            source = await self._reader(self.plan.source)
+            self._readers = source, await self._reader(self.plan.target)
+        return self._readers
 
     async def _reader(self, server: Server) -> Link:
         link = await connect(server, self.plan.login)

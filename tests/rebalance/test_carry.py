@@ -6,9 +6,11 @@ and used names, and writes to a reference table.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,21 @@ import pymysql
 import pytest
 from typer.testing import CliRunner
 
+from shardproxy.admin.rebalance.plan import make_plan
 from shardproxy.cli.main import app
+from shardproxy.cli.rebalance_lead import move_of
+from shardproxy.config import load
 from shardproxy.local import LocalCluster
 from shardproxy.local.flavors import FlavorName
+from shardproxy.local.proxy_environment import proxy_environment
+from shardproxy.reshard.leading import Wishes, leading, new_owner, stored_maps_of
+from shardproxy.reshard.ledger import Ledger, begin
+from shardproxy.reshard.orchestrator import Faults, Orchestrator
+from shardproxy.store.interface import MapStore
+from shardproxy.topology.goals import AddShard, Goal, MoveBuckets
+from shardproxy.topology.keys import bucket_of
+from shardproxy.topology.ring import place_buckets
+from shardproxy.topology.stages import Stage, Step
 from tests.proxy import USERS, ProxyUnderTest, eventually, start_proxy
 
 KEYSPACES = """
@@ -140,6 +154,21 @@ class Scene:
         assert result.exit_code == 0, (words, result.output, result.exception)
         return result.output
 
+    def lead(self, goal: Goal, work: Callable[[Orchestrator], Awaitable[None]], faults: Faults | None = None) -> None:
+        """A move for this goal, led as `work` says."""
+        settings = load(self.config, proxy_environment())
+
+        async def run() -> None:
+            plan = await make_plan(settings, "main", [goal], 10.0, None, await stored_maps_of(settings))
+
+            async def start(store: MapStore) -> Ledger:
+                return await begin(store, "main", new_owner(), move_of(plan, "test"), time.time)
+
+            async with leading(settings, start, Wishes(hold=20.0, faults=faults)) as orchestrator:
+                await work(orchestrator)
+
+        asyncio.run(run())
+
     def rows(self, shard: int, sql: str) -> list[tuple[Any, ...]]:
         return sorted(self.cluster.shards[shard].primary.rows(sql, database="main"))
 
@@ -221,3 +250,105 @@ def test_a_shard_joins_and_another_leaves(scene: Scene) -> None:
         scene.shardctl("rebalance", "run", "main", "--remove-shard", "shard2", "--auto", "--hold", "5")
         application.goes_on()
     scene.check(application, (0, 2))
+
+
+def test_a_shard_joins_and_leaves_again(scene: Scene) -> None:
+    """Cancelled when all is copied, then done and taken back."""
+    scene.shardctl("lookup", "backfill", "users", "name")
+
+    async def cancelled(orchestrator: Orchestrator) -> None:
+        await orchestrator.run(lambda stage: stage is Stage.COPYING)
+        await orchestrator.copied()
+        await asyncio.to_thread(application.goes_on)
+        await orchestrator.proceed(Step.CANCEL)
+        await orchestrator.run(lambda stage: False)
+
+    async def reversed_(orchestrator: Orchestrator) -> None:
+        await orchestrator.run(lambda stage: stage is Stage.OPEN)
+        await asyncio.to_thread(application.goes_on)
+        while orchestrator.ledger.stage is Stage.OPEN:
+            await orchestrator.reverse()
+            await orchestrator.run(lambda stage: False)
+        assert orchestrator.ledger.stage is Stage.REVERSE_DONE
+
+    with Application(scene.proxy) as application:
+        application.goes_on()
+        scene.lead(AddShard("shard3"), cancelled)
+        assert scene.rows(2, "SELECT COUNT(*) FROM countries") == [(0,)]
+        application.goes_on()
+        scene.lead(AddShard("shard3"), reversed_)
+        application.goes_on()
+    scene.check(application, (0, 1))
+
+
+def test_writes_to_what_goes_along_wait_for_the_switch(scene: Scene) -> None:
+    """Though their keys stay: an entry, or the rows of a reference table, would be left behind."""
+    scene.shardctl("lookup", "backfill", "users", "name")
+    order = {"shard1": 0, "shard2": 1, "shard3": 2}
+    was, will = place_buckets({"shard1": 1, "shard2": 1}, order), place_buckets(dict.fromkeys(order, 1), order)
+    stays = next(key for key in range(1, 1000) if was[bucket_of(key)] == will[bucket_of(key)])
+    errors: list[BaseException] = []
+    threads: list[threading.Thread] = []
+
+    def write(sql: str) -> None:
+        try:
+            with scene.proxy.connect() as client, client.cursor() as cursor:
+                cursor.execute(sql)
+        except BaseException as error:
+            errors.append(error)
+
+    async def step(where: str) -> None:
+        if where != "after ready":
+            return
+        for sql in (f"UPDATE users SET name = 'second' WHERE id = {stays}", "INSERT INTO countries VALUES (1, 'x', 1)"):
+            threads.append(threading.Thread(target=write, args=(sql,)))
+            threads[-1].start()
+        held = lambda: scene.proxy.metric("shardproxy_writes_held_now") == 2  # noqa: E731
+        await asyncio.to_thread(eventually, held, "both wait", 15.0)
+
+    async def switched(orchestrator: Orchestrator) -> None:
+        await orchestrator.run(lambda stage: False, complete=True)
+
+    write(f"INSERT INTO users VALUES ({stays}, 'first', 0)")
+    scene.lead(AddShard("shard3"), switched, Faults(step=step))
+    for thread in threads:
+        thread.join(60)
+    assert not errors, errors
+    for shard in range(3):
+        assert scene.rows(shard, "SELECT code, n FROM countries") == [(1, 1)]
+    scene.shardctl("lookup", "verify", "users", "name")
+
+
+def test_a_value_that_a_hidden_row_still_has(scene: Scene) -> None:
+    """The copy of a row has a name that its row has given up: who takes it is told to try again, and then gets it."""
+    scene.shardctl("lookup", "backfill", "users", "name")
+    owners = place_buckets({"shard1": 1, "shard2": 1}, {"shard1": 0, "shard2": 1})
+    goes = next(key for key in range(1, 1000) if owners[bucket_of(key)] == 0)
+    there = next(key for key in range(1, 1000) if owners[bucket_of(key)] == 1)
+    bucket = bucket_of(goes)
+
+    async def held_up(orchestrator: Orchestrator) -> None:
+        await orchestrator.run(lambda stage: stage is Stage.COPYING)
+        await orchestrator.copied()
+        await orchestrator.close()  # the copy follows no more
+        await asyncio.to_thread(take)
+        await orchestrator.run(lambda stage: False, complete=True)
+
+    def take() -> None:
+        with scene.proxy.connect() as client, client.cursor() as cursor:
+
+            def code() -> int:
+                with pytest.raises(pymysql.MySQLError) as caught:
+                    cursor.execute(f"INSERT INTO users VALUES ({there}, 'FIRST', 0)")
+                return int(caught.value.args[0])
+
+            assert code() == DUPLICATE
+            cursor.execute(f"UPDATE users SET name = 'second' WHERE id = {goes}")
+            assert code() == 9122
+
+    with scene.proxy.connect() as client, client.cursor() as cursor:
+        cursor.execute(f"INSERT INTO users VALUES ({goes}, 'first', 0)")
+        scene.lead(MoveBuckets(bucket, bucket, "shard2"), held_up)
+        cursor.execute(f"INSERT INTO users VALUES ({there}, 'FIRST', 0)")
+    assert [row[0] for row in scene.rows(1, "SELECT id FROM users")] == sorted((goes, there))
+    scene.shardctl("lookup", "verify", "users", "name")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from shardproxy.local.flavors import FlavorName
+from shardproxy.reshard import stream as streams
 from shardproxy.reshard.link import connect
 from shardproxy.reshard.query_events import meaning, xid_text
 from shardproxy.reshard.shapes import read_shape
 from shardproxy.reshard.snapshot import SourceSnapshot, prepared_branches, source_position, take_snapshot
+from shardproxy.topology.keys import KeyType
+from shardproxy.topology.moving import MovingKeys
 from tests.reshard.sides import LOGIN, Sides
 
 
@@ -60,3 +64,34 @@ def test_doubts() -> None:
     assert not snapshot.doubts(b"other", (3, 400))  # done before we looked
     assert snapshot.doubts(b"listed", (3, 100))  # its COMMIT is in the binlog, and it was still listed
     assert not snapshot.doubts(b"listed", (3, 501))  # behind the snapshot: it comes with the stream
+
+
+def test_nothing_behind_a_snapshot_is_applied_before_it_is_copied(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream has read the head of a binlog file and no transaction, and the next one comes behind the snapshot: if
+    it were taken for a part of the copy, it would be lost."""
+    sides.both("CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL)")
+    sides.source.rows("INSERT INTO t VALUES (1, 1)", database=sides.database)
+    plan = sides.plan((("t", "id"),), MovingKeys(KeyType.INT, intervals=[(0, 100)]))
+
+    async def taken(*arguments: Any) -> SourceSnapshot:
+        snapshot = await take_snapshot(*arguments)
+        sides.source.rows("UPDATE t SET v = 2", database=sides.database)
+        return snapshot
+
+    async def move() -> None:
+        await streams.start_stream(plan)
+        stream = await streams.Stream.open(plan)
+        try:
+            while not await stream.step(5.0):  # the head of the file
+                pass
+            monkeypatch.setattr(streams, "take_snapshot", taken)
+            await stream.copy()
+            monkeypatch.undo()
+            await stream.catch_up()
+        finally:
+            await stream.close()
+
+    asyncio.run(move())
+    sides.assert_equal(plan)

@@ -111,7 +111,7 @@ class Scene:
     def store_file(self) -> Path:
         return self.config.with_name("torture.store")
 
-    def shardctl(self, *words: str, answer: float = 1.5) -> Led:
+    def shardctl(self, *words: str, answer: float = 2.5) -> Led:
         return Led(words, self.config, self.cluster.folder, self.wrong, answer)
 
     # ── the store ──
@@ -180,7 +180,7 @@ def scene(
     """wrong: mistakes of the orchestrator (struck_shardctl); fence: executor.fence.Mode of the proxies."""
     with ExitStack() as stack:
         etcd = stack.enter_context(LocalEtcd()) if store == "etcd" else None
-        cluster = stack.enter_context(LocalCluster(flavor, shards=SHARDS))
+        cluster = stack.enter_context(LocalCluster(flavor, shards=SHARDS, replicas=0))
         place: dict[str, object] = {"path": "torture.store"}
         if etcd is not None:
             place = {"kind": "etcd", "endpoints": etcd.endpoints, "timeout": "2s"}

@@ -74,7 +74,7 @@ class Nemeses:
             go_on(self._scene.proxies[number])
             self._frozen.discard(number)
 
-        self._later(back, self._dice.choice((0.3, 1.0, 4.0)))
+        self._later(back, self._dice.choice((0.3, 1.0, 5.0)))
 
     def cut_store(self) -> None:
         """The etcd is stopped, or somebody holds the file's lock, for a while."""

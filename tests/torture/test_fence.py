@@ -144,12 +144,15 @@ class Switch:
         self.here.hand(self._map(None))
 
     def _arm(self, server: LocalServer) -> bool:
-        """False when it must be tried again: statements in between may meet it in a deadlock."""
+        """False when it must be tried again: statements in between may meet it in a deadlock. It does not wait long:
+        those behind it would wait too, and the proxy sees no ring over shards that this connection is part of."""
         try:
-            server.rows(
-                f"INSERT INTO _shardproxy.fence (move_id, epoch) VALUES ({IDENT}, {self.epoch}) "
-                "ON DUPLICATE KEY UPDATE epoch = VALUES(epoch)"
-            )
+            with server.connect() as connection, connection.cursor() as cursor:
+                cursor.execute("SET innodb_lock_wait_timeout = 1")
+                cursor.execute(
+                    f"INSERT INTO _shardproxy.fence (move_id, epoch) VALUES ({IDENT}, {self.epoch}) "
+                    "ON DUPLICATE KEY UPDATE epoch = VALUES(epoch)"
+                )
         except pymysql.MySQLError as error:
             if error.args[0] not in (1205, 1213):
                 raise

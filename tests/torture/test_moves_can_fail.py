@@ -42,6 +42,7 @@ def stale(set_up: Scene, traffic: Traffic) -> str:
                 go_on(proxy)
             led.go()
         status = led.wait()
+    go_on(proxy)  # also when the move has stopped before its end
     return led.said if status else ""
 
 
@@ -115,7 +116,7 @@ def works(traffic: Traffic) -> None:
 def outcome(play: Callable[[Scene, Traffic], str], wrong: str = "", fence: str = "on") -> str:
     """What turned red: the orchestrator's error, or what the audit finds; "" when nothing did."""
     with scene("mariadb", "embedded", proxies=2, wrong=wrong, fence=fence) as set_up:
-        with Traffic(set_up.proxies, "red", MOVING, writers=4, others=1) as traffic:
+        with Traffic(set_up.proxies, "red", MOVING, writers=4, readers=1) as traffic:
             said = play(set_up, traffic)
             if not said:
                 eventually(lambda: bool(traffic.told.wrong) or traffic.goes_on(), "all clients go on", 60)

@@ -84,16 +84,16 @@ class Traffic:
 
     def __init__(
         self, proxies: Sequence[ProxyUnderTest], seed: str, favoured: Sequence[int] = (), writers: int = 8,
-        others: int = 3,
+        readers: int = 3,
     ) -> None:  # fmt: skip
-        """favoured: keys that get half of the work. others: clients whose transactions last, and as many readers."""
+        """favoured: keys that get half of the work. writers, readers: clients; one more has transactions that last."""
         self.told = Told()
         self.favoured = list(favoured)
         self._proxies, self._seed = proxies, seed
         self._lock = self.told.lock
         self._end = threading.Event()
         self._writers = writers
-        works = [self._write] * writers + [self._long, self._read] * others
+        works = [self._write] * writers + [self._long] + [self._read] * readers
         self._threads = [threading.Thread(target=self._live, args=(n, work)) for n, work in enumerate(works)]
         self._heard = dict.fromkeys(range(len(self._threads)), 0.0)  # client → when it last got something done
         self._numbers: Counter[int] = Counter()
@@ -275,7 +275,7 @@ class Traffic:
         for key in keys:
             statements += [f"UPDATE account SET n = n + 1 WHERE id = {key}", dice.choice((0.1, 0.4, 1.5))]
         self._add(cursor, statements, keys, "COMMIT")
-        self._end.wait(dice.random())
+        self._end.wait(1 + dice.random())  # MySQL's snapshots need a moment without a transaction on their tables
 
     # ── readers ──
 

@@ -31,7 +31,8 @@ async def check_all(config: Config, ask_servers: bool = True, with_data: bool = 
     credentials = Credentials.of(config)
     seconds = config.backend.connect_timeout
     snapshot = build_snapshot(config)
-    findings += await store_findings(config, snapshot)
+    found, snapshot = await store_findings(config, snapshot)
+    findings += found
     databases = list(snapshot.keyspaces)
     servers = [server for shard in snapshot.shards for server in shard.servers]
     facts = await asyncio.gather(*(ask_server(s, credentials, databases, seconds) for s in servers))

@@ -7,18 +7,19 @@ from shardproxy.config import Config
 from shardproxy.errors import StoreError
 from shardproxy.store.maps import read_maps
 from shardproxy.store.opening import open_store
-from shardproxy.topology.bootstrap import differences
+from shardproxy.topology.bootstrap import differences, with_stored
 from shardproxy.topology.model import Snapshot
 
 
-async def store_findings(config: Config, snapshot: Snapshot) -> list[Finding]:
-    """Where file and store differ, or why the store cannot be read. A store file that is not there yet is fine: the
-    first proxy makes it. Raises ConfigError for a password or certificate that cannot be had."""
+async def store_findings(config: Config, snapshot: Snapshot) -> tuple[list[Finding], Snapshot]:
+    """Where file and store differ, or why the store cannot be read; and the snapshot with the store's maps, where they
+    can be used. A store file that is not there yet is fine: the first proxy makes it. Raises ConfigError for a password
+    or certificate that cannot be had."""
     where = "store"
     if config.store.kind == "embedded":
         path = config.resolve(config.store.path)
         if not path.exists():
-            return []
+            return [], snapshot
         where = f"store {path}"
     try:
         store = await open_store(config)
@@ -27,8 +28,9 @@ async def store_findings(config: Config, snapshot: Snapshot) -> list[Finding]:
         finally:
             await store.close()
     except StoreError as problem:
-        return [error(where, str(problem), "proxies that start now wait for the store; those that run go on")]
-    return [
-        (error if found.serious else warning)(f"keyspace {found.keyspace}", found.what, found.fix)
-        for found in differences(snapshot, maps.documents)
-    ]
+        return [error(where, str(problem), "proxies that start now wait for the store; those that run go on")], snapshot
+    found = differences(snapshot, maps.documents)
+    findings = [(error if d.serious else warning)(f"keyspace {d.keyspace}", d.what, d.fix) for d in found]
+    if any(d.serious for d in found):
+        return findings, snapshot
+    return findings, with_stored(snapshot, maps.documents)

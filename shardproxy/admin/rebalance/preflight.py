@@ -184,6 +184,9 @@ def _account(case: Case, shard: int) -> Iterator[Finding]:
         wanted.append(({"LOCK TABLES"}, "LOCK TABLES", "take an exact snapshot", asked.database_rights))
         wanted.append(({"XA_RECOVER_ADMIN"}, "XA_RECOVER_ADMIN", "wait for prepared transactions", asked.rights))
     wanted.append((kill, sorted(kill)[0], "end the connections of a proxy that does not answer", asked.rights))
+    if case.config.rebalance.user:
+        why = "lock the account of a proxy that does not answer"
+        wanted.append(({"CREATE USER"}, "CREATE USER", why, asked.rights))
     wanted.append(({"PROCESS"}, "PROCESS", "see the connections of a proxy that does not answer", asked.rights))
     for any_of, grant, why, has in wanted:
         if not has & {*any_of, "ALL PRIVILEGES"}:

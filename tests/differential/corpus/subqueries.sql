@@ -89,3 +89,66 @@ WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 5) SE
 WITH RECURSIVE r AS (SELECT aid, uid, 0 AS d FROM audit WHERE uid IS NULL UNION ALL SELECT a.aid, a.uid, r.d + 1 FROM audit a JOIN r ON a.uid = r.aid WHERE r.d < 5) SELECT * FROM r;
 WITH RECURSIVE r AS (SELECT aid, uid FROM audit WHERE aid = 0 UNION SELECT a.aid, a.uid FROM audit a JOIN r ON a.aid = r.uid) SELECT * FROM r;
 WITH RECURSIVE n AS (SELECT 0 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 9) SELECT i, (SELECT COUNT(*) FROM users WHERE uid % 10 = i) FROM n ORDER BY i; -- ordered
+
+-- feature: subquery that runs first
+SELECT uid, name FROM users WHERE uid IN (SELECT aid FROM audit WHERE what IS NOT NULL) ORDER BY uid; -- ordered
+SELECT uid FROM users WHERE uid IN (SELECT DISTINCT oid FROM orders) AND grp IS NOT NULL;
+SELECT COUNT(*), SUM(score) FROM users WHERE grp IN (SELECT v FROM small);
+SELECT grp, COUNT(*) FROM users WHERE score IN (SELECT total FROM orders) GROUP BY grp;
+SELECT uid FROM users WHERE score NOT IN (SELECT total FROM orders WHERE total IS NOT NULL);
+SELECT uid FROM users WHERE score NOT IN (SELECT total FROM orders);
+SELECT uid FROM users WHERE grp NOT IN (SELECT v FROM small WHERE v > 1000);
+SELECT uid, grp FROM users WHERE grp IN (SELECT v FROM small WHERE v > 1000);
+SELECT uid FROM users WHERE grp IN (SELECT grp FROM users WHERE grp IS NULL);
+SELECT uid FROM users WHERE born IN (SELECT born FROM users WHERE grp = 1) AND uid > 0;
+SELECT uid FROM users WHERE born = (SELECT MAX(born) FROM users);
+SELECT uid FROM users WHERE born >= (SELECT MIN(born) FROM users WHERE grp = 2) AND born BETWEEN '1000-01-01' AND '2990-01-01';
+SELECT uid, oid FROM orders WHERE placed IN (SELECT placed FROM orders WHERE oid < 3);
+SELECT uid, oid FROM orders WHERE placed > (SELECT MIN(placed) FROM orders) ORDER BY uid, oid LIMIT 7; -- ordered
+SELECT uid FROM users WHERE name IN (SELECT name FROM users WHERE grp = 1);
+SELECT uid FROM users WHERE name = (SELECT MAX(name) FROM users);
+SELECT uid FROM users WHERE name <> (SELECT MIN(u.name) FROM users u WHERE u.grp > 1);
+SELECT uid FROM users WHERE nick NOT IN (SELECT nick FROM users u WHERE u.grp = 2 AND u.nick IS NOT NULL);
+SELECT uid FROM users WHERE nick IN (SELECT what FROM audit);
+SELECT aid FROM audit WHERE what IN (SELECT what FROM audit WHERE aid < 5);
+SELECT uid FROM users WHERE uid = (SELECT MAX(uid) FROM orders);
+SELECT uid FROM users WHERE uid >= (SELECT COUNT(*) FROM orders) ORDER BY uid DESC; -- ordered
+SELECT uid FROM users WHERE score > (SELECT SUM(v) FROM small WHERE v < 3);
+SELECT uid FROM users WHERE grp <=> (SELECT MAX(v) FROM small WHERE v > 1000);
+SELECT uid FROM users WHERE grp = (SELECT v FROM small WHERE uid = 1);
+SELECT uid FROM users WHERE grp = (SELECT v FROM small); -- error
+SELECT uid FROM users WHERE grp = (SELECT v FROM small WHERE uid = -999);
+SELECT uid, seq FROM huge WHERE uid IN (SELECT uid FROM users);
+SELECT uid FROM users WHERE uid IN (SELECT uid FROM huge);
+SELECT uid FROM huge WHERE uid = (SELECT MAX(uid) FROM huge);
+SELECT uid FROM users WHERE uid IN (SELECT uid FROM marks WHERE mark > 0) AND NOT EXISTS (SELECT 1 FROM audit WHERE aid < -99999);
+SELECT uid FROM users u WHERE EXISTS (SELECT * FROM audit WHERE aid > 0) AND u.grp IN (1, 2);
+SELECT u.uid, o.oid FROM users u JOIN orders o ON o.uid = u.uid WHERE u.grp IN (SELECT v FROM small WHERE uid > 0) AND o.total > (SELECT MIN(total) FROM orders);
+SELECT u.uid FROM users u LEFT JOIN orders o ON o.uid = u.uid WHERE o.oid NOT IN (SELECT s.v FROM small s WHERE s.uid > 1);
+SELECT uid FROM users WHERE uid IN (SELECT level FROM levels) AND uid NOT IN (SELECT aid FROM audit);
+SELECT level FROM levels WHERE level IN (SELECT grp FROM users WHERE uid > 3);
+SELECT uid, n FROM facts WHERE big IN (SELECT big FROM facts WHERE n = 1);
+SELECT uid, n FROM facts WHERE ubig = (SELECT MAX(ubig) FROM facts);
+SELECT uid, n FROM facts WHERE ubig IN (SELECT uid FROM users WHERE uid < 3);
+SELECT uid, n FROM facts WHERE ci IN (SELECT ci FROM facts WHERE n < 3);
+SELECT DISTINCT grp FROM users WHERE uid NOT IN (SELECT uid FROM audit WHERE uid IS NOT NULL) ORDER BY grp LIMIT 3; -- ordered
+SELECT uid FROM users WHERE uid IN (SELECT uid FROM audit WHERE uid IS NOT NULL LIMIT 3); -- error
+SELECT uid FROM users WHERE nothing IN (SELECT aid FROM audit); -- error
+SELECT uid FROM users WHERE uid IN (SELECT nothing FROM audit); -- error
+SELECT uid FROM users WHERE uid IN (SELECT aid, uid FROM audit); -- error
+-- session
+SET NAMES latin1;
+SELECT uid FROM users WHERE name IN (SELECT name FROM users WHERE grp = 1);
+SET NAMES utf8mb4;
+START TRANSACTION;
+SELECT uid FROM users WHERE uid IN (SELECT aid FROM audit WHERE what IS NOT NULL);
+DELETE FROM users WHERE uid = (SELECT MAX(uid) FROM orders);
+SELECT uid FROM users WHERE uid = (SELECT MAX(uid) FROM users);
+SELECT uid FROM users WHERE grp IN (SELECT v FROM small WHERE v > 0) AND EXISTS (SELECT 1 FROM users WHERE grp = 1);
+ROLLBACK;
+SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES';
+SELECT uid FROM users WHERE name IN (SELECT name FROM users WHERE name <> 'a\') AND born IN (SELECT born FROM users);
+-- end
+SELECT grp, COUNT(*) FROM users WHERE grp = (SELECT MAX(v) FROM small); -- only mysql, error
+SELECT DISTINCT uid FROM users WHERE grp = (SELECT MAX(v) FROM small) ORDER BY grp, uid; -- only mysql, error
+SELECT grp, COUNT(*) FROM users WHERE grp = (SELECT MAX(v) FROM small) GROUP BY grp;

@@ -132,3 +132,10 @@ def test_parts_that_do_not_exist_are_named(capsys: pytest.CaptureFixture[str]) -
         scatter._arguments(["--only", "speed,sped"])
     assert "'sped' is none of speed, rows, planning, commit, before, lookup" in capsys.readouterr().err
     assert scatter._arguments([]).only == list(scatter.PARTS)
+
+
+def test_a_need_may_be_a_smallest_value() -> None:
+    assert Figure("rate", "rows/s", 9.0, 8.0, at_least=True).met
+    assert not Figure("rate", "rows/s", 7.0, 8.0, at_least=True).met
+    assert not Figure("rate", "rows/s", None, 8.0, at_least=True).met
+    assert not Figure("time", "ms", 9.0, 8.0).met

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardproxy.planner.key_values import UNROUTABLE
+from shardproxy.planner.lookup_plan import EnteredRows
 from shardproxy.planner.plan import (
     AllOf,
     AnyOf,
@@ -28,6 +29,7 @@ from shardproxy.planner.plan import (
 from shardproxy.router.moving import givers, losers, may_have_moved, sources_of, touched
 from shardproxy.router.route import evaluate
 from shardproxy.topology.keys import KeyType
+from shardproxy.topology.lookup import homes
 from shardproxy.topology.maps import BucketMap, KeyRange, RangeMap, ShardMap
 from shardproxy.topology.model import Keyspace, Snapshot, Table, TableKind
 from shardproxy.topology.moves import LoneTable, Move, Phase, Stream
@@ -206,6 +208,50 @@ def test_reference_and_single_tables_do_not_move() -> None:
     assert touched(everywhere, READ, snapshot(space), (0, 1, 2, 3)) == ()
     single = replace(write(space, Anywhere()), groups=(Group(("s",), space, shard=0),))
     assert touched(single, READ, snapshot(space), (0,)) == ()
+
+
+def carrying(move: Move) -> Move:
+    """The same move, whose first stream carries lookup entries and reference tables too."""
+    entries = MovingKeys(KeyType.BINARY, buckets=[7])
+    return replace(move, streams=(replace(move.streams[0], entries=entries, references=True), *move.streams[1:]))
+
+
+def test_reference_tables_on_their_way_are_fenced_where_they_come_from() -> None:
+    for phase in Phase:
+        space = keyspace(RANGES, carrying(range_move(phase)))
+        everywhere = replace(write(space, Anywhere()), groups=(), keyspace=space, spread=Spread.ALL)
+        found = touched(everywhere, READ, snapshot(space), (0, 1, 2))
+        assert [touch.sources for touch in found] == ([{0}] if space.move and space.move.guarded else [])
+        assert touched(replace(everywhere, kind=StatementKind.DDL), READ, snapshot(space), (0, 1, 2)) == ()
+
+
+def test_writes_of_entries_take_every_fence_while_entries_move() -> None:
+    stays = KeyIn((Value(70),))
+    for phase in (Phase.ARMED, Phase.CLOSING, Phase.SWITCHED):
+        plain, space = keyspace(RANGES, range_move(phase)), keyspace(RANGES, carrying(range_move(phase)))
+        entered = replace(write(space, stays), entries=EnteredRows((), ()))
+        assert touched(entered, READ, snapshot(space), (2,))[0].sources == {0, 1}
+        assert touched(write(space, stays), READ, snapshot(space), (2,)) == (), "it changes no entry"
+        assert touched(replace(write(plain, stays), entries=EnteredRows((), ())), READ, snapshot(plain), (2,)) == ()
+
+
+def test_older_transactions_are_told_of_entries_that_have_moved() -> None:
+    old = keyspace(RANGES, None)
+    entries = homes(old)
+    new = replace(keyspace(MOVED_RANGES, None), entries=entries)
+    plan = write(new, KeyIn((Value(70),)))
+    entered = replace(plan, entries=EnteredRows((), ()))
+    assert may_have_moved(plan, READ, snapshot(old)) == may_have_moved(entered, READ, snapshot(old)) == ""
+    elsewhere = BucketMap([3, *entries.buckets[1:]])
+    entered = replace(entered, groups=(replace(plan.groups[0], keyspace=replace(new, entries=elsewhere)),))
+    assert may_have_moved(entered, READ, snapshot(old)) == "main"
+
+
+def test_older_transactions_do_not_read_reference_tables_of_a_shard_that_has_joined() -> None:
+    old, new = replace(keyspace(RANGES, None), shards=(0, 1, 2)), keyspace(MOVED_RANGES, None)
+    plan = replace(write(new, Anywhere()), read=True, groups=(), keyspace=new, spread=Spread.ANY)
+    assert may_have_moved(plan, READ, snapshot(old)) == "main"
+    assert may_have_moved(replace(plan, keyspace=old), READ, snapshot(new)) == ""
 
 
 def write(space: Keyspace, condition: Condition) -> Plan:
