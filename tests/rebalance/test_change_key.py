@@ -34,7 +34,12 @@ PLAN = Plan(
 
 
 class Tenants(Notes):
-    """Notes of an account and a tenant; every fourth goes to another tenant."""
+    """Notes of an account and a tenant; every fourth goes to another tenant.
+
+    That may take it to another shard, and a read of both in the moment of the commit sees it on none, or on both.
+    """
+
+    between = 2
 
     def _write(self, cursor: Any, number: int, step: int) -> None:
         account, tenant = step * 37 % 3000, step * 53 % 3000

@@ -222,6 +222,7 @@ def running(
         for name in ("left", "right"):
             proxy = start_proxy(
                 cluster, name, proxy={"drain_timeout": "200ms"}, keyspaces=keyspaces, store={"path": "shared.store"},
+                backend={"connect_timeout": "30s"},
                 users={"app": USERS["app"]},
             )  # fmt: skip
             made.append(proxy)
