@@ -16,9 +16,8 @@ from shardproxy.topology.map_document import Stream, TableMove
 from shardproxy.topology.stages import Stage
 from shardproxy.topology.streams import streams_of_all
 from shardproxy.topology.workflow import Plan
-from tests.proxy import eventually
 from tests.rebalance.test_move import KEYSPACES, Scene, running, until
-from tests.rebalance.test_shard_table import HOLD, MAP, NAMES, Notes, goes_on, known
+from tests.rebalance.test_shard_table import HOLD, MAP, NAMES, Notes, goes_on
 
 BY_ACCOUNT = KEYSPACES.replace("entry = {", 'note = { key = "account" }, entry = {')
 # The key that comes is in the primary key: a row that goes to another shard is never in the way of its own copy there.
@@ -78,12 +77,8 @@ def check(scene: Scene, notes: Notes) -> None:
 
 @pytest.fixture
 def scene(flavor: FlavorName) -> Iterator[Scene]:
-    with LocalCluster(flavor, shards=3) as cluster, running(cluster, BY_ACCOUNT) as proxies:
-        for shard in cluster.shards:
-            shard.primary.rows(NOTE, database="main")
-        for proxy in proxies:
-            with proxy.connect() as client, client.cursor() as cursor:
-                eventually(lambda: known(cursor), "the proxies know the table")
+    notes = dict.fromkeys(range(3), NOTE)
+    with LocalCluster(flavor, shards=3) as cluster, running(cluster, BY_ACCOUNT, notes) as proxies:
         yield Scene(cluster, proxies, cluster.folder / "left.toml")
 
 

@@ -7,7 +7,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -206,10 +206,13 @@ def scene(flavor: FlavorName) -> Iterator[Scene]:
 
 
 @contextmanager
-def running(cluster: LocalCluster, keyspaces: str = KEYSPACES) -> Iterator[list[ProxyUnderTest]]:
+def running(
+    cluster: LocalCluster, keyspaces: str = KEYSPACES, more: Mapping[int, str] | None = None
+) -> Iterator[list[ProxyUnderTest]]:
+    """Two proxies. more: shard → a statement that makes a further table there."""
     for number, shard in enumerate(cluster.shards):
         shard.primary.rows("CREATE DATABASE main")
-        for statement in TABLES:
+        for statement in (*TABLES, *filter(None, [(more or {}).get(number)])):
             shard.primary.rows(statement, database="main")
         here = [key for key in ACCOUNTS if min(key // 1000, 2) == number]
         values = ", ".join(f"({key}, 0)" for key in here)
