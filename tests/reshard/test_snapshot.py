@@ -70,7 +70,7 @@ def test_nothing_behind_a_snapshot_is_applied_before_it_is_copied(
     sides: Sides, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stream has read the head of a binlog file and no transaction, and the next one comes behind the snapshot: if
-    it were taken for a part of the copy, it would be lost."""
+    it were taken for a part of the copy, it would be lost. (The first heartbeat, half a second later, hides it.)"""
     sides.both("CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL)")
     sides.source.rows("INSERT INTO t VALUES (1, 1)", database=sides.database)
     plan = sides.plan((("t", "id"),), MovingKeys(KeyType.INT, intervals=[(0, 100)]))
