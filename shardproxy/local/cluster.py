@@ -188,11 +188,15 @@ class LocalCluster:
         Its taker has it alone, leaves the session as it was, and gives it back by `keep`. Raises pymysql's errors.
         """
         connection = self._idle.pop(server, None)
-        if connection is None:
-            opened: pymysql.Connection = server.connect()
-            return opened
-        connection.ping(reconnect=True)  # the server may have been started anew
-        return connection
+        if connection is not None:
+            try:
+                connection.ping()
+            except (pymysql.err.MySQLError, OSError):
+                connection.close()  # the server was started anew
+            else:
+                return connection
+        opened: pymysql.Connection = server.connect()
+        return opened
 
     def keep(self, server: LocalServer, connection: pymysql.Connection) -> None:
         """Give back what `idle_connection` gave."""
