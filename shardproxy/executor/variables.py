@@ -22,6 +22,7 @@ from shardproxy.session.profile import (
     CHARSET_VARIABLES,
     Profile,
     charset_assignments,
+    is_wide,
     keeping,
     unreadable,
     with_variables,
@@ -74,7 +75,7 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
         if reply.failed:
             raise SqlError(reply.error_message, reply.error_code, reply.sqlstate)
         conditions = await fetch(connection, None) if reply.warnings else None
-        values = await _read_back(connection, names)
+        values = await _values_set(connection, names, before, held is not None)
         user = await assigned(connection, plan.assigns, client.mariadb) if plan.assigns else {}
         wanted = with_variables(before, values)
         wanted = with_assigned(wanted, user)
@@ -91,6 +92,12 @@ async def _assign(client: Client, plan: Plan, sql: bytes) -> None:
         elif plan.assigns:
             connection.tainted = True
         raise
+    if is_wide(wanted):
+        if held is None:
+            connection.close()  # nobody can bring it to another state
+        else:
+            await _undo_charsets(connection, before)
+        raise SqlError(unreadable(wanted), 9103)
     connection.profile = keeping(connection.profile, wanted)
     if held is not None and unreadable(wanted):
         await held.switch(before)
@@ -142,6 +149,21 @@ def _adopt(client: Client, wanted: Profile) -> None:
             raise SessionError("SET autocommit = 1 right after START TRANSACTION READ ONLY or READ WRITE: COMMIT first")
         session.begin = None  # switching autocommit on commits
     client.adopt(wanted)
+
+
+async def _values_set(connection: Any, names: tuple[str, ...], before: Profile, held: bool) -> dict[str, str]:
+    """As `_read_back`. Raises SqlError where answers are in a character set that they cannot be read in; what is held
+    is as before then."""
+    values = await _read_back(connection, names)
+    if not any("\0" in value for value in values.values()):
+        return values
+    if held:
+        await _undo_charsets(connection, before)
+    raise SqlError("character_set_results of two or four bytes a character is not supported: use utf8mb4", 9103)
+
+
+async def _undo_charsets(connection: Any, before: Profile) -> None:
+    await single.expect_ok(connection, f"SET {', '.join(charset_assignments(before))}".encode())
 
 
 async def _read_back(connection: Any, names: tuple[str, ...]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from sqlglot import exp
 
 from shardproxy.planner.blocks import Block, Facts
-from shardproxy.planner.draft import Draft
+from shardproxy.planner.draft import Draft, is_name
 from shardproxy.planner.merge_groups import Grouping
 from shardproxy.planner.merge_plan import GroupMerge, GroupTerm, MergePlan, OrderTerm, SortKey
 from shardproxy.planner.plan import Group
@@ -20,7 +20,7 @@ from shardproxy.planner.sort_keys import certain_key, natural_join, owner, sort_
 from shardproxy.planner.spread import obstacle
 from shardproxy.planner.template import Template, of_tokens
 from shardproxy.planner.unseen import Hidden, body, hides, unseen
-from shardproxy.sql.functions import AGGREGATES
+from shardproxy.sql.functions import AGGREGATES, RESERVED
 from shardproxy.sql.tokens import TokenKind
 
 _MERGED = frozenset({"GROUP", "HAVING", "DISTINCT", "DISTINCTROW", "ORDER", "LIMIT", "OFFSET"})
@@ -89,6 +89,8 @@ class _Merge:
                 return covered
             terms = covered
         draft, having = self.draft, parts.having
+        if having is not None and groups is None and terms and not self._shown(having):
+            return "HAVING of a column that is not shown"
         return MergePlan(
             of_tokens(draft.sql, draft.tokens[: parts.head_end]) + optimizer_hint(draft, parts),
             items,
@@ -110,6 +112,22 @@ class _Merge:
         if self.unseen is None:
             return as_written(draft, parts.items_end, parts.where_end)
         return body(draft, parts.items_end, parts.where_end, *self.unseen)
+
+    def _shown(self, having: Span) -> bool:
+        """Whether every name in HAVING is one of the select list or of GROUP BY: else a server refuses it, and would
+        find it among the sort keys that are put in."""
+        if any(item.star for item in self.parts.items):
+            return True
+        tokens = self.draft.tokens
+        shown = {name for item in self.parts.items for name in (item.name, item.column.lower())}
+        shown |= {bare_column(tokens[term.span.first : term.span.end]).lower() for term in self.parts.group}
+        return all(
+            tokens[i].text.lower() in shown
+            for i in range(having.first, having.end)
+            if is_name(tokens[i])
+            and self.draft.word(i + 1) not in ("(", ".")
+            and tokens[i].text.lower() not in (RESERVED if tokens[i].upper else ())
+        )
 
     def _group_terms(self, terms: tuple[OrderTerm, ...], groups: GroupMerge | None) -> tuple[GroupTerm, ...]:
         """The shards' GROUP BY: the statement's, and the DISTINCT values of aggregates."""

@@ -38,6 +38,7 @@ SINGLE_BYTE = frozenset(
         "dec8", "hp8",
     )
 )  # fmt: skip
+_WIDE = frozenset(("ucs2", "utf16", "utf16le", "utf32"))
 READABLE = MULTI_BYTE | SINGLE_BYTE
 _UTF8 = MULTI_BYTE - {"ascii"}
 _UTF8MB3 = frozenset(("utf8mb3", "utf8"))
@@ -112,8 +113,19 @@ def profile(capabilities: int, schema: str | None, variables: tuple[tuple[str, s
     return found
 
 
+def is_wide(wanted: Profile) -> bool:
+    """ASCII characters take two or four bytes in the connection's character set: `SET time_zone = '+00:00'` and its
+    like are errors then, also when the proxy says them."""
+    return wanted.connection_charset in _WIDE
+
+
 def unreadable(wanted: Profile) -> str:
     """Why texts in the profile's character set cannot be read; "" when they can."""
+    if is_wide(wanted):
+        return (
+            f"character_set_connection '{wanted.connection_charset}' is not supported: servers understand no SET under "
+            "it; use utf8mb4"
+        )
     if wanted.charset in READABLE:
         return ""
     return (

@@ -92,6 +92,24 @@ def test_character_sets_that_cannot_be_read_are_refused(narrow: ProxyUnderTest, 
             assert client.rows("SELECT @@character_set_client") == [[b"utf8mb4"]]
 
 
+@pytest.mark.parametrize("name", ["utf16", "ucs2", "utf32"])
+@pytest.mark.parametrize("transaction", [False, True])
+def test_wide_character_sets_of_the_connection_are_refused(
+    narrow: ProxyUnderTest, name: str, transaction: bool
+) -> None:
+    """Servers understand no SET under them."""
+    with RawClient(narrow.port) as client:
+        if transaction:
+            client.query("BEGIN")
+            client.query("SELECT COUNT(*) FROM users WHERE uid = 1")
+        for variable in ("connection", "results"):
+            assert code_of(client, f"SET character_set_{variable} = {name}") == 9103
+            assert client.rows(f"SELECT @@character_set_{variable}") == [[b"utf8mb4"]]
+        client.query("SET time_zone = '+04:00'")
+        client.query("ROLLBACK")
+        assert client.rows("SELECT @@time_zone") == [[b"+04:00"]]
+
+
 def test_results_in_another_character_set(narrow: ProxyUnderTest) -> None:
     with RawClient(narrow.port) as client, RawClient(narrow.port) as other:
         client.query("INSERT INTO users VALUES (1, 'é', 5)")

@@ -101,3 +101,7 @@ SELECT u.uid, o.oid, ROW_NUMBER() OVER (PARTITION BY u.grp ORDER BY o.total, u.u
 SELECT uid, SUM(grp) OVER (ORDER BY score RANGE UNBOUNDED PRECEDING) FROM users;
 SELECT uid, ROW_NUMBER() OVER (ORDER BY uid) AS r FROM users ORDER BY r DESC LIMIT 3; -- ordered
 SELECT l.level, RANK() OVER (ORDER BY l.level), u.uid FROM levels l JOIN users u ON u.grp = l.level;
+-- feature: HAVING beside ORDER BY
+SELECT total FROM orders o HAVING uid = 5 ORDER BY o.state, o.uid, o.oid; -- error
+SELECT total, uid AS u FROM orders o HAVING u = 5 ORDER BY o.state, o.uid, o.oid; -- ordered
+SELECT uid, COUNT(*) AS n FROM orders GROUP BY uid HAVING n > 1 AND uid IS NOT NULL ORDER BY n, uid; -- ordered

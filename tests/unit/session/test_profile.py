@@ -16,9 +16,11 @@ from shardproxy.session.profile import (
     Charsets,
     Profile,
     gathers,
+    is_wide,
     profile,
     reachable,
     transition,
+    unreadable,
     with_schema,
     with_variables,
     without,
@@ -211,3 +213,11 @@ def test_utf8mb3_on_the_way_loses_characters_of_four_bytes() -> None:
         named = {"character_set_client": f"'{client}'", "character_set_connection": f"'{connection}'"}
         found = with_variables(profile(0, None, ()), named)
         assert (found.three_bytes, found.reads_utf8) == (three_bytes, utf8)
+
+
+def test_wide_character_sets_of_the_connection_are_not_supported() -> None:
+    for charset in ("ucs2", "utf16", "utf16le", "utf32"):
+        wanted = with_variables(profile(0, None, ()), {"character_set_connection": f"'{charset}'"})
+        assert is_wide(wanted)
+        assert charset in unreadable(wanted)
+    assert not is_wide(profile(0, None, ()))
