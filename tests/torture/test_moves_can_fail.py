@@ -134,7 +134,7 @@ def outcome(play: Callable[[Scene, Traffic], str], wrong: str = "", fence: str =
     ],
 )
 def test_it_can_fail(play: Callable[[Scene, Traffic], str], wrong: str, fence: str) -> None:
-    found = outcome(play, wrong, fence)
+    found = next(filter(None, (outcome(play, wrong, fence) for _ in range(4))), "")  # a few tries: crashes are random
     print(found)
     assert found
 
