@@ -230,7 +230,7 @@ class Bench:
         with self._console.status("a move under traffic"), self._traffic(layout, proxies) as application:
             with mover.start(proxies[0].config) as moving:
                 application.ask("mark", name="before")
-                time.sleep(_BEFORE)
+                time.sleep(_BEFORE)  # what is measured is how long the traffic's statements take in this time
                 application.ask("mark", name="begin")
                 moving.ask(
                     "begin", keyspace=layout.keyspace, goals={"add-shard": "shard3"}, rate=self._options.throttle
@@ -277,7 +277,7 @@ class Bench:
                     for stage, seconds in found["took"].items():
                         took.setdefault(f"{stage}_median_ms", []).append(seconds * 1e3)
                     moving.ask(ready)
-                    time.sleep(_SETTLE)
+                    time.sleep(_SETTLE)  # so that what the next switch does to the traffic is told from this one's
                 given_up += found["given_up"]
             seen = Seen(application.ask("end"))
         pauses, reads = seen.longest("switch", UPDATES), seen.longest("switch", READS)

@@ -71,7 +71,7 @@ class Traffic:
         while not self._over:
             wait = due - time.monotonic()
             if wait > 0:
-                time.sleep(wait)
+                time.sleep(wait)  # a fixed rate: the next statement is due then
             due += every
             part, start = self._part, time.perf_counter()
             try:

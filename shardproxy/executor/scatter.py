@@ -182,7 +182,6 @@ async def relay(
             client.abort()  # an ERR in the middle of a row would be read as part of it
             return None
         client.write(out.error(error if isinstance(error, SqlError) else BackendError(str(error))))
-        out.failed = True  # an end after it would be taken for the answer to the next command
     finally:
         for part in parts:
             part.finish(enlistment)

@@ -139,7 +139,7 @@ class Process:
         while not _stopped(pid):
             if time.monotonic() > deadline:
                 raise LocalError(f"{self.name}: does not stop")
-            time.sleep(0.001)
+            time.sleep(0.001)  # between two looks: /proc tells nobody
 
     def resume(self) -> None:
         """SIGCONT after `suspend`."""

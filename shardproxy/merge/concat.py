@@ -25,7 +25,7 @@ _COUNT, _DEFS, _EOF, _ROWS, _DONE = range(5)
 class Concatenation:
     """Feed the bytes of each part in any pieces; `next_part()` between parts; `end()` after the last.
 
-    failed: a part was an ERR packet, which has been handed on and ends the answer. rows: some row has been handed on.
+    failed: the answer has ended in an ERR packet, a part's or that of `error`. rows: some row has been handed on.
     """
 
     def __init__(self, deprecate_eof: bool) -> None:
@@ -175,7 +175,9 @@ class Concatenation:
         return packet(build_eof(self.status, warnings), self._seq)
 
     def error(self, error: SqlError) -> bytes:
-        """The packet that ends the answer in an error, wherever it stands."""
+        """The packet that ends the answer in an error, wherever it stands. Nothing may follow it: the client would
+        take that for the answer to its next command."""
+        self.failed = True
         return packet(build_err(error.code, error.sqlstate, str(error)), self._seq)
 
 

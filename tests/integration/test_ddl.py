@@ -24,7 +24,8 @@ Rows = tuple[tuple[Any, ...], ...]
 
 @pytest.fixture
 def client(proxy: ProxyUnderTest) -> Iterator[Any]:
-    """A client; afterwards the tables and views that these tests make are gone, and so are the records."""
+    """A client. Before, records of other tests are gone; afterwards tables and views that these tests make too."""
+    clean(proxy.cluster)
     with closing(proxy.connect()) as connection:
         yield connection
     clean(proxy.cluster)

@@ -86,7 +86,8 @@ def test_rows_are_where_their_stored_keys_say(
             assert here == there, (sql, value)
             here, there = (_executed(side, sql, value) for side in clients)
             # MySQL says that it cannot convert the value when it compares a row, which not every shard may have.
-            assert here == there or (there == 3988 and here == []), (sql, value, "prepared")
+            # 3854 says the same of a text that 3988 says of a parameter.
+            assert here == there or (there == 3988 and here in ([], 3854)), (sql, value, "prepared")
             here, there = (_said(side, "SELECT HEX(k), n FROM faces ORDER BY HEX(k)") for side in clients)
             assert here == there, (sql, value, "stored")
     for (stored,) in clients[1].rows("SELECT k FROM faces WHERE HEX(k) NOT LIKE '%F0%'"):

@@ -156,7 +156,7 @@ class Scene:
             except StoreError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.1)
+                time.sleep(0.1)  # between two looks: a nemesis has cut the store off
 
     # ── the servers ──
 

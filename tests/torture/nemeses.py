@@ -52,7 +52,7 @@ class Nemeses:
 
     def _later(self, heal: Callable[[], None], seconds: float = 0.0) -> None:
         def run() -> None:
-            time.sleep(seconds)
+            time.sleep(seconds)  # how long the fault lasts
             heal()
             self._last = time.monotonic()
 
@@ -91,7 +91,7 @@ class Nemeses:
             with closing(sqlite3.connect(self._scene.store_file, timeout=10, isolation_level=None)) as file:
                 file.execute("BEGIN EXCLUSIVE")
                 locked.set()
-                time.sleep(seconds)
+                time.sleep(seconds)  # how long the fault lasts
                 file.execute("ROLLBACK")
 
         self._later(hold)

@@ -144,7 +144,8 @@ def _delivery(session: Session, t: Delivery) -> bool:
             where = (w, d, order)
             session.run("DELETE FROM new_order WHERE no_w_id = %s AND no_d_id = %s AND no_o_id = %s", *where)
             [(customer,)] = session.run(
-                "SELECT o_c_id FROM orders WHERE o_w_id = %s AND o_d_id = %s AND o_id = %s", *where
+                # Locking, as the read of new_order: a plain one has the snapshot of an earlier district's.
+                "SELECT o_c_id FROM orders WHERE o_w_id = %s AND o_d_id = %s AND o_id = %s FOR UPDATE", *where
             )
             session.run(
                 "UPDATE orders SET o_carrier_id = %s WHERE o_w_id = %s AND o_d_id = %s AND o_id = %s", t.carrier, *where

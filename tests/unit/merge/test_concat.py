@@ -201,6 +201,7 @@ def test_columns_that_differ_are_refused(other: tuple[ColumnDefinition, ...], de
         out.feed(part([row], deprecate_eof, other))
     assert not out.mid_packet
     answer = payloads_of(wire + out.error(RouteError("they differ")))
+    assert out.failed  # `end` must not follow: it would answer the next command
     assert answer[:-1] == payloads_of(part([row], deprecate_eof))[:-1]
     assert parse_err(answer[-1]).text == "they differ"
 
