@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pymysql
 import pytest
@@ -34,6 +34,7 @@ from shardproxy.topology.goals import AddShard, Goal, MoveBuckets
 from shardproxy.topology.keys import bucket_of
 from shardproxy.topology.ring import place_buckets
 from shardproxy.topology.stages import Stage, Step
+from tests.clients import Clients
 from tests.proxy import USERS, ProxyUnderTest, eventually, start_proxy
 
 KEYSPACES = """
@@ -55,30 +56,21 @@ DUPLICATE = 1062
 WRITERS = 4
 
 
-class Application:
+class Application(Clients):
     """Writers with users of their own, whose names nobody else has."""
 
     def __init__(self, proxy: ProxyUnderTest) -> None:
-        self.errors: list[BaseException] = []
+        super().__init__()
         self.names: dict[int, str] = {}  # id → name
         self.countries: dict[int, int] = {}
         self.retried: dict[int, int] = {}
         self.done = 0
         self._proxy = proxy
-        self._end = threading.Event()
-        self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> Application:
+    def __enter__(self) -> Self:
         self._end.clear()
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(WRITERS)]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(60)
+        return super().__enter__()
 
     def goes_on(self) -> None:
         before = self.done

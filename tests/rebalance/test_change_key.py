@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,14 +9,12 @@ import pytest
 
 from shardproxy.local import LocalCluster
 from shardproxy.local.flavors import FlavorName
-from shardproxy.reshard.orchestrator import Orchestrator
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.map_document import Stream, TableMove
-from shardproxy.topology.stages import Stage
 from shardproxy.topology.streams import streams_of_all
 from shardproxy.topology.workflow import Plan
-from tests.rebalance.test_move import KEYSPACES, Scene, running, until
-from tests.rebalance.test_shard_table import HOLD, MAP, NAMES, Notes, goes_on
+from tests.rebalance.test_move import KEYSPACES, Scene, running
+from tests.rebalance.test_shard_table import MAP, NAMES, Notes, there_and_back_and_for_good
 
 BY_ACCOUNT = KEYSPACES.replace("entry = {", 'note = { key = "account" }, entry = {')
 # The key that comes is in the primary key: a row that goes to another shard is never in the way of its own copy there.
@@ -84,28 +81,6 @@ def scene(flavor: FlavorName) -> Iterator[Scene]:
 
 def test_a_table_gets_another_key_gets_its_own_back_and_the_other_again(scene: Scene) -> None:
     with Tenants(scene.proxies) as notes:
-
-        async def there_and_back(orchestrator: Orchestrator) -> None:
-            await until(orchestrator, Stage.COPYING)
-            await orchestrator.copied()
-            await asyncio.to_thread(goes_on, notes)
-            await until(orchestrator, Stage.OPEN)
-            print(f"held {orchestrator.held * 1000:.0f} ms")
-            await asyncio.to_thread(goes_on, notes)
-            while orchestrator.ledger.stage is Stage.OPEN:  # again, when a switch was given up for a moment
-                await orchestrator.reverse()
-                await orchestrator.run(lambda stage: False)
-            assert orchestrator.ledger.stage is Stage.REVERSE_DONE
-
-        async def for_good(orchestrator: Orchestrator) -> None:
-            await until(orchestrator, Stage.OPEN)
-            await asyncio.to_thread(goes_on, notes)
-            await until(orchestrator, Stage.DONE)
-            await asyncio.to_thread(goes_on, notes)
-
-        goes_on(notes)
-        scene.lead(there_and_back, PLAN, HOLD)
-        goes_on(notes)
-        scene.lead(for_good, PLAN, HOLD)
+        there_and_back_and_for_good(scene, notes, PLAN)
     print(f"{notes.done} notes")
     check(scene, notes)

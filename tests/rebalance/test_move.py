@@ -27,6 +27,7 @@ from shardproxy.topology.map_document import Stream
 from shardproxy.topology.map_form import KeySet
 from shardproxy.topology.stages import Stage
 from shardproxy.topology.workflow import Plan
+from tests.clients import Clients
 from tests.proxy import USERS, ProxyUnderTest, eventually, start_proxy
 
 KEYSPACES = """
@@ -62,31 +63,20 @@ MOVING = tuple(key for key in ACCOUNTS if 400 <= key < 700 or 1500 <= key < 2000
 RETRIABLE = {1213, 1205, 9122}  # nothing was done
 
 
-class Application:
+class Application(Clients):
     """Writers, each with accounts of its own to count in, and transfers between accounts of all."""
 
     def __init__(self, proxies: list[ProxyUnderTest], writers: int) -> None:
-        self.errors: list[BaseException] = []
+        super().__init__()
         self.retried: dict[int, int] = {}
         self.entries: dict[tuple[int, int, int], bool] = {}  # account, writer, number
         self.counts: dict[int, int] = {}
         self.longest = 0.0
         self.done = 0
         self._proxies = proxies
-        self._end = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(writers)]
         self._threads += [threading.Thread(target=self._read, args=(number,)) for number in range(2)]
-
-    def __enter__(self) -> Application:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(60)
 
     def _write(self, number: int) -> None:
         dice = random.Random(number)

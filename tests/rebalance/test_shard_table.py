@@ -20,6 +20,7 @@ from shardproxy.topology.maps import INT_MAX, INT_MIN, KeyRange, RangeMap
 from shardproxy.topology.stages import Stage
 from shardproxy.topology.streams import streams_from_one
 from shardproxy.topology.workflow import Plan
+from tests.clients import Clients
 from tests.proxy import ProxyUnderTest, eventually
 from tests.rebalance.test_move import KEYSPACES, RETRIABLE, Scene, running, until
 
@@ -38,30 +39,19 @@ PLAN = Plan(
 HOLD = 10.0  # the machine may be busy
 
 
-class Notes:
+class Notes(Clients):
     """Clients that write notes, change them, and look whether all are there, but for so many that are `between`."""
 
     between = 0
 
     def __init__(self, proxies: list[ProxyUnderTest]) -> None:
-        self.errors: list[BaseException] = []
+        super().__init__()
         self.told: dict[int, tuple[int, ...]] = {}  # id → account, writer, number
         self.changed: dict[int, int] = {}
         self.done = 0
         self._proxies = proxies
-        self._end = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(self._write, n)) for n in range(2)]
         self._threads.append(threading.Thread(target=self._run, args=(self._read, 1)))
-
-    def __enter__(self) -> Notes:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(60)
 
     def _run(self, work: Any, number: int) -> None:
         try:
@@ -127,30 +117,35 @@ def scene(flavor: FlavorName) -> Iterator[Scene]:
         yield Scene(cluster, proxies, cluster.folder / "left.toml")
 
 
+def there_and_back_and_for_good(scene: Scene, notes: Notes, plan: Plan) -> None:
+    """Two moves of a table while clients write notes: one that is taken back after its switch, and one to the end."""
+
+    async def there_and_back(orchestrator: Orchestrator) -> None:
+        await until(orchestrator, Stage.COPYING)
+        await orchestrator.copied()
+        await asyncio.to_thread(goes_on, notes)
+        await until(orchestrator, Stage.OPEN)
+        print(f"held {orchestrator.held * 1000:.0f} ms")
+        await asyncio.to_thread(goes_on, notes)
+        while orchestrator.ledger.stage is Stage.OPEN:  # again, when a switch was given up for a moment
+            await orchestrator.reverse()
+            await orchestrator.run(lambda stage: False)
+        assert orchestrator.ledger.stage is Stage.REVERSE_DONE
+
+    async def for_good(orchestrator: Orchestrator) -> None:
+        await until(orchestrator, Stage.OPEN)
+        await asyncio.to_thread(goes_on, notes)
+        await until(orchestrator, Stage.DONE)
+        await asyncio.to_thread(goes_on, notes)
+
+    goes_on(notes)
+    scene.lead(there_and_back, plan, HOLD)
+    goes_on(notes)
+    scene.lead(for_good, plan, HOLD)
+
+
 def test_a_single_table_becomes_a_sharded_one_goes_back_and_goes_again(scene: Scene) -> None:
     with Notes(scene.proxies) as notes:
-
-        async def there_and_back(orchestrator: Orchestrator) -> None:
-            await until(orchestrator, Stage.COPYING)
-            await orchestrator.copied()
-            await asyncio.to_thread(goes_on, notes)
-            await until(orchestrator, Stage.OPEN)
-            print(f"held {orchestrator.held * 1000:.0f} ms")
-            await asyncio.to_thread(goes_on, notes)
-            while orchestrator.ledger.stage is Stage.OPEN:  # again, when a switch was given up for a moment
-                await orchestrator.reverse()
-                await orchestrator.run(lambda stage: False)
-            assert orchestrator.ledger.stage is Stage.REVERSE_DONE
-
-        async def for_good(orchestrator: Orchestrator) -> None:
-            await until(orchestrator, Stage.OPEN)
-            await asyncio.to_thread(goes_on, notes)
-            await until(orchestrator, Stage.DONE)
-            await asyncio.to_thread(goes_on, notes)
-
-        goes_on(notes)
-        scene.lead(there_and_back, PLAN, HOLD)
-        goes_on(notes)
-        scene.lead(for_good, PLAN, HOLD)
+        there_and_back_and_for_good(scene, notes, PLAN)
     print(f"{notes.done} notes")
     check(scene, notes, sharded=True)
