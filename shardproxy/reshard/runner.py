@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from shardproxy.errors import BackendError, NotOurs, ReshardError, SqlError
+from shardproxy.errors import BackendError, NotOurs, ReshardError, RowsDiffer, SqlError
 from shardproxy.reshard.stream import Stream, StreamPlan, start_stream
 from shardproxy.reshard.throttle import Pace
 from shardproxy.reshard.touched import Touched
@@ -93,7 +93,10 @@ class Running:
         """
         self._reached.clear()
         self._marker = epoch
-        await self._wait(self._reached)
+        try:
+            await self._wait(self._reached)
+        finally:
+            self._marker = None  # who gives the switch up lets writes go on: the marker means nothing any more
 
     async def stand_by(self) -> None:
         """Wait for ever. Raises what ended it: NotOurs, when another leads the move."""
@@ -185,9 +188,13 @@ class Running:
                 wanted = self._marker
                 if wanted is not None and (self.plan.name.move_id, wanted) in stream.applier.markers:
                     await stream.applier.flush()
-                    await stream.settle()
-                    self._marker = None
-                    self._reached.set()
+                    try:
+                        await stream.settle()
+                    except RowsDiffer:
+                        if self._marker == wanted:
+                            raise
+                    else:
+                        self._reached.set()
         finally:
             self._stream = None
             await stream.close()

@@ -88,9 +88,11 @@ async def sweep(
 async def settle(
     source: Link, target: Link, tables: Sequence[TableShape], moving: MovingKeys, touched: Touched
 ) -> Verified:
-    """Compare the rows that are left, while nobody writes them and the stream has applied everything."""
+    """Compare the rows that are left, while nobody writes them and the stream has applied everything. What differs
+    stays noted: the switch may have been given up meanwhile."""
     done = Verified()
     left = touched.chunks()
+    differing: list[tuple[int, list[bytes]]] = []
     try:
         while left:
             table, keys = left[-1]
@@ -99,10 +101,11 @@ async def settle(
             done.rows += rows
             done.chunks += 1
             if not equal:
+                differing.append(left[-1])
                 await show(source, target, tables[table], where, done)
             left.pop()
     finally:
-        for table, keys in left:
+        for table, keys in (*left, *differing):
             touched.put_back(table, keys)
     return done
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shardproxy.cli.main import app
-from tests.proxy import SPLIT, ProxyUnderTest, eventually, start_proxy
+from tests.proxy import SPLIT, ProxyUnderTest, eventually, start_proxy, transactions
 
 ONE, OTHER = 1, SPLIT + 1  # a key of shard1, one of shard2
 SOON = 10.0  # seconds; the servers' own limit is 50
@@ -82,16 +82,9 @@ def balances(proxy: ProxyUnderTest) -> dict[int, int]:
 
 def waiting(proxy: ProxyUnderTest) -> int:
     """Transactions of both primaries that wait for a lock."""
-    # MySQL's INNODB_TRX shows what it had when it was read last, while it is read ten times a second and more.
-    if proxy.cluster.flavor == "mysql":
-        query = "SELECT COUNT(DISTINCT requesting_engine_transaction_id) FROM performance_schema.data_lock_waits"
-    else:
-        query = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-    found = 0
-    for shard in (0, 1):
-        with proxy.primary(shard).connect() as direct:
-            found += int(run(direct, query)[0][0])
-    return found
+    return sum(
+        int(transactions(proxy.primary(shard), "COUNT(*)", "trx_state = 'LOCK WAIT'")[0][0]) for shard in (0, 1)
+    )  # fmt: skip
 
 
 def announced(proxy: ProxyUnderTest) -> int:

@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from shardproxy.local import LocalServer
-from tests.proxy import SPLIT, TABLES, ProxyUnderTest, eventually
+from tests.proxy import SPLIT, TABLES, ProxyUnderTest, eventually, transactions
 
 ONE, OTHER = 1, SPLIT + 1  # a key of shard1, one of shard2
 USERS = [(ONE, "one", 100), (2, "two", 50), (OTHER, "other", 100), (OTHER + 1, "last", 70)]
@@ -185,9 +185,7 @@ def test_a_transaction_whose_locks_are_gone_does_not_commit(sides: tuple[ProxyUn
     with proxy.connect() as mine, proxy.connect() as other:
         run(mine, "BEGIN", f"UPDATE users SET balance = 0 WHERE uid = {ONE}")
         run(mine, f"SELECT balance FROM users WHERE uid = {OTHER} FOR UPDATE")
-        [(ident,)] = second.rows(
-            "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_rows_locked > 0"
-        )
+        [(ident,)] = transactions(second, "trx_mysql_thread_id", "trx_rows_locked > 0")
         second.rows(f"KILL {ident}")
         with pytest.raises(pymysql.MySQLError):
             run(mine, "COMMIT")

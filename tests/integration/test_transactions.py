@@ -9,7 +9,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from tests.proxy import SPLIT, ProxyUnderTest, eventually
+from tests.proxy import SPLIT, ProxyUnderTest, eventually, transactions
 
 ONE, OTHER = 1, SPLIT + 1  # a key of shard1, one of shard2
 FILL = f"INSERT INTO users VALUES ({ONE},'one',100)", f"INSERT INTO users VALUES ({OTHER},'other',100)"
@@ -210,10 +210,7 @@ def test_a_deadlock_rolls_back_on_all_shards(filled: ProxyUnderTest) -> None:
 
 
 def lock_waits(proxy: ProxyUnderTest) -> int:
-    with proxy.primary(1).connect() as direct:
-        return int(
-            run(direct, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'")[0][0]
-        )
+    return int(transactions(proxy.primary(1), "COUNT(*)", "trx_state = 'LOCK WAIT'")[0][0])
 
 
 def test_a_lock_wait_timeout_undoes_the_statement_only(filled: ProxyUnderTest) -> None:

@@ -280,6 +280,35 @@ def test_a_row_that_differs_at_the_switch_stops_it(run: Run, sides: Sides) -> No
     run(work)
 
 
+def test_a_marker_that_comes_after_the_switch_was_given_up_means_nothing(run: Run, sides: Sides) -> None:
+    """Writes go on then: rows that differ when it is passed are no finding."""
+
+    async def work(desk: Desk) -> None:
+        orchestrator = desk.lead(await desk.plan(300, 600))
+        try:
+            await orchestrator.run(until(Stage.ARMED))
+            [stream] = orchestrator.streams
+            reaching = asyncio.create_task(stream.reach(77))
+            await asyncio.sleep(0)
+            reaching.cancel()
+            await asyncio.gather(reaching, return_exceptions=True)
+            sides.source.rows("UPDATE t SET v = 'new' WHERE uid = 500", database=sides.database)
+            there = "SELECT v FROM t WHERE uid = 500"
+            eventual = partial(eventually, lambda: sides.target.rows(there, database=sides.database) == [("new",)])
+            await asyncio.to_thread(eventual, "the stream has applied it")
+            sides.target.rows("UPDATE t SET v = 'newer' WHERE uid = 500", database=sides.database)
+            marker = f"INSERT INTO _shardproxy.marker (move_id, epoch) VALUES ({stream.plan.name.move_id}, 77)"
+            sides.source.rows(marker)
+            applied = stream.applied
+            await asyncio.to_thread(eventually, lambda: stream.applied > applied, "the marker is passed")
+            await stream.sweep()
+            assert stream.failure is None
+        finally:
+            await orchestrator.close()
+
+    run(work)
+
+
 def test_a_leader_that_is_stopped_lets_writes_go_on(run: Run, sides: Sides) -> None:
     async def work(desk: Desk) -> None:
         orchestrator = desk.lead(await desk.plan(300, 600))

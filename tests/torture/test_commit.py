@@ -24,7 +24,7 @@ import pytest
 from shardproxy.local import LocalCluster, LocalServer
 from shardproxy.local.flavors import FlavorName
 from shardproxy.local.proxy_environment import proxy_environment
-from tests.proxy import SPLIT, ProxyUnderTest, eventually, start_proxy
+from tests.proxy import SPLIT, ProxyUnderTest, eventually, start_proxy, transactions
 
 ACCOUNTS, CLIENTS, START = 8, 4, 1000
 TOTAL = 2 * ACCOUNTS * START
@@ -170,8 +170,7 @@ class Bank:
 
 def _unfinished(shard: LocalServer) -> list[tuple[object, ...]]:
     """Prepared branches, and transactions that have changed something: also those whose client is gone."""
-    writing = "SELECT trx_id FROM information_schema.innodb_trx WHERE trx_rows_modified > 0"
-    return [*shard.rows("XA RECOVER"), *shard.rows(writing)]
+    return [*shard.rows("XA RECOVER"), *transactions(shard, "trx_id", "trx_rows_modified > 0")]
 
 
 def _books(shard: LocalServer) -> tuple[set[int], dict[int, int]]:

@@ -154,6 +154,12 @@ class FakeControl:
         return True, ""
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as wide as they like, whatever terminal the tests run in."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[SimpleNamespace]:
     """A running admin server with a FakeControl (`control`), and a file that points to it (`config`)."""
