@@ -367,13 +367,15 @@ def test_reads_do_not_keep_a_switch_waiting(cluster: LocalCluster, store: Mappin
         eventually(lambda: proxy.primary(0).rows(_SLEEPING)[0][0] >= 4, "all of them run")
         begun = time.monotonic()
         epoch = desk.step(shard2=position(proxy, 1))
-        desk.all_have(epoch, 1, 3.0)
-        assert time.monotonic() - begun < 4.0  # and not the five seconds that they sleep
+        desk.all_have(epoch, 1, 4.0)
+        assert time.monotonic() - begun < 4.5  # and not the five seconds that they sleep
         for reader in readers.values():
             reader.end()
         assert readers["one shard"].error is None  # it was run again
         assert readers["no table"].error is None
-        for name, codes in {"all": (1213, 1317), "merged": (1213, 1317), "transaction": (1213,)}.items():
+        # 2013: columns have gone out, and its server took longer than in_flight.PATIENCE to end it.
+        codes_of = {"all": (1213, 1317, 2013), "merged": (1213, 1317, 2013), "transaction": (1213,)}
+        for name, codes in codes_of.items():
             error = readers[name].error
             assert error is not None, name
             assert error.args[0] in codes, (name, error)  # 1317, the server's own, when columns have gone out
