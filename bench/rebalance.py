@@ -251,7 +251,8 @@ class Bench:
             self._add(
                 Figure(f"p99 of {kind} while copying", "× before", during / before, _LATENCY_NEEDED, detail=detail)
             )
-        self._add(Figure("writes held by that switch", "ms", switched["held"] * 1e3))
+        took = {f"{stage}_ms": seconds * 1e3 for stage, seconds in switched["took"].items()}
+        self._add(Figure("writes held by that switch", "ms", switched["held"] * 1e3, detail=took))
         self._lost(cluster, layout, seen)
 
     def _there_and_back(self, cluster: LocalCluster, layout: Layout, proxies: Sequence[RunningProxy]) -> None:
