@@ -5,9 +5,10 @@
 Parts: `copy` (2 → 3 shards by ring growth and by a split range, without traffic, beside `mariadb-dump | mariadb` of the
 same rows), `memory` (of the mover, a tenth of the table beside all of it), `catch-up` (single-row transactions that
 have piled up), `traffic` (ring growth from begin to end under 500 updates and 2,000 reads a second through two
-proxies), `switch` (a small table there and back again and again under the same traffic). The servers, the mover, the
-proxies and the application share this machine: a rate says what all of them reach together, CPU what is ours alone.
-The load average stands beside each figure. The JSON file is a list of objects {figure, value, unit, needed, met, …}.
+proxies), `switch` (small tables there and back again and again under the same traffic, by a range and by ring growth).
+The servers, the mover, the proxies and the application share this machine: a rate says what all of them reach together,
+CPU what is ours alone. The load average stands beside each figure. The JSON file is a list of objects {figure, value,
+unit, needed, met, …}.
 """
 
 from __future__ import annotations
@@ -211,16 +212,20 @@ class Bench:
         rows, only = self._options.rows, self._options.only
         big = by_ring("ring", ["shard1", "shard2"], rows)
         small = by_range("small", ["shard1", "shard2"], _SMALL)
+        growing = by_ring("growing", ["shard1", "shard2"], _SMALL)
+        wanted = (*([big] if "traffic" in only else []), *([small, growing] if "switch" in only else []))
         with self._cluster() as cluster:
-            for layout in (*([big] if "traffic" in only else []), small):
+            for layout in wanted:
                 with self._console.status(f"making {layout.rows:,} rows by {layout.keyspace}"):
                     load(cluster, layout)
-            toml = small.toml + (big.toml if "traffic" in only else "")
+            toml = "".join(layout.toml for layout in wanted)
             proxies = [start_proxy(cluster, toml, workers=1, extra=_STORE, name=name) for name in ("left", "right")]
             if "traffic" in only:
                 self._whole_move(cluster, big, proxies)
             if "switch" in only:
-                self._there_and_back(cluster, small, proxies)
+                low = small.rows // 4
+                self._there_and_back(cluster, small, {"move-range": f"{low}:{2 * low}=shard2"}, proxies)
+                self._there_and_back(cluster, growing, {"add-shard": "shard3"}, proxies)
 
     def _traffic(self, layout: Layout, proxies: Sequence[RunningProxy]) -> Companion:
         ports = [proxy.mysql_port for proxy in proxies]
@@ -255,9 +260,9 @@ class Bench:
         self._add(Figure("writes held by that switch", "ms", switched["held"] * 1e3, detail=took))
         self._lost(cluster, layout, seen)
 
-    def _there_and_back(self, cluster: LocalCluster, layout: Layout, proxies: Sequence[RunningProxy]) -> None:
-        low = layout.rows // 4
-        goals = {"move-range": f"{low}:{layout.rows // 2}=shard2"}
+    def _there_and_back(
+        self, cluster: LocalCluster, layout: Layout, goals: dict[str, str], proxies: Sequence[RunningProxy]
+    ) -> None:
         given_up: list[str] = []
         held = []
         took: dict[str, list[float]] = {}
@@ -285,12 +290,14 @@ class Bench:
         detail = {"switches": float(len(pauses)), "median_ms": median(pauses), "held_median_ms": median(held)}
         detail |= {"held_longest_ms": max(held), "given_up": float(len(given_up))}
         detail |= {stage: median(times) for stage, times in took.items()}
+        kind = "a range" if "move-range" in goals else "ring 2 → 3"
         between = {"longest_between_ms": max(seen.longest("between", READS)), "median_ms": median(reads)}
+        write, read = (f"longest {what} of a switch, {kind}" for what in ("write", "read"))
         self._add(
-            Figure("longest write of a switch, p99", "ms", _p99(sorted(pauses)), _PAUSE_NEEDED, detail=detail),
-            Figure("longest write of a switch, longest", "ms", max(pauses), _LONGEST_PAUSE_NEEDED, detail=detail),
-            Figure("longest read of a switch, p99", "ms", _p99(sorted(reads)), _READ_NEEDED, detail=between),
-            Figure("longest read of a switch, longest", "ms", max(reads), detail=between),
+            Figure(f"{write}, p99", "ms", _p99(sorted(pauses)), _PAUSE_NEEDED, detail=detail),
+            Figure(f"{write}, longest", "ms", max(pauses), _LONGEST_PAUSE_NEEDED, detail=detail),
+            Figure(f"{read}, p99", "ms", _p99(sorted(reads)), _READ_NEEDED, detail=between),
+            Figure(f"{read}, longest", "ms", max(reads), detail=between),
         )
         self._lost(cluster, layout, seen)
 
@@ -299,7 +306,7 @@ class Bench:
         written = sum(count(shard.primary, layout.keyspace, "SUM(writes)") for shard in cluster.shards)
         rows = sum(count(shard.primary, layout.keyspace) for shard in cluster.shards)
         wrong = abs(written - seen.acknowledged) + abs(rows - layout.rows)
-        name = "whole move" if layout.keyspace == "ring" else "switches"
+        name = {"ring": "whole move", "small": "switches, a range"}.get(layout.keyspace, "switches, ring 2 → 3")
         note = seen.errors[0] if seen.errors else ""
         self._add(
             Figure(f"errors of the application, {name}", "", float(len(seen.errors)), 0.0, note=note),

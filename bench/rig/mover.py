@@ -159,7 +159,7 @@ class Mover:
         for entry, after in pairwise(history):
             if entry.stage.phase in _SWITCHING:
                 took[entry.stage.phase.value] = after.at - entry.at
-        given_up = [entry.what for entry in history[1:] if entry.what]
+        given_up = [entry.what for entry in history if entry.what.startswith("writes were held")]
         return {"held": self._orchestrator.held, "given_up": given_up, "took": took}
 
 

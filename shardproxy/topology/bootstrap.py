@@ -45,16 +45,16 @@ def with_stored(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> Sna
     documents: by keyspace; those of keyspaces that the file does not have are left alone. Raises ConfigError where a
     map cannot be used with this file.
     """
-    serious = [d for d in differences(snapshot, documents) if d.serious]
+    order = {shard.name: i for i, shard in enumerate(snapshot.shards)}
+    known = [(k, documents[name]) for name, k in snapshot.keyspaces.items() if name in documents]
+    serious = [d for keyspace, document in known for d in _serious(keyspace, document, order)]
     if serious:
         raise ConfigError("\n".join(f"keyspace {d.keyspace}: {d.what}; {d.fix}" for d in serious))
-    order = {shard.name: i for i, shard in enumerate(snapshot.shards)}
     keyspaces = dict(snapshot.keyspaces)
     epochs = [snapshot.epoch]
-    for name, keyspace in snapshot.keyspaces.items():
-        if name in documents:
-            keyspaces[name] = _with_lookups(snapshot, keyspace, _as_stored(keyspace, documents[name], order))
-            epochs.append(documents[name].epoch)
+    for keyspace, document in known:
+        keyspaces[keyspace.name] = _with_lookups(snapshot, keyspace, _as_stored(keyspace, document, order))
+        epochs.append(document.epoch)
     positions: dict[str, frozenset[str]] = {}
     for document in documents.values():
         for shard, position in document.positions.items():
@@ -70,14 +70,9 @@ def differences(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> lis
         document = documents.get(name)
         if document is None:
             continue
-        if document.key_type != keyspace.key_type.value:
-            what = f"the store's map has {document.key_type} keys, the file says {keyspace.key_type.value}"
-            found.append(Difference(name, what, f'write key_type = "{document.key_type}" into the file', True))
-        unknown = sorted(document.shards - order.keys())
-        if unknown:
-            what = f"the store's map names shards that the file does not have: {', '.join(unknown)}"
-            found.append(Difference(name, what, "add them to [shards]", True))
-        elif document.key_type == keyspace.key_type.value:
+        serious = _serious(keyspace, document, order)
+        found += serious
+        if not serious:
             found += _other_tables(keyspace, document, order)
             what = _how_differ(keyspace, document, order)
             if what:
@@ -87,6 +82,19 @@ def differences(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> lis
         if name not in snapshot.keyspaces:
             what = "the store has a map of it, the file has no such keyspace"
             found.append(Difference(name, what, "is it the store of other proxies? see [store]", False))
+    return found
+
+
+def _serious(keyspace: Keyspace, document: MapDocument, order: Mapping[str, int]) -> list[Difference]:
+    """What keeps the keyspace from being served. Every proxy asks for every map, while writes wait."""
+    found = []
+    if document.key_type != keyspace.key_type.value:
+        what = f"the store's map has {document.key_type} keys, the file says {keyspace.key_type.value}"
+        found.append(Difference(keyspace.name, what, f'write key_type = "{document.key_type}" into the file', True))
+    unknown = sorted(document.shards - order.keys())
+    if unknown:
+        what = f"the store's map names shards that the file does not have: {', '.join(unknown)}"
+        found.append(Difference(keyspace.name, what, "add them to [shards]", True))
     return found
 
 
