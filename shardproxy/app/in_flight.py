@@ -70,11 +70,7 @@ class InFlight:
     def adopted(self, number: int, switches: bool) -> None:
         """The worker has just taken this map. switches: it gives keys another owner, so that reads must not go on."""
         clients = self._front.clients.values()
-        self._left[number] = {
-            client: client.started
-            for client in clients
-            if client.busy and client.waiting is None and not (client.entry and nowhere(client.entry.plan))
-        }
+        self._left[number] = {client: client.started for client in clients if client.busy and client.waiting is None}
         if switches:
             self._switches[number] = monotonic() + READS
         self._look()
@@ -85,8 +81,9 @@ class InFlight:
             self._timer = None
         reached = 0
         now = monotonic()
+        due = max((number for number, at in self._switches.items() if at < now), default=0)
         for number, commands in self._left.items():  # in the order of the maps
-            late = self._switches.get(number, now) < now
+            late = number <= due  # what is older than an earlier map is older than the switch too
             for client, started in list(commands.items()):
                 if self._over(client, started) or (late and self._end_read(client)):
                     del commands[client]
@@ -105,6 +102,8 @@ class InFlight:
 
     def _over(self, client: ClientConnection, started: float) -> bool:
         if not client.busy or client.started != started or client.waiting is not None:
+            return True
+        if client.entry is not None and nowhere(client.entry.plan):  # not known as long as it is being planned
             return True
         return self._front.clients.get(client.session.ident) is not client
 
