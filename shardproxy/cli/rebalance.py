@@ -80,7 +80,7 @@ _NOT_YET = {
     "--by-load": "proxies do not count queries by key yet; use --even, or --split-range where you know the load to be",
 }
 Weight = Annotated[int, typer.Option("--weight", help="Weight of the shards that are added.", rich_help_panel="Goals")]
-Throttle = Annotated[str, typer.Option("--throttle", metavar="ROWS/S", help="Most rows per second of each stream.")]
+Throttle = Annotated[str, typer.Option("--throttle", metavar="ROWS/S", help="Most rows per second, all streams.")]
 MeasureTime = Annotated[
     float, typer.Option("--measure-time", min=0, help="Seconds of counting on each shard; 0: estimates only.")
 ]
@@ -262,7 +262,7 @@ def show(found: Plan) -> None:
         if len(found.flows) > 1:
             rows.add_row(Text("together", "bold"), "", "", *_figures(found, whole))
         out.print(rows)
-        speed = f"at most {found.throttle:,} rows/s in each stream" if found.throttle else f"at {USUAL_RATE:,} rows/s"
+        speed = f"at most {found.throttle:,} rows/s" if found.throttle else f"at {USUAL_RATE:,} rows/s"
         out.print(f"about {_duration(found.seconds)} to copy ({speed}, and as long as the changes meanwhile take)")
     elif change.after != change.before:
         out.print("no row moves: only the map changes")

@@ -77,16 +77,19 @@ class Copier:
         literals: list[bytes] = []
         size = 0
         last: bytes | None = None
-        step = max(1, min(2000, self._chunk // 200))  # rows between two looks at the size
+        look = max(1, min(2000, self._chunk // 200))  # rows between two looks at the size
         stream = source.stream(select_rows(table, self._moving, watermark), 600.0)
         async for rows in stream:
-            for start in range(0, len(rows), step):
-                part = rows[start : start + step]
+            start = 0
+            while start < len(rows):
+                most = self._pace.at_once
+                part = rows[start : start + (min(look, most - len(literals)) if most > len(literals) else look)]
+                start += len(part)
                 made = text_row_literals(part, table.forms)
                 literals += made
                 size += sum(map(len, made))
                 last = part[-1]
-                if size >= self._chunk:
+                if size >= self._chunk or 0 < most <= len(literals):
                     await chunks.put(_Chunk(literals, primary_of(table, last), False))
                     literals, size = [], 0
                     if loop.time() >= deadline:

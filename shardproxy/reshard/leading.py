@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shardproxy.backend.catalog import load_registered
 from shardproxy.backend.control import Credentials
@@ -102,7 +102,9 @@ async def leading(
             ledger, snapshot, login, evictor, throttle, Settings(hold=wishes.hold), wishes.verify, wishes.faults
         )
         servers = [server for shard in snapshot.shards for server in shard.servers]
+        primaries = [shard.primary for shard in snapshot.shards if shard.name in ledger.document.shards]
         beside = [
+            asyncio.create_task(throttle.be_gentle(primaries, login)),
             asyncio.create_task(throttle.watch(servers, login)),
             asyncio.create_task(_heed(orchestrator, throttle)),
         ]
@@ -128,9 +130,7 @@ async def _heed(orchestrator: Orchestrator, throttle: Throttle) -> None:
             throttle.paused = workflow.paused
             rate = workflow.figures.get("rate")
             if isinstance(rate, int | float):
-                throttle.limits = ThrottleLimits(
-                    float(rate), throttle.limits.lag, throttle.limits.threads, throttle.limits.history
-                )
+                throttle.limits = replace(throttle.limits, rate=float(rate))
             figures = figures_of(orchestrator)
             if figures and any(workflow.figures.get(name) != value for name, value in figures.items()):
                 await ledger.note(figures={**workflow.figures, **figures, "seen": time.time()})

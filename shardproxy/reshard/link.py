@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +25,7 @@ from shardproxy.protocol.mysql.text import parse_text_row
 from shardproxy.topology.model import Server
 
 _UTF8MB4 = 45
-_MOST_BUFFERED = 16 << 20  # bytes of rows that wait for their reader before the socket is left alone
+_MOST_BUFFERED = 2 << 20  # bytes of rows that wait for their reader before the socket is left alone
 
 _FIRST, _DEFINITIONS, _ROWS, _PACKETS = 0, 1, 2, 3
 
@@ -98,6 +98,9 @@ class _Pending:
     buffered: int = 0
     streamed: bool = False
     more: asyncio.Event | None = None
+
+
+_sent: Counter[str] = Counter()  # server → commands
 
 
 class Link:
@@ -316,6 +319,7 @@ class Link:
             pending.streamed = True
             pending.more = asyncio.Event()
         self._pending.append(pending)
+        _sent[self.server.name] += 1
         self._transport.write(packet(payload, 0))
         return pending
 
@@ -328,6 +332,11 @@ class Link:
 
     async def __aexit__(self, *exc: object) -> None:
         self.close()
+
+
+def sent_to(name: str) -> int:
+    """Commands that this process has sent to a server over links."""
+    return _sent[name]
 
 
 async def connect(server: Server, login: LinkLogin, settings: Sequence[bytes] = ()) -> Link:

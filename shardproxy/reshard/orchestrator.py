@@ -196,6 +196,11 @@ class Orchestrator:
         await self._compared()
         await self.proceed(Step.REVERSE)
 
+    @property
+    def slowed(self) -> str:
+        """Why copying goes slowly, for people."""
+        return self._pace.why
+
     async def close(self) -> None:
         """End the streams; the move stays where it is."""
         self._warm.close()

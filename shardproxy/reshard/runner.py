@@ -110,7 +110,7 @@ class Running:
 
     async def _verify(self, stream: Stream) -> None:
         self.state = State.COMPARING
-        done = await stream.verify()
+        done = await stream.verify(self.pace)
         done.raise_if_different()
         self.compared = done.rows
         self.state = State.FOLLOWING

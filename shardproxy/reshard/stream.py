@@ -124,16 +124,17 @@ async def start_stream(plan: StreamPlan, pace: Pace | None = None) -> None:
 async def delete_moving(
     link: Link, name: StreamName, table: TableShape, moving: MovingKeys, pace: Pace, chunk: int = 2000
 ) -> int:
-    """Delete a table's moving rows in marked transactions of `chunk` rows; how many there were."""
-    sql = b"DELETE FROM %s WHERE %s ORDER BY %s LIMIT %d" % (
-        table.quoted, table.condition(moving), b", ".join(table.primary_names), chunk,
+    """Delete a table's moving rows in marked transactions of at most `chunk` rows; how many there were."""
+    sql = b"DELETE FROM %s WHERE %s ORDER BY %s LIMIT " % (
+        table.quoted, table.condition(moving), b", ".join(table.primary_names),
     )  # fmt: skip
     total = 0
     while True:
-        await pace.wait(chunk)
-        [answer] = await transact(link, name, None, [sql])
+        rows = min(chunk, pace.at_once or chunk)
+        await pace.wait(rows)
+        [answer] = await transact(link, name, None, [sql + b"%d" % rows])
         total += answer.affected
-        if answer.affected < chunk:
+        if answer.affected < rows:
             return total
 
 

@@ -6,22 +6,26 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Protocol
 
 from shardproxy.errors import BackendError, SqlError
-from shardproxy.reshard.link import Link, LinkLogin, connect
+from shardproxy.reshard.gentle import Gentle
+from shardproxy.reshard.link import Link, LinkLogin, connect, sent_to
 from shardproxy.topology.model import Server
 
 
 @dataclass(frozen=True, slots=True)
 class ThrottleLimits:
-    """0 is no limit. rate: rows a second; lag: seconds that a replica may be behind; threads: statements that run on
-    a primary at once; history: length of InnoDB's history list."""
+    """0 is no limit. rate: rows a second, of all streams together; lag: seconds that a replica may be behind; threads:
+    statements that run on a primary at once; history: length of InnoDB's history list. gentle: go slower where the
+    servers answer later than without copying (see gentle)."""
 
     rate: float = 0.0
     lag: float = 10.0
     threads: int = 0
     history: int = 0
+    gentle: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +37,24 @@ class Load:
     lag: float | None
 
 
+_PROBE, _JUDGE = 0.02, 0.3  # seconds between two timed statements, and between two judgements
+_ONE_TURN = 0.01  # seconds that rows written in one transaction may stand for, when there is a rate
+_LEAST_AT_ONCE = 20
+
+
 class Pace(Protocol):
     """What the copier asks before it goes on."""
 
     async def wait(self, rows: int) -> None:
         """Return when the next `rows` rows may be written."""
+
+    @property
+    def at_once(self) -> int:
+        """The most rows that may be written in one transaction; 0: any number."""
+
+    @property
+    def why(self) -> str:
+        """Why it goes slowly or not at all, for people; "" when nothing but the operator's rate holds it."""
 
 
 class Unlimited:
@@ -46,28 +63,56 @@ class Unlimited:
     async def wait(self, rows: int) -> None:
         return
 
+    @property
+    def at_once(self) -> int:
+        return 0
+
+    @property
+    def why(self) -> str:
+        return ""
+
 
 class Throttle:
-    """`watch` looks at the servers until it is cancelled; `wait` holds the copier back.
+    """`watch` and `be_gentle` look at the servers until they are cancelled; `wait` holds the copier back.
 
     reason: why it is held back now, for people; "" when it is not.
     """
 
     def __init__(self, limits: ThrottleLimits) -> None:
         self.limits = limits
+        self.gentle: Gentle | None = None
         self.reason = ""
         self.paused = False  # by the operator
         self._free = asyncio.Event()
         self._free.set()
         self._ready_at = 0.0
 
+    @property
+    def why(self) -> str:
+        return self.reason or (self.gentle.reason if self.gentle is not None else "")
+
+    @property
+    def rate(self) -> float:
+        """Rows a second; 0: no limit."""
+        limit = self.limits.rate
+        gentle = self.gentle.rate if self.gentle is not None else 0.0
+        return min(limit, gentle) if limit and gentle else limit or gentle
+
+    @property
+    def at_once(self) -> int:
+        # What a server does for one transaction is what the application waits for: short turns.
+        rate = self.rate
+        return max(_LEAST_AT_ONCE, int(rate * _ONE_TURN)) if rate else 0
+
     async def wait(self, rows: int) -> None:
-        while self.reason or self.paused:
+        while self.reason or self.paused or (self.gentle is not None and self.gentle.learning):
             self._free.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await self._free.wait()
-        rate = self.limits.rate
+        if self.gentle is not None:
+            self.gentle.copied(rows)
+        rate = self.rate
         if rate > 0:
             now = asyncio.get_running_loop().time()
             due = max(self._ready_at, now - 0.1)
@@ -111,6 +156,78 @@ class Throttle:
         finally:
             for link in links.values():
                 link.close()
+
+
+    async def be_gentle(self, servers: Sequence[Server], login: LinkLogin) -> None:
+        """Time small statements on these servers, and judge the rate by them. One that does not answer is left out."""
+        gentle = Gentle()
+        times: dict[str, list[float]] = {}
+        asking = [asyncio.create_task(_time(server, login, times.setdefault(server.name, []))) for server in servers]
+        counting = _Counting(servers, login)
+        loop = asyncio.get_running_loop()
+        self.gentle = gentle if self.limits.gentle else None
+        try:
+            last = loop.time()
+            while True:
+                await asyncio.sleep(_JUDGE)
+                others = await counting.others()
+                now = loop.time()
+                gentle.heard({name: list(found) for name, found in times.items() if found}, others, now - last, now)
+                last = now
+                for found in times.values():
+                    found.clear()
+                self.gentle = gentle if self.limits.gentle else None
+        finally:
+            self.gentle = None
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+            counting.close()
+
+
+async def _time(server: Server, login: LinkLogin, times: list[float]) -> None:
+    """Note how long a server takes to answer next to nothing, again and again."""
+    while True:
+        try:
+            async with await connect(server, login) as link:
+                while True:
+                    start = perf_counter()
+                    await link.query(b"DO 0")
+                    times.append(perf_counter() - start)
+                    await asyncio.sleep(_PROBE)
+        except (BackendError, SqlError):
+            await asyncio.sleep(1.0)
+
+
+class _Counting:
+    """Statements that others send to some servers."""
+
+    def __init__(self, servers: Sequence[Server], login: LinkLogin) -> None:
+        self._servers, self._login = servers, login
+        self._links: dict[str, Link] = {}
+        self._last: dict[str, tuple[float, int]] = {}
+
+    async def others(self) -> float:
+        """A second since the last call, on the server that has most of them."""
+        rates = [await self._of(server) for server in self._servers]
+        return max(rates, default=0.0)
+
+    async def _of(self, server: Server) -> float:
+        try:
+            link = self._links.get(server.name)
+            if link is None or link.closed:
+                link = self._links[server.name] = await connect(server, self._login)
+            answer = await link.query(b"SHOW GLOBAL STATUS LIKE 'Questions'")
+        except (BackendError, SqlError):
+            return 0.0
+        asked = int(answer.values()[0][1] or 0) - sent_to(server.name)
+        now = asyncio.get_running_loop().time()
+        before, self._last[server.name] = self._last.get(server.name), (now, asked)
+        return 0.0 if before is None or now <= before[0] else (asked - before[1]) / (now - before[0])
+
+    def close(self) -> None:
+        for link in self._links.values():
+            link.close()
 
 
 async def read_load(link: Link) -> Load:

@@ -19,6 +19,7 @@ from shardproxy.reshard.throttle import Pace, Unlimited
 from shardproxy.topology.moving import MovingKeys
 
 CHUNK_ROWS = 5000
+_CHEAPER, _FEWEST = 4, 200  # than writing a row is comparing it; rows of a chunk
 MOST_SHOWN = 10
 
 _LONG = frozenset({
@@ -54,7 +55,8 @@ async def verify_table(
     pace = pace or Unlimited()
     after: tuple[bytes, ...] | None = None
     while len(done.differences) < MOST_SHOWN:
-        end = await _end_of_chunk(source, table, moving, after, chunk)
+        most = min(chunk, max(_FEWEST, pace.at_once * _CHEAPER)) if pace.at_once else chunk
+        end = await _end_of_chunk(source, table, moving, after, most)
         where = _between(table, moving, after, end)
         rows, equal = await compare(source, target, table, where)
         if not equal:
@@ -64,7 +66,7 @@ async def verify_table(
         if end is None:
             return
         after = end
-        await pace.wait(rows)
+        await pace.wait(rows // _CHEAPER)
 
 
 async def _end_of_chunk(

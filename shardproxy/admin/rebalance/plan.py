@@ -135,11 +135,11 @@ def _by_target(change: Change) -> Change:
 
 
 def _duration(flows: Sequence[Flow], throttle: int | None) -> float:
-    """Streams run side by side; each keeps to the throttle, and a shard takes no more than it can."""
+    """Streams run side by side; together they keep to the throttle, and a shard takes no more than it can."""
     taken: dict[int, int] = {}
     for flow in flows:
         taken[flow.stream.target] = taken.get(flow.stream.target, 0) + flow.size.rows
-    longest = max((flow.size.rows for flow in flows), default=0) / throttle if throttle else 0.0
+    longest = sum(flow.size.rows for flow in flows) / throttle if throttle else 0.0
     return max(longest, max(taken.values(), default=0) / USUAL_RATE)
 
 
