@@ -41,7 +41,9 @@ _HELD = frozenset({
 
 @dataclass(frozen=True)
 class Faults:
-    """Mistakes on purpose, for tests that must catch them. step: called before each step is stored, and after it."""
+    """Mistakes on purpose, for tests that must catch them. step: called before and after each step that is stored, with
+    "before" or "after", the stage and the step's name (`before copying next`); and before and after an `eviction` and a
+    `readmission`, of which the workflow's figures tell a later leader."""
 
     stream: Mutations = field(default_factory=Mutations)
     no_fence: bool = False
@@ -229,10 +231,11 @@ class Orchestrator:
 
     async def proceed(self, step: Step, positions: Mapping[str, str] | None = None, what: str = "") -> None:
         """Take a step, in one compare-and-set."""
-        await self._fault(f"before {self.ledger.stage.value} {step.value}")
+        taken = f"{self.ledger.stage.value} {step.value}"
+        await self._fault(f"before {taken}")
         await self.ledger.proceed(step, positions, what)
         log.info("move %s is %s", self._ident, self.ledger.stage.value)
-        await self._fault(f"after {self.ledger.stage.value}")
+        await self._fault(f"after {taken}")
 
     async def _fault(self, where: str) -> None:
         if self._faults.step is not None:
@@ -276,9 +279,11 @@ class Orchestrator:
         log.warning("proxy %s does not acknowledge the map: it is shut out", named([identity]))
         before = self._locked
         await self._note_locked({*before, identity.account})  # first: who goes on after a crash must know of it
+        await self._fault("before eviction")
         try:
             if not await self._evictor.evict(identity):
                 await self._note_locked(before)
+            await self._fault("after eviction")
         except ReshardError as error:
             await self._note_locked(before)
             await self.ledger.note(problem=str(error))
@@ -297,7 +302,9 @@ class Orchestrator:
         if not self._locked:
             return
         for account in sorted(await self.ledger.returned(self._locked)):
+            await self._fault("before readmission")
             await self._evictor.readmit(account)
+            await self._fault("after readmission")
             await self._note_locked(self._locked - {account})
 
     async def _see_off(self) -> None:
