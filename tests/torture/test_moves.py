@@ -39,9 +39,10 @@ SHORT: tuple[tuple[str, ...], ...] = (("there", "back"), ("there", "cancelled", 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     loops = int(metafunc.config.getoption("--loops"))
     seed = os.environ.get("SHARDPROXY_SEED") or (secrets.token_hex(3) if loops else "1")
-    runs = [(*KINDS[n % len(KINDS)], f"{seed}.{n}", ACTS, n // SERVERS) for n in range(loops)] or [
-        (*kind, seed, acts, None) for kind, acts in zip(KINDS, SHORT, strict=False)
-    ]
+    runs: list[tuple[FlavorName, StoreKind, str, tuple[str, ...], int | None]]
+    runs = [(*KINDS[n % len(KINDS)], f"{seed}.{n}", ACTS, n // SERVERS) for n in range(loops)]
+    if not loops:
+        runs = [(*kind, seed, acts, None) for kind, acts in zip(KINDS, SHORT, strict=False)]
     names = [f"{flavor}-{store}-{at}" for flavor, store, at, *_ in runs]
     metafunc.parametrize(("flavor", "store", "seed", "acts", "number"), runs, ids=names)
 
