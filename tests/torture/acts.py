@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests.proxy import eventually
-from tests.torture.deal import Luck
+from tests.torture.deal import THAWED, Luck
 from tests.torture.moving_scene import Led, Scene
 from tests.torture.nemeses import Nemeses
 from tests.torture.traffic import KEYS, SHARDS, WIDTH, Traffic
@@ -134,12 +134,21 @@ class Stage:
                 return stage
             if stage in ends and (words[0] != "run" or (ident, stage) != before):
                 return stage
+            self._store_held(led, luck)
             assert led.killed or self.nemeses.disturbed(led.began), f"nothing was in its way; {led.said}"
             assert time.monotonic() < deadline, f"the move does not end; {led.said}"
             if words[0] == "run" and ident == before[0]:
                 continue  # killed before it began anything
             words = [*again[:1], str(ident), *again[1:]]
         raise AssertionError(f"not after {_TRIES} tries; {led.said}")
+
+    def _store_held(self, led: Led, luck: Luck) -> None:
+        """A proxy that was stopped while it wrote into the embedded store keeps all others from it: the operator is
+        told so, and lets it go on. It is stopped again the next time."""
+        kind = self.nemeses.freezing
+        if kind and "which is stopped" in led.said:
+            self.note(f"  {self.nemeses.strike(THAWED)} goes on: it has kept the store locked")
+            luck.strike("before ready next", kind)
 
     def _run(self, words: Sequence[str], luck: Luck) -> tuple[Led, str]:
         """A command until it ends or is killed at a place; the place."""

@@ -30,6 +30,7 @@ class Nemeses:
         self._healing: list[threading.Thread] = []
         self._stopped: set[int] = set()
         self._frozen: int | None = None  # the proxy that goes on when it is told
+        self.freezing = ""  # how it was stopped, by name; "" when none is
         self._last = 0.0  # when the last one had healed
 
     def strike(self, name: str) -> str:
@@ -47,6 +48,7 @@ class Nemeses:
                 said = self._rotate()
             case "proxy frozen" | "first process frozen":
                 said = self._freeze(name == "proxy frozen")
+                self.freezing = name
             case "it goes on":
                 said = self._thaw()
             case _:
@@ -104,7 +106,7 @@ class Nemeses:
         return f"proxy{number + 1}"
 
     def _thaw(self) -> str:
-        number, self._frozen = self._frozen, None
+        number, self._frozen, self.freezing = self._frozen, None, ""
         assert number is not None
         go_on(self._scene.proxies[number])
         return f"proxy{number + 1}"
