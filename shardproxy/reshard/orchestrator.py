@@ -27,10 +27,10 @@ from shardproxy.reshard.snapshot import prepared_branches
 from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
 from shardproxy.reshard.throttle import Pace, Unlimited
 from shardproxy.reshard.warm_links import WarmLinks
-from shardproxy.topology.barrier import Identity
+from shardproxy.topology.barrier import Identity, Standing
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.model import Server, Snapshot, TableKind
-from shardproxy.topology.stages import FINAL, Side, Stage, Step
+from shardproxy.topology.stages import FINAL, MEANINGS, Side, Stage, Step, Writes
 
 log = logging.getLogger(__name__)
 _LAST_WORDS = 10.0  # seconds within which a leader that ends lets writes go on
@@ -54,8 +54,8 @@ class Faults:
 @dataclass(frozen=True)
 class Settings:
     """Seconds. hold: how long writes may be held before the switch is given up for now; settle: pause until it is tried
-    again; answer: how long a proxy may take to acknowledge a map before it is shut out; back: how long a move that has
-    ended waits for proxies that were shut out."""
+    again; answer: how long a proxy may take to acknowledge a map before it is shut out, unless it lives and no writes
+    are held; back: how long a move that has ended waits for proxies that were shut out."""
 
     hold: float = 1.0
     settle: float = 2.0
@@ -264,7 +264,7 @@ class Orchestrator:
                     if gone(identity.place):
                         await self._evict(identity)
                 if loop.time() > deadline:
-                    for identity in left:
+                    for identity in await self._overdue(left):
                         await self._evict(identity)
                     deadline = loop.time() + self._settings.answer
                 try:
@@ -274,6 +274,20 @@ class Orchestrator:
                     pass
 
         await self._readmit()
+
+    async def _overdue(self, left: Sequence[Identity]) -> list[Identity]:
+        """Proxies that are not waited for any longer. As long as no writes are held those that live are: a statement
+        that began under an older map goes on there, a long read, or one that waits for a lock."""
+        if MEANINGS[self.ledger.stage].writes is Writes.HELD:
+            return list(left)
+        living = await self.ledger.living()
+        busy = [one for one in left if one.id in living and one.standing is Standing.ACTIVE]
+        if busy:
+            what = f"waits for statements that began before, on proxy {named(busy)}"
+            log.info("move %s %s", self._ident, what)
+            if self.ledger.workflow.problem != what:
+                await self.ledger.note(problem=what)
+        return [one for one in left if one not in busy]
 
     async def _evict(self, identity: Identity) -> None:
         log.warning("proxy %s does not acknowledge the map: it is shut out", named([identity]))
