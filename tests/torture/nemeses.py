@@ -21,12 +21,14 @@ from tests.torture.traffic import SHARDS
 class Nemeses:
     """`strike` one by its name (deal.py). `disturbed(since)`: whether one was at work at any time since then.
 
-    concerned: numbers of the shards that take part in the move; they are struck more often.
+    longest: seconds that a stopped proxy stays away at most. One that is away for more than ten counts no more as
+    living, and is shut out before writes are held. concerned: numbers of the shards that take part in the move; they
+    are struck more often.
     """
 
-    def __init__(self, scene: Scene, dice: random.Random) -> None:
+    def __init__(self, scene: Scene, dice: random.Random, longest: float = 5.0) -> None:
         self.concerned: Sequence[int] = ()
-        self._scene, self._dice = scene, dice
+        self._scene, self._dice, self._longest = scene, dice, longest
         self._healing: list[threading.Thread] = []
         self._stopped: set[int] = set()
         self._frozen: int | None = None  # the proxy that goes on when it is told
@@ -84,7 +86,8 @@ class Nemeses:
     def _stop_proxy(self) -> str:
         """SIGSTOP of a whole proxy, or of its first process alone: its workers go on under the map they have. It comes
         back soon, or so late that it has been shut out."""
-        number, whole, seconds = self._running(), self._dice.random() < 0.5, self._dice.choice((0.3, 1.0, 5.0))
+        number, whole = self._running(), self._dice.random() < 0.5
+        seconds = self._dice.choice((0.3, 1.0, self._longest))
         stop(self._scene.proxies[number], whole)
         self._stopped.add(number)
 

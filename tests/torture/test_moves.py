@@ -65,7 +65,7 @@ def act(name: str, stage: Stage, hand: Hand) -> None:
 def play(set_up: Scene, seed: str, acts: tuple[str, ...], number: int | None) -> None:
     dice = random.Random(seed)
     hand = drawn(dice) if number is None else dealt(number, dice)
-    nemeses = Nemeses(set_up, dice)
+    nemeses = Nemeses(set_up, dice) if number is None else Nemeses(set_up, dice, 14.0)
     with Traffic(set_up.proxies, seed) as traffic:
         stage = Stage(set_up, traffic, nemeses, dice)
         try:
