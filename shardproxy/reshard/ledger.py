@@ -19,7 +19,7 @@ from shardproxy.topology import workflow as moves
 from shardproxy.topology.barrier import Acknowledgement, Identity, not_passed, returned
 from shardproxy.topology.map_document import MapDocument, Move
 from shardproxy.topology.stages import Stage, Step
-from shardproxy.topology.stored import ACKNOWLEDGEMENTS, MAPS, MOVES, PROXIES
+from shardproxy.topology.stored import ACKNOWLEDGEMENTS, ALIVE, MAPS, MOVES, PROXIES
 from shardproxy.topology.workflow import Plan, Workflow
 
 PATIENCE = 30.0  # seconds that a change whose answer was lost is asked for again
@@ -162,6 +162,11 @@ class Ledger:
         """Proxies whose acknowledgement of the present map is missing, and that are not evicted (R3)."""
         identities, left = await self._proxies()
         return [identity for identity in identities if identity.id in left]
+
+    async def living(self) -> frozenset[str]:
+        """Ids of proxies that have told of late that they live. Only patience may hang on it: a proxy that stands still
+        is listed for some seconds more, one that lives may be missing."""
+        return frozenset(entry.key.removeprefix(ALIVE) for entry in (await self.store.list(ALIVE)).entries)
 
     async def returned(self, accounts: Iterable[str]) -> frozenset[str]:
         """Those of some locked accounts whose proxies have come back (barrier.returned)."""

@@ -27,10 +27,10 @@ from shardproxy.reshard.snapshot import prepared_branches
 from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
 from shardproxy.reshard.throttle import Pace, Unlimited
 from shardproxy.reshard.warm_links import WarmLinks
-from shardproxy.topology.barrier import Identity
+from shardproxy.topology.barrier import Identity, Standing
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.model import Server, Snapshot, TableKind
-from shardproxy.topology.stages import FINAL, Side, Stage, Step
+from shardproxy.topology.stages import FINAL, MEANINGS, Side, Stage, Step, Writes
 
 log = logging.getLogger(__name__)
 _LAST_WORDS = 10.0  # seconds within which a leader that ends lets writes go on
@@ -41,7 +41,9 @@ _HELD = frozenset({
 
 @dataclass(frozen=True)
 class Faults:
-    """Mistakes on purpose, for tests that must catch them. step: called before each step is stored, and after it."""
+    """Mistakes on purpose, for tests that must catch them. step: called before and after each step that is stored, with
+    "before" or "after", the stage and the step's name (`before copying next`); and before and after an `eviction` and a
+    `readmission`, of which the workflow's figures tell a later leader."""
 
     stream: Mutations = field(default_factory=Mutations)
     no_fence: bool = False
@@ -52,8 +54,8 @@ class Faults:
 @dataclass(frozen=True)
 class Settings:
     """Seconds. hold: how long writes may be held before the switch is given up for now; settle: pause until it is tried
-    again; answer: how long a proxy may take to acknowledge a map before it is shut out; back: how long a move that has
-    ended waits for proxies that were shut out."""
+    again; answer: how long a proxy may take to acknowledge a map before it is shut out, unless it lives and no writes
+    are held; back: how long a move that has ended waits for proxies that were shut out."""
 
     hold: float = 1.0
     settle: float = 2.0
@@ -234,10 +236,11 @@ class Orchestrator:
 
     async def proceed(self, step: Step, positions: Mapping[str, str] | None = None, what: str = "") -> None:
         """Take a step, in one compare-and-set."""
-        await self._fault(f"before {self.ledger.stage.value} {step.value}")
+        taken = f"{self.ledger.stage.value} {step.value}"
+        await self._fault(f"before {taken}")
         await self.ledger.proceed(step, positions, what)
         log.info("move %s is %s", self._ident, self.ledger.stage.value)
-        await self._fault(f"after {self.ledger.stage.value}")
+        await self._fault(f"after {taken}")
 
     async def _fault(self, where: str) -> None:
         if self._faults.step is not None:
@@ -266,7 +269,7 @@ class Orchestrator:
                     if gone(identity.place):
                         await self._evict(identity)
                 if loop.time() > deadline:
-                    for identity in left:
+                    for identity in await self._overdue(left):
                         await self._evict(identity)
                     deadline = loop.time() + self._settings.answer
                 try:
@@ -277,13 +280,29 @@ class Orchestrator:
 
         await self._readmit()
 
+    async def _overdue(self, left: Sequence[Identity]) -> list[Identity]:
+        """Proxies that are not waited for any longer. As long as no writes are held those that live are: a statement
+        that began under an older map goes on there, a long read, or one that waits for a lock."""
+        if MEANINGS[self.ledger.stage].writes is Writes.HELD:
+            return list(left)
+        living = await self.ledger.living()
+        busy = [one for one in left if one.id in living and one.standing is Standing.ACTIVE]
+        if busy:
+            what = f"waits for statements that began before, on proxy {named(busy)}"
+            log.info("move %s %s", self._ident, what)
+            if self.ledger.workflow.problem != what:
+                await self.ledger.note(problem=what)
+        return [one for one in left if one not in busy]
+
     async def _evict(self, identity: Identity) -> None:
         log.warning("proxy %s does not acknowledge the map: it is shut out", named([identity]))
         before = self._locked
         await self._note_locked({*before, identity.account})  # first: who goes on after a crash must know of it
+        await self._fault("before eviction")
         try:
             if not await self._evictor.evict(identity):
                 await self._note_locked(before)
+            await self._fault("after eviction")
         except ReshardError as error:
             await self._note_locked(before)
             await self.ledger.note(problem=str(error))
@@ -302,7 +321,9 @@ class Orchestrator:
         if not self._locked:
             return
         for account in sorted(await self.ledger.returned(self._locked)):
+            await self._fault("before readmission")
             await self._evictor.readmit(account)
+            await self._fault("after readmission")
             await self._note_locked(self._locked - {account})
 
     async def _see_off(self) -> None:

@@ -50,6 +50,7 @@ _SCHEMA = (
 )
 _RANGE = "key >= :start AND (:end IS NULL OR key < :end)"
 _ALIVE = "(lease IS NULL OR lease IN (SELECT id FROM lease WHERE ends > :now))"
+_WRITE_LOCK = 120  # byte of the file "-shm": WAL_WRITE_LOCK of SQLite's file format
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _Result = TypeVar("_Result")
 
@@ -300,22 +301,28 @@ class SqliteFile:
             time.sleep(0.001)
         try:
             self._db.execute("PRAGMA synchronous = FULL")
-            self._begin(deadline)
-            try:
-                if not self._rows("SELECT 1 FROM sqlite_master"):
-                    for statement in _SCHEMA:
-                        self._db.execute(statement)
-                [(found,)] = self._rows("SELECT format FROM store")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+            if not self._rows("SELECT 1 FROM sqlite_master"):
+                self._make(deadline)
+            [(found,)] = self._rows("SELECT format FROM store")
         except sqlite3.Error as error:
             raise self._unavailable(error) from error
         if found != FORMAT:
             raise StoreUnavailable(
                 f"{self._name}: it has format {found}, expected {FORMAT}: use the version that made it"
             )
+
+    def _make(self, deadline: float) -> None:
+        """Make the tables, if nobody is faster. Only now the lock is needed: who only reads a file is not kept waiting
+        by a process that stands still while it writes."""
+        self._begin(deadline)
+        try:
+            if not self._rows("SELECT 1 FROM sqlite_master"):
+                for statement in _SCHEMA:
+                    self._db.execute(statement)
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     def _same_file(self) -> None:
         """Raises when the file was removed or replaced: other processes may have another map in its place by now."""
@@ -332,13 +339,44 @@ class SqliteFile:
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
-            return StoreUnavailable(f"{self._name}: another process has kept it locked for too long")
+            return StoreUnavailable(f"{self._name}: {_named(writer_of(self.path))} has kept it locked for too long")
         return StoreUnavailable(f"{self._name}: {error}")
 
 
 def bells_of(path: Path) -> Path:
     """The folder with the bells of those who watch the file."""
     return path.with_name(path.name + "-watchers")
+
+
+def writer_of(path: Path) -> int | None:
+    """The process that has the lock for writing; None when there is none or the system does not tell.
+
+    Told by the system's list of locks: to open the file here would end our own locks when it is closed again.
+    """
+    try:
+        end = f":{os.stat(f'{path}-shm').st_ino}"
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        words = line.split()  # 1: POSIX ADVISORY WRITE 4711 fe:00:10314943 120 120
+        if len(words) == 8 and words[3] == "WRITE" and words[5].endswith(end) and words[6].isdigit():
+            last = int(words[7]) if words[7].isdigit() else _WRITE_LOCK
+            if int(words[6]) <= _WRITE_LOCK <= last and int(words[4]) > 0:
+                return int(words[4])
+    return None
+
+
+def _named(process: int | None) -> str:
+    if process is None:
+        return "another process"
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return f"process {process}"
+    if status[status.rindex(")") + 2] in "Tt":
+        return f"process {process}, which is stopped (let it go on, or end it by SIGKILL),"
+    return f"process {process}"
 
 
 def _identity(path: Path) -> tuple[int, int]:

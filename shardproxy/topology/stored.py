@@ -13,7 +13,7 @@ from shardproxy.errors import DocumentError
 MAPS: Final = "map/"  # + keyspace: MapDocument
 PROXIES: Final = "proxy/"  # + identity: Identity
 ACKNOWLEDGEMENTS: Final = "ack/"  # + identity: Acknowledgement
-ALIVE: Final = "alive/"  # + identity, under a lease: for people only
+ALIVE: Final = "alive/"  # + identity, under a lease: for people, and for how long somebody waits
 MOVES: Final = "move/"  # + move, see `move_key`: Workflow, also of moves that have ended
 
 _Document = TypeVar("_Document", bound="Stored")

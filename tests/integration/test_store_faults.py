@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,6 +47,41 @@ def test_a_locked_file_keeps_no_read_waiting_and_no_write_too_long(file: Place) 
             other.close()
 
     within(WAIT, main)
+
+
+@contextmanager
+def stopped_writer(path: Path) -> Iterator[int]:
+    """A process that is stopped in the middle of a change; its number."""
+    begin = f"db = sqlite3.connect({str(path)!r}, isolation_level=None); db.execute('BEGIN IMMEDIATE')"
+    stop = "print('stops', flush=True); os.kill(os.getpid(), signal.SIGSTOP)"
+    program = [sys.executable, "-c", f"import os, signal, sqlite3; {begin}; {stop}"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"stops\n"
+            os.waitpid(process.pid, os.WUNTRACED)
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_a_process_that_stands_still_while_it_writes_is_named(file: Place) -> None:
+    """Nobody can write then, but everybody can read, also who comes only now."""
+
+    async def put(n: int, version: int) -> None:
+        async with file.store() as store:
+            await store.put("a", {"n": n}, version)
+
+    async def meanwhile() -> None:
+        async with file.store() as store:
+            assert await store.get("a") == Entry("a", {"n": 1}, 1)
+            why = await fails(store.put("a", {"n": 2}, 1), StoreUnavailable)
+            assert f"process {writer}, which is stopped" in why
+
+    within(WAIT, lambda: put(1, ABSENT))
+    with stopped_writer(file.path) as writer:
+        within(WAIT, meanwhile)
+    within(WAIT, lambda: put(3, 1))
 
 
 @pytest.mark.parametrize("damage", ["removed", "replaced"])

@@ -290,7 +290,7 @@ def test_writes_to_what_goes_along_wait_for_the_switch(scene: Scene) -> None:
             errors.append(error)
 
     async def step(where: str) -> None:
-        if where != "after ready":
+        if where != "after drained next":
             return
         for sql in (f"UPDATE users SET name = 'second' WHERE id = {stays}", "INSERT INTO countries VALUES (1, 'x', 1)"):
             threads.append(threading.Thread(target=write, args=(sql,)))

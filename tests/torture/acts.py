@@ -1,6 +1,6 @@
 """Moves under bad luck: each act begins one, leads it on through crashes, and leaves it ended.
 
-What goes wrong where is drawn by a seed before the act begins: places at which the orchestrator is killed (before and
+What goes wrong where is dealt before the act begins (deal.py): places at which the orchestrator is killed (before and
 after steps that it stores), and places at which a nemesis strikes.
 """
 
@@ -9,37 +9,15 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
+from tests.proxy import eventually
+from tests.torture.deal import THAWED, Luck
 from tests.torture.moving_scene import Led, Scene
 from tests.torture.nemeses import Nemeses
 from tests.torture.traffic import KEYS, SHARDS, WIDTH, Traffic
 
-FORTH = ("prepared", "copying", "armed", "closing", "drained", "ready", "switched", "open")
-BACK = ("reverse_armed", "reverse_closing", "reverse_drained", "reverse_ready", "reverse_switched", "reverse_open",
-        "reverse_completing", "reverse_done")  # fmt: skip
 _TRIES = 25
 _LONGEST = 300.0  # seconds until a move must have ended, on a machine that runs other tests too
-
-
-def places(stages: Sequence[str]) -> list[str]:
-    """Before and after each step from one of these stages to the next."""
-    return [place for a, b in pairwise(stages) for place in (f"before {a} next", f"after {b}")]
-
-
-@dataclass
-class Luck:
-    """kills: where the orchestrator is killed, once each. strikes: where a nemesis strikes, once each, and which."""
-
-    kills: list[str]
-    strikes: dict[str, str]
-
-    @classmethod
-    def draw(cls, dice: random.Random, stages: Sequence[str], nemeses: Nemeses, kills: int, strikes: int) -> Luck:
-        where = places(stages)
-        kinds = sorted(nemeses.kinds)
-        return cls(dice.sample(where, kills), {place: dice.choice(kinds) for place in dice.sample(where, strikes)})
 
 
 class Stage:
@@ -62,12 +40,14 @@ class Stage:
     def choose(self) -> list[str]:
         """Goals of a new move: one or two ranges that get other owners. The traffic favours their keys."""
         owner = self.scene.owner()
-        goals, moving = [], set[int]()
+        goals, moving, concerned = [], set[int](), set[int]()
         for low in self.dice.sample(range(0, SHARDS * WIDTH, 500), self.dice.choice((1, 2))):
             high = low + self.dice.choice((150, 300, 500))
             target = self.dice.choice([shard for shard in range(SHARDS) if shard != owner(low)])
             goals.append(f"--move-range={low}:{high}=shard{target + 1}")
             moving |= set(range(low, high))
+            concerned |= {owner(low), target}
+        self.nemeses.concerned = sorted(concerned)
         self.traffic.favoured = [key for key in KEYS if key in moving]
         return goals
 
@@ -75,17 +55,16 @@ class Stage:
         """A move to its end."""
         goals = self.choose()
         self.lead(["run", "main", *goals, "--auto", "--measure-time=0"], ["resume", "--auto"], {"done"}, luck)
+        self.ended(luck)
 
     def cancelled(self, luck: Luck, at: str) -> None:
-        """A move that is given up at a place before the switch."""
+        """A move that is given up at a place before the switch, at which the orchestrator is killed."""
         goals = self.choose()
-        luck.kills.append(at)
-        reached = self.lead(
-            ["run", "main", *goals, "--auto", "--measure-time=0"], ["resume", "--auto"], {"done"}, luck,
-            enough=lambda place: place == at,
-        )  # fmt: skip
-        if reached != "done":  # another nemesis may have kept it from the place: it has ended then
-            self.lead(["cancel"], ["cancel"], {"cancelled"}, luck)
+        assert at in luck.kills
+        words = ["run", "main", *goals, "--auto", "--measure-time=0"]
+        self.lead(words, ["resume", "--auto"], {"done"}, luck, enough=lambda place: place == at)
+        self.lead(["cancel"], ["cancel"], {"cancelled"}, luck)
+        self.ended(luck)
 
     def back(self, luck: Luck, way_back: Luck) -> None:
         """A move that switches, and is taken back. The first orchestrator is not ended: another takes the lead."""
@@ -93,7 +72,7 @@ class Stage:
         first = self.scene.shardctl("run", "main", *goals, "--measure-time=0")
         for place in first.steps():
             first.go()
-            if place == "after copying":
+            if place == "after prepared next":
                 break
         ident, _ = self._newest()
         self.lead(["switch"], ["switch"], {"open"}, luck)
@@ -101,11 +80,12 @@ class Stage:
         assert first.wait() == 1, first.said
         self.note(f"  the first orchestrator of move {ident} has given up")
         self.lead(["reverse"], ["reverse"], {"reverse_done"}, way_back)
+        self.ended(luck, way_back)
 
     def stopped(self, harm: Callable[[Sequence[int]], None], mend: Callable[[Sequence[int]], None]) -> None:
         """A move whose sources get a harm that it cannot survive: it stops, says so, and can be given up."""
         goals = self.choose()
-        luck = Luck(["before copying next"], {})
+        luck = Luck(["before copying next"])
         words = ["run", "main", *goals, "--auto", "--measure-time=0"]
         self.lead(words, ["resume", "--auto"], {"done"}, luck, enough=lambda _: True)
         move = self.scene.move()
@@ -117,6 +97,22 @@ class Stage:
         self.note(f"  it stops: {led.said.strip().splitlines()[-1]}")
         self.lead(["cancel"], ["cancel"], {"cancelled"}, luck)
         mend(sources)
+        self.ended(luck)
+
+    def ended(self, *lucks: Luck) -> None:
+        """All that was dealt has come. Proxies that were shut out are let in: who led the move may have been killed
+        before they were back."""
+        left = [place for luck in lucks for place in luck.left]
+        assert not left, f"what never came: {left}"
+        self.nemeses.calm()
+        eventually(self._let_in, "the proxies that were shut out are let in", 60)
+
+    def _let_in(self) -> bool:
+        if not self.scene.locked():
+            return True
+        led = self.scene.shardctl("readmit")
+        led.close()
+        return led.wait() == 0
 
     # ── leading ──
 
@@ -138,6 +134,7 @@ class Stage:
                 return stage
             if stage in ends and (words[0] != "run" or (ident, stage) != before):
                 return stage
+            self._store_held(led, luck)
             assert led.killed or self.nemeses.disturbed(led.began), f"nothing was in its way; {led.said}"
             assert time.monotonic() < deadline, f"the move does not end; {led.said}"
             if words[0] == "run" and ident == before[0]:
@@ -145,16 +142,22 @@ class Stage:
             words = [*again[:1], str(ident), *again[1:]]
         raise AssertionError(f"not after {_TRIES} tries; {led.said}")
 
+    def _store_held(self, led: Led, luck: Luck) -> None:
+        """A proxy that was stopped while it wrote into the embedded store keeps all others from it: the operator is
+        told so, and lets it go on. It is stopped again the next time."""
+        kind = self.nemeses.freezing
+        if kind and "which is stopped" in led.said:
+            self.note(f"  {self.nemeses.strike(THAWED)} goes on: it has kept the store locked")
+            luck.strike("before ready next", kind)
+
     def _run(self, words: Sequence[str], luck: Luck) -> tuple[Led, str]:
         """A command until it ends or is killed at a place; the place."""
         if words[0] != "run" and len(words) == 1:
             words = [*words, str(self._newest()[0])]
         led = self.scene.shardctl(*words)
         for place in led.steps():
-            if place in luck.strikes:
-                kind = luck.strikes.pop(place)
-                self.note(f"  {kind}, {place}")
-                self.nemeses.strike(kind)
+            for kind in luck.strikes.pop(place, ()):
+                self.note(f"  {kind}, {place}: {self.nemeses.strike(kind)}")
             if place in luck.kills:
                 luck.kills.remove(place)
                 led.kill()

@@ -22,6 +22,7 @@ from shardproxy.local.flavors import FlavorName
 from shardproxy.local.process import die_with_parent
 from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.reshard.ledger import all_moves, read_map
+from shardproxy.reshard.readmission import locked_accounts
 from shardproxy.store.interface import MapStore
 from shardproxy.store.opening import open_store
 from shardproxy.topology.map_document import MapDocument
@@ -124,6 +125,14 @@ class Scene:
             return moves[-1] if moves else None
 
         return self._ask(newest)
+
+    def locked(self) -> bool:
+        """Whether accounts of proxies are locked for a move's sake."""
+
+        async def any_of(store: MapStore) -> bool:
+            return any(locked_accounts(move) for move in await all_moves(store))
+
+        return self._ask(any_of)
 
     def owner(self) -> Callable[[int], int]:
         """Key → the number of the shard that owns it, by the stored map."""

@@ -1,4 +1,4 @@
-"""What goes wrong while rows move. Each nemesis strikes at once, and heals by itself or in `calm`."""
+"""What goes wrong while rows move. Each nemesis strikes at once, and heals by itself, when it is told, or in `calm`."""
 
 from __future__ import annotations
 
@@ -19,32 +19,54 @@ from tests.torture.traffic import SHARDS
 
 
 class Nemeses:
-    """`strike` one by name. `disturbed(since)`: whether one was at work at any time since then."""
+    """`strike` one by its name (deal.py). `disturbed(since)`: whether one was at work at any time since then.
 
-    def __init__(self, scene: Scene, dice: random.Random) -> None:
-        self._scene, self._dice = scene, dice
+    longest: seconds that a stopped proxy stays away at most. One that is away for more than ten counts no more as
+    living, and is shut out before writes are held. concerned: numbers of the shards that take part in the move; they
+    are struck more often.
+    """
+
+    def __init__(self, scene: Scene, dice: random.Random, longest: float = 5.0) -> None:
+        self.concerned: Sequence[int] = ()
+        self._scene, self._dice, self._longest = scene, dice, longest
         self._healing: list[threading.Thread] = []
-        self._frozen: set[int] = set()
+        self._stopped: set[int] = set()
+        self._frozen: int | None = None  # the proxy that goes on when it is told
+        self.freezing = ""  # how it was stopped, by name; "" when none is
         self._last = 0.0  # when the last one had healed
-        self.struck: list[str] = []
-        self.kinds: dict[str, Callable[[], None]] = {
-            "proxy stopped": self.stop_proxy,
-            "store cut off": self.cut_store,
-            "dumps killed": self.kill_dumps,
-            "shard killed": self.kill_shard,
-            "binlogs rotated": self.rotate,
-        }
 
-    def strike(self, name: str) -> None:
-        self.struck.append(name)
-        self.kinds[name]()
+    def strike(self, name: str) -> str:
+        """What it did, in words."""
+        match name:
+            case "proxy stopped":
+                said = self._stop_proxy()
+            case "store cut off":
+                said = self._cut_store()
+            case "dumps killed":
+                said = self._kill_dumps()
+            case "shard killed":
+                said = self._kill_shard()
+            case "binlogs rotated":
+                said = self._rotate()
+            case "proxy frozen" | "first process frozen":
+                said = self._freeze(name == "proxy frozen")
+                self.freezing = name
+            case "it goes on":
+                said = self._thaw()
+            case _:
+                raise ValueError(name)
         self._last = time.monotonic()
+        return said
 
     def disturbed(self, since: float) -> bool:
-        return self._last > since or any(thread.is_alive() for thread in self._healing)
+        if self._frozen is not None or any(thread.is_alive() for thread in self._healing):
+            return True
+        return self._last > since
 
     def calm(self) -> None:
         """Wait until all is healed."""
+        if self._frozen is not None:
+            self._thaw()
         for thread in self._healing:
             thread.join(60)
             assert not thread.is_alive()
@@ -61,22 +83,38 @@ class Nemeses:
 
     # ── the kinds ──
 
-    def stop_proxy(self) -> None:
+    def _stop_proxy(self) -> str:
         """SIGSTOP of a whole proxy, or of its first process alone: its workers go on under the map they have. It comes
         back soon, or so late that it has been shut out."""
-        number = self._dice.randrange(len(self._scene.proxies))
-        if number in self._frozen:
-            return
-        stop(self._scene.proxies[number], self._dice.random() < 0.5)
-        self._frozen.add(number)
+        number, whole = self._running(), self._dice.random() < 0.5
+        seconds = self._dice.choice((0.3, 1.0, self._longest))
+        stop(self._scene.proxies[number], whole)
+        self._stopped.add(number)
 
         def back() -> None:
             go_on(self._scene.proxies[number])
-            self._frozen.discard(number)
+            self._stopped.discard(number)
 
-        self._later(back, self._dice.choice((0.3, 1.0, 5.0)))
+        self._later(back, seconds)
+        return f"proxy{number + 1}, {'workers too, ' if whole else ''}{seconds:g} s"
 
-    def cut_store(self) -> None:
+    def _running(self) -> int:
+        """A proxy that is not stopped; when all are, one that goes on soon."""
+        numbers = range(len(self._scene.proxies))
+        return self._dice.choice([n for n in numbers if n not in self._stopped and n != self._frozen] or numbers)
+
+    def _freeze(self, whole: bool) -> str:
+        number = self._frozen = self._running()
+        stop(self._scene.proxies[number], whole)
+        return f"proxy{number + 1}"
+
+    def _thaw(self) -> str:
+        number, self._frozen, self.freezing = self._frozen, None, ""
+        assert number is not None
+        go_on(self._scene.proxies[number])
+        return f"proxy{number + 1}"
+
+    def _cut_store(self) -> str:
         """The etcd is stopped, or somebody holds the file's lock, for a while."""
         seconds = self._dice.choice((0.3, 1.0, 3.0))
         etcd = self._scene.etcd
@@ -84,7 +122,7 @@ class Nemeses:
             member = etcd.members[0].process
             member.suspend()
             self._later(member.resume, seconds)
-            return
+            return f"{seconds:g} s"
         locked = threading.Event()
 
         def hold() -> None:
@@ -95,10 +133,12 @@ class Nemeses:
                 file.execute("ROLLBACK")
 
         self._later(hold)
-        locked.wait(10)
+        assert locked.wait(15)
+        return f"{seconds:g} s"
 
-    def kill_dumps(self) -> None:
+    def _kill_dumps(self) -> str:
         """The connections over which binlogs are read end."""
+        killed = 0
         for shard in range(SHARDS):
             with suppress(pymysql.MySQLError):  # it may be down
                 for (ident,) in self._scene.on_shard(
@@ -106,19 +146,25 @@ class Nemeses:
                 ):
                     with suppress(pymysql.MySQLError):  # it has ended by itself
                         self._scene.on_shard(shard, f"KILL {ident}")
+                        killed += 1
+        return f"{killed} of them"
 
-    def kill_shard(self) -> None:
+    def _kill_shard(self) -> str:
         """kill -9 of a server, which starts again."""
-        server = self._scene.cluster.shards[self._dice.randrange(SHARDS)].primary
+        shards = self.concerned if self.concerned and self._dice.random() < 0.7 else range(SHARDS)
+        number = self._dice.choice(shards)
+        server = self._scene.cluster.shards[number].primary
         if not server.running:
-            return
+            return f"shard{number + 1} is down already"
         server.kill()
         self._later(server.start)
+        return f"shard{number + 1}"
 
-    def rotate(self) -> None:
+    def _rotate(self) -> str:
         for shard in range(SHARDS):
             with suppress(pymysql.MySQLError):
                 self._scene.on_shard(shard, "FLUSH BINARY LOGS")
+        return "on all shards that are up"
 
 
 # ── what no move survives ──

@@ -52,7 +52,15 @@ def install() -> None:
     def struck(
         config: Config, begin: Callable[[MapStore], Awaitable[Ledger]], work: rebalance_lead.Work, wishes: Wishes
     ) -> None:
-        lead(config, begin, work, replace(wishes, faults=faults()))
+        what = "begin" if sys.argv[2] == "run" else "claim"
+
+        async def begun(store: MapStore) -> Ledger:
+            await step(f"before {what}")
+            ledger = await begin(store)
+            await step(f"after {what}")
+            return ledger
+
+        lead(config, begun, work, replace(wishes, faults=faults()))
 
     vars(rebalance_lead)["lead"] = struck
     answer = float(os.environ.get("SHARDPROXY_ANSWER", "5"))

@@ -1,9 +1,10 @@
 """Moves of rows under everything that goes wrong: every acknowledged write is there once, on the shard that owns it.
 
 One run has three proxies, four shards, an application (traffic.py), and some moves (acts.py), each with crashes of its
-orchestrator and nemeses at places that a seed chooses. A short form runs always. `./dev test torture --loops N` makes N
-long runs in its place, over both kinds of servers and map stores, from a seed of its own or SHARDPROXY_SEED. A run that
-fails says how to have it again; threads and processes are not driven by the seed, so it may take some tries.
+orchestrator and nemeses. A short form runs always, and has them at places that a seed chooses. `./dev test torture
+--loops N` makes N long runs in its place, over both kinds of servers and map stores, from a seed of its own or
+SHARDPROXY_SEED; 20 of them have all places and all nemeses on both kinds of servers (deal.py). A run that fails says
+how to have it again; threads and processes are not driven by the seed, so it may take some tries.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import pytest
 
 from shardproxy.local.flavors import FlavorName
 from tests.proxy import eventually
-from tests.torture.acts import BACK, FORTH, Luck, Stage
+from tests.torture.acts import Stage
 from tests.torture.audit import audit, shown
+from tests.torture.deal import Hand, dealt, drawn
 from tests.torture.moving_scene import Scene, StoreKind, scene
 from tests.torture.nemeses import Nemeses, change_back, change_table, purge
 from tests.torture.traffic import Traffic
@@ -30,45 +32,46 @@ KINDS: tuple[tuple[FlavorName, StoreKind], ...] = (
     ("mariadb", "etcd"),
     ("mysql", "embedded"),
 )
+SERVERS = len({flavor for flavor, _ in KINDS})
 SHORT: tuple[tuple[str, ...], ...] = (("there", "back"), ("there", "cancelled", "table changed"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     loops = int(metafunc.config.getoption("--loops"))
     seed = os.environ.get("SHARDPROXY_SEED") or (secrets.token_hex(3) if loops else "1")
-    runs = [(*KINDS[n % len(KINDS)], f"{seed}.{n}", ACTS) for n in range(loops)] or [
-        (*kind, seed, acts) for kind, acts in zip(KINDS, SHORT, strict=False)
-    ]
-    names = [f"{flavor}-{store}-{at}" for flavor, store, at, _ in runs]
-    metafunc.parametrize(("flavor", "store", "seed", "acts"), runs, ids=names)
+    runs: list[tuple[FlavorName, StoreKind, str, tuple[str, ...], int | None]]
+    runs = [(*KINDS[n % len(KINDS)], f"{seed}.{n}", ACTS, n // SERVERS) for n in range(loops)]
+    if not loops:
+        runs = [(*kind, seed, acts, None) for kind, acts in zip(KINDS, SHORT, strict=False)]
+    names = [f"{flavor}-{store}-{at}" for flavor, store, at, *_ in runs]
+    metafunc.parametrize(("flavor", "store", "seed", "acts", "number"), runs, ids=names)
 
 
-def act(name: str, stage: Stage, nemeses: Nemeses, dice: random.Random) -> None:
+def act(name: str, stage: Stage, hand: Hand) -> None:
     """Play one act."""
-    draw = partial(Luck.draw, dice)
     match name:
         case "there":
-            stage.there(draw((*FORTH, "completing", "done"), nemeses, kills=3, strikes=2))
+            stage.there(hand.there)
         case "back":
-            stage.back(draw(FORTH[1:], nemeses, kills=2, strikes=2), draw(BACK, nemeses, kills=2, strikes=1))
+            stage.back(hand.forth, hand.back)
         case "cancelled":
-            at = dice.choice((*(f"before {one} next" for one in FORTH[:6]), *(f"after {one}" for one in FORTH[1:6])))
-            stage.cancelled(draw(("cancelling", "cancelled"), nemeses, kills=1, strikes=1), at)
+            stage.cancelled(hand.cancelled, hand.cancelled_at)
         case "table changed":
             stage.stopped(partial(change_table, stage.scene), partial(change_back, stage.scene))
         case "binlogs purged":
             stage.stopped(partial(purge, stage.scene), lambda _: None)
 
 
-def play(set_up: Scene, seed: str, acts: tuple[str, ...]) -> None:
+def play(set_up: Scene, seed: str, acts: tuple[str, ...], number: int | None) -> None:
     dice = random.Random(seed)
-    nemeses = Nemeses(set_up, dice)
+    hand = drawn(dice) if number is None else dealt(number, dice)
+    nemeses = Nemeses(set_up, dice) if number is None else Nemeses(set_up, dice, 14.0)
     with Traffic(set_up.proxies, seed) as traffic:
         stage = Stage(set_up, traffic, nemeses, dice)
         try:
             for name in acts:
                 stage.note(name)
-                act(name, stage, nemeses, dice)
+                act(name, stage, hand)
                 nemeses.calm()
         finally:
             nemeses.calm()
@@ -79,11 +82,14 @@ def play(set_up: Scene, seed: str, acts: tuple[str, ...]) -> None:
     assert not wrong, shown(wrong)
 
 
-def test_moves(flavor: FlavorName, store: StoreKind, seed: str, acts: tuple[str, ...]) -> None:
+def test_moves(
+    flavor: FlavorName, store: StoreKind, seed: str, acts: tuple[str, ...], number: int | None
+) -> None:  # fmt: skip
+    """number: of a long run among those on its kind of servers."""
     again = f"SHARDPROXY_SEED={seed} ./dev test torture -k 'test_moves and {flavor}-{store}'"
-    if acts == ACTS:
-        base, _, number = seed.rpartition(".")
-        again = f"SHARDPROXY_SEED={base} ./dev test torture --loops {int(number) + 1} -k '{flavor}-{store}-{seed}'"
+    if number is not None:
+        base, _, loop = seed.rpartition(".")
+        again = f"SHARDPROXY_SEED={base} ./dev test torture --loops {int(loop) + 1} -k '{flavor}-{store}-{seed}'"
     print(f"seed {seed}; to have this run again: {again}")
     with scene(flavor, store) as set_up:
-        play(set_up, seed, acts)
+        play(set_up, seed, acts, number)

@@ -35,9 +35,9 @@ def stale(set_up: Scene, traffic: Traffic) -> str:
         for place in led.steps():
             if place == "before armed next":  # all have the fence
                 stop(proxy, whole=False)
-            if place == "after switched":
+            if place == "after ready next":
                 write(cursor, traffic)
-            if place == "after done":
+            if place == "after completing next":
                 look(cursor, traffic)
                 go_on(proxy)
             led.go()

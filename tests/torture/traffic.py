@@ -30,9 +30,9 @@ TABLES = (
     "CREATE TABLE list (id BIGINT NOT NULL PRIMARY KEY, vals MEDIUMTEXT NOT NULL)",
     "CREATE TABLE seat (grp BIGINT NOT NULL, seat INT NOT NULL, who INT NOT NULL, PRIMARY KEY (grp, seat), "
     "UNIQUE KEY (grp, who))",
-    "CREATE TABLE token (account BIGINT NOT NULL, no INT NOT NULL, tag INT NOT NULL, PRIMARY KEY (account, no))",
+    "CREATE TABLE token (holder BIGINT NOT NULL, no INT NOT NULL, tag INT NOT NULL, PRIMARY KEY (holder, no))",
 )
-KEY_COLUMNS = {"account": "id", "entry": "account", "list": "id", "seat": "grp", "token": "account"}
+KEY_COLUMNS = {"account": "id", "entry": "account", "list": "id", "seat": "grp", "token": "holder"}
 NOTHING_DONE = frozenset((1213, 1205, 9122))  # whatever the statement, COMMIT too
 # The connection, a server, or an account is away. A write or COMMIT that ends so may have happened.
 AWAY = frozenset((0, 2003, 2006, 2013, 2014, 1053, 1317, 1927, 3118, 4151, 1045, 9110, 9111, 9112, 9113, 9120, 9121))
@@ -246,27 +246,28 @@ class Traffic:
             raise error
 
     def _token(self, writer: int, dice: random.Random, cursor: Any) -> None:
-        """A token of ours gets another number (primary key) or account (shard key)."""
+        """A token of ours gets another number (primary key) or holder (shard key)."""
         tag = dice.choice([tag for tag in range(len(KEYS)) if tag % self._writers == writer])
-        cursor.execute(f"SELECT account, no FROM token WHERE tag = {tag}")
+        cursor.execute(f"SELECT holder, no FROM token WHERE tag = {tag}")
         found = cursor.fetchall()
         if len(found) != 1:
             if tag in self._lost:
                 return  # the outcome of a change is not decided yet: it may be half visible
             raise _Odd(f"token {tag} is at {found}")
         self._lost.discard(tag)
-        account, no = found[0]
-        change = f"no = no + {len(KEYS)}" if dice.random() < 0.5 else f"account = {self._other(dice, account)}"
-        text = f"UPDATE token SET {change} WHERE account = {account} AND no = {no}"
+        holder, no = found[0]
+        # No column has a table's name: a change of the shard key gathers whatever tables it seems to name, with locks.
+        change = f"no = no + {len(KEYS)}" if dice.random() < 0.5 else f"holder = {self._other(dice, holder)}"
+        text = f"UPDATE token SET {change} WHERE holder = {holder} AND no = {no}"
         outcome, error = self._decide(cursor, [], text)
         if outcome is Outcome.UNHEARD:
             self._lost.add(tag)
         if error is not None:
             raise error
 
-    def _other(self, dice: random.Random, account: int) -> int:
+    def _other(self, dice: random.Random, holder: int) -> int:
         key = self._key(dice)
-        return key if key != account else self._other(dice, account)
+        return key if key != holder else self._other(dice, holder)
 
     def _long(self, number: int, dice: random.Random, cursor: Any) -> None:
         """A transaction that lasts, so that a switch finds it under way."""
