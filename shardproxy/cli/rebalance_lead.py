@@ -310,8 +310,19 @@ def reverse(
 
 @app.command()
 @ends_with_status
-def complete(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, throttle: Rate = 0) -> None:
-    """End a move that has switched: the old owners' rows are deleted. There is no way back then."""
+def complete(
+    move: MoveArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    throttle: Rate = 0,
+    despite: Annotated[
+        bool, typer.Option("--despite-direct-writes", help="Delete rows too that somebody wrote there directly.")
+    ] = False,
+) -> None:
+    """End a move that has switched: the old owners' rows are deleted. There is no way back then.
+
+    When somebody has written moved rows to an old owner directly since the switch, past the proxies, nothing of them is
+    deleted: they are shown, and it ends with status 1.
+    """
 
     async def work(orchestrator: Orchestrator) -> None:
         stage = orchestrator.ledger.stage
@@ -320,7 +331,7 @@ def complete(move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, throttle
         await orchestrator.run(lambda stage: False, complete=True)
         stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
 
-    lead(read_config(config), claimed(move), work, Wishes(ThrottleLimits(throttle)))
+    lead(read_config(config), claimed(move), work, Wishes(ThrottleLimits(throttle), despite=despite))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from shardproxy.errors import MoveError, ReshardError, ShardproxyError, SqlError
 from shardproxy.reshard.bookkeeping import Direction, StreamName, open_writer, stream_deletes, transact
 from shardproxy.reshard.bookkeeping import stream_inserts as inserts
+from shardproxy.reshard.bypass import Bypass, Policy
 from shardproxy.reshard.counting import raise_sequence
 from shardproxy.reshard.definitions import create_tables, join_keyspace, tables_of
 from shardproxy.reshard.eviction import Evictor, gone, named
@@ -27,12 +28,14 @@ from shardproxy.reshard.snapshot import prepared_branches
 from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
 from shardproxy.reshard.throttle import Pace, Unlimited
 from shardproxy.reshard.warm_links import WarmLinks
+from shardproxy.reshard.watch import watch_inserts
 from shardproxy.topology.barrier import Identity
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.model import Server, Snapshot, TableKind
 from shardproxy.topology.stages import FINAL, Side, Stage, Step
 
 log = logging.getLogger(__name__)
+_WAYS: tuple[Direction, ...] = ("forward", "reverse")
 _LAST_WORDS = 10.0  # seconds within which a leader that ends lets writes go on
 _HELD = frozenset({
     Stage.CLOSING, Stage.DRAINED, Stage.READY, Stage.REVERSE_CLOSING, Stage.REVERSE_DRAINED, Stage.REVERSE_READY,
@@ -53,12 +56,17 @@ class Faults:
 class Settings:
     """Seconds. hold: how long writes may be held before the switch is given up for now; settle: pause until it is tried
     again; answer: how long a proxy may take to acknowledge a map before it is shut out; back: how long a move that has
-    ended waits for proxies that were shut out."""
+    ended waits for proxies that were shut out.
+
+    bypass: what is done about who writes moving keys directly to their shard; despite: `complete` deletes the old rows
+    although somebody has."""
 
     hold: float = 1.0
     settle: float = 2.0
     answer: float = 5.0
     back: float = 10.0
+    bypass: Policy = "detect"
+    despite: bool = False
 
 
 class Orchestrator:
@@ -88,6 +96,9 @@ class Orchestrator:
         self._faults = faults or Faults()
         self._closing_at = 0.0
         self._warm = WarmLinks(login)
+        mistaken = self._faults.no_fence or self._faults.open_early  # what proxies then write is to be lost
+        policy: Policy = "ignore" if mistaken else self._settings.bypass
+        self._bypass = Bypass(policy, self._settings.despite, self._own, self._tell)
         self._labels: dict[int, list[str]] = {}  # tables of each stream back, read before writes are held
 
     # ── what is led ──
@@ -167,6 +178,7 @@ class Orchestrator:
                     await self._work(self.ledger.stage)
                 elif complete:
                     await self.opened()
+                    await self._bypass.none()
                     await self.proceed(Step.NEXT)
                 else:
                     break
@@ -200,7 +212,7 @@ class Orchestrator:
         """End the streams; the move stays where it is."""
         self._warm.close()
         streams, self.streams = self.streams, []
-        await asyncio.gather(*(stream.close() for stream in streams))
+        await asyncio.gather(self._bypass.close(), *(stream.close() for stream in streams))
 
     async def _work(self, phase: Stage) -> None:
         match phase:
@@ -219,6 +231,8 @@ class Orchestrator:
             case Stage.SWITCHED | Stage.REVERSE_SWITCHED:
                 await self._switched()
             case Stage.REVERSE_OPEN:
+                await self._watch()
+                await self._bypass.none()
                 await self.proceed(Step.NEXT)
             case Stage.COMPLETING | Stage.REVERSE_COMPLETING:
                 await self._completing()
@@ -354,6 +368,15 @@ class Orchestrator:
         """OPEN: have the streams back running, so that the move can be reversed."""
         await self._end_streams("forward")  # one that a time-out of the reverse half has left
         await self.follow("reverse")
+        await self._watch()
+
+    async def _watch(self) -> None:
+        """Have those shards watched that gave the keys away."""
+        past = self._forth(self._giver)
+        await self._bypass.watch([self._plan(index, past) for index in self._indexes])
+
+    async def _tell(self, text: str) -> None:
+        await self.ledger.note(problem=text)
 
     async def _copying(self) -> None:
         await self.copied()
@@ -472,6 +495,7 @@ class Orchestrator:
         if not self._closing_at:
             await self.proceed(Step.TIME_OUT, what="another orchestrator has gone on")
             return
+        self._bypass.none_late(self.streams)
         await self._count_on()
         positions = {}
         for shard in self._shards(giver.other):
@@ -496,7 +520,7 @@ class Orchestrator:
         streams, self.streams = self.streams, []
         ending = asyncio.gather(*(stream.close() for stream in streams))
         try:
-            await self._end_streams(forth)
+            await self._end_streams(forth, watched=True)
             if not self._faults.open_early:
                 await self._barrier()
             await self.proceed(Step.NEXT)
@@ -508,15 +532,18 @@ class Orchestrator:
             self._closing_at = 0.0
             await self.ledger.note(problem="", figures={**self.ledger.workflow.figures, "held_seconds": self.held})
 
-    async def _end_streams(self, direction: Direction) -> None:
-        await asyncio.gather(*(self._end_stream(self._plan(index, direction)) for index in self._indexes))
+    async def _end_streams(self, direction: Direction, watched: bool = False) -> None:
+        """watched: keep their places, from which on the other side is watched."""
+        await asyncio.gather(*(self._end_stream(self._plan(index, direction), watched) for index in self._indexes))
 
-    async def _end_stream(self, plan: StreamPlan) -> None:
+    async def _end_stream(self, plan: StreamPlan, watched: bool) -> None:
         async with self._warm.writer(plan.target) as link:
-            await transact(link, plan.name, None, stream_deletes(plan.name))
+            kept = watch_inserts(plan.name) if watched else []
+            await transact(link, plan.name, None, [*kept, *stream_deletes(plan.name)])
 
     async def _delete_rows(self, side: Side) -> dict[str, str]:
-        """Delete the moving rows of one side, and tell its shards' positions after that."""
+        """Delete the moving rows of one side, and tell its shards' positions after that. Raises ReshardError when it is
+        watched, and somebody has written them directly."""
         direction = self._forth(side.other)
         positions = {}
         for index in self._indexes:
@@ -531,7 +558,8 @@ class Orchestrator:
                     references=tuple(table for table in whole if table in there),
                 )
                 for shape in await made.shapes(link):
-                    await delete_moving(link, plan.name, shape, plan.moving, self._pace)
+                    sure = self._bypass.sure(self._name(index, self._forth(side)))
+                    await delete_moving(link, plan.name, shape, plan.moving, self._pace, sure=sure)
         for shard in self._shards(side):
             async with await connect(self._server(shard), self._login) as link:
                 positions[shard] = await present_position(link)
@@ -542,7 +570,12 @@ class Orchestrator:
         giver = self._giver
         await self.close()
         await self._end_streams(self._forth(giver.other))
-        await self.proceed(Step.NEXT, await self._delete_rows(giver))
+        await self._watch()
+        await self._bypass.none()
+        positions = await self._delete_rows(giver)
+        await self._bypass.none()  # what came behind the deletion is still there
+        await self.proceed(Step.NEXT, positions)
+        await self._bypass.forget(self._plan(index, way) for index in self._indexes for way in _WAYS)
 
     async def _cancelling(self) -> None:
         """Step 14."""
