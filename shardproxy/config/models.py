@@ -227,10 +227,11 @@ class RebalanceSettings(_Table):
         description="File that holds the password, relative to this file. One of the three sources.",
         examples=["rebalance.password"],
     )
-    bypass: Literal["detect", "ignore"] = Field(
+    bypass: Literal["detect", "refuse", "ignore"] = Field(
         default="detect",
         description="Who writes moving keys to their shard directly, past the proxies: `detect` gives the switch up, "
-        "and after it keeps such rows from being deleted; `ignore` loses them.",
+        "and after it keeps such rows from being deleted; `refuse` also has the writes refused, by triggers, from just "
+        "before the switch to the end of the move; `ignore` loses them.",
     )
 
 

@@ -1,7 +1,8 @@
 """What a move does about writers that go to a shard directly, past the proxies and the fence.
 
 Until the last moment before the switch the stream carries what they write. Then, what was written behind the marker
-gives the switch up; what comes later is found in the binlog (`watch`), and stops the deletion of the old rows.
+gives the switch up; what comes later is found in the binlog (`watch`), and stops the deletion of the old rows. Triggers
+(`guards`) can refuse all of it from just before the switch on, but not what slips past them: so both go together.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ from typing import Literal
 
 from shardproxy.errors import BackendError, ReshardError
 from shardproxy.reshard.bookkeeping import StreamName, open_writer, transact
+from shardproxy.reshard.guards import guard, triggers
+from shardproxy.reshard.link import LinkLogin
 from shardproxy.reshard.runner import Running
 from shardproxy.reshard.snapshot import source_position
 from shardproxy.reshard.stream import StreamPlan
 from shardproxy.reshard.watch import MOST_SHOWN, Told, Watch, watch_deletes
 
-Policy = Literal["detect", "ignore"]
+Policy = Literal["detect", "refuse", "ignore"]
 
 
 class Bypass:
     """Of one move. despite: old rows may be deleted although somebody wrote them. own: the move's name for
     transactions that concern no stream alone; told: called with what is found."""
 
-    def __init__(self, policy: Policy, despite: bool, own: StreamName, told: Told) -> None:
-        self._policy, self._despite, self._own, self._told = policy, despite, own, told
+    def __init__(self, policy: Policy, despite: bool, own: StreamName, login: LinkLogin, told: Told) -> None:
+        self._policy, self._despite, self._own, self._login, self._told = policy, despite, own, login, told
+        self._guarded = False
         self._watches: dict[StreamName, Watch] = {}
 
     def none_late(self, streams: Iterable[Running]) -> None:
@@ -38,6 +42,35 @@ class Bypass:
                 f"somebody writes moving rows directly to their shard, past the fence: {', '.join(late[:MOST_SHOWN])}. "
                 "Nothing is switched, and nothing is lost: end who writes them, then switch again"
             )
+
+    # ── triggers ──
+
+    async def guard(self, plans: Sequence[StreamPlan], accounts: Iterable[str], seconds: float) -> None:
+        """When direct writes are to be refused: have them refused at the sources of these streams, and nowhere else.
+        accounts: of users that write all the same. Raises as `guards.guard`."""
+        if self._policy == "refuse":
+            self._guarded = True
+            await self._guards(plans, {*accounts, self._login.user}, seconds)
+
+    async def unguard(self, plans: Sequence[StreamPlan], seconds: float) -> None:
+        """Refuse nothing any more. Raises as `guards.guard`."""
+        await self._guards(plans, None, seconds)
+        self._guarded = False
+
+    async def unguard_stale(self, plans: Sequence[StreamPlan]) -> None:
+        """What another orchestrator has left, if that is possible at once: proxies may have other accounts now."""
+        if not self._guarded:
+            with contextlib.suppress(ReshardError):
+                await self.unguard(plans, 0.0)
+
+    async def _guards(self, plans: Sequence[StreamPlan], accounts: Iterable[str] | None, seconds: float) -> None:
+        servers = {server.name: server for plan in plans for server in (plan.source, plan.target)}
+        database, move = plans[0].database, self._own.move_id
+        for server in servers.values():
+            mine = [plan for plan in plans if plan.source == server and accounts is not None]
+            await guard(server, self._login, database, move, triggers(mine, move, accounts or ()), seconds)
+
+    # ── watches ──
 
     async def watch(self, plans: Sequence[StreamPlan]) -> None:
         """After the switch: have the sources of these streams, which have ended, watched, and no others."""

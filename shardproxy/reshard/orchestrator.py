@@ -35,7 +35,6 @@ from shardproxy.topology.model import Server, Snapshot, TableKind
 from shardproxy.topology.stages import FINAL, Side, Stage, Step
 
 log = logging.getLogger(__name__)
-_WAYS: tuple[Direction, ...] = ("forward", "reverse")
 _LAST_WORDS = 10.0  # seconds within which a leader that ends lets writes go on
 _HELD = frozenset({
     Stage.CLOSING, Stage.DRAINED, Stage.READY, Stage.REVERSE_CLOSING, Stage.REVERSE_DRAINED, Stage.REVERSE_READY,
@@ -58,14 +57,15 @@ class Settings:
     again; answer: how long a proxy may take to acknowledge a map before it is shut out; back: how long a move that has
     ended waits for proxies that were shut out.
 
-    bypass: what is done about who writes moving keys directly to their shard; despite: `complete` deletes the old rows
-    although somebody has."""
+    bypass: what is done about who writes moving keys directly to their shard; guard: how long it may take to refuse it;
+    despite: `complete` deletes the old rows although somebody has written them."""
 
     hold: float = 1.0
     settle: float = 2.0
     answer: float = 5.0
     back: float = 10.0
     bypass: Policy = "detect"
+    guard: float = 30.0
     despite: bool = False
 
 
@@ -98,7 +98,7 @@ class Orchestrator:
         self._warm = WarmLinks(login)
         mistaken = self._faults.no_fence or self._faults.open_early  # what proxies then write is to be lost
         policy: Policy = "ignore" if mistaken else self._settings.bypass
-        self._bypass = Bypass(policy, self._settings.despite, self._own, self._tell)
+        self._bypass = Bypass(policy, self._settings.despite, self._own, login, self._tell)
         self._labels: dict[int, list[str]] = {}  # tables of each stream back, read before writes are held
 
     # ── what is led ──
@@ -151,6 +151,9 @@ class Orchestrator:
             alone=lone is not None,
             also=also,
         )
+
+    def _plans(self, direction: Direction) -> list[StreamPlan]:
+        return [self._plan(index, direction) for index in self._indexes]
 
     def _server(self, shard: str) -> Server:
         return self._snapshot.shards[self._snapshot.shard_index(shard)].primary
@@ -344,18 +347,16 @@ class Orchestrator:
         if self.streams and self.streams[0].plan.name.direction == direction:
             return
         await self.close()
-        self.streams = [
-            Running(self._plan(index, direction), self._pace, direction == "forward") for index in self._indexes
-        ]
+        self.streams = [Running(plan, self._pace, direction == "forward") for plan in self._plans(direction)]
         for stream in self.streams:
             stream.begin()
 
     async def copied(self) -> None:
         """COPYING: have the forward streams running until all rows are copied. Raises what ended one."""
-        for index in self._indexes:  # a reverse stream that a time-out has left would send everything back
-            plan = self._plan(index, "reverse")
+        for plan in self._plans("reverse"):  # one that a time-out has left would send everything back
             async with await open_writer(plan.target, self._login) as link:
                 await transact(link, plan.name, None, stream_deletes(plan.name))
+        await self._bypass.unguard_stale(self._plans("forward"))
         await self.follow("forward")
         for stream in self.streams:
             await stream.when_copied()
@@ -369,11 +370,16 @@ class Orchestrator:
         await self._end_streams("forward")  # one that a time-out of the reverse half has left
         await self.follow("reverse")
         await self._watch()
+        await self._guard()
 
     async def _watch(self) -> None:
         """Have those shards watched that gave the keys away."""
-        past = self._forth(self._giver)
-        await self._bypass.watch([self._plan(index, past) for index in self._indexes])
+        await self._bypass.watch(self._plans(self._forth(self._giver)))
+
+    async def _guard(self) -> None:
+        """Have writes past the proxies refused at the shards that give the keys away, if that is wanted."""
+        plans = self._plans(self._forth(self._giver))
+        await self._bypass.guard(plans, await self.ledger.accounts(), self._settings.guard)
 
     async def _tell(self, text: str) -> None:
         await self.ledger.note(problem=text)
@@ -411,6 +417,7 @@ class Orchestrator:
         await self._barrier()
         for shard in self._shards(giver):
             await self._branches_resolved(shard)
+        await self._guard()
         await self._warm.open(server for s in self.streams for server in (s.plan.source, s.plan.target))
         for index in self._indexes:
             plan = self._plan(index, self._forth(giver.other))
@@ -534,7 +541,7 @@ class Orchestrator:
 
     async def _end_streams(self, direction: Direction, watched: bool = False) -> None:
         """watched: keep their places, from which on the other side is watched."""
-        await asyncio.gather(*(self._end_stream(self._plan(index, direction), watched) for index in self._indexes))
+        await asyncio.gather(*(self._end_stream(plan, watched) for plan in self._plans(direction)))
 
     async def _end_stream(self, plan: StreamPlan, watched: bool) -> None:
         async with self._warm.writer(plan.target) as link:
@@ -574,12 +581,14 @@ class Orchestrator:
         await self._bypass.none()
         positions = await self._delete_rows(giver)
         await self._bypass.none()  # what came behind the deletion is still there
+        await self._bypass.unguard(self._plans("forward"), self._settings.guard)
         await self.proceed(Step.NEXT, positions)
-        await self._bypass.forget(self._plan(index, way) for index in self._indexes for way in _WAYS)
+        await self._bypass.forget([*self._plans("forward"), *self._plans("reverse")])
 
     async def _cancelling(self) -> None:
         """Step 14."""
         await self.close()
+        await self._bypass.unguard(self._plans("forward"), self._settings.guard)
         await self._end_streams("forward")
         await self._end_streams("reverse")
         await self.proceed(Step.NEXT, await self._delete_rows(Side.TARGET))

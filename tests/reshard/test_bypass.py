@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import pytest
+from pymysql.err import OperationalError
 
 from shardproxy.errors import ReshardError
-from shardproxy.topology.stages import Stage
+from shardproxy.local import LocalServer
+from shardproxy.topology.stages import Stage, Step
 from tests.proxy import eventually, transactions
 from tests.reshard.sides import Sides
 from tests.reshard.test_orchestrator import ALL, Desk, Run, run, until
 
 __all__ = ["run"]
+BOTH = "INSERT INTO t VALUES (350, 'x')", "UPDATE t SET uid = 350 WHERE uid = 100", "DELETE FROM t WHERE uid = 500"
 STAYS = [100, 200, 600, 700, 800, 900]
 
 
@@ -121,5 +127,86 @@ def test_what_cannot_be_known_stops_complete(run: Run, sides: Sides) -> None:
         finally:
             await orchestrator.close()
         assert desk.keys()[0] == ALL
+
+    run(work)
+
+
+def _refused(direct: Any) -> list[bool]:
+    """Whether writes of moving keys are refused, one by one; the others must not be."""
+    found = []
+    with direct.cursor() as cursor:
+        for sql in BOTH:
+            said = ""
+            try:
+                cursor.execute(sql)
+            except OperationalError as error:
+                said = str(error)
+            assert not said or "(1644, 'shardproxy: rows of t are moving to another shard: write through" in said
+            found.append(bool(said))
+            direct.rollback()
+        cursor.execute("UPDATE t SET v = 'x' WHERE uid = 100")
+        direct.rollback()
+    return found
+
+
+@contextmanager
+def _client(server: LocalServer, database: str) -> Iterator[Any]:
+    """A connection of somebody who is no proxy."""
+    server.rows("CREATE USER IF NOT EXISTS direct@'%' IDENTIFIED BY 'direct'")
+    server.rows(f"GRANT ALL ON {database}.* TO direct@'%'")
+    with server.connect(database, user="direct", password="direct", autocommit=False) as direct:
+        yield direct
+
+
+def test_direct_writes_are_refused(run: Run, sides: Sides) -> None:
+    """From just before the switch to the end of the move, at the shard that gives the keys away."""
+    triggers = f"SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = '{sides.database}'"
+
+    async def work(desk: Desk) -> None:
+        first = desk.lead(await desk.plan(300, 600), bypass="refuse", guard=0.3)
+        with _client(sides.source, sides.database) as source, _client(sides.target, sides.database) as target:
+            try:
+                await first.run(until(Stage.ARMED))
+                assert _refused(source) == [False, False, False]
+                with source.cursor() as cursor:
+                    cursor.execute("SELECT * FROM t")  # a transaction that is open all the time
+                    with pytest.raises(ReshardError, match=r"CREATE TRIGGER .* a transaction has used the table"):
+                        await first.run(until(Stage.CLOSING))
+                    source.rollback()
+                await first.run(until(Stage.CLOSING))
+                assert _refused(source) == [True, True, True]
+                await first.proceed(Step.TIME_OUT)
+            finally:
+                await first.close()
+            second = desk.lead(await desk.claim(1), bypass="refuse")
+            try:
+                await second.run(until(Stage.COPYING))
+                await second.copied()
+                assert _refused(source) == [False, False, False]  # nobody knows for how long it stays so
+                await second.run(until(Stage.OPEN))
+                await second.opened()
+                assert _refused(source) == [True, True, True]
+                sides.target.rows("INSERT INTO t VALUES (450, 'back')", database=sides.database)
+                back = partial(sides.source.rows, "SELECT 1 FROM t WHERE uid = 450", database=sides.database)
+                await asyncio.to_thread(eventually, lambda: bool(back()), "the stream back is let through")
+                await second.reverse()
+                await second.run(until(Stage.REVERSE_CLOSING))
+                assert _refused(source) == [False, False, False]
+                with target.cursor() as cursor, pytest.raises(OperationalError, match="through the proxy"):
+                    cursor.execute("DELETE FROM t WHERE uid = 500")
+                target.rollback()
+                await second.run(until(Stage.REVERSE_DONE))
+            finally:
+                await second.close()
+        assert not sides.source.rows(triggers) and not sides.target.rows(triggers)
+        third = desk.lead(await desk.plan(300, 600), bypass="refuse")
+        try:
+            await third.run(until(Stage.CLOSING))
+            assert len(sides.source.rows(triggers)) == 3
+            await third.proceed(Step.CANCEL)
+            await third.run(until(Stage.CANCELLED))
+        finally:
+            await third.close()
+        assert not sides.source.rows(triggers)
 
     run(work)
