@@ -318,9 +318,19 @@ def reverse(
 @app.command()
 @ends_with_status
 def complete(
-    move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, throttle: Rate = 0, full_speed: FullSpeed = False
+    move: MoveArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    throttle: Rate = 0,
+    full_speed: FullSpeed = False,
+    despite: Annotated[
+        bool, typer.Option("--despite-direct-writes", help="Delete rows too that somebody wrote there directly.")
+    ] = False,
 ) -> None:
-    """End a move that has switched: the old owners' rows are deleted. There is no way back then."""
+    """End a move that has switched: the old owners' rows are deleted. There is no way back then.
+
+    When somebody has written moved rows to an old owner directly since the switch, past the proxies, nothing of them is
+    deleted: they are shown, and it ends with status 1.
+    """
 
     async def work(orchestrator: Orchestrator) -> None:
         stage = orchestrator.ledger.stage
@@ -329,7 +339,8 @@ def complete(
         await orchestrator.run(lambda stage: False, complete=True)
         stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
 
-    lead(read_config(config), claimed(move), work, Wishes(ThrottleLimits(throttle, gentle=not full_speed)))
+    limits = ThrottleLimits(throttle, gentle=not full_speed)
+    lead(read_config(config), claimed(move), work, Wishes(limits, despite=despite))
 
 
 @app.command()

@@ -205,7 +205,7 @@ class ScratchSettings(_Table):
 
 
 class RebalanceSettings(_Table):
-    """How `shardctl rebalance` logs in to the MySQL servers."""
+    """How `shardctl rebalance` logs in to the MySQL servers, and whom it lets write there."""
 
     user: str = Field(
         default="",
@@ -226,6 +226,12 @@ class RebalanceSettings(_Table):
         default=None,
         description="File that holds the password, relative to this file. One of the three sources.",
         examples=["rebalance.password"],
+    )
+    bypass: Literal["detect", "refuse", "ignore"] = Field(
+        default="detect",
+        description="Who writes moving keys to their shard directly, past the proxies: `detect` gives the switch up, "
+        "and after it keeps such rows from being deleted; `refuse` also has the writes refused, by triggers, from just "
+        "before the switch to the end of the move; `ignore` loses them.",
     )
 
 
@@ -379,7 +385,7 @@ class Config(_Table):
     )
     store: StoreSettings = Field(default_factory=StoreSettings, description="The map store.")
     rebalance: RebalanceSettings = Field(
-        default_factory=RebalanceSettings, description="The account of `shardctl rebalance`."
+        default_factory=RebalanceSettings, description="The account of `shardctl rebalance`, and writers beside it."
     )
     users: dict[UserName, UserSettings] = Field(min_length=1, description="Who may connect.")
     shards: dict[ShardName, ShardSettings] = Field(min_length=1, description="The servers.")

@@ -27,6 +27,7 @@ from shardproxy.reshard.touched import Touched
 
 BATCH_TRANSACTIONS = 1000
 BATCH_BYTES = 2 << 20
+_LATE = 100  # changes behind a marker that are remembered
 _REMEMBERED = 50_000  # branches whose outcome has been read
 
 _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
@@ -56,7 +57,7 @@ class Applier:
     position: everything before it is applied, in memory; the target's row follows at each commit. place: the same in
     the source's binlog files, (0, 0) until the first transaction tells. touched: gets the keys that change.
     positions_apart: the mistake of committing rows and so many seconds later their position, for tests that must catch
-    it.
+    it. late: the first changes behind the newest marker.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class Applier:
         self.progress: Mapping[str, TableProgress] = state.tables
         self.markers: set[tuple[int, int]] = set()
         self.counts = Applied()
+        # What has changed behind the newest marker: nobody who takes the fence has done that.
+        self.late: list[Change] = []
         # Branches that committed with moving rows: xid → place of their XA COMMIT.
         self.branches: dict[bytes, Coordinates] = {}
         self._link = link
@@ -114,6 +117,8 @@ class Applier:
             if self.place != (0, 0):
                 self.place = max(self.place, piece.place)
             return
+        if self.markers and len(self.late) < _LATE:
+            self.late += piece.changes
         if not piece.last:
             await self._part(piece.changes)
             return
@@ -138,7 +143,10 @@ class Applier:
         self.position.add(piece.gtid)
         self.place = max(self.place, piece.place)
         self._restart = piece.restart
-        self.markers.update(piece.markers)
+        if piece.markers:
+            self.markers.update(piece.markers)
+            if any(move == self._name.move_id for move, _ in piece.markers):
+                self.late = []
 
     def _remember(self, piece: Piece) -> None:
         self.branches[piece.xid] = piece.place

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -129,13 +129,14 @@ Check = Callable[[Sequence[Answer]], None]
 
 
 async def transact(
-    link: Link, name: StreamName, position: str | None, statements: Sequence[bytes], check: Check | None = None
-) -> list[Answer]:
+    link: Link, name: StreamName, position: str | None, statements: Sequence[bytes], check: Check | None = None,
+    sure: Callable[[], Awaitable[None]] | None = None,
+) -> list[Answer]:  # fmt: skip
     """Run statements in one transaction of ours; made again after a deadlock. The answers to `statements`.
 
     position: what the stream's row must say, else NotOurs; None for a transaction that is no stream's. check: called
-    with the answers before COMMIT; what it raises rolls back. Raises BackendLost when it is not known whether the
-    transaction was committed.
+    with the answers before COMMIT, and sure after that; what they raise rolls back. Raises BackendLost when it is not
+    known whether the transaction was committed.
     """
     for attempt in range(_TRIES):
         answers = await begin(link, name, position, statements)
@@ -145,6 +146,8 @@ async def transact(
         try:
             if check is not None:
                 check(answers)
+            if sure is not None:
+                await sure()
         except BaseException:
             await link.query(b"ROLLBACK")
             raise

@@ -73,11 +73,13 @@ async def whole_snapshot(config: Config, documents: Mapping[str, MapDocument]) -
 
 @dataclass(frozen=True)
 class Wishes:
-    """How a move is to be led. hold: seconds for which a switch may hold writes; verify: compare rows before it."""
+    """How a move is to be led. hold: seconds for which a switch may hold writes; verify: compare rows before it;
+    despite: delete old rows although somebody has written them directly."""
 
     limits: ThrottleLimits = field(default_factory=ThrottleLimits)
     hold: float = 1.0
     verify: bool = True
+    despite: bool = False
     faults: Faults | None = None
 
 
@@ -98,9 +100,8 @@ async def leading(
         ledger = await lead(store)
         throttle = Throttle(wishes.limits)
         evictor = Evictor(store, [shard.primary for shard in snapshot.shards], credentials)
-        orchestrator = Orchestrator(
-            ledger, snapshot, login, evictor, throttle, Settings(hold=wishes.hold), wishes.verify, wishes.faults
-        )
+        settings = Settings(hold=wishes.hold, bypass=config.rebalance.bypass, despite=wishes.despite)
+        orchestrator = Orchestrator(ledger, snapshot, login, evictor, throttle, settings, wishes.verify, wishes.faults)
         servers = [server for shard in snapshot.shards for server in shard.servers]
         primaries = [shard.primary for shard in snapshot.shards if shard.name in ledger.document.shards]
         beside = [

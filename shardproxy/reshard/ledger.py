@@ -16,7 +16,7 @@ from shardproxy.reshard.eviction import gone
 from shardproxy.store.interface import ABSENT, Condition, MapStore, Put
 from shardproxy.store.settle import settle
 from shardproxy.topology import workflow as moves
-from shardproxy.topology.barrier import Acknowledgement, Identity, not_passed, returned
+from shardproxy.topology.barrier import Acknowledgement, Identity, Standing, not_passed, returned
 from shardproxy.topology.map_document import MapDocument, Move
 from shardproxy.topology.stages import Stage, Step
 from shardproxy.topology.stored import ACKNOWLEDGEMENTS, ALIVE, MAPS, MOVES, PROXIES
@@ -171,6 +171,11 @@ class Ledger:
     async def returned(self, accounts: Iterable[str]) -> frozenset[str]:
         """Those of some locked accounts whose proxies have come back (barrier.returned)."""
         return returned(accounts, *await self._proxies(), gone)
+
+    async def accounts(self) -> frozenset[str]:
+        """Accounts of proxies that are not evicted."""
+        identities, _ = await self._proxies()
+        return frozenset(i.account for i in identities if i.standing is not Standing.EVICTED)
 
     async def _proxies(self) -> tuple[list[Identity], tuple[str, ...]]:
         """All identities, and those that have not acknowledged the present map."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from shardproxy.errors import MoveError, ReshardError, ShardproxyError, SqlError
 from shardproxy.reshard.bookkeeping import Direction, StreamName, open_writer, stream_deletes, transact
 from shardproxy.reshard.bookkeeping import stream_inserts as inserts
+from shardproxy.reshard.bypass import Bypass, Policy
 from shardproxy.reshard.counting import raise_sequence
 from shardproxy.reshard.definitions import create_tables, join_keyspace, tables_of
 from shardproxy.reshard.eviction import Evictor, gone, named
@@ -27,6 +28,7 @@ from shardproxy.reshard.snapshot import prepared_branches
 from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
 from shardproxy.reshard.throttle import Pace, Unlimited
 from shardproxy.reshard.warm_links import WarmLinks
+from shardproxy.reshard.watch import watch_inserts
 from shardproxy.topology.barrier import Identity, Standing
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.model import Server, Snapshot, TableKind
@@ -55,12 +57,18 @@ class Faults:
 class Settings:
     """Seconds. hold: how long writes may be held before the switch is given up for now; settle: pause until it is tried
     again; answer: how long a proxy may take to acknowledge a map before it is shut out, unless it lives and no writes
-    are held; back: how long a move that has ended waits for proxies that were shut out."""
+    are held; back: how long a move that has ended waits for proxies that were shut out.
+
+    bypass: what is done about who writes moving keys directly to their shard; guard: how long it may take to refuse it;
+    despite: `complete` deletes the old rows although somebody has written them."""
 
     hold: float = 1.0
     settle: float = 2.0
     answer: float = 5.0
     back: float = 10.0
+    bypass: Policy = "detect"
+    guard: float = 30.0
+    despite: bool = False
 
 
 class Orchestrator:
@@ -90,6 +98,9 @@ class Orchestrator:
         self._faults = faults or Faults()
         self._closing_at = 0.0
         self._warm = WarmLinks(login)
+        mistaken = self._faults.no_fence or self._faults.open_early  # what proxies then write is to be lost
+        policy: Policy = "ignore" if mistaken else self._settings.bypass
+        self._bypass = Bypass(policy, self._settings.despite, self._own, login, self._tell)
         self._labels: dict[int, list[str]] = {}  # tables of each stream back, read before writes are held
 
     # ── what is led ──
@@ -143,6 +154,9 @@ class Orchestrator:
             also=also,
         )
 
+    def _plans(self, direction: Direction) -> list[StreamPlan]:
+        return [self._plan(index, direction) for index in self._indexes]
+
     def _server(self, shard: str) -> Server:
         return self._snapshot.shards[self._snapshot.shard_index(shard)].primary
 
@@ -169,6 +183,7 @@ class Orchestrator:
                     await self._work(self.ledger.stage)
                 elif complete:
                     await self.opened()
+                    await self._bypass.none()
                     await self.proceed(Step.NEXT)
                 else:
                     break
@@ -207,7 +222,7 @@ class Orchestrator:
         """End the streams; the move stays where it is."""
         self._warm.close()
         streams, self.streams = self.streams, []
-        await asyncio.gather(*(stream.close() for stream in streams))
+        await asyncio.gather(self._bypass.close(), *(stream.close() for stream in streams))
 
     async def _work(self, phase: Stage) -> None:
         match phase:
@@ -226,6 +241,8 @@ class Orchestrator:
             case Stage.SWITCHED | Stage.REVERSE_SWITCHED:
                 await self._switched()
             case Stage.REVERSE_OPEN:
+                await self._watch()
+                await self._bypass.none()
                 await self.proceed(Step.NEXT)
             case Stage.COMPLETING | Stage.REVERSE_COMPLETING:
                 await self._completing()
@@ -356,18 +373,16 @@ class Orchestrator:
         if self.streams and self.streams[0].plan.name.direction == direction:
             return
         await self.close()
-        self.streams = [
-            Running(self._plan(index, direction), self._pace, direction == "forward") for index in self._indexes
-        ]
+        self.streams = [Running(plan, self._pace, direction == "forward") for plan in self._plans(direction)]
         for stream in self.streams:
             stream.begin()
 
     async def copied(self) -> None:
         """COPYING: have the forward streams running until all rows are copied. Raises what ended one."""
-        for index in self._indexes:  # a reverse stream that a time-out has left would send everything back
-            plan = self._plan(index, "reverse")
+        for plan in self._plans("reverse"):  # one that a time-out has left would send everything back
             async with await open_writer(plan.target, self._login) as link:
                 await transact(link, plan.name, None, stream_deletes(plan.name))
+        await self._bypass.unguard_stale(self._plans("forward"))
         await self.follow("forward")
         for stream in self.streams:
             await stream.when_copied()
@@ -380,6 +395,20 @@ class Orchestrator:
         """OPEN: have the streams back running, so that the move can be reversed."""
         await self._end_streams("forward")  # one that a time-out of the reverse half has left
         await self.follow("reverse")
+        await self._watch()
+        await self._guard()
+
+    async def _watch(self) -> None:
+        """Have those shards watched that gave the keys away."""
+        await self._bypass.watch(self._plans(self._forth(self._giver)))
+
+    async def _guard(self) -> None:
+        """Have writes past the proxies refused at the shards that give the keys away, if that is wanted."""
+        plans = self._plans(self._forth(self._giver))
+        await self._bypass.guard(plans, await self.ledger.accounts(), self._settings.guard)
+
+    async def _tell(self, text: str) -> None:
+        await self.ledger.note(problem=text)
 
     async def _copying(self) -> None:
         await self.copied()
@@ -414,6 +443,7 @@ class Orchestrator:
         await self._barrier()
         for shard in self._shards(giver):
             await self._branches_resolved(shard)
+        await self._guard()
         await self._warm.open(server for s in self.streams for server in (s.plan.source, s.plan.target))
         for index in self._indexes:
             plan = self._plan(index, self._forth(giver.other))
@@ -498,6 +528,7 @@ class Orchestrator:
         if not self._closing_at:
             await self.proceed(Step.TIME_OUT, what="another orchestrator has gone on")
             return
+        self._bypass.none_late(self.streams)
         await self._count_on()
         positions = {}
         for shard in self._shards(giver.other):
@@ -522,7 +553,7 @@ class Orchestrator:
         streams, self.streams = self.streams, []
         ending = asyncio.gather(*(stream.close() for stream in streams))
         try:
-            await self._end_streams(forth)
+            await self._end_streams(forth, watched=True)
             if not self._faults.open_early:
                 await self._barrier()
             await self.proceed(Step.NEXT)
@@ -534,15 +565,18 @@ class Orchestrator:
             self._closing_at = 0.0
             await self.ledger.note(problem="", figures={**self.ledger.workflow.figures, "held_seconds": self.held})
 
-    async def _end_streams(self, direction: Direction) -> None:
-        await asyncio.gather(*(self._end_stream(self._plan(index, direction)) for index in self._indexes))
+    async def _end_streams(self, direction: Direction, watched: bool = False) -> None:
+        """watched: keep their places, from which on the other side is watched."""
+        await asyncio.gather(*(self._end_stream(plan, watched) for plan in self._plans(direction)))
 
-    async def _end_stream(self, plan: StreamPlan) -> None:
+    async def _end_stream(self, plan: StreamPlan, watched: bool) -> None:
         async with self._warm.writer(plan.target) as link:
-            await transact(link, plan.name, None, stream_deletes(plan.name))
+            kept = watch_inserts(plan.name) if watched else []
+            await transact(link, plan.name, None, [*kept, *stream_deletes(plan.name)])
 
     async def _delete_rows(self, side: Side) -> dict[str, str]:
-        """Delete the moving rows of one side, and tell its shards' positions after that."""
+        """Delete the moving rows of one side, and tell its shards' positions after that. Raises ReshardError when it is
+        watched, and somebody has written them directly."""
         direction = self._forth(side.other)
         positions = {}
         for index in self._indexes:
@@ -557,7 +591,8 @@ class Orchestrator:
                     references=tuple(table for table in whole if table in there),
                 )
                 for shape in await made.shapes(link):
-                    await delete_moving(link, plan.name, shape, plan.moving, self._pace)
+                    sure = self._bypass.sure(self._name(index, self._forth(side)))
+                    await delete_moving(link, plan.name, shape, plan.moving, self._pace, sure=sure)
         for shard in self._shards(side):
             async with await connect(self._server(shard), self._login) as link:
                 positions[shard] = await present_position(link)
@@ -568,11 +603,18 @@ class Orchestrator:
         giver = self._giver
         await self.close()
         await self._end_streams(self._forth(giver.other))
-        await self.proceed(Step.NEXT, await self._delete_rows(giver))
+        await self._watch()
+        await self._bypass.none()
+        positions = await self._delete_rows(giver)
+        await self._bypass.none()  # what came behind the deletion is still there
+        await self._bypass.unguard(self._plans("forward"), self._settings.guard)
+        await self.proceed(Step.NEXT, positions)
+        await self._bypass.forget([*self._plans("forward"), *self._plans("reverse")])
 
     async def _cancelling(self) -> None:
         """Step 14."""
         await self.close()
+        await self._bypass.unguard(self._plans("forward"), self._settings.guard)
         await self._end_streams("forward")
         await self._end_streams("reverse")
         await self.proceed(Step.NEXT, await self._delete_rows(Side.TARGET))

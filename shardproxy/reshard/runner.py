@@ -13,6 +13,7 @@ from shardproxy.errors import BackendError, NotOurs, ReshardError, RowsDiffer, S
 from shardproxy.reshard.stream import Stream, StreamPlan, start_stream
 from shardproxy.reshard.throttle import Pace
 from shardproxy.reshard.touched import Touched
+from shardproxy.reshard.watch import shown
 
 log = logging.getLogger(__name__)
 _PAUSE = 0.5  # seconds before a stream is opened again, at first
@@ -101,6 +102,11 @@ class Running:
     async def stand_by(self) -> None:
         """Wait for ever. Raises what ended it: NotOurs, when another leads the move."""
         await self._wait(asyncio.Event())
+
+    @property
+    def late(self) -> list[str]:
+        """Rows that were written behind the newest marker: past the fence."""
+        return [] if self._stream is None else shown(self._stream.tables, self._stream.applier.late)
 
     async def _ask(self, work: Callable[[Stream], Awaitable[None]]) -> None:
         """Have it done by the stream, between two steps; again, when the stream is opened again meanwhile."""

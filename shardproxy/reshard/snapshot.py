@@ -162,7 +162,7 @@ async def _mysql(
     async with await connect(link.server, login, (SESSION,)) as locker:
         pause = 0.05
         for attempt in range(_TRIES):
-            if await _locked(locker, link, b"LOCK TABLES " + names):
+            if await in_time(locker, link, b"LOCK TABLES " + names):
                 break
             # Writers that stood behind us go first.
             await asyncio.sleep(pause)
@@ -182,8 +182,8 @@ def _position(row: Sequence[bytes | None]) -> MySQLPosition:
     return MySQLPosition.parse((row[0] or b"").decode())
 
 
-async def _locked(locker: Link, other: Link, sql: bytes) -> bool:
-    """Whether the lock was had within LOCK_PATIENCE."""
+async def in_time(locker: Link, other: Link, sql: bytes) -> bool:
+    """Run a statement that needs a table lock. Whether the lock was had within LOCK_PATIENCE; `other` ends it else."""
     asked = asyncio.create_task(locker.query(sql))
     done, _ = await asyncio.wait((asked,), timeout=LOCK_PATIENCE)
     if not done:

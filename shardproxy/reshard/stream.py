@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from shardproxy.errors import NotOurs, ReshardError
@@ -122,9 +122,13 @@ async def start_stream(plan: StreamPlan, pace: Pace | None = None) -> None:
 
 
 async def delete_moving(
-    link: Link, name: StreamName, table: TableShape, moving: MovingKeys, pace: Pace, chunk: int = 2000
-) -> int:
-    """Delete a table's moving rows in marked transactions of at most `chunk` rows; how many there were."""
+    link: Link, name: StreamName, table: TableShape, moving: MovingKeys, pace: Pace, chunk: int = 2000,
+    sure: Callable[[], Awaitable[None]] | None = None,
+) -> int:  # fmt: skip
+    """Delete a table's moving rows in marked transactions of at most `chunk` rows; how many there were.
+
+    sure: asked before each COMMIT, when nobody else can change the rows any more; what it raises rolls back.
+    """
     sql = b"DELETE FROM %s WHERE %s ORDER BY %s LIMIT " % (
         table.quoted, table.condition(moving), b", ".join(table.primary_names),
     )  # fmt: skip
@@ -132,7 +136,7 @@ async def delete_moving(
     while True:
         rows = min(chunk, pace.at_once or chunk)
         await pace.wait(rows)
-        [answer] = await transact(link, name, None, [sql + b"%d" % rows])
+        [answer] = await transact(link, name, None, [sql + b"%d" % rows], sure=sure)
         total += answer.affected
         if answer.affected < rows:
             return total

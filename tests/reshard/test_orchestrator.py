@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,10 +44,10 @@ class Desk:
     def __init__(self, sides: Sides, store: EmbeddedStore, snapshot: Snapshot) -> None:
         self.sides, self.store, self.snapshot = sides, store, snapshot
 
-    def lead(self, leading: Ledger) -> Orchestrator:
+    def lead(self, leading: Ledger, **more: Any) -> Orchestrator:
         primaries = [shard.primary for shard in self.snapshot.shards]
         evictor = Evictor(self.store, primaries, LOGIN.credentials)
-        return Orchestrator(leading, self.snapshot, LOGIN, evictor, settings=Settings(hold=5.0, settle=0.0))
+        return Orchestrator(leading, self.snapshot, LOGIN, evictor, settings=Settings(hold=5.0, settle=0.0, **more))
 
     async def plan(self, low: int, high: int) -> Ledger:
         keys = KeySet.model_validate({"ranges": ((low, high),)})

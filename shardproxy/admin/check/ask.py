@@ -24,7 +24,7 @@ _FOREIGN_KEYS = """SELECT table_name AS tbl, constraint_name AS name, column_nam
  ORDER BY table_name, constraint_name, ordinal_position"""
 _TRIGGERS = """SELECT event_object_table AS tbl, trigger_name AS name, action_timing AS timing,
  event_manipulation AS event, action_statement AS body FROM information_schema.triggers
- WHERE event_object_schema = %s ORDER BY tbl, name"""
+ WHERE event_object_schema = %s AND LEFT(trigger_name, 12) <> '_shardproxy_' ORDER BY tbl, name"""
 _GENERATED = """SELECT table_name AS tbl, column_name AS col, generation_expression AS expression
  FROM information_schema.columns WHERE table_schema = %s AND generation_expression <> ''"""
 _DATABASES = "SELECT schema_name AS name, default_collation_name AS coll FROM information_schema.schemata"

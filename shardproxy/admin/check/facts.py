@@ -27,6 +27,7 @@ VARIABLES = (
     "innodb_flush_log_at_trx_commit",
     "log_bin",
     "log_bin_compress",
+    "log_bin_trust_function_creators",
     "lower_case_table_names",
     "max_allowed_packet",
     "max_connections",

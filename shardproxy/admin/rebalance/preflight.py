@@ -187,10 +187,16 @@ def _account(case: Case, shard: int) -> Iterator[Finding]:
     if case.config.rebalance.user:
         why = "lock the account of a proxy that does not answer"
         wanted.append(({"CREATE USER"}, "CREATE USER", why, asked.rights))
+    if case.config.rebalance.bypass == "refuse":
+        why = "refuse writes past the proxies (rebalance.bypass)"
+        wanted.append(({"TRIGGER"}, "TRIGGER", why, asked.database_rights))
+        if fact.variables.get("log_bin_trust_function_creators", "OFF").upper() not in ("ON", "1"):
+            why += "; or SET GLOBAL log_bin_trust_function_creators = 1"
+            wanted.append(({"SUPER"}, "SUPER", why, asked.rights))
     wanted.append(({"PROCESS"}, "PROCESS", "see the connections of a proxy that does not answer", asked.rights))
     for any_of, grant, why, has in wanted:
         if not has & {*any_of, "ALL PRIVILEGES"}:
-            on = f"`{case.keyspace.name}`.*" if grant == "LOCK TABLES" else "*.*"
+            on = f"`{case.keyspace.name}`.*" if grant in ("LOCK TABLES", "TRIGGER") else "*.*"
             yield error(name, f"{user} lacks {grant}: it is needed to {why}", f"GRANT {grant} ON {on} TO '{user}'@…")
     if asked.missing:
         joins = shard in set(case.change.members) - set(case.keyspace.shards)
