@@ -17,7 +17,7 @@ from shardproxy.admin.check.replication import replication_findings
 from shardproxy.admin.check.tables import differences
 from shardproxy.admin.rebalance.ask import MoveFacts
 from shardproxy.config import Config
-from shardproxy.topology.carried import entries_left, has_lookups, next_home
+from shardproxy.topology.carried import entries_left, has_lookups
 from shardproxy.topology.goals import Change
 from shardproxy.topology.model import Keyspace, Role, Snapshot, Table, TableKind
 from shardproxy.topology.table_goals import ShardTable
@@ -338,13 +338,6 @@ def _keyspace(case: Case) -> Iterator[Finding]:
                 keyspace.name,
                 f"single tables are on {name}, and cannot be moved yet: {', '.join(singles)}",
                 f"--evacuate {name}: its keys go, and it stays for them",
-            )
-        if shard == keyspace.home and next_home(keyspace, change) is None:
-            yield error(
-                keyspace.name,
-                f"{name} is the home shard: it has the keyspace's sequences and records of schema changes, and gives "
-                "no keys away with which they could go",
-                f"move some keys to {name} first (--move-bucket, --move-range), then remove it; or leave it as it is",
             )
     yield from _references(case)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from shardproxy.errors import MoveError
+from shardproxy.errors import GoalError, MoveError
 from shardproxy.topology.bootstrap import first_document, with_stored
 from shardproxy.topology.carried import carried, entries_left, next_home, written_down
 from shardproxy.topology.goals import AddShard, Change, EmptyShard, Goal, MoveRange, reach
@@ -133,6 +133,9 @@ def test_a_home_that_leaves_hands_over_to_one_that_gets_its_keys() -> None:
     assert next_home(keyspace, change(HASHED, EmptyShard("b"))) is None, "the home stays"
     assert next_home(keyspace, change(HASHED, EmptyShard("a", stays=True))) is None
     assert next_home(keyspace, replace(leaving, streams=())) is None, "nothing goes with which the records could"
+    without = replace(keyspace, first=2)
+    with pytest.raises(GoalError, match="home"):
+        reach(HASHED, replace(without, shards=(0, 1, 2)), {"a": 1, "b": 1}, [EmptyShard("c")])
     stored = document(HASHED, leaving)
     assert stored.move is not None
     stored = stored.model_copy(update={"home": "a", "move": stored.move.model_copy(update={"home": "b"})})
