@@ -254,7 +254,7 @@ class Supervisor:
         """The file's map with the tables that were registered while proxies ran."""
         indexes = {shard.name: i for i, shard in enumerate(self._file_snapshot.shards)}
         found: list[tuple[str, Table]] = []
-        for row in await load_registered(self._file_snapshot, self._credentials, seconds):
+        for row in await load_registered(self._with_maps(self._file_snapshot), self._credentials, seconds):
             if row.shard is not None and row.shard not in indexes:
                 log.warning("registered_table_left_out", table=f"{row.keyspace}.{row.name}", shard=row.shard)
                 continue

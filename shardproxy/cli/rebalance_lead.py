@@ -44,7 +44,7 @@ from shardproxy.store.interface import Condition, MapStore, Put
 from shardproxy.store.opening import open_store
 from shardproxy.topology import workflow as workflows
 from shardproxy.topology.build import build_snapshot
-from shardproxy.topology.carried import written_down
+from shardproxy.topology.carried import next_home, written_down
 from shardproxy.topology.goals import AddShard, Goal
 from shardproxy.topology.map_document import Stream, TableMove
 from shardproxy.topology.map_form import form_of
@@ -189,6 +189,7 @@ def move_of(found: Plan, goal: str) -> MovePlan:
     change = found.change
     names = [shard.name for shard in change.shards]
     table = change.table
+    home = next_home(found.before, change)
     return MovePlan(
         goal=goal,
         streams=tuple(Stream.of(stream, names) for stream in change.streams),
@@ -196,6 +197,7 @@ def move_of(found: Plan, goal: str) -> MovePlan:
         lookups=written_down(found.snapshot, found.before),
         other=form_of(change.after, names) if change.other_kind else None,
         table=TableMove(name=table.name, key=table.key, before=found.key_before) if table else None,
+        next_home=None if home is None else names[home],
     )
 
 

@@ -1,6 +1,6 @@
 """Numbers for AUTO_INCREMENT columns that are unique over all shards, taken in blocks from `_shardproxy.sequence`.
 
-The table is on the first shard of the keyspace. A worker takes a block by raising `next_value`, in a transaction of its
+The table is on the home shard of the keyspace. A worker takes a block by raising `next_value`, in a transaction of its
 own that is durable before any number of it is used: a crash loses numbers, and never gives one twice.
 
 A row may also bring its own number, as on one server, and then the next number must be above it. Most of what is here
@@ -11,6 +11,10 @@ given out any more: no wait, no look at the server.
 
 Each worker starts a table's sequence by looking up the largest number on all shards, under the lock of the sequence's
 row: rows written behind the proxy's back are seen then, and only then.
+
+A move that takes its keys from the home shard makes another shard the home (reshard/home_records.py). For a moment the
+numbers are on neither: the old home's rows are 0, and both have a row without name that says so. Then we wait, for the
+numbers or for a newer map. A block in hand stays good: the new home counts above all that the old one gave.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from contextlib import asynccontextmanager
 from shardproxy.backend.connection import BackendConnection, Reply
 from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.pool import Pool
-from shardproxy.errors import BackendError, BackendLost, SqlError
+from shardproxy.errors import BackendError, BackendLost, MovingError, SqlError
 from shardproxy.executor.client import Client
 from shardproxy.planner.bounds import integer_range
 from shardproxy.protocol.mysql.resultset import parse_resultset
@@ -35,6 +39,7 @@ from shardproxy.topology.schema import Column
 HOLD = 2.0  # seconds for which a block is used after it was taken; all proxies must agree
 MARGIN = 0.5  # seconds that clocks may differ in speed over HOLD
 SLACK = 4096  # the farthest that rows with their own numbers push the sequence ahead of themselves
+MOVED = 0.01  # seconds between two looks for numbers that are on their way to another shard
 GROWTH = 64  # a block grows to so many times its first size
 _MOST = 2**64 - 1
 _COUNTER = re.compile(rb"\bAUTO_INCREMENT=([0-9]+)")
@@ -130,6 +135,10 @@ class _HeldElsewhereError(Exception):
         self.bound = bound
 
 
+class _ElsewhereError(Exception):
+    """The keyspace's numbers are counted on another shard, or are on their way to this one."""
+
+
 class Sequence:
     """One worker's numbers of one table's column.
 
@@ -144,6 +153,7 @@ class Sequence:
         self._largest = largest
         self._block = self._size = block
         self._row = b"keyspace = %s AND name = %s" % (literal(keyspace.name.encode()), literal(table.encode()))
+        self._whole = b"keyspace = %s AND name = ''" % literal(keyspace.name.encode())
         self._lock = asyncio.Lock()
         self._started = False
         self._taken = False  # blocks have been taken, ever
@@ -179,6 +189,7 @@ class Sequence:
 
     async def number(self, values: Numbers) -> list[int]:
         """As `now`, whatever it takes. Raises SqlError."""
+        since = time.monotonic()
         while True:
             found = self.now(values)
             if found is not None:
@@ -194,6 +205,23 @@ class Sequence:
             except _HeldElsewhereError as held:
                 await asyncio.sleep(held.seconds)
                 self.settled = max(self.settled, held.bound)
+            except _ElsewhereError:
+                self._started = False
+                await self._later(since)
+                newest = self._books.sequence(self._keyspace.name, self._table, self._column, self._largest)
+                if newest is not self:
+                    return await newest.number(values)
+
+    async def _later(self, since: float) -> None:
+        """Wait a moment for numbers that go to another shard. Raises MovingError when that takes too long."""
+        timeout = self._books.gateway.held_writes.timeout
+        if time.monotonic() - since > timeout:
+            raise MovingError(
+                f"the write has waited {timeout:g} s (transactions.hold_timeout) for the numbers of "
+                f"{self._keyspace.name}.{self._table}, which go to another shard; nothing was done: try again, and see "
+                "`shardctl rebalance status`"
+            )
+        await asyncio.sleep(MOVED)
 
     async def _number(self, values: Numbers) -> list[int]:
         found: list[int] = []
@@ -258,20 +286,32 @@ class Sequence:
     async def _start(self) -> None:
         """Bring the sequence above all numbers that are in the table."""
         book = self._books.of(self._keyspace.home)
-        insert = b"INSERT IGNORE INTO _shardproxy.sequence (keyspace, name, next_value) VALUES (%s, %s, 0)"
+        insert = b"INSERT IGNORE INTO _shardproxy.sequence (keyspace, name, next_value) VALUES (%s, '', 0), (%s, %s, 0)"
+        keyspace = literal(self._keyspace.name.encode())
         async with book.lock:
-            await book.ask(insert % (literal(self._keyspace.name.encode()), literal(self._table.encode())))
+            await book.ask(insert % (keyspace, keyspace, literal(self._table.encode())))
         async with transaction(book):
-            before, held = await self._look(book)
-            above = before
-            for shard in self._keyspace.shards:
-                above = max(above, await self._next_on(shard))
-            if not held and self._taken:
-                above = max(above, before + 1)  # as in `_settle`
-            await book.ask(b"UPDATE _shardproxy.sequence SET next_value = %d WHERE %s" % (min(above, _MOST), self._row))
+            # The row without name first, as whoever takes the numbers away.
+            [here] = await book.row(
+                b"SELECT generation FROM _shardproxy.sequence WHERE %s LOCK IN SHARE MODE" % self._whole
+            )
+            above, held = (0, 0.0) if here == b"0" else await self._start_here(book)
+        if here == b"0":
+            raise _ElsewhereError
         if not held:
             self.settled = max(self.settled, above)
         self._started = True
+
+    async def _start_here(self, book: Bookkeeping) -> tuple[int, float]:
+        """What `_start` does in its transaction. The number above all, and seconds as `_look` gives them."""
+        before, held = await self._look(book)
+        above = before
+        for shard in self._keyspace.shards:
+            above = max(above, await self._next_on(shard))
+        if not held and self._taken:
+            above = max(above, before + 1)  # as in `_settle`
+        await book.ask(b"UPDATE _shardproxy.sequence SET next_value = %d WHERE %s" % (min(above, _MOST), self._row))
+        return above, held
 
     async def _next_on(self, shard: int) -> int:
         """What this shard's server would count next, or what is above its largest number."""
@@ -302,7 +342,11 @@ class Sequence:
                 slack = min(2 ** max(0, self._raises - 4), SLACK) - 1
             # Raised in any case: no worker then takes again what is left of its last block.
             raised = min(max(above, value) + 1 + slack, _MOST)
-            await book.ask(b"UPDATE _shardproxy.sequence SET next_value = %d WHERE %s" % (raised, self._row))
+            await book.ask(
+                b"UPDATE _shardproxy.sequence SET next_value = %d WHERE %s AND next_value > 0" % (raised, self._row)
+            )
+        if not above:
+            raise _ElsewhereError  # whoever begins a sequence brings it to 1 at least
         if not held:
             self.settled = max(self.settled, raised)
         elif value < above and value >= self.settled:

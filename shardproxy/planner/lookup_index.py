@@ -17,8 +17,11 @@ _BINARIES = frozenset({"binary", "varbinary"})
 
 
 def indexes_of(draft: Draft, keyspace: Keyspace, table: Table) -> tuple[Index, ...]:
-    """All lookup indexes of a table that is written. Raises UnsupportedError for one that cannot be kept."""
-    if not table.lookups or len(keyspace.shards) == 1:
+    """All lookup indexes of a table that is written. Raises UnsupportedError for one that cannot be kept.
+
+    Also where the keyspace has one shard only, and nothing is looked up: when another joins, entries must be there.
+    """
+    if not table.lookups:
         return ()
     schema = draft.context.catalog.get(keyspace.name, table.name)
     if schema is None:

@@ -237,8 +237,7 @@ def emptied_indexes(draft: Draft, tables: list[tuple[Keyspace, Table]]) -> tuple
         return ()
     return tuple(
         (table.name, ",".join(lookup.columns))
-        for keyspace, table in tables
-        if len(keyspace.shards) > 1
+        for _, table in tables
         for lookup in table.lookups
     )
 

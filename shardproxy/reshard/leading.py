@@ -61,7 +61,8 @@ async def whole_snapshot(config: Config, documents: Mapping[str, MapDocument]) -
     """The file's servers and tables, those that were registered while proxies ran, and the store's maps."""
     snapshot = build_snapshot(config)
     names = {shard.name: i for i, shard in enumerate(snapshot.shards)}
-    rows = await load_registered(snapshot, Credentials.of_moves(config), config.backend.connect_timeout)
+    there = with_stored(snapshot, documents)  # a shard that has left knows no table that came later
+    rows = await load_registered(there, Credentials.of_moves(config), config.backend.connect_timeout)
     registered = [
         (row.keyspace, Table(row.name, row.kind, row.key, None if row.shard is None else names[row.shard]))
         for row in rows

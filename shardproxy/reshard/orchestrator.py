@@ -19,6 +19,7 @@ from shardproxy.reshard.bypass import Bypass, Policy
 from shardproxy.reshard.counting import raise_sequence
 from shardproxy.reshard.definitions import create_tables, join_keyspace, tables_of
 from shardproxy.reshard.eviction import Evictor, gone, named
+from shardproxy.reshard.home_records import copy_records, expect_numbers, hand_numbers_over
 from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.link import Link, LinkLogin, connect
 from shardproxy.reshard.readmission import locked_accounts, with_locked
@@ -365,6 +366,9 @@ class Orchestrator:
             await create_tables(plan)
             if self.ledger.workflow.plan.streams[index].references:
                 await join_keyspace(plan)
+        home = self.ledger.move.home
+        if home is not None:
+            await expect_numbers(self._server(home), self._login, self._own, self.ledger.workflow.keyspace)
         await self._barrier()
         await self.proceed(Step.NEXT)
 
@@ -438,6 +442,10 @@ class Orchestrator:
         await self.follow(self._forth(giver))
         epoch = self.ledger.move.fence
         assert epoch is not None
+        home = self.ledger.move.home
+        if home is not None:
+            now, then = self._server(self.ledger.document.home), self._server(home)
+            await copy_records(now, then, self._login, self._own, self.ledger.workflow.keyspace)
         for shard in self._shards(giver):
             await self._fence(shard).arm(epoch)
         await self._barrier()
@@ -553,6 +561,10 @@ class Orchestrator:
         streams, self.streams = self.streams, []
         ending = asyncio.gather(*(stream.close() for stream in streams))
         try:
+            home = self.ledger.move.home
+            if home is not None:
+                now, before = self._server(self.ledger.document.home), self._server(home)
+                await hand_numbers_over(before, now, self._login, self._own, self.ledger.workflow.keyspace)
             await self._end_streams(forth, watched=True)
             if not self._faults.open_early:
                 await self._barrier()

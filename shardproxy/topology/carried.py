@@ -72,6 +72,15 @@ def entries_left(keyspace: Keyspace, change: Change) -> tuple[int, ...]:
     return tuple(sorted(left - set(change.members)))
 
 
+def next_home(keyspace: Keyspace, change: Change) -> int | None:
+    """The shard that gets the keyspace's records when its home leaves: one that gets keys of it, rather one that is not
+    new. None when the home stays, or gives no keys away with which they could go."""
+    if keyspace.home in change.members:
+        return None
+    takers = [stream.target for stream in change.streams if stream.source == keyspace.home]
+    return min(takers, key=lambda shard: (shard not in keyspace.shards, shard), default=None)
+
+
 def written_down(snapshot: Snapshot, keyspace: Keyspace) -> Lookups | None:
     """Where entries are before a move; None for a keyspace without lookup indexes."""
     if not has_lookups(keyspace):

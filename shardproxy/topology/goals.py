@@ -492,6 +492,12 @@ def _finish(keyspace: Keyspace, draft: _Draft, goals: Sequence[Goal]) -> Change:
     lost = closed(keyspace.map, new)
     if lost or draft.leaving & set(new.all_shards):
         raise AssertionError(f"keys {lost} would have no owner, or stay on a shard that leaves")
+    if keyspace.home not in draft.members and keyspace.home not in keyspace.map.all_shards:
+        name = draft.shards[keyspace.home].name
+        raise GoalError(
+            f"shard {name} is the home: the keyspace's sequences and records go to another shard with its keys, but it has "
+            "none. Move some to it first (--move-bucket, --move-range), then remove it"
+        )
     for goal in goals:
         if isinstance(goal, AddShard) and draft.index(goal.name) not in new.all_shards:
             raise GoalError(

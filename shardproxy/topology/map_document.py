@@ -88,6 +88,8 @@ class Move(Stored):
     streams: source and target stay as they were planned on the way back too. fence: epoch of the map in which it was
     armed last, None while writes are free. other: where the keyspace goes over to a map of another kind, the map that
     is not in force: the new one, and after the switch the old one. table: of which alone rows move; the map stays.
+    home: where the home shard gives all its keys away for good, the one that is not the home: the next, and after the
+    switch the last.
     """
 
     id: MoveId
@@ -96,6 +98,7 @@ class Move(Stored):
     fence: int | None = None
     other: MapForm | None = None
     table: TableMove | None = None
+    home: Name | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Move:
@@ -190,6 +193,7 @@ class MapDocument(Stored):
         if self.move is not None:
             found |= {stream.shard(side) for stream in self.move.streams for side in Side}
             found |= set(self.move.other.shards) if self.move.other is not None else set()
+            found |= {self.move.home} if self.move.home is not None else set()
         return frozenset(found)
 
     @property
@@ -218,6 +222,8 @@ def begin(document: MapDocument, move: Move, home: str = "", lookups: Lookups | 
             "a keyspace has one move at a time; complete or cancel it first"
         )
     document = document.model_copy(update={"home": document.home or home, "lookups": document.lookups or lookups})
+    if move.home is not None and not any(s.source == document.home and s.target == move.home for s in move.streams):
+        raise MoveError(f"{move.home} shall be the home instead of {document.home}, and gets no keys of it")
     if move.table is not None:
         if any(stream.entries is not None or stream.references for stream in move.streams):
             raise MoveError("a move of one table carries nothing else")
@@ -259,6 +265,9 @@ def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | No
             changes["lookups"] = _entries_reassigned(document, move, owner)
         if move.other is not None:
             move = move.model_copy(update={"other": document.map})
+        if move.home is not None:
+            changes["home"] = move.home
+            move = move.model_copy(update={"home": document.home})
     fence = move.fence
     if MEANINGS[stage].writes is Writes.FREE:
         fence = None

@@ -19,7 +19,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 class Plan(Stored):
     """What shall move. goal: in words, as the operator asked for it. home, lookups: see `map_document.begin`. other:
-    the new map where it is of another kind. table: the one whose rows alone move."""
+    the new map where it is of another kind. table: the one whose rows alone move. next_home: another home shard."""
 
     goal: str
     streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
@@ -27,6 +27,7 @@ class Plan(Stored):
     lookups: Lookups | None = None
     other: MapForm | None = None
     table: TableMove | None = None
+    next_home: str | None = None
 
 
 class Happening(Stored):
@@ -79,7 +80,9 @@ def next_id(workflows: Iterable[Workflow]) -> int:
 
 def start(document: MapDocument, ident: int, owner: str, plan: Plan, at: float) -> tuple[Workflow, MapDocument]:
     """A new workflow and the map with its move, to be stored in one commit. Raises MoveError."""
-    move = Move(id=ident, stage=Stage.PREPARED, streams=plan.streams, other=plan.other, table=plan.table)
+    move = Move(
+        id=ident, stage=Stage.PREPARED, streams=plan.streams, other=plan.other, table=plan.table, home=plan.next_home
+    )
     workflow = Workflow(
         id=ident,
         keyspace=document.keyspace,

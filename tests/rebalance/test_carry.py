@@ -30,7 +30,7 @@ from shardproxy.reshard.leading import Wishes, leading, new_owner, stored_maps_o
 from shardproxy.reshard.ledger import Ledger, begin
 from shardproxy.reshard.orchestrator import Faults, Orchestrator
 from shardproxy.store.interface import MapStore
-from shardproxy.topology.goals import AddShard, Goal, MoveBuckets
+from shardproxy.topology.goals import AddShard, EmptyShard, Goal, MoveBuckets
 from shardproxy.topology.keys import bucket_of
 from shardproxy.topology.ring import place_buckets
 from shardproxy.topology.stages import Stage, Step
@@ -45,12 +45,16 @@ ring = { shard1 = 1, shard2 = 1 }
 [keyspaces.main.tables]
 users = { key = "id", lookups = ["name"] }
 countries = { reference = true }
+notes = { key = "uid" }
 """
 TABLES = (
     "CREATE TABLE users (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40) NOT NULL UNIQUE, n INT)",
     "CREATE TABLE countries (code INT NOT NULL PRIMARY KEY, name VARCHAR(50) NOT NULL, n INT NOT NULL)",
+    "CREATE TABLE notes (uid BIGINT NOT NULL, id BIGINT NOT NULL AUTO_INCREMENT, KEY (id), KEY (uid), "
+    "PRIMARY KEY (uid, id))",
     "CREATE DEFINER = 'owner'@'%' SQL SECURITY INVOKER VIEW named AS SELECT name, n FROM countries WHERE n >= 0",
 )
+NUMBERS = "SELECT name, next_value FROM _shardproxy.sequence WHERE keyspace = 'main'"
 RETRIABLE = {1213, 1205, 9122}  # nothing was done
 DUPLICATE = 1062
 WRITERS = 4
@@ -239,9 +243,14 @@ def test_a_shard_joins_and_another_leaves(scene: Scene) -> None:
     scene.check(application, (0, 1, 2))
     assert scene.rows(2, "SELECT COUNT(*) FROM users") != [(0,)]
     with application:
+        scene.shardctl("rebalance", "run", "main", "--remove-shard", "shard1", "--auto", "--hold", "5")
+        application.goes_on()
+    scene.check(application, (1, 2))
+    with application:  # what was on the home shard alone has gone to this one
         scene.shardctl("rebalance", "run", "main", "--remove-shard", "shard2", "--auto", "--hold", "5")
         application.goes_on()
-    scene.check(application, (0, 2))
+    scene.check(application, (2,))
+    assert all(scene.rows(shard, NUMBERS) == [("", 0), ("users", 0)] for shard in (0, 1))
 
 
 def test_a_shard_joins_and_leaves_again(scene: Scene) -> None:
@@ -308,6 +317,81 @@ def test_writes_to_what_goes_along_wait_for_the_switch(scene: Scene) -> None:
     assert not errors, errors
     for shard in range(3):
         assert scene.rows(shard, "SELECT code, n FROM countries") == [(1, 1)]
+    scene.shardctl("lookup", "verify", "users", "name")
+
+
+class Notes(Clients):
+    """A client that takes number after number, of rows whose key stays where it is."""
+
+    def __init__(self, proxy: ProxyUnderTest, uid: int) -> None:
+        super().__init__()
+        self.told: list[int] = []
+        self._proxy, self._uid = proxy, uid
+        self._threads = [threading.Thread(target=self._write)]
+
+    def _write(self) -> None:
+        try:
+            with self._proxy.connect() as client, client.cursor() as cursor:
+                while not self._end.is_set():
+                    cursor.execute("INSERT INTO notes (uid) VALUES (%s)", (self._uid,))
+                    self.told.append(cursor.lastrowid)
+        except BaseException as error:
+            self.errors.append(error)
+
+    def goes_on(self) -> None:
+        before = len(self.told)
+        eventually(lambda: len(self.told) > before + 20 or bool(self.errors), "numbers are given", 30.0)
+
+
+def test_numbers_go_to_another_home_and_back(scene: Scene) -> None:
+    """While they are on neither shard, whoever needs one waits, also where no key of it moves."""
+    owners = place_buckets({"shard1": 1, "shard2": 1}, {"shard1": 0, "shard2": 1})
+    stays = next(key for key in range(1, 1000) if owners[bucket_of(key)] == 1)
+    scene.shardctl("lookup", "backfill", "users", "name")
+    change = "INSERT INTO _shardproxy.ddl VALUES (1, '%s', 'done', '%s', NULL, '', '{}', '', NOW(), NOW())"
+    for shard, keyspace in enumerate(("main", "more")):
+        scene.rows(shard, change % (keyspace, keyspace))
+    scene.rows(0, "INSERT INTO _shardproxy.ddl_shard (ddl_id, place, shard, error) VALUES (1, 0, 'a', '')")
+    waited: list[int] = []
+
+    with Notes(scene.proxy, stays) as notes:
+
+        async def there_and_back(orchestrator: Orchestrator) -> None:
+            async def step(where: str) -> None:
+                if where not in ("after switched", "after reverse_switched"):
+                    return
+                new = 1 if where == "after switched" else 0
+                if new:  # the old home has such a row from before
+                    looked = lambda: scene.rows(new, f"{NUMBERS} AND name = 'notes'") == [("notes", 0)]  # noqa: E731
+                    await asyncio.to_thread(eventually, looked, "a number is wanted from the new home", 15.0)
+                    before = len(notes.told)
+                    assert scene.rows(new, f"{NUMBERS} AND next_value > 0") == [] and len(notes.told) == before
+                waited.append(new)
+
+            faults.append(step)
+            await asyncio.to_thread(notes.goes_on)
+            await orchestrator.run(lambda stage: stage is Stage.OPEN)
+            await asyncio.to_thread(notes.goes_on)
+            assert {value for _, value in scene.rows(0, NUMBERS)} == {0}
+            while orchestrator.ledger.stage is Stage.OPEN:
+                await orchestrator.reverse()
+                await orchestrator.run(lambda stage: False)
+            assert orchestrator.ledger.stage is Stage.REVERSE_DONE
+            await asyncio.to_thread(notes.goes_on)
+
+        faults: list[Callable[[str], Awaitable[None]]] = []
+
+        async def any_step(where: str) -> None:
+            await faults[0](where)
+
+        scene.lead(EmptyShard("shard1"), there_and_back, Faults(step=any_step))
+    assert not notes.errors, notes.errors
+    assert waited == [1, 0]
+    assert notes.told == sorted(set(notes.told)), "one client's numbers grow"
+    assert {value for _, value in scene.rows(1, NUMBERS)} == {0}
+    found = scene.rows(1, "SELECT id, keyspace, statement FROM _shardproxy.ddl")
+    assert found == [(1, "more", b"more"), (2, "main", b"main")], "a number that another keyspace has is not used"
+    assert scene.rows(1, "SELECT ddl_id FROM _shardproxy.ddl_shard") == [(2,)]
     scene.shardctl("lookup", "verify", "users", "name")
 
 

@@ -82,7 +82,7 @@ async def make_plan(
     names = {shard.name: i for i, shard in enumerate(snapshot.shards)}
     registered = [
         (row.keyspace, Table(row.name, row.kind, row.key, None if row.shard is None else names[row.shard]))
-        for row in await load_registered(snapshot, credentials, seconds)
+        for row in await load_registered(with_stored(snapshot, documents or {}), credentials, seconds)
         if row.shard is None or row.shard in names
     ]
     snapshot, _ = with_tables(snapshot, registered)

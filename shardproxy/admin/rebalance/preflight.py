@@ -345,12 +345,6 @@ def _keyspace(case: Case) -> Iterator[Finding]:
                 f"single tables are on {name}, and cannot be moved yet: {', '.join(singles)}",
                 f"--evacuate {name}: its keys go, and it stays for them",
             )
-        if shard == keyspace.home:
-            yield error(
-                keyspace.name,
-                f"{name} is the first shard: sequences and the records of schema changes are kept there",
-                f"--evacuate {name}: its keys go, and it stays for them",
-            )
     yield from _references(case)
 
 

@@ -67,6 +67,13 @@ def seen(document: MapDocument) -> moves.Move:
     return under_way(document).seen(KeyType.INT, ORDER)
 
 
+@pytest.mark.parametrize(("home", "now"), [("a", "a"), ("b", "a"), ("c", "b")])
+def test_the_next_home_gets_keys_of_the_present_one(home: str, now: str) -> None:
+    wanted = move(stream("a", "c", (50, 100))).model_copy(update={"home": home})
+    with pytest.raises(MoveError, match="instead of"):
+        begin(START, wanted, now)
+
+
 def hidden(document: MapDocument) -> dict[int, list[tuple[tuple[int, int], ...] | None]]:
     """Place of a shard → intervals that it hides."""
     if document.move is None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from shardproxy.errors import MoveError
+from shardproxy.errors import GoalError, MoveError
 from shardproxy.topology.bootstrap import first_document, with_stored
-from shardproxy.topology.carried import carried, entries_left, written_down
+from shardproxy.topology.carried import carried, entries_left, next_home, written_down
 from shardproxy.topology.goals import AddShard, Change, EmptyShard, Goal, MoveRange, reach
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.lookup import home, homes, placement, same_homes
@@ -123,6 +123,27 @@ def test_the_home_stays_when_a_shard_of_a_lower_place_joins() -> None:
     after = seen(snapshot, stored)
     assert (after.shards, after.home) == ((0, 1, 2), 1)
     assert first_document(snapshot, keyspace).home == "b"
+
+
+def test_a_home_that_leaves_hands_over_to_one_that_gets_its_keys() -> None:
+    keyspace = HASHED.keyspaces["main"]
+    leaving = change(HASHED, AddShard("c"), EmptyShard("a"))
+    assert {stream.target for stream in leaving.streams if stream.source == keyspace.home} == {1, 2}
+    assert next_home(keyspace, leaving) == 1, "rather one that is not new"
+    assert next_home(keyspace, change(HASHED, EmptyShard("b"))) is None, "the home stays"
+    assert next_home(keyspace, change(HASHED, EmptyShard("a", stays=True))) is None
+    assert next_home(keyspace, replace(leaving, streams=())) is None, "nothing goes with which the records could"
+    without = replace(keyspace, first=2)
+    with pytest.raises(GoalError, match="home"):
+        reach(HASHED, replace(without, shards=(0, 1, 2)), {"a": 1, "b": 1}, [EmptyShard("c")])
+    stored = document(HASHED, leaving)
+    assert stored.move is not None
+    stored = stored.model_copy(update={"home": "a", "move": stored.move.model_copy(update={"home": "b"})})
+    homes_seen = [seen(HASHED, stored).home]
+    for step in [*TO_SWITCHED, Step.NEXT, Step.REVERSE, *[Step.NEXT] * 4]:
+        stored = run(stored, step)
+        homes_seen.append(seen(HASHED, stored).home)
+    assert homes_seen == [0] * 6 + [1] * 6 + [0], "it changes at the switch, and back at the switch back"
 
 
 def test_entries_cannot_move_from_where_they_are_not() -> None:
