@@ -495,8 +495,8 @@ def _finish(keyspace: Keyspace, draft: _Draft, goals: Sequence[Goal]) -> Change:
     if keyspace.home not in draft.members and keyspace.home not in keyspace.map.all_shards:
         name = draft.shards[keyspace.home].name
         raise GoalError(
-            f"shard {name} is the home: the keyspace's sequences and records go to another shard with its keys, but it has "
-            "none. Move some to it first (--move-bucket, --move-range), then remove it"
+            f"shard {name} is the home: the keyspace's sequences and records go to another shard with its keys, but it "
+            "has none. Move some to it first (--move-bucket, --move-range), then remove it"
         )
     for goal in goals:
         if isinstance(goal, AddShard) and draft.index(goal.name) not in new.all_shards:
