@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from shardproxy.errors import MoveError, ReshardError, ShardproxyError, SqlError
+from shardproxy.errors import MoveError, ShardproxyError, SqlError
 from shardproxy.reshard.bookkeeping import Direction, StreamName, open_writer, stream_deletes, transact
 from shardproxy.reshard.bookkeeping import stream_inserts as inserts
 from shardproxy.reshard.bypass import Bypass, Policy
 from shardproxy.reshard.counting import raise_sequence
 from shardproxy.reshard.definitions import create_tables, join_keyspace, tables_of
-from shardproxy.reshard.eviction import Evictor, gone, named
+from shardproxy.reshard.eviction import Evictor
 from shardproxy.reshard.home_records import copy_records, expect_numbers, hand_numbers_over
 from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.link import Link, LinkLogin, connect
-from shardproxy.reshard.readmission import locked_accounts, with_locked
+from shardproxy.reshard.proxies import Proxies
 from shardproxy.reshard.runner import Running
 from shardproxy.reshard.shard_rows import Fence, mark, number, take
 from shardproxy.reshard.snapshot import prepared_branches
@@ -30,10 +30,9 @@ from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
 from shardproxy.reshard.throttle import Pace, Unlimited
 from shardproxy.reshard.warm_links import WarmLinks
 from shardproxy.reshard.watch import watch_inserts
-from shardproxy.topology.barrier import Identity, Standing
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.model import Server, Snapshot, TableKind
-from shardproxy.topology.stages import FINAL, MEANINGS, Side, Stage, Step, Writes
+from shardproxy.topology.stages import FINAL, Side, Stage, Step
 
 log = logging.getLogger(__name__)
 _LAST_WORDS = 10.0  # seconds within which a leader that ends lets writes go on
@@ -92,12 +91,12 @@ class Orchestrator:
         self.held = 0.0  # seconds for which the last switch held writes
         self._snapshot = snapshot
         self._login = login
-        self._evictor = evictor
         self._pace = pace or Unlimited()
         self._settings = settings or Settings()
         self._verify = verify
         self._faults = faults or Faults()
         self._closing_at = 0.0
+        self._proxies = Proxies(ledger, evictor, self._settings.answer, self._settings.back, self._faults.step)
         self._warm = WarmLinks(login)
         mistaken = self._faults.no_fence or self._faults.open_early  # what proxies then write is to be lost
         policy: Policy = "ignore" if mistaken else self._settings.bypass
@@ -191,9 +190,9 @@ class Orchestrator:
         except BaseException as error:
             await asyncio.shield(self._let_writes_go(error))
             raise
-        await self._readmit()
+        await self._proxies.readmit()
         if self.ledger.stage in FINAL:
-            await self._see_off()
+            await self._proxies.see_off()
 
     async def _let_writes_go(self, error: BaseException) -> None:
         """Whatever ends our work while writes are held: they do not wait for somebody to look."""
@@ -264,7 +263,7 @@ class Orchestrator:
         if self._faults.step is not None:
             await self._faults.step(where)
 
-    # ── R1, R3 ──
+    # ── R1 ──
 
     async def _take_tokens(self) -> None:
         """Our generation on all shards of the move, before anything else is done there (R1)."""
@@ -272,90 +271,6 @@ class Orchestrator:
         for shard in sorted({*self._shards(Side.SOURCE), *self._shards(Side.TARGET)}):
             async with await open_writer(self._server(shard), self._login) as link:
                 await take(link, self.ledger.workflow.keyspace, idents, self.ledger.workflow.generation)
-
-    async def _barrier(self) -> None:
-        """Every proxy has acknowledged the present map, or is evicted (R3, R4)."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.answer
-        async with self.ledger.acknowledgements() as heard:
-            while True:
-                heard.clear()
-                left = await self.ledger.waited_for()
-                if not left:
-                    break
-                for identity in left:
-                    if gone(identity.place):
-                        await self._evict(identity)
-                if loop.time() > deadline:
-                    for identity in await self._overdue(left):
-                        await self._evict(identity)
-                    deadline = loop.time() + self._settings.answer
-                try:
-                    async with asyncio.timeout(0.1):
-                        await heard.wait()
-                except TimeoutError:
-                    pass
-
-        await self._readmit()
-
-    async def _overdue(self, left: Sequence[Identity]) -> list[Identity]:
-        """Proxies that are not waited for any longer. As long as no writes are held those that live are: a statement
-        that began under an older map goes on there, a long read, or one that waits for a lock."""
-        if MEANINGS[self.ledger.stage].writes is Writes.HELD:
-            return list(left)
-        living = await self.ledger.living()
-        busy = [one for one in left if one.id in living and one.standing is Standing.ACTIVE]
-        if busy:
-            what = f"waits for statements that began before, on proxy {named(busy)}"
-            log.info("move %s %s", self._ident, what)
-            if self.ledger.workflow.problem != what:
-                await self.ledger.note(problem=what)
-        return [one for one in left if one not in busy]
-
-    async def _evict(self, identity: Identity) -> None:
-        log.warning("proxy %s does not acknowledge the map: it is shut out", named([identity]))
-        before = self._locked
-        await self._note_locked({*before, identity.account})  # first: who goes on after a crash must know of it
-        await self._fault("before eviction")
-        try:
-            if not await self._evictor.evict(identity):
-                await self._note_locked(before)
-            await self._fault("after eviction")
-        except ReshardError as error:
-            await self._note_locked(before)
-            await self.ledger.note(problem=str(error))
-            log.warning("%s", error)
-
-    @property
-    def _locked(self) -> frozenset[str]:
-        """Accounts that were locked to shut their proxies out, by us or a leader before us."""
-        return locked_accounts(self.ledger.workflow)
-
-    async def _note_locked(self, accounts: Iterable[str]) -> None:
-        await self.ledger.note(figures=with_locked(self.ledger.workflow, accounts))
-
-    async def _readmit(self) -> None:
-        """Let accounts in again whose proxies have come back with the newest map."""
-        if not self._locked:
-            return
-        for account in sorted(await self.ledger.returned(self._locked)):
-            await self._fault("before readmission")
-            await self._evictor.readmit(account)
-            await self._fault("after readmission")
-            await self._note_locked(self._locked - {account})
-
-    async def _see_off(self) -> None:
-        """The move has ended, and nobody will look after it: proxies that are shut out get a while to come back."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.back
-        while self._locked and loop.time() < deadline:
-            await asyncio.sleep(0.2)
-            await self._readmit()
-        if self._locked:
-            names = ", ".join(sorted(self._locked))
-            what = f"accounts of proxies that were shut out are still locked: {names}; see `shardctl rebalance readmit`"
-            log.warning("move %s has ended; %s", self._ident, what)
-            await self.ledger.note(problem=what)
 
     # ── the phases ──
 
@@ -369,7 +284,7 @@ class Orchestrator:
         home = self.ledger.move.home
         if home is not None:
             await expect_numbers(self._server(home), self._login, self._own, self.ledger.workflow.keyspace)
-        await self._barrier()
+        await self._proxies.barrier()
         await self.proceed(Step.NEXT)
 
     async def follow(self, direction: Direction) -> None:
@@ -448,7 +363,7 @@ class Orchestrator:
             await copy_records(now, then, self._login, self._own, self.ledger.workflow.keyspace)
         for shard in self._shards(giver):
             await self._fence(shard).arm(epoch)
-        await self._barrier()
+        await self._proxies.barrier()
         for shard in self._shards(giver):
             await self._branches_resolved(shard)
         await self._guard()
@@ -567,7 +482,7 @@ class Orchestrator:
                 await hand_numbers_over(before, now, self._login, self._own, self.ledger.workflow.keyspace)
             await self._end_streams(forth, watched=True)
             if not self._faults.open_early:
-                await self._barrier()
+                await self._proxies.barrier()
             await self.proceed(Step.NEXT)
         finally:
             await ending
