@@ -129,7 +129,9 @@ def _how_differ(keyspace: Keyspace, document: MapDocument, order: Mapping[str, i
 
 def _with_lookups(snapshot: Snapshot, before: Keyspace, after: Keyspace) -> Keyspace:
     """Lookup indexes whose entries are where another map wants them are not ready until their record is read again."""
-    if placement(snapshot, before) == placement(snapshot, after):
+    if not any(table.lookups for table in after.tables.values()) or placement(snapshot, before) == placement(
+        snapshot, after
+    ):
         return after
     tables = {
         name: replace(table, lookups=tuple(replace(index, ready=False) for index in table.lookups))
