@@ -191,7 +191,8 @@ class Scene:
 
 @pytest.fixture
 def scene(flavor: FlavorName) -> Iterator[Scene]:
-    with LocalCluster(flavor, shards=3) as cluster, running(cluster) as proxies:
+    keyspaces = KEYSPACES + '[rebalance]\nbypass = "refuse"\n'  # which lets proxies and the way back through
+    with LocalCluster(flavor, shards=3) as cluster, running(cluster, keyspaces) as proxies:
         yield Scene(cluster, proxies, cluster.folder / "left.toml")
 
 
