@@ -20,6 +20,7 @@ from shardproxy.reshard.link import LinkLogin
 from shardproxy.reshard.runner import Running
 from shardproxy.reshard.snapshot import source_position
 from shardproxy.reshard.stream import StreamPlan
+from shardproxy.reshard.warm_links import WarmLinks
 from shardproxy.reshard.watch import MOST_SHOWN, Told, Watch, watch_deletes
 
 Policy = Literal["detect", "refuse", "ignore"]
@@ -33,6 +34,7 @@ class Bypass:
         self._policy, self._despite, self._own, self._login, self._told = policy, despite, own, login, told
         self._guarded = False
         self._watches: dict[StreamName, Watch] = {}
+        self._warm = WarmLinks(login)
 
     def none_late(self, streams: Iterable[Running]) -> None:
         """Before the switch. Raises ReshardError when a stream brought rows from behind its marker."""
@@ -92,7 +94,7 @@ class Bypass:
         return None if watch is None else partial(self._sure, watch)
 
     async def _sure(self, watch: Watch) -> None:
-        async with await open_writer(watch.plan.source, watch.plan.login) as link:
+        async with self._warm.writer(watch.plan.source) as link:
             # Who gives a lock free by COMMIT may not be in the server's position yet; it is when a later one is.
             await transact(link, self._own, None, [])
             goal = await source_position(link)
@@ -111,5 +113,6 @@ class Bypass:
 
     async def close(self) -> None:
         """End the watches; their places stay."""
+        self._warm.close()
         watches, self._watches = list(self._watches.values()), {}
         await asyncio.gather(*(watch.close() for watch in watches))
