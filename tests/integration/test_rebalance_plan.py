@@ -458,10 +458,12 @@ def test_rights_of_the_account(cluster: LocalCluster, empty: str, by_range: Path
         shard.primary.rows(f"GRANT SELECT, TRIGGER ON *.* TO {account}@'%'")
     cluster.wait_replicated()
     try:
-        path = file(cluster, empty, ranged(empty), user=account, password="x")
+        keyspaces = ranged(empty) + '\n[rebalance]\nbypass = "refuse"\n'
+        path = file(cluster, empty, keyspaces, user=account, password="x")
         _, answer = run(path, empty, *MOVE)
         errors = what(answer, "error")
-        wanted = ["REPLICATION SLAVE", "PROCESS", f"may not do what a move does (DELETE FROM `{empty}`.`users`)",
+        wanted = ["REPLICATION SLAVE", "PROCESS", "SUPER: it is needed to refuse writes past the proxies",
+                  f"may not do what a move does (DELETE FROM `{empty}`.`users`)",
                   "may not do what a move does (UPDATE _shardproxy.move"]  # fmt: skip
         wanted += (
             ["BINLOG MONITOR", "CONNECTION ADMIN"]
