@@ -138,6 +138,8 @@ def test_there_and_done(run: Run, sides: Sides) -> None:
         try:
             await orchestrator.run(until(Stage.COPYING))
             await orchestrator.copied()
+            with pytest.raises(MoveError, match="one move at a time; complete or cancel it first"):
+                await desk.plan(500, 700)
             assert desk.keys() == (ALL, [300, 400, 500])
             sides.source.rows("UPDATE t SET v = 'new' WHERE uid = 300", database=sides.database)
             sides.source.rows("INSERT INTO t VALUES (350, 'x')", database=sides.database)
