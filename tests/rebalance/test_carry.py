@@ -366,9 +366,9 @@ def test_numbers_go_to_another_home_and_back(scene: Scene) -> None:
 
         async def there_and_back(orchestrator: Orchestrator) -> None:
             async def step(where: str) -> None:
-                if where not in ("after switched", "after reverse_switched"):
+                if where not in ("after ready next", "after reverse_ready next"):
                     return
-                new = 1 if where == "after switched" else 0
+                new = 1 if where == "after ready next" else 0  # the new home, by the map that has just come
                 if new:  # the old home has such a row from before
                     looked = lambda: scene.rows(new, f"{NUMBERS} AND name = 'notes'") == [("notes", 0)]  # noqa: E731
                     await asyncio.to_thread(eventually, looked, "a number is wanted from the new home", 15.0)
