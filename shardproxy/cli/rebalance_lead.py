@@ -36,7 +36,7 @@ from shardproxy.config import Config
 from shardproxy.errors import GoalError, MoveError, ShardproxyError, StoreConflict
 from shardproxy.reshard.eviction import Evictor
 from shardproxy.reshard.leading import Wishes, leading, new_owner, stored_maps, stored_maps_of, whole_snapshot
-from shardproxy.reshard.ledger import Ledger, all_moves, begin, read_move
+from shardproxy.reshard.ledger import Ledger, Opening, all_moves, begin, open_keys, read_move
 from shardproxy.reshard.orchestrator import Orchestrator
 from shardproxy.reshard.readmission import readmit as let_in
 from shardproxy.reshard.throttle import ThrottleLimits
@@ -47,7 +47,7 @@ from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.carried import next_home, written_down
 from shardproxy.topology.goals import AddShard, Goal
 from shardproxy.topology.map_document import Stream, TableMove
-from shardproxy.topology.map_form import form_of
+from shardproxy.topology.map_form import NamedRange, form_of
 from shardproxy.topology.stages import FINAL, Stage, Step
 from shardproxy.topology.stored import MOVES, PROXIES
 from shardproxy.topology.workflow import Plan as MovePlan
@@ -159,9 +159,11 @@ def run(
     goals.show(found)
     if found.refused:
         raise typer.Exit(Exit.FAILED)
-    if not found.change.streams:
-        return
     names = [shard.name for shard in found.change.shards]
+    if not found.change.streams:
+        if found.change.opened:
+            asyncio.run(_open_keys(settings, keyspace, found))
+        return
     known = {shard.name for shard in build_snapshot(settings).shards}
     unknown = sorted({names[shard] for s in found.change.streams for shard in (s.source, s.target)} - known)
     if unknown:
@@ -184,6 +186,21 @@ def run(
     lead(settings, start, led(auto), Wishes(limits, hold))
 
 
+async def _open_keys(settings: Config, keyspace: str, found: Plan) -> None:
+    home = found.snapshot.shards[found.before.home].name
+    store = await open_store(settings)
+    try:
+        await open_keys(store, keyspace, Opening(_opened(found), home, written_down(found.snapshot, found.before)))
+    finally:
+        await store.close()
+    stdout().print("the keys have their shard now")
+
+
+def _opened(found: Plan) -> tuple[NamedRange, ...]:
+    names = [shard.name for shard in found.change.shards]
+    return tuple(NamedRange(r.start, r.end, names[r.shard]) for r in found.change.opened)
+
+
 def move_of(found: Plan, goal: str) -> MovePlan:
     """A plan as the map store has it. goal: in words."""
     change = found.change
@@ -198,6 +215,7 @@ def move_of(found: Plan, goal: str) -> MovePlan:
         other=form_of(change.after, names) if change.other_kind else None,
         table=TableMove(name=table.name, key=table.key, before=found.key_before) if table else None,
         next_home=None if home is None else names[home],
+        opened=_opened(found),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from rich.text import Text
@@ -20,14 +21,19 @@ from shardproxy.cli.terminal import (
     stdout,
     table,
 )
+from shardproxy.config import Config
+from shardproxy.errors import StoreError
+from shardproxy.reshard.leading import stored_maps_of
+from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot
+from shardproxy.topology.model import Snapshot
 
 
 @ends_with_status
 def topology(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Show shards, keyspaces, their maps and their tables.
 
-    Asks the running proxy; without one, shows what the file says.
+    Asks the running proxy; without one, shows what the file says, and the map store where it has maps.
 
     Examples:
       shardctl topology
@@ -37,8 +43,7 @@ def topology(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False)
     try:
         answer = AdminClient.of(settings).get("/api/topology")
     except NoProxy:
-        note(f"no proxy is running; this is what {settings.source} says")
-        answer = topology_json(build_snapshot(settings))
+        answer = topology_json(_without_proxy(settings))
     if as_json:
         print_json(answer)
         return
@@ -47,12 +52,27 @@ def topology(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False)
     out.print(_shards(answer))
     for keyspace in answer["keyspaces"]:
         out.print()
-        out.print(Text(f"keyspace {keyspace['name']}: {keyspace['map']} map over {keyspace['key_type']} keys", "bold"))
+        what = f"{keyspace['map']} map over {keyspace['key_type']} keys"
+        what += f", home {keyspace['home']}" if "home" in keyspace else ""  # a proxy of an earlier version
+        out.print(Text(f"keyspace {keyspace['name']}: {what}", "bold"))
         if move := keyspace.get("move"):
             ways = ", ".join(sorted({f"{s['source']} → {s['target']}" for s in move["streams"]}))
             out.print(Text(f"move {move['id']} ({ways}) is {move['phase']}", "yellow"))
         out.print(_ranges(keyspace) if keyspace["map"] == "range" else _shares(keyspace))
         out.print(_tables(keyspace))
+
+
+def _without_proxy(settings: Config) -> Snapshot:
+    """What a proxy would serve by, but for tables that were registered by CREATE TABLE. Raises ConfigError."""
+    snapshot = build_snapshot(settings)
+    try:
+        documents = asyncio.run(stored_maps_of(settings))
+    except StoreError as error:
+        note(f"no proxy is running, and the map store cannot be read ({error}); this is what {settings.source} says")
+        return snapshot
+    store = " and the map store say" if documents else " says"
+    note(f"no proxy is running; this is what {settings.source}{store}")
+    return with_stored(snapshot, documents)
 
 
 def _shards(answer: dict[str, Any]) -> Any:

@@ -23,6 +23,7 @@ from shardproxy.reshard.eviction import Evictor
 from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.link import LinkLogin
 from shardproxy.reshard.orchestrator import Faults, Orchestrator, Settings
+from shardproxy.reshard.runner import broken
 from shardproxy.reshard.throttle import Throttle, ThrottleLimits
 from shardproxy.store.interface import MapStore
 from shardproxy.store.opening import open_store
@@ -124,6 +125,7 @@ async def leading(
 async def _heed(orchestrator: Orchestrator, throttle: Throttle) -> None:
     """Do what the operator has written into the workflow, and write there how far the move is."""
     ledger = orchestrator.ledger
+    said = ""
     while True:
         await asyncio.sleep(_EVERY)
         try:
@@ -136,6 +138,10 @@ async def _heed(orchestrator: Orchestrator, throttle: Throttle) -> None:
             figures = figures_of(orchestrator)
             if figures and any(workflow.figures.get(name) != value for name, value in figures.items()):
                 await ledger.note(figures={**workflow.figures, **figures, "seen": time.time()})
+            why = broken(orchestrator.streams)
+            if why != ledger.workflow.problem and ledger.workflow.problem in ("", said):
+                await ledger.note(problem=why)
+                said = why
         except ShardproxyError:
             continue  # who works at the move meets it too, and says so
 

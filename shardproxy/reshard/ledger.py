@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from shardproxy.errors import MoveError, NotOurs, StoreConflict
 from shardproxy.reshard.eviction import gone
 from shardproxy.store.interface import ABSENT, Condition, MapStore, Put
 from shardproxy.store.settle import settle
+from shardproxy.topology import map_document
 from shardproxy.topology import workflow as moves
 from shardproxy.topology.barrier import Acknowledgement, Identity, Standing, not_passed, returned
 from shardproxy.topology.map_document import MapDocument, Move
+from shardproxy.topology.map_form import NamedRange
 from shardproxy.topology.stages import Stage, Step
 from shardproxy.topology.stored import ACKNOWLEDGEMENTS, ALIVE, MAPS, MOVES, PROXIES
 from shardproxy.topology.workflow import Plan, Workflow
@@ -62,9 +65,31 @@ async def begin(store: MapStore, keyspace: str, owner: str, plan: Plan, now: Clo
         return Ledger(store, now, workflow, stored, after, stored)
 
 
+async def open_keys(store: MapStore, keyspace: str, plan: Opening) -> None:
+    """Give keys that have no shard their first one: no row moves. Raises MoveError, StoreError."""
+    while True:
+        document, version = await read_map(store, keyspace)
+        after = map_document.open_keys(document, plan.ranges, plan.home, plan.lookups)
+        try:
+            key = MAPS + keyspace
+            await settle(store, [Condition(key, version)], [Put(key, after.document())], PATIENCE)
+            return
+        except StoreConflict:
+            continue
+
+
 def _puts(workflow: Workflow, document: MapDocument | None) -> list[Put]:
     puts = [Put(f"{MOVES}{workflow.id}", workflow.document())]
     return puts if document is None else [*puts, Put(MAPS + workflow.keyspace, document.document())]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Keys that get their first shard without a move; home, lookups: see `map_document.begin`."""
+
+    ranges: tuple[NamedRange, ...]
+    home: str
+    lookups: map_document.Lookups | None
 
 
 class Ledger:

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shardproxy.errors import ReshardError, SqlError
+from shardproxy.errors import BackendError, ReshardError, SqlError
 from shardproxy.reshard.columns import SQL_MODE, TableShape
 from shardproxy.reshard.link import Answer, Link, LinkLogin, connect
 from shardproxy.reshard.position import Coordinates, MySQLPosition, Position, coordinates, parse_position
@@ -92,8 +92,8 @@ async def source_position(link: Link) -> Position:
 async def take_snapshot(
     server: Server, login: LinkLogin, tables: Sequence[TableShape], position_first: float | None = None
 ) -> SourceSnapshot:
-    """A snapshot of the tables; whoever takes it closes its link. Raises ReshardError when MySQL's tables could not be
-    locked for so long that somebody must look.
+    """A snapshot of the tables; whoever takes it closes its link. Raises BackendError when MySQL's tables could not be
+    locked for a minute: try again.
 
     position_first: the mistake of reading the position so many seconds before the snapshot is taken, for tests that
     must catch it.
@@ -168,9 +168,10 @@ async def _mysql(
             await asyncio.sleep(pause)
             pause = min(2.0, pause * 1.5)
             if attempt == _TRIES - 1:
-                raise ReshardError(
+                raise BackendError(  # the stream is opened again, and goes on where it was
                     f"{link.server.name}: {', '.join(t.name for t in tables)} could not be locked for the moment that "
-                    "a snapshot takes: a transaction or a prepared branch has held them all the time"
+                    f"a snapshot takes, {_TRIES} times: a long transaction or a prepared branch holds them all the "
+                    "time (see information_schema.innodb_trx, and XA RECOVER); wait for its end, or end it"
                 )
         await link.query(begin)
         gtids = await link.query(executed)

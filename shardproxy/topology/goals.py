@@ -498,6 +498,14 @@ def _finish(keyspace: Keyspace, draft: _Draft, goals: Sequence[Goal]) -> Change:
             f"shard {name} is the home: the keyspace's sequences and records go to another shard with its keys, but it "
             "has none. Move some to it first (--move-bucket, --move-range), then remove it"
         )
+    streams = streams_between(keyspace.map, new, keyspace.key_type)
+    had_no_shard = opened(keyspace.map, new)
+    for r in had_no_shard:
+        if r.shard not in keyspace.shards and all(stream.target != r.shard for stream in streams):
+            raise GoalError(
+                f"shard {draft.shards[r.shard].name} would get keys that no shard has, and none that another has: it "
+                "gets its tables with those. Give it some of another shard too"
+            )
     for goal in goals:
         if isinstance(goal, AddShard) and draft.index(goal.name) not in new.all_shards:
             raise GoalError(
@@ -514,8 +522,8 @@ def _finish(keyspace: Keyspace, draft: _Draft, goals: Sequence[Goal]) -> Change:
         weights=weights,
         before=keyspace.map,
         after=new,
-        streams=streams_between(keyspace.map, new, keyspace.key_type),
-        opened=opened(keyspace.map, new),
+        streams=streams,
+        opened=had_no_shard,
     )
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from shardproxy.errors import MoveError
 from shardproxy.topology import moves
 from shardproxy.topology.keys import KeyType
-from shardproxy.topology.map_form import HashForm, KeySet, MapForm, TableForm
+from shardproxy.topology.map_form import HashForm, KeySet, MapForm, NamedRange, RangeForm, TableForm
 from shardproxy.topology.stages import FINAL, MEANINGS, POSITIONS, Side, Stage, Step, Writes, follow
 from shardproxy.topology.stored import Stored
 from shardproxy.topology.streams import closed, streams_between, streams_from_one, streams_of_all
@@ -89,7 +89,7 @@ class Move(Stored):
     armed last, None while writes are free. other: where the keyspace goes over to a map of another kind, the map that
     is not in force: the new one, and after the switch the old one. table: of which alone rows move; the map stays.
     home: where the home shard gives all its keys away for good, the one that is not the home: the next, and after the
-    switch the last.
+    switch the last. opened: keys of a range map that had no shard, and have one from the switch on, for good.
     """
 
     id: MoveId
@@ -99,6 +99,7 @@ class Move(Stored):
     other: MapForm | None = None
     table: TableMove | None = None
     home: Name | None = None
+    opened: tuple[NamedRange, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Move:
@@ -194,6 +195,7 @@ class MapDocument(Stored):
             found |= {stream.shard(side) for stream in self.move.streams for side in Side}
             found |= set(self.move.other.shards) if self.move.other is not None else set()
             found |= {self.move.home} if self.move.home is not None else set()
+            found |= {r.shard for r in self.move.opened}
         return frozenset(found)
 
     @property
@@ -224,6 +226,7 @@ def begin(document: MapDocument, move: Move, home: str = "", lookups: Lookups | 
     document = document.model_copy(update={"home": document.home or home, "lookups": document.lookups or lookups})
     if move.home is not None and not any(s.source == document.home and s.target == move.home for s in move.streams):
         raise MoveError(f"{move.home} shall be the home instead of {document.home}, and gets no keys of it")
+    _opened(document.map, move.opened)  # raises when a key has a shard
     if move.table is not None:
         if any(stream.entries is not None or stream.references for stream in move.streams):
             raise MoveError("a move of one table carries nothing else")
@@ -263,6 +266,9 @@ def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | No
         else:
             changes["map"] = _reassigned(document, move, owner)
             changes["lookups"] = _entries_reassigned(document, move, owner)
+        if move.opened:
+            changes["map"] = _opened(_reassigned(document, move, owner), move.opened)
+            move = move.model_copy(update={"opened": ()})
         if move.other is not None:
             move = move.model_copy(update={"other": document.map})
         if move.home is not None:
@@ -274,6 +280,19 @@ def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | No
     elif MEANINGS[stage].writes is Writes.FENCED:
         fence = document.epoch + 1
     return _next(document, move=move.model_copy(update={"stage": stage, "fence": fence}), **changes)
+
+
+def open_keys(
+    document: MapDocument, ranges: Sequence[NamedRange], home: str = "", lookups: Lookups | None = None
+) -> MapDocument:
+    """The map in which keys that had no shard have one that the keyspace has already; home, lookups: see `begin`.
+
+    No row moves. Raises MoveError when some have a shard by now, or a move is under way.
+    """
+    if document.move is not None:
+        raise MoveError(f"move {document.move.id} of keyspace {document.keyspace} is under way: end it first")
+    changes = {"home": document.home or home, "lookups": document.lookups or lookups}
+    return _next(document, map=_opened(document.map, ranges), **changes)
 
 
 def positions_wanted(move: Move, stage: Stage) -> frozenset[str]:
@@ -293,6 +312,14 @@ def _check_kinds(shard_map: MapForm, move: Move) -> None:
             raise ValueError("of a range map ranges move, of a hash map buckets")
     elif move.other.kind == shard_map.kind:
         raise ValueError("a move with another map goes from a map of one kind to one of the other")
+
+
+def _opened(shard_map: MapForm, ranges: Sequence[NamedRange]) -> MapForm:
+    if not ranges:
+        return shard_map
+    if not isinstance(shard_map, RangeForm):
+        raise MoveError("of a hash map every bucket has a shard")
+    return shard_map.opened(ranges)
 
 
 def _reassigned(document: MapDocument, move: Move, owner: Side) -> MapForm:

@@ -94,6 +94,14 @@ class RangeForm(Stored):
         return RangeForm.of(kept)
 
 
+    def opened(self, ranges: Iterable[NamedRange]) -> RangeForm:
+        """The map in which keys that had no shard have one. Raises MoveError when some have one already."""
+        new = sorted(ranges)
+        if _meet(sorted(Interval(r.start, r.end) for r in self.ranges), [Interval(r.start, r.end) for r in new]):
+            raise MoveError("some of the keys that shall get a shard have one by now: make the plan anew")
+        return RangeForm.of([*self.ranges, *new])
+
+
 class HashForm(Stored):
     """A bucket map: `shards[buckets[n]]` has bucket n. Each shard there has one bucket at least."""
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from shardproxy.errors import MoveError
 from shardproxy.topology.map_document import Lookups, MapDocument, Move, MoveId, Stream, TableMove, advance, begin
-from shardproxy.topology.map_form import MapForm
+from shardproxy.topology.map_form import MapForm, NamedRange
 from shardproxy.topology.stages import FINAL, Stage, Step, follow
 from shardproxy.topology.stored import Stored
 
@@ -19,7 +19,8 @@ Text = Annotated[str, Field(min_length=1)]
 
 class Plan(Stored):
     """What shall move. goal: in words, as the operator asked for it. home, lookups: see `map_document.begin`. other:
-    the new map where it is of another kind. table: the one whose rows alone move. next_home: another home shard."""
+    the new map where it is of another kind. table: the one whose rows alone move. next_home: another home shard.
+    opened: keys that get their first shard."""
 
     goal: str
     streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
@@ -28,6 +29,7 @@ class Plan(Stored):
     other: MapForm | None = None
     table: TableMove | None = None
     next_home: str | None = None
+    opened: tuple[NamedRange, ...] = ()
 
 
 class Happening(Stored):
@@ -81,8 +83,9 @@ def next_id(workflows: Iterable[Workflow]) -> int:
 def start(document: MapDocument, ident: int, owner: str, plan: Plan, at: float) -> tuple[Workflow, MapDocument]:
     """A new workflow and the map with its move, to be stored in one commit. Raises MoveError."""
     move = Move(
-        id=ident, stage=Stage.PREPARED, streams=plan.streams, other=plan.other, table=plan.table, home=plan.next_home
-    )
+        id=ident, stage=Stage.PREPARED, streams=plan.streams, other=plan.other, table=plan.table, home=plan.next_home,
+        opened=plan.opened,
+    )  # fmt: skip
     workflow = Workflow(
         id=ident,
         keyspace=document.keyspace,

@@ -18,7 +18,7 @@ from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.store.opening import open_store
 from shardproxy.topology.bootstrap import missing
 from shardproxy.topology.build import build_snapshot
-from shardproxy.topology.map_form import NamedRange, RangeForm
+from shardproxy.topology.map_form import NamedRange, RangeForm, TableForm
 from shardproxy.topology.stored import MAPS
 
 TABLES = (
@@ -320,19 +320,27 @@ def test_maps_of_the_store_beside_the_files(cluster: LocalCluster, shop: str, tm
     assert not (tmp_path / "maps").exists()  # nothing is changed anywhere
     config = load(cluster.folder / f"{shop}.toml", proxy_environment())
 
-    async def put(epoch: int, shard: str) -> None:
+    async def put(epoch: int, shard: str, tables: dict[str, TableForm] | None = None) -> None:
         store = await open_store(config)
         [document] = missing(build_snapshot(config), {})
         ranges = [NamedRange(r.start, r.end, shard) for r in document.map.ranges]  # type: ignore[union-attr]
         found = await store.get(MAPS + shop)
-        changed = document.model_copy(update={"epoch": epoch, "map": RangeForm.of(ranges)})
+        changed = document.model_copy(update={"epoch": epoch, "map": RangeForm.of(ranges), "tables": tables or {}})
         await store.put(MAPS + shop, changed.document(), found.version if found else 0)
         await store.close()
 
     asyncio.run(put(7, "shard1"))
     findings = check(cluster, shop, more=more)[1]
     assert told(findings, "warning", f"keyspace {shop}", "the store's ranges are not the file's")
-    asyncio.run(put(8, "elsewhere"))
+    topology = CliRunner().invoke(app, ["topology", "--json", "--config", str(cluster.folder / f"{shop}.toml")])
+    [shown] = json.loads(topology.stdout)["keyspaces"]
+    assert {r["shard"] for r in shown["ranges"]} == {"shard1"} and "the map store say" in topology.stderr
+    asyncio.run(put(8, "shard1", {"orders": TableForm(key="id"), "users": TableForm(single="shard2")}))
+    findings = check(cluster, shop, more=more)[1]
+    assert told(findings, "warning", f"keyspace {shop}", 'the store\'s table orders is { key = "id" }')
+    assert told(findings, "warning", f"{shop}.orders", "no index begins with the key column id"), "it is looked at so"
+    assert told(findings, "warning", f"{shop}.users", "it is single on shard2 but exists on shard1 too")
+    asyncio.run(put(9, "elsewhere"))
     findings = check(cluster, shop, more=more)[1]
     assert told(findings, "error", f"keyspace {shop}", "names shards that the file does not have: elsewhere")
     (tmp_path / "maps").write_text("no store")

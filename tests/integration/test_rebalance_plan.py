@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,19 @@ import pytest
 from typer.testing import CliRunner
 
 from shardproxy.cli.main import app
+from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalServer
+from shardproxy.local.proxy_environment import proxy_environment
+from shardproxy.reshard.ledger import read_map
+from shardproxy.store.interface import ABSENT
+from shardproxy.store.opening import open_store
+from shardproxy.topology.bootstrap import missing
+from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.keys import bucket_of
+from shardproxy.topology.map_document import MapDocument
+from shardproxy.topology.map_form import RangeForm
 from shardproxy.topology.ring import place_buckets
+from shardproxy.topology.stored import MAPS
 from tests.proxy import make_bookkeeping
 
 TABLES = (
@@ -294,6 +305,34 @@ def test_rows_that_another_key_moves_are_counted(cluster: LocalCluster, empty: s
     only(
         run(path, empty, "--change-key", "notes=tenant")[1], "error", f"{empty}.notes", "has rows with keys that would"
     )
+
+
+def test_keys_without_a_shard_get_one_in_the_stored_map(cluster: LocalCluster, empty: str, tmp_path: Path) -> None:
+    """No row moves, and no move is needed."""
+    text = ranged(empty).replace('to = "max"', "to = 2000") + f'[store]\npath = "{tmp_path / "maps"}"\n'
+    path = file(cluster, empty, text)
+    settings = load(path, proxy_environment())
+
+    async def stored(first: bool = False) -> MapDocument:
+        store = await open_store(settings)
+        try:
+            if first:
+                [document] = missing(build_snapshot(settings), {})
+                await store.put(MAPS + empty, document.document(), ABSENT)
+            return (await read_map(store, empty))[0]
+        finally:
+            await store.close()
+
+    before = asyncio.run(stored(first=True))
+    cluster.shards[1].primary.rows("INSERT INTO users VALUES (2500, 'stray')", database=empty)
+    goal = ["--move-range", "2000:3000=shard2"]
+    only(run(path, empty, *goal)[1], "error", f"{empty}.users", "shard2 has rows with keys that would come to it")
+    cluster.shards[1].primary.rows("DELETE FROM users", database=empty)
+    result = CliRunner().invoke(app, ["rebalance", "run", empty, "--config", str(path), *goal])
+    assert result.exit_code == 0 and "the keys have their shard now" in result.stdout, result.output
+    after = asyncio.run(stored())
+    assert after.epoch == before.epoch + 1 and after.move is None
+    assert isinstance(after.map, RangeForm) and after.map.ranges[-1] == (1000, 3000, "shard2")
 
 
 # ── findings ──

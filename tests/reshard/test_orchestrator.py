@@ -18,10 +18,12 @@ import pytest
 
 from shardproxy.config import parse
 from shardproxy.errors import MoveError, NotOurs, RowsDiffer
-from shardproxy.reshard import ledger
+from shardproxy.local.flavors import FlavorName
+from shardproxy.reshard import leading, ledger, snapshot
 from shardproxy.reshard.eviction import Evictor
 from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.orchestrator import Orchestrator, Settings
+from shardproxy.reshard.throttle import Throttle, ThrottleLimits
 from shardproxy.store.embedded import EmbeddedStore
 from shardproxy.store.interface import ABSENT
 from shardproxy.topology.bootstrap import first_document
@@ -136,6 +138,8 @@ def test_there_and_done(run: Run, sides: Sides) -> None:
         try:
             await orchestrator.run(until(Stage.COPYING))
             await orchestrator.copied()
+            with pytest.raises(MoveError, match="one move at a time; complete or cancel it first"):
+                await desk.plan(500, 700)
             assert desk.keys() == (ALL, [300, 400, 500])
             sides.source.rows("UPDATE t SET v = 'new' WHERE uid = 300", database=sides.database)
             sides.source.rows("INSERT INTO t VALUES (350, 'x')", database=sides.database)
@@ -253,6 +257,41 @@ def test_a_transaction_that_holds_the_fence_puts_the_switch_off(run: Run, sides:
                 cursor.execute("COMMIT")
             await orchestrator.run(until(Stage.OPEN))
         finally:
+            await orchestrator.close()
+        assert sides.target.rows("SELECT v FROM t WHERE uid = 500", database=sides.database) == [("late",)]
+
+    run(work)
+
+
+def test_a_long_transaction_holds_the_copy_up_and_does_not_end_it(
+    run: Run, sides: Sides, flavor: FlavorName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MySQL's tables are locked for a moment: who has them for longer than it is tried is told of, and waited for."""
+    monkeypatch.setattr(snapshot, "LOCK_PATIENCE", 0.05)
+    monkeypatch.setattr(snapshot, "_TRIES", 2)
+    monkeypatch.setattr(leading, "_EVERY", 0.05)
+
+    async def work(desk: Desk) -> None:
+        orchestrator = desk.lead(await desk.plan(300, 600))
+        heeding = asyncio.create_task(leading._heed(orchestrator, Throttle(ThrottleLimits())))
+        try:
+            with sides.source.connect(sides.database) as writer, writer.cursor() as cursor:
+                cursor.execute("BEGIN")
+                cursor.execute("UPDATE t SET v = 'late' WHERE uid = 500")
+                await orchestrator.run(until(Stage.COPYING))
+                copying = asyncio.create_task(orchestrator.copied())
+                if flavor == "mysql":
+                    told = lambda: "t could not be locked" in orchestrator.ledger.workflow.problem  # noqa: E731
+                    await asyncio.to_thread(eventually, told, "it is told of", 30.0)
+                    assert not copying.done()
+                cursor.execute("COMMIT")
+            await copying
+            over = lambda: not orchestrator.ledger.workflow.problem  # noqa: E731
+            await asyncio.to_thread(eventually, over, "it is told of no more", 30.0)
+            await orchestrator.run(until(Stage.OPEN))
+        finally:
+            heeding.cancel()
+            await asyncio.gather(heeding, return_exceptions=True)
             await orchestrator.close()
         assert sides.target.rows("SELECT v FROM t WHERE uid = 500", database=sides.database) == [("late",)]
 

@@ -70,7 +70,8 @@ def content_sql(table: TableFacts) -> str:
 
 
 def stray_sql(keyspace: Keyspace, table: str, key: str, shard: int) -> str:
-    """A statement that counts, as `n`, the rows on this shard that the map looks for elsewhere."""
+    """A statement that counts, as `n`, the rows on this shard that the map looks for elsewhere; without those that a
+    move has brought, or will take away: who deleted them would break it."""
     column = f"`{key.replace('`', '``')}`"
     if isinstance(keyspace.map, RangeMap):
         here = [r for r in keyspace.map.ranges if r.shard == shard]
@@ -79,6 +80,9 @@ def stray_sql(keyspace: Keyspace, table: str, key: str, shard: int) -> str:
         value = f"RTRIM(CONVERT({column} USING utf8mb4))" if keyspace.key_type is KeyType.TEXT else column
         buckets = [i for i, owner in enumerate(keyspace.map.buckets) if owner == shard]
         inside = f"CRC32(CRC32({value})) % {BUCKETS} IN ({', '.join(map(str, buckets))})"
+    move = keyspace.move
+    if move is not None and (move.table is None or move.table.name == table):
+        inside = " OR ".join([inside, *(keys.condition(key).decode() for keys in move.hidden.get(shard, ()))])
     name = _quoted(keyspace.name, table)
     return f"SELECT COUNT(*) AS n FROM {name} WHERE {column} IS NULL OR NOT ({inside})"  # noqa: S608  (names are quoted)
 

@@ -25,7 +25,7 @@ from shardproxy.topology.levelling import Piece
 from shardproxy.topology.map_document import MapDocument
 from shardproxy.topology.maps import BucketMap
 from shardproxy.topology.model import Keyspace, Snapshot, Table, TableKind
-from shardproxy.topology.moving import every_key
+from shardproxy.topology.moving import MovingKeys, every_key
 from shardproxy.topology.ring import likely_weights
 from shardproxy.topology.streams import all_on
 from shardproxy.topology.table_goals import ChangeKey, ShardTable
@@ -153,7 +153,7 @@ async def _findings(
     ruler: Ruler,
 ) -> list[Finding]:
     involved = {shard for stream in change.streams for shard in (stream.source, stream.target)}
-    involved |= {*change.members} - {*keyspace.shards}
+    involved |= {*change.members} - {*keyspace.shards} | {r.shard for r in change.opened}
     if not involved:
         return []
     first = keyspace.home
@@ -174,6 +174,8 @@ async def _findings(
             try:
                 opened = await measure.shard(shard)
                 coming = [stream.keys for stream in change.streams if stream.target == shard]
+                new = [(r.start, r.end) for r in change.opened if r.shard == shard]
+                coming += [MovingKeys(keyspace.key_type, intervals=new)] if new else []
                 if coming and isinstance(change.table, ShardTable):
                     coming = [every_key(keyspace.key_type)]  # a row of any key would be seen afterwards
                 if shard in involved:

@@ -374,7 +374,8 @@ def _references(case: Case) -> Iterator[Finding]:
                 where,
                 f"{case.name(shard)} has rows of the reference table that may be others than {case.name(example)}'s: "
                 "the move would replace them",
-                f"look at them, and empty the table on {case.name(shard)}",
+                f"look at them; they may be from when {case.name(shard)} was in the keyspace before, and nothing "
+                f"serves them now: then empty the table on {case.name(shard)}",
             )
 
 

@@ -2,14 +2,15 @@
 
 {"epoch": 3,
  "shards": [{"name": "a", "primary": "10.0.0.1:3306", "replicas": ["10.0.0.2:3306"]}],
- "keyspaces": [{"name": "shop", "key_type": "int", "map": "range",
+ "keyspaces": [{"name": "shop", "key_type": "int", "home": "a", "map": "range",
                 "ranges": [{"from": "min", "to": 1000000, "shard": "a"}],
                 "tables": [{"name": "users", "kind": "sharded", "key": "uid"}]},
-               {"name": "logs", "key_type": "text", "map": "hash",
+               {"name": "logs", "key_type": "text", "home": "a", "map": "hash",
                 "buckets": 4096, "shares": [{"shard": "a", "buckets": 2048, "share": 0.5}],
                 "tables": [{"name": "settings", "kind": "single", "shard": "a"}]}]}
 
-A keyspace whose keys move has "move" too: {"id": 1, "phase": "copying", "streams": [{"source": "a", "target": "b"}]}.
+home: the shard with the keyspace's sequences and records. A keyspace whose keys move has "move" too:
+{"id": 1, "phase": "copying", "streams": [{"source": "a", "target": "b"}]}.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def _shard(shard: Shard) -> dict[str, Any]:
 
 
 def _keyspace(keyspace: Keyspace, names: list[str]) -> dict[str, Any]:
-    shown: dict[str, Any] = {"name": keyspace.name, "key_type": keyspace.key_type.value}
+    shown: dict[str, Any] = {"name": keyspace.name, "key_type": keyspace.key_type.value, "home": names[keyspace.home]}
     if isinstance(keyspace.map, RangeMap):
         shown |= {"map": "range", "ranges": _ranges(keyspace.map, names)}
     else:

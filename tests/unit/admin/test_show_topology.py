@@ -38,6 +38,7 @@ def test_topology() -> None:
     assert shop == {
         "name": "shop",
         "key_type": "int",
+        "home": "a",
         "map": "range",
         "ranges": [{"from": "min", "to": 100, "shard": "a"}, {"from": 100, "to": "max", "shard": "b"}],
         "tables": [

@@ -19,6 +19,7 @@ from shardproxy.topology.map_document import (
     TableMove,
     advance,
     begin,
+    open_keys,
     positions_wanted,
     waits_for_barrier,
 )
@@ -72,6 +73,37 @@ def test_the_next_home_gets_keys_of_the_present_one(home: str, now: str) -> None
     wanted = move(stream("a", "c", (50, 100))).model_copy(update={"home": home})
     with pytest.raises(MoveError, match="instead of"):
         begin(START, wanted, now)
+
+
+def test_keys_without_a_shard_get_one_at_the_switch_and_keep_it() -> None:
+    gap = (NamedRange(200, 250, "c"), NamedRange(280, 300, "a"))
+    document = begin(START, SPLIT.model_copy(update={"opened": gap}))
+    assert document.map == RANGES
+    document = step(document, *[NEXT] * 6)
+    assert document.map == RangeForm.of([*moved(RANGES), *gap])
+    assert step(document, NEXT, *[NEXT] * 2).map == document.map
+    back = step(document, NEXT, Step.REVERSE)
+    while back.move is not None:
+        back = step(back, NEXT)
+    assert back.map == RangeForm.of([*RANGES.ranges, *gap]), "they have no other"
+    with pytest.raises(MoveError, match="have one by now"):
+        begin(START, SPLIT.model_copy(update={"opened": (NamedRange(150, 250, "c"),)}))
+
+
+def moved(shard_map: RangeForm) -> tuple[NamedRange, ...]:
+    """As SPLIT leaves it."""
+    for one in SPLIT.streams:
+        shard_map = shard_map.reassigned(one.keys, one.source, one.target)
+    return shard_map.ranges
+
+
+def test_keys_without_a_shard_get_one_without_a_move() -> None:
+    after = open_keys(START, [NamedRange(250, 300, "b")], "a")
+    assert (after.epoch, after.home, after.map) == (2, "a", RangeForm.of([*RANGES.ranges, NamedRange(250, 300, "b")]))
+    with pytest.raises(MoveError, match="have one by now"):
+        open_keys(after, [NamedRange(200, 251, "b")])
+    with pytest.raises(MoveError, match="under way"):
+        open_keys(begin(START, SPLIT), [NamedRange(250, 300, "b")])
 
 
 def hidden(document: MapDocument) -> dict[int, list[tuple[tuple[int, int], ...] | None]]:

@@ -16,6 +16,8 @@ from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.keys import KeyType
 from shardproxy.topology.maps import BucketMap
 from shardproxy.topology.model import Table, TableKind
+from shardproxy.topology.moves import LoneTable, Move, Phase, Stream
+from shardproxy.topology.moving import MovingKeys
 from shardproxy.topology.schema import Column
 from tests.unit.admin.check.check_facts import NAME, PRIMARY, UID, config_data, healthy, snapshot, table, with_tables
 
@@ -52,6 +54,23 @@ def test_a_missing_table_is_an_error(server: str, name: str, what: str) -> None:
     facts[server] = with_tables(facts[server], {name: None})
     [finding] = found(facts)
     assert (finding.severity, finding.where, finding.what) == (E, f"main.{name}", what)
+
+
+@pytest.mark.parametrize(("name", "warned"), [("settings", 0), ("users", 1)])
+def test_what_a_move_has_brought_is_no_finding(name: str, warned: int) -> None:
+    coming = MovingKeys(KeyType.INT, intervals=[(100, 200)])
+    move = Move(1, Phase.COPYING, 0, (Stream(0, 1, coming),), LoneTable(name, 0))
+    keyspace = replace(snapshot().keyspaces["main"], move=move)
+    facts = healthy()
+    facts["b/primary"] = with_tables(facts["b/primary"], {"settings": table("settings")})
+    moving = replace(snapshot(), keyspaces={"main": keyspace})
+    assert len(list(table_findings(moving, list(facts.values())))) == warned
+    assert "BETWEEN" not in stray_sql(keyspace, "users", "uid", 1), "the move is of one table, which shard a has"
+    whole = replace(keyspace, move=replace(move, table=None))
+    assert stray_sql(whole, "users", "uid", 1).endswith("OR (`uid` BETWEEN 100 AND 199))")
+    assert "BETWEEN" not in stray_sql(whole, "users", "uid", 0)
+    whole = replace(keyspace, move=replace(move, table=None, phase=Phase.OPEN))
+    assert stray_sql(whole, "users", "uid", 0).endswith("OR (`uid` BETWEEN 100 AND 199))")
 
 
 def test_a_single_table_on_another_shard_is_a_warning() -> None:
