@@ -211,7 +211,7 @@ def reach(
     if another:
         _check_another(goals, keyspace)
     else:
-        _check_together(goals, level, is_hash)
+        check_together(goals, is_hash)
     for goal in goals:
         if isinstance(goal, AddShard):
             _add(draft, goal)
@@ -234,7 +234,10 @@ def reach(
     return _finish(keyspace, draft, goals)
 
 
-def _check_together(goals: Sequence[Goal], level: Sequence[Level], is_hash: bool) -> None:
+def check_together(goals: Sequence[Goal], is_hash: bool) -> None:
+    """Raises GoalError for goals that do not go together, or not with this kind of map. Not for goals of another map or
+    of one table."""
+    level = [goal for goal in goals if isinstance(goal, Level)]
     if len(level) > 1:
         raise GoalError("--even and --by-load are two goals: give one of them")
     if level and any(isinstance(goal, _EXPLICIT) for goal in goals):

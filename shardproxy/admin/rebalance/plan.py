@@ -19,7 +19,7 @@ from shardproxy.errors import BackendError, GoalError, SqlError
 from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot, with_tables
 from shardproxy.topology.carried import carried
-from shardproxy.topology.goals import Change, Goal, Level, needs_sizes, reach
+from shardproxy.topology.goals import Change, Goal, Level, check_together, needs_sizes, reach
 from shardproxy.topology.keys import BUCKETS
 from shardproxy.topology.levelling import Piece
 from shardproxy.topology.load import ENOUGH, Load, MeasuredLoad, together
@@ -98,7 +98,10 @@ async def make_plan(
     if not needs_sizes(goals, keyspace):
         reach(snapshot, keyspace, weights, goals)  # what makes no sense is said before anybody is asked
     by_load = any(isinstance(goal, Level) and goal.by == "queries" for goal in goals)
-    load = enough(together(loads, keyspace)) if by_load else None
+    load = None
+    if by_load and needs_sizes(goals, keyspace):
+        check_together(goals, isinstance(keyspace.map, BucketMap))
+        load = enough(together(loads, keyspace))
     change = key_before = None
     before = placed = keyspace  # the keyspace as rows are placed in it now
     if any(isinstance(goal, ShardTable | ChangeKey) for goal in goals):
