@@ -103,6 +103,7 @@ FAMILIES: Mapping[str, Family] = _families(
     Family("shardproxy_replica_lag_seconds", Kind.GAUGE, "How far a replica is behind its primary.", ("server",)),
     Family("shardproxy_worker_restarts_total", Kind.COUNTER, "Workers that died and were replaced.", ()),
     Family("shardproxy_store_up", Kind.GAUGE, "1 when the map store has answered last.", ()),
+    Family("shardproxy_load_samples_total", Kind.COUNTER, "Statements sampled for `shardctl rebalance --by-load`.", ()),
     Family("shardproxy_map_epoch", Kind.GAUGE, "Epoch of the newest map.", ()),
 )
 

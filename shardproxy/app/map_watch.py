@@ -19,6 +19,7 @@ from contextlib import aclosing
 
 from shardproxy import logs
 from shardproxy.app.handover import Handover
+from shardproxy.app.load_samples import LoadSamples
 from shardproxy.config import Config
 from shardproxy.errors import ConfigError, StoreConflict, StoreError, StoreOutcomeUnknown
 from shardproxy.reshard.eviction import place_of
@@ -49,7 +50,7 @@ class MapWatch:
 
     take: serve by these maps from now on; raises ConfigError for maps that this proxy cannot serve by. shut: end
     everything that is in flight, for the identity is void; it returns when the workers are gone. handover.epochs are
-    acknowledged as they grow.
+    acknowledged as they grow. loads: kept in the store as well.
 
     identity: None before the first one is stored. up: the store has answered last. problem: why not, or why the newest
     maps are not served by. acknowledged: something is, so that clients may come.
@@ -62,6 +63,7 @@ class MapWatch:
         handover: Handover,
         take: Callable[[Documents], None],
         shut: Callable[[], Awaitable[None]],
+        loads: LoadSamples | None = None,
     ) -> None:
         self.identity: Identity | None = None
         self.documents: Documents = {}
@@ -73,6 +75,7 @@ class MapWatch:
         self._handover = handover
         self._take = take
         self._shut = shut
+        self._loads = loads
         self._store: MapStore | None = None
         self._told: dict[str, int] | None = None  # as last acknowledged
         self._version: int | None = None  # of the acknowledgement, where it is known
@@ -134,6 +137,8 @@ class MapWatch:
             group.create_task(self._watch_identity(store, identity.id, listing.revision))
             group.create_task(self._watch_maps(store, maps.revision))
             group.create_task(self._acknowledge(store, identity.id))
+            if self._loads is not None:
+                group.create_task(self._loads.show(store, identity.id))
             group.create_task(show_presence(store, ALIVE + identity.id, {"place": identity.place}, SHOWN))
 
     # ── identity ──

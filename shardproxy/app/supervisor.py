@@ -31,6 +31,7 @@ from shardproxy.app.channel import Channel, Message
 from shardproxy.app.explain import explain
 from shardproxy.app.from_config import accounts_of, greeted_version, limits_of, pool_of, rights_of
 from shardproxy.app.handover import Handover
+from shardproxy.app.load_samples import LoadSamples
 from shardproxy.app.map_watch import Documents, MapWatch
 from shardproxy.app.settings import WorkerSettings, client_tls
 from shardproxy.app.system import ended, listen, raise_file_limit, resident_bytes
@@ -116,7 +117,8 @@ class Supervisor:
             lambda: [worker.coordinator for worker in self.workers],
         )
         self._handover = Handover()
-        self.maps = MapWatch(config, self._file_snapshot, self._handover, self._take, self._shut)
+        self._loads = LoadSamples()
+        self.maps = MapWatch(config, self._file_snapshot, self._handover, self._take, self._shut, self._loads)
         self._schema_number = 0
         self._unseen: dict[int, set[int]] = {}  # number of a schema that was sent → workers that have not taken it
 
@@ -441,6 +443,8 @@ class Supervisor:
                     self._silent.discard(worker.index)
                     if not self._silent:
                         self._reported.set()
+            case ("load", batches):
+                self._loads.hear(batches)
             case ("map_taken", number, cut):
                 if cut or worker.proving.locked():
                     self._spawn(self._answered(worker.proving, pid, number, cut))
@@ -585,6 +589,7 @@ class Supervisor:
                 if seen is not None and seen.lag is not None:
                     counters.set("shardproxy_replica_lag_seconds", (server.name,), seen.lag)
         counters.set("shardproxy_store_up", (), float(self.maps.up))
+        counters.add("shardproxy_load_samples_total", (), self._loads.taken())
         counters.set("shardproxy_map_epoch", (), self.snapshot.epoch)
         self.totals.accept(SLOT, os.getpid(), WorkerReport.from_json(counters.snapshot()))
 

@@ -144,9 +144,14 @@ class Worker:
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
+        last = perf_counter()
         while True:
             await asyncio.sleep(1)
             now = perf_counter()
+            sampled = self.front.gateway.load.take(now - last)
+            last = now
+            if sampled:
+                self._channel.send("load", sampled)
             self.front.gateway.reap(now, self.settings.pool.max_idle)
             idle = self.front.limits.idle
             for client in list(self.front.clients.values()):

@@ -15,6 +15,7 @@ from shardproxy.router.balance import ServerHealth, readers
 from shardproxy.session.profile import Profile
 from shardproxy.topology.model import Server, Snapshot
 from shardproxy.topology.moves import OVER
+from shardproxy.topology.sampler import Sampler
 
 
 class ShardPools:
@@ -137,7 +138,8 @@ class Gateway:
     that are known to be fit for them; ended: by deciding shard, a profile and the ids of transactions whose decision
     rows may go; spanning: those of executor.transaction that are alive. sequence_block: see `[sequences]` of the
     configuration; books: executor.sequence.Books, gate: executor.snapshot.Gate, each made there. scatter_limit: how
-    many shards work for one statement at once, where they answer in turn. moving: keys of some keyspace move now.
+    many shards work for one statement at once, where they answer in turn. moving: keys of some keyspace move now. load:
+    samples the statements that go to one shard by their key.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Gateway:
         self.scatter_limit = 16
         self.moving = False
         self.held_writes = HeldWrites()
+        self.load = Sampler()
         self.gate: Any = None
         self._max_lag = max_lag
         self.pools: dict[str, Pool] = {}

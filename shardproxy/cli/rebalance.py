@@ -12,6 +12,7 @@ from shardproxy.admin.check.findings import Severity
 from shardproxy.admin.rebalance.measure import Size
 from shardproxy.admin.rebalance.plan import USUAL_RATE, Plan, make_plan, share_of_keys
 from shardproxy.cli import rebalance_goals as words
+from shardproxy.cli.rebalance_load import load_json, show_load
 from shardproxy.cli.terminal import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -25,7 +26,7 @@ from shardproxy.cli.terminal import (
     table,
 )
 from shardproxy.errors import GoalError
-from shardproxy.reshard.leading import stored_maps_of
+from shardproxy.reshard.leading import stored_loads_of, stored_maps_of
 from shardproxy.topology.goals import EmptyShard, Goal, Level
 from shardproxy.topology.maps import INT_MAX, INT_MIN, RangeMap
 from shardproxy.topology.moving import MovingKeys
@@ -51,7 +52,9 @@ RemoveShards = Annotated[
     list[str], _goal("--remove-shard", "NAME", "Give all its keys away; then the keyspace forgets it.")
 ]
 Evacuate = Annotated[list[str], _goal("--evacuate", "NAME", "Give all its keys away; the keyspace goes on knowing it.")]
-Weights = Annotated[list[str], _goal("--weights", "A=2,B=1", "New weights of shards on the ring, or for --even.")]
+Weights = Annotated[
+    list[str], _goal("--weights", "A=2,B=1", "New weights of shards on the ring, or for --even and --by-load.")
+]
 MoveBucket = Annotated[list[str], _goal("--move-bucket", "B[-C]=SHARD", "Buckets of a hash map to a shard.")]
 MoveRange = Annotated[
     list[str], _goal("--move-range", "LO:HI=SHARD", "Keys from LO up to, without, HI. `min` and `max` are the ends.")
@@ -65,7 +68,9 @@ MergeRanges = Annotated[
 ]
 Shift = Annotated[list[str], _goal("--shift", "OLD:NEW", "Shift the boundary between two ranges.")]
 Even = Annotated[bool, _goal("--even", "", "Give each shard its share of the bytes, by weight.")]
-ByLoad = Annotated[bool, typer.Option("--by-load", hidden=True)]
+ByLoad = Annotated[
+    bool, _goal("--by-load", "", "Give each shard its share, by weight, of the statements that proxies measured.")
+]
 ToMap = Annotated[
     str,
     _goal("--map", "hash|range:LO:HI=SHARD,…", "A map of the other kind for the whole keyspace; `hash` by --weights."),
@@ -76,9 +81,6 @@ ShardTable = Annotated[
 ChangeKey = Annotated[
     str, _goal("--change-key", "TABLE=COLUMN", "Rows of a sharded table to where the map says, by another column.")
 ]
-_NOT_YET = {
-    "--by-load": "proxies do not count queries by key yet; use --even, or --split-range where you know the load to be",
-}
 Weight = Annotated[int, typer.Option("--weight", help="Weight of the shards that are added.", rich_help_panel="Goals")]
 Throttle = Annotated[str, typer.Option("--throttle", metavar="ROWS/S", help="Most rows per second, all streams.")]
 MeasureTime = Annotated[
@@ -128,6 +130,7 @@ def plan(
       shardctl rebalance plan main --weights a=2,b=1
       shardctl rebalance plan orders --split-range 5000000=c
       shardctl rebalance plan orders --add-shard d=10.0.0.9:3306 --even
+      shardctl rebalance plan orders --by-load
       shardctl rebalance plan orders --move-range 5000000:max=c --throttle 20k/s
       shardctl rebalance plan orders --map hash --weights a=2,b=1
       shardctl rebalance plan main --map range:min:5000000=a,5000000:max=b
@@ -135,17 +138,17 @@ def plan(
       shardctl rebalance plan main --change-key orders=tenant_id
       shardctl rebalance plan main --move-bucket 17=b --json | jq .streams
     """
-    _refuse_not_yet((by_load,))
     try:
         goals = goals_of(
             add_shard, remove_shard, evacuate, weights, move_bucket, move_range, split_range, merge_ranges, shift, even,
-            to_map, shard_table, change_key, weight,
+            by_load, to_map, shard_table, change_key, weight,
         )  # fmt: skip
         rate = words.rows_a_second(throttle) if throttle else None
         settings = read_config(config)
 
         async def make() -> Plan:
-            return await make_plan(settings, keyspace, goals, measure_time, rate, await stored_maps_of(settings))
+            maps, loads = await stored_maps_of(settings), await stored_loads_of(settings, keyspace)
+            return await make_plan(settings, keyspace, goals, measure_time, rate, maps, loads)
 
         found = asyncio.run(make())
     except GoalError as error:
@@ -159,17 +162,10 @@ def plan(
         raise typer.Exit(Exit.FAILED)
 
 
-def _refuse_not_yet(asked: tuple[bool | str, ...]) -> None:
-    for (option, why), wanted in zip(_NOT_YET.items(), asked, strict=True):
-        if wanted:
-            note(f"{option}: {why}")
-            raise typer.Exit(Exit.UNUSABLE)
-
-
 def goals_of(
     add_shard: list[str], remove_shard: list[str], evacuate: list[str], weights: list[str], move_bucket: list[str],
-    move_range: list[str], split_range: list[str], merge_ranges: list[str], shift: list[str], even: bool, to_map: str,
-    shard_table: str, change_key: str, weight: int,
+    move_range: list[str], split_range: list[str], merge_ranges: list[str], shift: list[str], even: bool, by_load: bool,
+    to_map: str, shard_table: str, change_key: str, weight: int,
 ) -> list[Goal]:  # fmt: skip
     """The goals that the options say. Raises GoalError."""
     return [
@@ -183,6 +179,7 @@ def goals_of(
         *words.each(shift, words.shift),
         *words.each(move_range, words.move_range),
         *([Level()] if even else []),
+        *([Level("queries")] if by_load else []),
         *([words.to_map(to_map)] if to_map else []),
         *([words.shard_table(shard_table)] if shard_table else []),
         *([words.change_key(change_key)] if change_key else []),
@@ -201,6 +198,7 @@ def to_json(found: Plan) -> dict[str, Any]:
         "share": round(found.share(sum((flow.size for flow in found.flows), Size())), 6),
         "share_of_buckets": share_of_keys(change),
         "levelled_by_estimates": not found.measured,
+        "load": None if found.load is None else load_json(found, found.load),
         "table": None if change.table is None else {"name": change.table.name, "key": change.table.key},
         "weights": dict(change.weights),
         "shards": {
@@ -272,6 +270,8 @@ def show(found: Plan) -> None:
         out.print(Text(f'table {change.table.name} afterwards: {{ key = "{change.table.key}" }}'))
     for r in change.opened:
         out.print(Text(f"keys {_edge(r.start)} to {_edge(r.end)} had no shard and come to {names[r.shard]}"))
+    if found.load is not None:
+        show_load(found, found.load)
     if not found.measured:
         out.print(Text("levelled by estimates: not all was counted in time (--measure-time)", "yellow"))
     if isinstance(change.after, RangeMap) and change.after != change.before:

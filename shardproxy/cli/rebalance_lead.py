@@ -35,7 +35,15 @@ from shardproxy.cli.terminal import (
 from shardproxy.config import Config
 from shardproxy.errors import GoalError, MoveError, ShardproxyError, StoreConflict
 from shardproxy.reshard.eviction import Evictor
-from shardproxy.reshard.leading import Wishes, leading, new_owner, stored_maps, stored_maps_of, whole_snapshot
+from shardproxy.reshard.leading import (
+    Wishes,
+    leading,
+    new_owner,
+    stored_loads_of,
+    stored_maps,
+    stored_maps_of,
+    whole_snapshot,
+)
 from shardproxy.reshard.ledger import Ledger, Opening, all_moves, begin, open_keys, read_move
 from shardproxy.reshard.orchestrator import Orchestrator
 from shardproxy.reshard.readmission import readmit as let_in
@@ -122,6 +130,7 @@ def run(
     merge_ranges: goals.MergeRanges = [],  # noqa: B006
     shift: goals.Shift = [],  # noqa: B006
     even: goals.Even = False,
+    by_load: goals.ByLoad = False,
     to_map: goals.ToMap = "",
     shard_table: goals.ShardTable = "",
     change_key: goals.ChangeKey = "",
@@ -150,7 +159,7 @@ def run(
     try:
         wanted = goals.goals_of(
             add_shard, remove_shard, evacuate, weights, move_bucket, move_range, split_range, merge_ranges, shift, even,
-            to_map, shard_table, change_key, weight,
+            by_load, to_map, shard_table, change_key, weight,
         )  # fmt: skip
         found = asyncio.run(_planned(settings, keyspace, wanted, measure_time))
     except GoalError as error:
@@ -222,7 +231,8 @@ def move_of(found: Plan, goal: str) -> MovePlan:
 async def _planned(settings: Config, keyspace: str, wanted: list[Goal], measure_time: float) -> Plan:
     joining = {goal.name for goal in wanted if isinstance(goal, AddShard)}
     await _migrated(settings, joining)
-    return await make_plan(settings, keyspace, wanted, measure_time, None, await stored_maps_of(settings))
+    maps, loads = await stored_maps_of(settings), await stored_loads_of(settings, keyspace)
+    return await make_plan(settings, keyspace, wanted, measure_time, None, maps, loads)
 
 
 async def _migrated(settings: Config, joining: set[str]) -> None:

@@ -293,6 +293,10 @@ def execute_now(client: Client, wire: bytes) -> bool:
     client.entry = entry
     client.wire = wire if entry.read else None
     client.relay_from(connection, ready, shard)
+    load = client.gateway.load
+    load.left -= 1
+    if load.left < 0:
+        load.note(entry.plan.groups[0].keyspace, key, not entry.read)
     return True
 
 

@@ -29,9 +29,10 @@ from shardproxy.store.interface import MapStore
 from shardproxy.store.opening import open_store
 from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot, with_tables
+from shardproxy.topology.load import Load
 from shardproxy.topology.map_document import MapDocument
 from shardproxy.topology.model import Snapshot, Table
-from shardproxy.topology.stored import MAPS
+from shardproxy.topology.stored import LOADS, MAPS
 
 _EVERY = 1.0  # seconds between two looks at what the operator wants, and two notes of figures
 
@@ -56,6 +57,22 @@ async def stored_maps_of(config: Config) -> dict[str, MapDocument]:
         return await stored_maps(store)
     finally:
         await store.close()
+
+
+async def stored_loads_of(config: Config, keyspace: str) -> list[Load]:
+    """What the proxies that live have measured of a keyspace. Raises StoreError."""
+    if config.store.kind == "embedded" and not config.resolve(config.store.path).exists():
+        return []
+    store = await open_store(config)
+    try:
+        entries = (await store.list(LOADS)).entries
+    finally:
+        await store.close()
+    return [
+        Load.read(entry.key, entry.value)
+        for entry in entries
+        if entry.key.removeprefix(LOADS).partition("/")[2] == keyspace
+    ]
 
 
 async def whole_snapshot(config: Config, documents: Mapping[str, MapDocument]) -> Snapshot:

@@ -140,6 +140,20 @@ def _group_shards(group: Group, plan: Plan, read: ValueReader, resolved: Resolve
     return evaluate(group.condition, group.keyspace, read, strict, resolved)
 
 
+def sole_key(plan: Plan, read: ValueReader) -> KeyValue | None:
+    """The key of a statement that goes to one shard: the first that its first group's condition names; None where none
+    does. For measuring load: the other keys of such a statement are on the same shard."""
+    for group in plan.groups:
+        condition = group.condition
+        parts = condition.parts if isinstance(condition, AllOf) else (condition,)
+        for part in parts:
+            if isinstance(part, KeyIn) and part.values and group.shard is None:
+                key = read(part.values[0], group.keyspace.key_type)
+                return None if isinstance(key, NoValue) else key
+        return None
+    return None
+
+
 def stored_as_given(plan: Plan, read: ValueReader) -> ValueReader:
     """A reader that refuses keys which a server in a lax sql_mode would store as another value."""
     bounds = plan.key_bounds

@@ -188,11 +188,13 @@ def reach(
     weights: Mapping[str, int],
     goals: Sequence[Goal],
     pieces: Sequence[Piece] = (),
+    costs: Sequence[Piece] | None = None,
 ) -> Change:
     """The new map and its streams. weights: of the ring that the present map came from (none: all equal); ignored for
     ranges.
 
-    pieces: what was measured, of the present map's keys or buckets. Raises GoalError for goals that make no sense here.
+    pieces: what was measured, of the present map's keys or buckets; costs: see level_ranges. Raises GoalError for goals
+    that make no sense here.
     """
     if not goals:
         raise GoalError("no goal is given: what shall the move reach?")
@@ -209,7 +211,7 @@ def reach(
     if another:
         _check_another(goals, keyspace)
     else:
-        _check_together(goals, level, is_hash)
+        check_together(goals, is_hash)
     for goal in goals:
         if isinstance(goal, AddShard):
             _add(draft, goal)
@@ -226,13 +228,16 @@ def reach(
     for goal in goals:
         _explicit(draft, goal)
     if level:
-        draft.map = _level(draft, pieces, level[0])
+        draft.map = _level(draft, pieces, level[0], costs)
     elif isinstance(draft.map, RangeMap) and draft.leaving:
         draft.map = _empty_ranges(draft, draft.map, pieces)
     return _finish(keyspace, draft, goals)
 
 
-def _check_together(goals: Sequence[Goal], level: Sequence[Level], is_hash: bool) -> None:
+def check_together(goals: Sequence[Goal], is_hash: bool) -> None:
+    """Raises GoalError for goals that do not go together, or not with this kind of map. Not for goals of another map or
+    of one table."""
+    level = [goal for goal in goals if isinstance(goal, Level)]
     if len(level) > 1:
         raise GoalError("--even and --by-load are two goals: give one of them")
     if level and any(isinstance(goal, _EXPLICIT) for goal in goals):
@@ -247,7 +252,8 @@ def _check_together(goals: Sequence[Goal], level: Sequence[Level], is_hash: bool
             raise GoalError("on a range map weights say how to level: give --even, or --by-load, too")
     adds, explicit = (any(isinstance(goal, kind) for goal in goals) for kind in (AddShard, _EXPLICIT))
     if adds and not (is_hash or level or explicit):
-        raise GoalError("on a range map a new shard gets keys by --even, --split-range AT=SHARD or --move-range")
+        raise GoalError("on a range map a new shard gets keys by --even, --by-load, --split-range AT=SHARD or "
+                        "--move-range")  # fmt: skip
 
 
 def _check_another(goals: Sequence[Goal], keyspace: Keyspace) -> None:
@@ -456,11 +462,11 @@ def _shares(draft: _Draft) -> dict[int, float]:
     return {draft.index(name): float(weight) for name, weight in draft.weights.items()}
 
 
-def _level(draft: _Draft, pieces: Sequence[Piece], goal: Level) -> ShardMap:
+def _level(draft: _Draft, pieces: Sequence[Piece], goal: Level, costs: Sequence[Piece] | None) -> ShardMap:
     if not sum(piece.size for piece in pieces):
         raise GoalError(f"there is nothing to level: the {goal.by} of all keys are 0")
     if isinstance(draft.map, RangeMap):
-        return level_ranges(draft.map, pieces, _shares(draft))
+        return level_ranges(draft.map, pieces, _shares(draft), costs)
     sizes = [0.0] * BUCKETS
     for piece in pieces:
         for bucket in range(piece.start, piece.end):

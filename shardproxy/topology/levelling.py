@@ -67,12 +67,16 @@ def level_buckets(owners: Sequence[int], sizes: Sequence[float], shares: Mapping
     return tuple(new)
 
 
-def level_ranges(old: RangeMap, pieces: Sequence[Piece], shares: Mapping[int, float]) -> RangeMap:
+def level_ranges(
+    old: RangeMap, pieces: Sequence[Piece], shares: Mapping[int, float], costs: Sequence[Piece] | None = None
+) -> RangeMap:
     """The new map: ranges are cut where the sizes say. pieces: disjoint; keys without one count as empty.
 
     What a shard takes lies next to a range of its own where that can be; else a new range begins. The end of the last
-    range is given away last: there the new keys arrive.
+    range is given away last: there the new keys arrive. costs: what it costs to move keys, where that is not their
+    size: disjoint pieces; then that edge of a range is given away which costs least, whichever it is.
     """
+    cost = None if costs is None else _Costs(costs)
     segments = _segments(old, pieces)
     surplus = _surplus(
         {**dict.fromkeys(old.all_shards, 0.0), **_sums([s.shard for s in segments], [s.size for s in segments])}, shares
@@ -85,7 +89,7 @@ def level_ranges(old: RangeMap, pieces: Sequence[Piece], shares: Mapping[int, fl
         taker = min(takers, key=lambda shard: (surplus[shard], shard))
         if shares.get(giver) and surplus[giver] <= slack and -surplus[taker] <= slack:
             break
-        given = _give(segments, giver, taker, min(surplus[giver], -surplus[taker]))
+        given = _give(segments, giver, taker, min(surplus[giver], -surplus[taker]), cost)
         surplus[giver] -= given
         surplus[taker] += given
         if not given or surplus[giver] <= slack / 1000:
@@ -178,9 +182,51 @@ def _segments(old: RangeMap, pieces: Sequence[Piece]) -> list[_Segment]:
     return out
 
 
-def _give(segments: list[_Segment], giver: int, taker: int, amount: float) -> float:
+class _Costs:
+    """What it costs to move an interval of keys."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._pieces = sorted(pieces)
+        self._starts = [piece.start for piece in self._pieces]
+        self._before = [0.0]
+        for piece in self._pieces:
+            self._before.append(self._before[-1] + piece.size)
+
+    def between(self, start: int, end: int) -> float:
+        return self._below(end) - self._below(start)
+
+    def _below(self, key: int) -> float:
+        at = bisect_right(self._starts, key) - 1
+        if at < 0:
+            return 0.0
+        piece = self._pieces[at]
+        part = min(1.0, (key - piece.start) / (piece.end - piece.start))
+        return self._before[at] + piece.size * part
+
+
+def _bill(segments: Sequence[_Segment], amount: float, costs: _Costs) -> tuple[float, float]:
+    """How much of an amount can be given from an edge, in tenths of it, and minus what that costs. segments: of a run,
+    the edge's first."""
+    given = spent = 0.0
+    for segment in segments:
+        if given >= amount:
+            break
+        if given + segment.size > amount:
+            part = (amount - given) / segment.size
+            width = segment.end - segment.start
+            if round(width * part):
+                part = part if width > 1 else 1.0
+                given += segment.size * part
+                spent += costs.between(segment.start, segment.end) * part
+            break
+        given += segment.size
+        spent += costs.between(segment.start, segment.end)
+    return min(1.0, round(given / amount, 1)), -spent
+
+
+def _give(segments: list[_Segment], giver: int, taker: int, amount: float, costs: _Costs | None) -> float:
     """Give keys of about this size from one edge of one range; how much was given."""
-    found = None
+    found: tuple[tuple[float, ...], int, int, bool] | None = None
     for first, last in _runs(segments, giver):
         below = segments[first - 1] if first and segments[first - 1].end == segments[first].start else None
         above = (
@@ -190,7 +236,9 @@ def _give(segments: list[_Segment], giver: int, taker: int, amount: float) -> fl
         )  # fmt: skip
         size = sum(s.size for s in segments[first : last + 1])
         for upwards, neighbour in ((True, below), (False, above)):
-            score = (
+            of_edge = segments[first : last + 1] if upwards else segments[last : first - 1 if first else None : -1]
+            score: tuple[float, ...] = (
+                *(_bill(of_edge, amount, costs) if costs else ()),
                 size > 0,
                 neighbour is not None and neighbour.shard == taker,
                 upwards or last + 1 < len(segments),

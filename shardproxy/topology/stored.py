@@ -14,6 +14,7 @@ MAPS: Final = "map/"  # + keyspace: MapDocument
 PROXIES: Final = "proxy/"  # + identity: Identity
 ACKNOWLEDGEMENTS: Final = "ack/"  # + identity: Acknowledgement
 ALIVE: Final = "alive/"  # + identity, under a lease: for people, and for how long somebody waits
+LOADS: Final = "load/"  # + identity/keyspace, under a lease: Load
 MOVES: Final = "move/"  # + move, see `move_key`: Workflow, also of moves that have ended
 
 _Document = TypeVar("_Document", bound="Stored")

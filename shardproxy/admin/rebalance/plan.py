@@ -19,11 +19,12 @@ from shardproxy.errors import BackendError, GoalError, SqlError
 from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot, with_tables
 from shardproxy.topology.carried import carried
-from shardproxy.topology.goals import Change, Goal, needs_sizes, reach
+from shardproxy.topology.goals import Change, Goal, Level, check_together, needs_sizes, reach
 from shardproxy.topology.keys import BUCKETS
 from shardproxy.topology.levelling import Piece
+from shardproxy.topology.load import ENOUGH, Load, MeasuredLoad, together
 from shardproxy.topology.map_document import MapDocument
-from shardproxy.topology.maps import BucketMap
+from shardproxy.topology.maps import BucketMap, RangeMap
 from shardproxy.topology.model import Keyspace, Snapshot, Table, TableKind
 from shardproxy.topology.moving import MovingKeys, every_key
 from shardproxy.topology.ring import likely_weights
@@ -48,6 +49,7 @@ class Plan:
     findings: tuple[Finding, ...]
     before: Keyspace  # with all its tables
     key_before: str | None = None  # of a table that gets another key
+    load: MeasuredLoad | None = None  # by which it was levelled
 
     @property
     def refused(self) -> bool:
@@ -68,9 +70,10 @@ async def make_plan(
     budget: float,
     throttle: int | None = None,
     documents: Mapping[str, MapDocument] | None = None,
+    loads: Sequence[Load] = (),
 ) -> Plan:
     """Ask the servers and make the plan. budget: seconds of counting on each shard; documents: the map store's maps,
-    which are in force where there are some.
+    which are in force where there are some; loads: what proxies measured, for levelling by it.
 
     Raises GoalError for goals that make no sense, ConfigError for a password, BackendError or SqlError when a shard
     that owns keys cannot be measured.
@@ -94,6 +97,11 @@ async def make_plan(
         weights = likely_weights(keyspace.map.buckets, names_of, weights)
     if not needs_sizes(goals, keyspace):
         reach(snapshot, keyspace, weights, goals)  # what makes no sense is said before anybody is asked
+    by_load = any(isinstance(goal, Level) and goal.by == "queries" for goal in goals)
+    load = None
+    if by_load and needs_sizes(goals, keyspace):
+        check_together(goals, isinstance(keyspace.map, BucketMap))
+        load = enough(together(loads, keyspace))
     change = key_before = None
     before = placed = keyspace  # the keyspace as rows are placed in it now
     if any(isinstance(goal, ShardTable | ChangeKey) for goal in goals):
@@ -106,16 +114,38 @@ async def make_plan(
     async with Measure(ruler) as measure:
         totals = await measure.totals()
         pieces: list[Piece] = []
+        costs: list[Piece] | None = None
         measured = True
-        if needs_sizes(goals, keyspace):
+        if load is not None:
+            pieces = load.pieces()
+            if isinstance(keyspace.map, RangeMap):
+                costs, measured = await measure.pieces()
+        elif needs_sizes(goals, keyspace):
             pieces, measured = await measure.pieces()
         if change is None:
-            change = carried(keyspace, reach(snapshot, keyspace, weights, goals, pieces))
+            change = carried(keyspace, reach(snapshot, keyspace, weights, goals, pieces, costs))
         flows = await measure.flows(change if key_before is None else _by_target(change))
     duration = _duration(flows, throttle)
     wider = replace(snapshot, shards=change.shards)
     findings = await _findings(config, wider, placed, change, flows, duration, ruler)
-    return Plan(wider, change, tuple(flows), totals, measured, throttle, duration, tuple(findings), before, key_before)
+    return Plan(
+        wider, change, tuple(flows), totals, measured, throttle, duration, tuple(findings), before, key_before, load
+    )
+
+
+def enough(load: MeasuredLoad) -> MeasuredLoad:
+    """The load, if it says something. Raises GoalError."""
+    if not load.proxies:
+        raise GoalError(
+            "--by-load: no proxy has stored what it measured: each does so every minute once statements name keys of "
+            "this keyspace. Do the proxies use this map store ([store])?"
+        )
+    if load.samples < ENOUGH:
+        raise GoalError(
+            f"--by-load: only {load.samples} statements of this keyspace were sampled, and fewer than {ENOUGH} say too "
+            "little: ask again when there was more traffic, or give --even"
+        )
+    return load
 
 
 def _of_one_table(keyspace: Keyspace, goal: ShardTable | ChangeKey) -> tuple[Keyspace, Keyspace]:

@@ -37,7 +37,7 @@ from shardproxy.planner.key_values import key_value
 from shardproxy.planner.plan import Plan, Spread, StatementKind
 from shardproxy.planner.sequence_plan import SequencePlan
 from shardproxy.protocol.mysql.framing import packet
-from shardproxy.router.route import Route, ValueReader, route
+from shardproxy.router.route import Route, ValueReader, route, sole_key
 from shardproxy.sql.digest import SOFT, SPLIT, scan, scan_hard
 from shardproxy.sql.executable import has_code, without_code
 
@@ -80,6 +80,10 @@ def query(client: ClientConnection, wire: bytes) -> None:
                     client.source = connection
                     client.relayed = False
                     connection.send(wire, client)
+                    load = client.gateway.load
+                    load.left -= 1
+                    if load.left < 0:
+                        load.note(entry.plan.groups[0].keyspace, int(literals[index]), not entry.read)
                     return
                 if pool is not pools.primary:
                     pools.unread()
@@ -88,6 +92,10 @@ def query(client: ClientConnection, wire: bytes) -> None:
                 if held is not None:  # the next statement of its transaction on this shard
                     client.entry = entry
                     client.relay_from(held, wire, shard)
+                    load = client.gateway.load
+                    load.left -= 1
+                    if load.left < 0:
+                        load.note(entry.plan.groups[0].keyspace, int(literals[index]), not entry.read)
                     return
     start(client, run, entry, wire, sql, literals)
 
@@ -183,17 +191,32 @@ def run(
     if found is None:
         return lookups.start(text_request(client, plan, sql, literals, read, wire))
     if plan.entries is not None:
+        if len(found.shards) == 1:
+            _sample(client, plan, read)
         return lookup_writes.write(text_request(client, plan, sql, literals, read, wire), found)
     if plan.kind is StatementKind.DDL and not plan.pins:
         return ddl.change(client, plan, found.shards, sql)
     if len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):
         _allow_redo(client, plan, wire)
+        _sample(client, plan, read)
         return single.forward(client, plan, found.shards[0], found.replica, wire)
     if plan.spread is Spread.ALL:
         return everywhere.write(client, plan, found.shards, lambda connection: connection.query(sql))
     if plan.spread is Spread.CONCAT and plan.text is None:
         return _scatter(client, plan, found, wire)
     return several.run(text_request(client, plan, sql, literals, read, wire), found)
+
+
+def _sample(client: ClientConnection, plan: Plan, read: ValueReader) -> None:
+    """What the hot path does with its key, for a statement that goes to one shard the long way."""
+    load = client.gateway.load
+    load.left -= 1
+    if load.left < 0:
+        key = sole_key(plan, read)
+        if key is None:
+            load.skip()
+        else:
+            load.note(plan.groups[0].keyspace, key, not plan.read)
 
 
 def _run_anew(client: ClientConnection, wire: bytes, sql: bytes, numbered: numbers.Numbered | None) -> Work:
@@ -348,10 +371,13 @@ def _execute(
     if found is None:
         return lookups.start(prepared_request(client, plan, execution, read, wire))
     if plan.entries is not None:
+        if len(found.shards) == 1:
+            _sample(client, plan, read)
         return lookup_writes.write(prepared_request(client, plan, execution, read, wire), found)
     if len(found.shards) == 1 and (plan.groups or plan.spread is not Spread.SCRATCH):
         if not execution.parameters.long_data:
             _allow_redo(client, plan, wire)
+        _sample(client, plan, read)
         return prepared.execute_one(client, plan, execution, found.shards[0], found.replica)
     if plan.spread is Spread.ALL:
         return everywhere.write(client, plan, found.shards, execution.run)
