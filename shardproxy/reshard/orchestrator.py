@@ -211,6 +211,7 @@ class Orchestrator:
         await self.opened()
         await asyncio.gather(*(stream.when_copied() for stream in self.streams))
         await self._compared()
+        await self._bypass.close()  # soon the old owners are written again, and rightly
         await self.proceed(Step.REVERSE)
 
     @property

@@ -99,6 +99,24 @@ def test_a_write_while_the_rows_are_deleted_is_kept(run: Run, sides: Sides) -> N
     run(work)
 
 
+def test_on_the_way_back_the_old_owners_are_not_watched_any_more(run: Run, sides: Sides) -> None:
+    async def work(desk: Desk) -> None:
+        orchestrator = desk.lead(await desk.plan(300, 600))
+        try:
+            await orchestrator.run(until(Stage.OPEN))
+            await orchestrator.reverse()
+            await orchestrator.run(until(Stage.REVERSE_SWITCHED))
+            # As proxies write it soon. A watch of the source would have it by the time the target's watch is done.
+            sides.source.rows("INSERT INTO t VALUES (350, 'ours')", database=sides.database)
+            assert not orchestrator._bypass._watches
+            await orchestrator.run(until(Stage.REVERSE_DONE))
+        finally:
+            await orchestrator.close()
+        assert "directly" not in orchestrator.ledger.workflow.problem
+
+    run(work)
+
+
 def test_a_write_after_the_way_back_stops_its_end(run: Run, sides: Sides) -> None:
     async def work(desk: Desk) -> None:
         orchestrator = desk.lead(await desk.plan(300, 600))
