@@ -64,8 +64,8 @@ from shardproxy.topology.workflow import Workflow
 MoveArgument = Annotated[int, typer.Argument(help="The move's number, as `status` shows it.", metavar="MOVE")]
 Hold = Annotated[float, typer.Option("--hold", min=0.05, help="Seconds that writes may wait at a switch.")]
 Rate = Annotated[int, typer.Option("--throttle", min=0, help="Most rows per second, all streams; 0: no limit.")]
-FullSpeed = Annotated[
-    bool, typer.Option("--full-speed", help="Do not copy slower where servers answer an application later by it.")
+Gently = Annotated[
+    bool, typer.Option("--gentle", help="Copy slower where servers answer an application later by it.")
 ]
 Lag = Annotated[float, typer.Option("--max-lag", min=0, help="Wait while a replica is so many seconds behind.")]
 Threads = Annotated[int, typer.Option("--max-threads", min=0, help="Wait while a primary runs more; 0: no limit.")]
@@ -142,14 +142,13 @@ def run(
     max_lag: Lag = 10.0,
     max_threads: Threads = 0,
     hold: Hold = 1.0,
-    full_speed: FullSpeed = False,
+    gentle: Gently = False,
 ) -> None:
     """Plan a move, and lead it: rows are copied and changes follow, while the application goes on.
 
     The goals are those of `plan`. A plan with findings that refuse it is not run. Before the switch it waits for
-    `switch`, unless --auto. Beside an application it goes so slowly that the servers answer about as soon as before, at
-    1,000 rows/s at least; --full-speed does not. Ctrl-C leaves the move as it is; `resume` goes on, `cancel` gives it
-    up.
+    `switch`, unless --auto. With --gentle it goes so slowly beside an application that the servers answer about as soon
+    as before, at 1,000 rows/s at least. Ctrl-C leaves the move as it is; `resume` goes on, `cancel` gives it up.
 
     Examples:
       shardctl rebalance run orders --split-range 5000000=c
@@ -191,7 +190,7 @@ def run(
         note(f"move {ledger.workflow.id} begins")
         return ledger
 
-    limits = ThrottleLimits(throttle, max_lag, max_threads, gentle=not full_speed)
+    limits = ThrottleLimits(throttle, max_lag, max_threads, gentle=gentle)
     lead(settings, start, led(auto), Wishes(limits, hold))
 
 
@@ -249,13 +248,13 @@ async def _migrated(settings: Config, joining: set[str]) -> None:
 @ends_with_status
 def resume(
     move: MoveArgument, config: ConfigOption = DEFAULT_CONFIG, auto: Auto = False, throttle: Rate = 0,
-    max_lag: Lag = 10.0, max_threads: Threads = 0, hold: Hold = 1.0, full_speed: FullSpeed = False,
+    max_lag: Lag = 10.0, max_threads: Threads = 0, hold: Hold = 1.0, gentle: Gently = False,
 ) -> None:  # fmt: skip
     """Lead a move on from where it is, after Ctrl-C, a crash, or `pause`.
 
     Whoever led it before stops. Without --auto it stays before the switch, its changes following, until Ctrl-C.
     """
-    wishes = Wishes(ThrottleLimits(throttle, max_lag, max_threads, gentle=not full_speed), hold)
+    wishes = Wishes(ThrottleLimits(throttle, max_lag, max_threads, gentle=gentle), hold)
     lead(read_config(config), claimed(move), led(auto), wishes)
 
 
@@ -351,7 +350,7 @@ def complete(
     move: MoveArgument,
     config: ConfigOption = DEFAULT_CONFIG,
     throttle: Rate = 0,
-    full_speed: FullSpeed = False,
+    gentle: Gently = False,
     despite: Annotated[
         bool, typer.Option("--despite-direct-writes", help="Delete rows too that somebody wrote there directly.")
     ] = False,
@@ -369,7 +368,7 @@ def complete(
         await orchestrator.run(lambda stage: False, complete=True)
         stdout().print(f"move {move}: {orchestrator.ledger.stage.value}")
 
-    limits = ThrottleLimits(throttle, gentle=not full_speed)
+    limits = ThrottleLimits(throttle, gentle=gentle)
     lead(read_config(config), claimed(move), work, Wishes(limits, despite=despite))
 
 

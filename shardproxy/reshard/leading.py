@@ -124,7 +124,7 @@ async def leading(
         servers = [server for shard in snapshot.shards for server in shard.servers]
         primaries = [shard.primary for shard in snapshot.shards if shard.name in ledger.document.shards]
         beside = [
-            asyncio.create_task(throttle.be_gentle(primaries, login)),
+            *([asyncio.create_task(throttle.be_gentle(primaries, login))] if wishes.limits.gentle else []),
             asyncio.create_task(throttle.watch(servers, login)),
             asyncio.create_task(_heed(orchestrator, throttle)),
         ]

@@ -19,13 +19,13 @@ from shardproxy.topology.model import Server
 class ThrottleLimits:
     """0 is no limit. rate: rows a second, of all streams together; lag: seconds that a replica may be behind; threads:
     statements that run on a primary at once; history: length of InnoDB's history list. gentle: go slower where the
-    servers answer later than without copying (see gentle)."""
+    servers answer later than without copying (see reshard.gentle)."""
 
     rate: float = 0.0
     lag: float = 10.0
     threads: int = 0
     history: int = 0
-    gentle: bool = True
+    gentle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Throttle:
         asking = [asyncio.create_task(_time(server, login, times.setdefault(server.name, []))) for server in servers]
         counting = _Counting(servers, login)
         loop = asyncio.get_running_loop()
-        self.gentle = gentle if self.limits.gentle else None
+        self.gentle = gentle
         try:
             last = loop.time()
             while True:
@@ -176,7 +176,6 @@ class Throttle:
                 last = now
                 for found in times.values():
                     found.clear()
-                self.gentle = gentle if self.limits.gentle else None
         finally:
             self.gentle = None
             for task in asking:
