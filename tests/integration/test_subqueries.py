@@ -35,6 +35,7 @@ def sides(proxy: ProxyUnderTest, lone: LocalServer) -> Iterator[Sides]:
 
 def _scratch(proxy: ProxyUnderTest) -> int:
     """How many tables all servers have made, temporary ones too."""
+    proxy.cluster.wait_replicated()
     shown = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Com_create_table', 'Com_create_temporary_table')"
     servers = [server for shard in proxy.cluster.shards for server in (shard.primary, *shard.replicas)]
     return sum(int(value) for server in servers for _, value in server.rows(shown))

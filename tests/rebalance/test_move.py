@@ -234,6 +234,7 @@ def goes_on(application: Application) -> None:
     eventually(lambda: application.done > before + 30 or bool(application.errors), "the application goes on", 30.0)
 
 
+@pytest.mark.alone
 def test_there(scene: Scene) -> None:
     with Application(scene.proxies, 6) as application:
 
