@@ -3,7 +3,6 @@ transaction. Small ones go together; one that comes in parts has a target transa
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +22,7 @@ from shardproxy.reshard.link import Answer, Link
 from shardproxy.reshard.net_changes import NetChanges
 from shardproxy.reshard.position import Coordinates, Position, parse_position
 from shardproxy.reshard.rows import Expected
+from shardproxy.reshard.snapshot import Pause
 from shardproxy.reshard.touched import Touched
 
 BATCH_TRANSACTIONS = 1000
@@ -56,7 +56,7 @@ class Applier:
 
     position: everything before it is applied, in memory; the target's row follows at each commit. place: the same in
     the source's binlog files, (0, 0) until the first transaction tells. touched: gets the keys that change.
-    positions_apart: the mistake of committing rows and so many seconds later their position, for tests that must catch
+    positions_apart: the mistake of committing rows and after this pause their position, for tests that must catch
     it. late: the first changes behind the newest marker.
     """
 
@@ -68,7 +68,7 @@ class Applier:
         state: StreamState,
         mariadb: bool,
         most: int,
-        positions_apart: float | None = None,
+        positions_apart: Pause | None = None,
         touched: Touched | None = None,
     ) -> None:
         self.touched = touched or Touched()
@@ -176,7 +176,7 @@ class Applier:
         update = position_update(self._name, position, self._restart, batch.transactions)
         if self._apart is not None:
             await transact(self._link, self._name, self._stored, expected.statements, expected.check)
-            await asyncio.sleep(self._apart)
+            await self._apart()
             await transact(self._link, self._name, self._stored, [update])
         else:
             statements = [*expected.statements, update]

@@ -12,7 +12,7 @@ commit under way, prepared branches included.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from shardproxy.errors import BackendError, ReshardError, SqlError
@@ -21,6 +21,8 @@ from shardproxy.reshard.link import Answer, Link, LinkLogin, connect
 from shardproxy.reshard.position import Coordinates, MySQLPosition, Position, coordinates, parse_position
 from shardproxy.reshard.query_events import xid_text
 from shardproxy.topology.model import Server
+
+Pause = Callable[[], Awaitable[object]]
 
 LOCK_PATIENCE = 0.25  # seconds that LOCK TABLES may wait, and hold up writers behind it
 _TRIES = 40
@@ -90,12 +92,12 @@ async def source_position(link: Link) -> Position:
 
 
 async def take_snapshot(
-    server: Server, login: LinkLogin, tables: Sequence[TableShape], position_first: float | None = None
+    server: Server, login: LinkLogin, tables: Sequence[TableShape], position_first: Pause | None = None
 ) -> SourceSnapshot:
     """A snapshot of the tables; whoever takes it closes its link. Raises BackendError when MySQL's tables could not be
     locked for a minute: try again.
 
-    position_first: the mistake of reading the position so many seconds before the snapshot is taken, for tests that
+    position_first: the mistake of reading the position this pause before the snapshot is taken, for tests that
     must catch it.
     """
     link = await connect(server, login)
@@ -109,10 +111,10 @@ async def take_snapshot(
         raise
 
 
-async def _mariadb(link: Link, position_first: float | None) -> SourceSnapshot:
+async def _mariadb(link: Link, position_first: Pause | None) -> SourceSnapshot:
     early = (await link.query(b"SHOW MASTER STATUS")).values() if position_first is not None else []
     if position_first is not None:
-        await asyncio.sleep(position_first)
+        await position_first()
     [before] = await link.queries((b"SHOW MASTER STATUS",))
     await xa_statements_ended(link)
     prepared, _, status = await link.queries(
@@ -149,13 +151,13 @@ async def xa_statements_ended(link: Link) -> None:
 
 
 async def _mysql(
-    link: Link, login: LinkLogin, tables: Sequence[TableShape], position_first: float | None
+    link: Link, login: LinkLogin, tables: Sequence[TableShape], position_first: Pause | None
 ) -> SourceSnapshot:
     begin = b"START TRANSACTION WITH CONSISTENT SNAPSHOT"
     executed = b"SELECT @@GLOBAL.gtid_executed"
     if position_first is not None:
         gtids = await link.query(executed)
-        await asyncio.sleep(position_first)
+        await position_first()
         await link.query(begin)
         return SourceSnapshot(link, _position(gtids.one()))
     names = b", ".join(table.quoted + b" READ" for table in tables)

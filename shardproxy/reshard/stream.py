@@ -32,6 +32,7 @@ from shardproxy.reshard.link import Link, LinkLogin, connect
 from shardproxy.reshard.position import Position
 from shardproxy.reshard.shapes import read_shape
 from shardproxy.reshard.snapshot import (
+    Pause,
     SourceSnapshot,
     prepared_branches,
     session_settings,
@@ -56,8 +57,8 @@ _STORE_EVERY = 1.0  # seconds after which a position without changes is stored
 class Mutations:
     """Mistakes on purpose, for tests that must catch them."""
 
-    position_first: float | None = None  # the position is read, and so many seconds later the snapshot taken
-    positions_apart: float | None = None  # rows are committed, and so many seconds later their position
+    position_first: Pause | None = None  # the position is read, and after this pause the snapshot taken
+    positions_apart: Pause | None = None  # rows are committed, and after this pause their position
 
 
 @dataclass(frozen=True)

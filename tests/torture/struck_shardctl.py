@@ -40,8 +40,8 @@ async def step(where: str) -> None:
 def faults() -> Faults:
     words = os.environ.get("SHARDPROXY_WRONG", "").split()
     stream = Mutations(
-        position_first=0.5 if "position-first" in words else None,
-        positions_apart=0.3 if "positions-apart" in words else None,
+        position_first=(lambda: asyncio.sleep(0.5)) if "position-first" in words else None,
+        positions_apart=(lambda: asyncio.sleep(0.3)) if "positions-apart" in words else None,
     )
     return Faults(stream, "no-fence" in words, "open-early" in words, step)
 
