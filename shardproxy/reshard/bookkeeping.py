@@ -103,10 +103,15 @@ async def open_writer(server: Server, login: LinkLogin) -> Link:
 
 
 async def read_state(link: Link, name: StreamName) -> StreamState | None:
-    """The stream as the target has it; None when there is no row: it has not begun, or it has ended."""
+    """The stream as the target has it; None when there is no row: it has not begun, or it has ended.
+
+    The row is read under its lock: a COMMIT of ours whose connection broke off may still be under way, and with what
+    was read before it the next transaction would think that another moves the stream. Raises SqlError 1205 when that
+    lasts.
+    """
     stream, tables, _ = await link.queries(
         (
-            b"SELECT position, restart_position, applied FROM _shardproxy.stream WHERE " + name.where,
+            b"SELECT position, restart_position, applied FROM _shardproxy.stream WHERE " + name.where + b" FOR UPDATE",
             b"SELECT table_name, watermark, copied_rows, finished FROM _shardproxy.stream_table WHERE " + name.where,
             b"COMMIT",
         )

@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,13 +19,15 @@ from shardproxy.errors import BackendError, ReshardError, SqlError
 from shardproxy.reshard.stream import Mutations, Stream, StreamPlan, start_stream
 from tests.reshard.sides import Sides
 from tests.reshard.test_equality import MOVING, begin
-from tests.reshard.traffic import KEYS
+from tests.reshard.traffic import KEYS, Traffic
+
+Work = Callable[[StreamPlan, Traffic], Coroutine[Any, Any, None]]
 
 
-async def move(plan: StreamPlan, dice: random.Random, crashes: int) -> None:
+async def move(plan: StreamPlan, dice: random.Random) -> None:
     """Copy and follow, with connections that break off at random moments, but not before something was done."""
     await start_stream(plan)
-    for _ in range(crashes):
+    for _ in range(6):
         stream = await Stream.open(plan)
         working = asyncio.create_task(_work(stream))
         try:
@@ -44,29 +49,57 @@ async def _work(stream: Stream) -> None:
     await stream.follow()
 
 
-def outcome(sides: Sides, mistake: str, crashes: int) -> str:
-    """What turned red: the engine's own error, or rows that are not equal; "" when nothing did."""
-    traffic = begin(sides, 5, writers=4, rows=150)
-
-    async def changes() -> None:
-        """However slow the machine is: enough are made that some insert or delete a row of the next few copied."""
-        enough, until = traffic.done + 300, time.monotonic() + 60
-        while traffic.done < enough and not traffic.errors and time.monotonic() < until:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-    mutations = Mutations(
-        position_first=changes if mistake == "position first" else None,
-        positions_apart=(lambda: asyncio.sleep(0.3)) if mistake == "apart" else None,
-    )
-    plan = sides.plan(KEYS, MOVING, cycle_seconds=0.0, chunk_bytes=6000, mutations=mutations)
+async def _copy(plan: StreamPlan) -> None:
+    await start_stream(plan)
+    stream = await Stream.open(plan)
     try:
-        asyncio.run(move(plan, random.Random(6), crashes))
-    except BackendError:
-        raise
-    except (ReshardError, SqlError) as error:
-        return str(error)
+        await stream.copy()
     finally:
-        traffic.stop()
+        await stream.close()
+
+
+async def _changes(traffic: Traffic) -> None:
+    """However slow the machine is: enough are made that some insert or delete a row."""
+    enough, until = traffic.done + 300, time.monotonic() + 60
+    while traffic.done < enough and not traffic.errors and time.monotonic() < until:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def position_first(plan: StreamPlan, traffic: Traffic) -> None:
+    """A change between the two is in the rows that are copied, and comes again."""
+    await _copy(replace(plan, mutations=Mutations(position_first=lambda: _changes(traffic))))
+
+
+async def apart(plan: StreamPlan, traffic: Traffic) -> None:
+    """It dies between the rows and their position: what it had applied comes again."""
+    await _copy(plan)
+    between = asyncio.Event()
+
+    async def death() -> None:
+        between.set()
+        await asyncio.Event().wait()
+
+    for _ in range(3):
+        await _changes(traffic)
+        between.clear()
+        stream = await Stream.open(replace(plan, mutations=Mutations(positions_apart=death)))
+        working = asyncio.create_task(stream.catch_up())
+        dying = asyncio.create_task(between.wait())
+        try:
+            await asyncio.wait((working, dying), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                await working
+        finally:
+            for task in (working, dying):
+                task.cancel()
+            await asyncio.gather(working, dying, return_exceptions=True)
+            await stream.close()
+
+
+def outcome(sides: Sides, work: Work) -> str:
+    """What turned red: the engine's own error, or rows that are not equal; "" when nothing did."""
+    plan = sides.plan(KEYS, MOVING, cycle_seconds=0.0, chunk_bytes=6000)
+    traffic = begin(sides, 5, writers=4, rows=150)
 
     async def finish() -> None:
         stream = await Stream.open(plan)
@@ -77,19 +110,25 @@ def outcome(sides: Sides, mistake: str, crashes: int) -> str:
             await stream.close()
 
     try:
+        try:
+            asyncio.run(work(plan, traffic))
+        finally:
+            traffic.stop()
         asyncio.run(finish())
         sides.assert_equal(plan)
+    except BackendError:
+        raise
     except (ReshardError, SqlError, AssertionError) as error:
         return str(error)
     return ""
 
 
-@pytest.mark.parametrize("mistake", ["position first", "apart"])
-def test_mistakes_turn_red(sides: Sides, mistake: str) -> None:
-    said = outcome(sides, mistake, 12)
+@pytest.mark.parametrize("mistake", [position_first, apart])
+def test_mistakes_turn_red(sides: Sides, mistake: Work) -> None:
+    said = outcome(sides, mistake)
     # Which of them it is depends on the change that was lost or came twice.
     assert "were to be" in said or "Duplicate" in said or "only on the" in said or "changes are missing" in said, said
 
 
 def test_without_mistakes_it_stays_green(sides: Sides) -> None:
-    assert outcome(sides, "none", 6) == ""
+    assert outcome(sides, lambda plan, _: move(plan, random.Random(6))) == ""
