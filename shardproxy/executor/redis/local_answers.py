@@ -128,7 +128,8 @@ def _hello(session: RedisSession, args: Sequence[bytes]) -> bytes:
     if session.user is None:
         return encode.error(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
-            "<user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
+            "<user> <pass> option can be used to authenticate the client and select the RESP protocol version at the "
+            "same time"
         )
     session.resp3 = resp3
     if name is not None:

@@ -241,7 +241,7 @@ class RedisClient(Waiter):
             return True
         if spec is None:
             name = args[0][:128].decode(errors="replace")
-            self._answer(encode.error(f"ERR shardproxy does not do '{name}': it is no command that it can send anywhere"))
+            self._answer(encode.error(f"ERR shardproxy does not do '{name}': it does not know the command"))
             return True
         if len(args) < spec.min_args:
             self._answer(wrong_number(spec.name.decode().replace("|", " ")))
