@@ -9,6 +9,7 @@ from time import monotonic
 
 from shardproxy.app.settings import RedisWorkerSettings, client_tls
 from shardproxy.backend.redis.node import LinkSettings, RedisNode
+from shardproxy.backend.redis.slot import Turn
 from shardproxy.counters import Counters
 from shardproxy.frontend.redis.connection import RedisClient
 from shardproxy.frontend.redis.front import RedisFront, RedisLimits
@@ -24,9 +25,10 @@ class RedisPort:
     def __init__(self, worker: int, settings: RedisWorkerSettings, listeners: Sequence[socket.socket]) -> None:
         s = settings
         links = LinkSettings(s.connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password)
-        nodes = [RedisNode(name, host, port, links) for name, host, port in s.nodes]
+        turn = Turn(asyncio.get_running_loop())
+        nodes = [RedisNode(name, host, port, links, turn) for name, host, port in s.nodes]
         limits = RedisLimits(s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout)
-        self.front = RedisFront(worker, nodes, RedisRing(s.owners), s.users, limits)
+        self.front = RedisFront(worker, turn, nodes, RedisRing(s.owners), s.users, limits)
         self._worker = str(worker)
         self._listeners = listeners
         self._tls = client_tls(s.tls_cert, s.tls_key)

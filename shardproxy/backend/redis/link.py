@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from shardproxy.backend.redis.slot import Holdable, Slot, Taker
+from shardproxy.backend.redis.slot import Holdable, Slot, Taker, Turn
 from shardproxy.backend.tls import Transport
 from shardproxy.errors import RemoteProtocolError
 from shardproxy.protocol.redis import encode
@@ -48,7 +48,8 @@ class Link(Holdable):
         self._part = b""  # the beginning of a line
         self._paused = False
         self._waiting: list[Waiter] = []
-        self._touched: list[Taker] = []
+        self._turn: Turn = node.turn
+        self._sending = False
 
     # ── commands ──
 
@@ -63,26 +64,30 @@ class Link(Holdable):
         self._tail = slot
 
     def flush(self) -> None:
-        """Send what is in `out`."""
-        out = self.out
+        """Send what is in `out`, at the end of this turn."""
         self.pending += self.fresh
         self.fresh = 0
         if self.pending >= self.depth:
             self.full = True
-        if self.state == CONNECTING:
+        if not self._sending:
+            self._sending = True
+            self._turn.send(self)
+
+    def send(self) -> None:
+        self._sending = False
+        if self.state == CONNECTING or not self.out:
             return  # goes out, in order, when the connection is made
-        data = out[0] if len(out) == 1 else b"".join(out)
-        self.out = []
-        transport = self.transport
-        if self.state != UP or transport is None:
+        if self.state == DOWN:
             self.node.open(self)
-            if self.state == CONNECTING:
-                self.out = [data]
-            else:
-                self.node.loop.call_soon(self.lose, self.node.why_down)
+            if self.state == DOWN:
+                self.lose(f"{self.node.why_down}; the command was not sent")
+            return
+        out, self.out = self.out, []
+        transport = self.transport
+        if transport is None:
             return
         try:
-            transport.write(data)
+            transport.write(out[0] if len(out) == 1 else b"".join(out))
         except RuntimeError:  # uvloop's, when the socket has failed and it has not said so yet
             self.node.loop.call_soon(self.connection_lost, None)
 
@@ -101,15 +106,6 @@ class Link(Holdable):
             self._read(data)
         except RemoteProtocolError as error:
             self.fail(f"broke the protocol: {error}")
-        touched = self._touched
-        if touched:
-            self._touched = []
-            for taker in touched:
-                taker.touched = False
-                if taker.flush() and self.held_by is None and self.transport is not None:
-                    self.held_by = taker
-                    self.transport.pause_reading()
-                    taker.wait_for_me(self)
         if self.full and self.pending < self.depth and not self._paused:
             self._free()
 
@@ -168,9 +164,14 @@ class Link(Holdable):
         taker = slot.taker
         if taker is not None:
             taker.held += len(data)
-            if not taker.touched:
-                taker.touched = True
-                self._touched.append(taker)
+            taker.source = self
+            self._turn.touch(taker)
+
+    def hold_for(self, taker: Taker) -> None:
+        if self.held_by is None and self.transport is not None:
+            self.held_by = taker
+            self.transport.pause_reading()
+            taker.wait_for_me(self)
 
     def read_on(self) -> None:
         if self.held_by is not None:
@@ -235,17 +236,14 @@ class Link(Holdable):
         slot, self._head, self._tail = self._head, None, None
         self.out = []
         self.pending = 0
-        takers: list[Taker] = []
         while slot is not None:
             below, slot.below = slot.below, None
             slot.end_with(message)
             if slot.joint is not None:
                 slot.joint.came(slot)
             if slot.taker is not None:
-                takers.append(slot.taker)
+                self._turn.touch(slot.taker)
             slot = below
-        for taker in takers:
-            taker.flush()
         self._free()
 
     def _free(self) -> None:

@@ -11,6 +11,7 @@ from typing import cast
 
 from shardproxy import logs
 from shardproxy.backend.redis.link import CONNECTING, DOWN, UP, Greeting, Link
+from shardproxy.backend.redis.slot import Turn
 from shardproxy.protocol.redis import encode
 
 log = logs.Log("redis")
@@ -35,13 +36,14 @@ class LinkSettings:
 class RedisNode:
     """One node as one worker sees it. why_down: of the last failure, for clients; empty while it is up."""
 
-    def __init__(self, name: str, host: str, port: int, settings: LinkSettings) -> None:
+    def __init__(self, name: str, host: str, port: int, settings: LinkSettings, turn: Turn) -> None:
         self.name = name
         self.host = host
         self.port = port
         self.address = f"{host}:{port}"
         self.settings = settings
-        self.loop = asyncio.get_running_loop()
+        self.turn = turn
+        self.loop = turn.loop
         self.why_down = ""
         self.failures = 0  # connections lost, or not made
         self.links = [

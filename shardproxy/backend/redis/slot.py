@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from mypy_extensions import i64
 
 
 class Taker:
-    """Who waits for replies."""
+    """Who waits for replies. source: the link that gave it something last."""
 
     def __init__(self) -> None:
-        self.touched = False  # `flush` is due
+        self.touched = False  # `flush` is due at the end of this turn
+        self.source: Holdable | None = None
         self.held: i64 = 0  # bytes of replies that are kept for it, because others come before them
 
     def flush(self) -> bool:
@@ -24,10 +27,60 @@ class Taker:
 
 
 class Holdable:
-    """Something that can be told to read on."""
+    """A link, as far as a taker knows it."""
+
+    def hold_for(self, taker: Taker) -> None:
+        """Read nothing more until `read_on`."""
+
+    def send(self) -> None:
+        """Write what has come together in this turn."""
 
     def read_on(self) -> None:
         """The taker that it waited for takes replies again."""
+
+
+class Turn:
+    """What is to be written at the end of this turn of the event loop: it makes one system call of each write, and most
+    of what a command costs are system calls."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._due = False
+        self._takers: list[Taker] = []
+        self._links: list[Holdable] = []
+
+    def touch(self, taker: Taker) -> None:
+        """The taker has something to write."""
+        if not taker.touched:
+            taker.touched = True
+            self._takers.append(taker)
+            if not self._due:
+                self._due = True
+                self.loop.call_soon(self._end)
+
+    def send(self, link: Holdable) -> None:
+        """The link has something to send. To be called once a turn."""
+        self._links.append(link)
+        if not self._due:
+            self._due = True
+            self.loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._due = False
+        links = self._links
+        if links:  # first: nodes work while we write to clients
+            self._links = []
+            for link in links:
+                link.send()
+        takers = self._takers
+        if takers:
+            self._takers = []
+            for taker in takers:
+                taker.touched = False
+                if taker.flush():
+                    source = taker.source
+                    if source is not None:
+                        source.hold_for(taker)
 
 
 class Joint:

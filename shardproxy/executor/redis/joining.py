@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shardproxy.backend.redis.slot import Joint, Slot
+from shardproxy.backend.redis.slot import Joint, Slot, Turn
 from shardproxy.planner.redis.spec import Join
 from shardproxy.protocol.redis import encode
 from shardproxy.protocol.redis.replies import elements
@@ -17,11 +17,11 @@ class SplitReply(Joint):
     are kept here; they are as many bytes as the client's reply.
     """
 
-    def __init__(self, whole: Slot, join: Join, places: Sequence[Sequence[int]]) -> None:
+    def __init__(self, turn: Turn, whole: Slot, join: Join, places: Sequence[Sequence[int]]) -> None:
+        self._turn = turn
         self._whole = whole
         self._join = join
         self._places = places
-        self._replies: list[bytes] = []
         self.parts: list[Slot] = []
         self._missing = len(places)
 
@@ -40,7 +40,7 @@ class SplitReply(Joint):
         taker = whole.taker
         if taker is not None:
             taker.held += len(data)
-            taker.flush()
+            self._turn.touch(taker)
 
     def _joined(self, replies: Sequence[bytes]) -> bytes:
         # The error of the part that has the first key: so would one server find it.

@@ -12,7 +12,7 @@ from mypy_extensions import i64
 
 from shardproxy import logs
 from shardproxy.backend.redis.link import Link, Waiter
-from shardproxy.backend.redis.slot import Holdable, Slot
+from shardproxy.backend.redis.slot import Holdable, Slot, Turn
 from shardproxy.backend.tls import Transport
 from shardproxy.executor.redis.joining import SplitReply
 from shardproxy.executor.redis.local_answers import RedisSession, answer, wrong_number
@@ -45,6 +45,7 @@ class RedisClient(Waiter):
         self._transport: Transport | None = None
         self._scanner = CommandScanner(front.limits.max_command, self.session.user is not None)
         self._ring = front.ring
+        self._turn: Turn = front.turn
         self._links: list[Link] = []
         self._open = self.session.user is not None
         self._head: Slot | None = None
@@ -199,7 +200,7 @@ class RedisClient(Waiter):
         self.active = monotonic()
         head = self._head
         if head is not None and head.done:
-            self.flush()
+            self._turn.touch(self)
         elif self._ended and head is None:
             self._close()
 
@@ -334,7 +335,7 @@ class RedisClient(Waiter):
             return self._forward(links[next(iter(shares))], scanner.data[scanner.start : scanner.end], used)
         whole = Slot(self, 1)
         self._append(whole)
-        joint = SplitReply(whole, spec.join, list(shares.values()))
+        joint = SplitReply(self._turn, whole, spec.join, list(shares.values()))
         for node, places in shares.items():
             words = [args[0]]
             for place in places:

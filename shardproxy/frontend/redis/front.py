@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from shardproxy.backend.redis.node import RedisNode
+from shardproxy.backend.redis.slot import Turn
 from shardproxy.planner.redis.spec import CommandSpec, Way, find_spec
 from shardproxy.topology.redis_ring import RedisRing
 
@@ -48,9 +49,16 @@ class RedisFront:
     """One per worker. users: name → SHA-256 of the password."""
 
     def __init__(
-        self, worker: int, nodes: Sequence[RedisNode], ring: RedisRing, users: Mapping[str, bytes], limits: RedisLimits
+        self,
+        worker: int,
+        turn: Turn,
+        nodes: Sequence[RedisNode],
+        ring: RedisRing,
+        users: Mapping[str, bytes],
+        limits: RedisLimits,
     ) -> None:
         self.worker = worker
+        self.turn = turn
         self.nodes = list(nodes)
         self.ring = ring
         self.users = users
