@@ -35,6 +35,7 @@ class RedisRing:
 
     def __init__(self, owners: Sequence[int]) -> None:
         self.owners: list[int] = list(owners)
+        self.single = len(set(owners)) == 1  # one node has all keys
 
     def node_of(self, key: bytes) -> int:
         """The place of the node that has a key."""
@@ -73,11 +74,11 @@ class KetamaRing(RedisRing):
         self._values: list[int] = [value for value, _ in circle]
         # A hash beyond the last point belongs to the first.
         self._places: list[int] = [place for _, place in circle] + [circle[0][1]]
-        self._single = len(weights) == 1
+        self.single = len(weights) == 1
 
     def node_of(self, key: bytes) -> int:
         """The place of the node that has a key."""
-        if self._single:
+        if self.single:
             return 0
         if self._opens:
             begin = key.find(self._opens)
