@@ -21,6 +21,7 @@ HOT_PATH = (
     "shardproxy/protocol/mysql/response.py",
     "shardproxy/topology/keys.py",
     "shardproxy/topology/maps.py",
+    "shardproxy/topology/redis_ring.py",
     "shardproxy/topology/sampler.py",
     "shardproxy/planner/cache.py",
     "shardproxy/backend/connection.py",

@@ -5,25 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shardproxy.backend.redis.slot import Joint, Slot, Turn
+from shardproxy.errors import RemoteProtocolError
+from shardproxy.merge.redis_replies import join_every, join_split
 from shardproxy.planner.redis.spec import Join
 from shardproxy.protocol.redis import encode
-from shardproxy.protocol.redis.replies import elements
 
 
-class SplitReply(Joint):
-    """Waits for the parts of a command whose keys were split.
+class JoinedReply(Joint):
+    """Waits for the replies of several nodes, and gives the client the one that is made of them.
 
-    whole: the client's slot. places: for each part, which of the command's keys it has, in order. The parts' replies
-    are kept here; they are as many bytes as the client's reply.
+    whole: the client's slot. keys: for each part, which of the command's keys it has, in order; empty: every node got
+    the whole command, `args`. What is kept here is as many bytes as the client's reply has.
     """
 
-    def __init__(self, turn: Turn, whole: Slot, join: Join, places: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, turn: Turn, whole: Slot, join: Join, keys: Sequence[Sequence[int]], args: Sequence[bytes] = ()
+    ) -> None:
         self._turn = turn
         self._whole = whole
         self._join = join
-        self._places = places
-        self.parts: list[Slot] = []
-        self._missing = len(places)
+        self._keys = keys
+        self._args = args
+        self._parts: list[Slot] = []
+        self._missing = 0
+
+    def part(self) -> Slot:
+        """The slot of one more node's reply. All are to be made before the first of them can come."""
+        slot = Slot(None, 1)
+        slot.joint = self
+        self._parts.append(slot)
+        self._missing += 1
+        return slot
 
     def came(self, slot: Slot) -> None:
         if not slot.done:
@@ -31,8 +43,14 @@ class SplitReply(Joint):
         self._missing -= 1
         if self._missing:
             return
-        replies = [part.take() for part in self.parts]
-        data = self._joined(replies)
+        replies = [part.take() for part in self._parts]
+        try:
+            if self._keys:
+                data = join_split(self._join, replies, self._keys)
+            else:
+                data = join_every(self._join, replies, self._args)
+        except (RemoteProtocolError, ValueError) as error:
+            data = encode.error(f"ERR shardproxy cannot make one reply of those of several nodes: {error}")
         whole = self._whole
         whole.left = 0
         whole.done = True
@@ -41,18 +59,3 @@ class SplitReply(Joint):
         if taker is not None:
             taker.held += len(data)
             self._turn.touch(taker)
-
-    def _joined(self, replies: Sequence[bytes]) -> bytes:
-        # The error of the part that has the first key: so would one server find it.
-        wrong = [(places[0], reply) for places, reply in zip(self._places, replies, strict=True) if reply[:1] in b"-!"]
-        if wrong:
-            return min(wrong)[1]
-        if self._join is Join.SUM:
-            return encode.integer(sum(int(reply[1:-2]) for reply in replies))
-        if self._join is Join.LIST:
-            found: list[bytes] = [b""] * sum(map(len, self._places))
-            for places, reply in zip(self._places, replies, strict=True):
-                for place, element in zip(places, elements(reply), strict=True):
-                    found[place] = element
-            return encode.array(found)
-        return replies[0]

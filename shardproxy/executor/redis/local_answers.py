@@ -75,6 +75,8 @@ def answer(session: RedisSession, args: Sequence[bytes]) -> bytes:
     if name == b"RESET":
         session.start()
         return b"+RESET\r\n"
+    if name == b"ACL":  # WHOAMI
+        return encode.bulk((session.user or "").encode())
     if name == b"CLIENT":
         return _client(session, args)
     return encode.error(f"ERR shardproxy does not do {name.decode(errors='replace')} yet")

@@ -14,11 +14,20 @@ from shardproxy import logs
 from shardproxy.backend.redis.link import Link, Waiter
 from shardproxy.backend.redis.slot import Holdable, Slot, Turn
 from shardproxy.backend.tls import Transport
-from shardproxy.executor.redis.joining import SplitReply
-from shardproxy.executor.redis.local_answers import RedisSession, answer, wrong_number
-from shardproxy.planner.redis.spec import CommandSpec, Way, key_indexes
+from shardproxy.executor.redis.joining import JoinedReply
+from shardproxy.executor.redis.local_answers import RedisSession, answer
+from shardproxy.planner.redis.spec import (
+    CommandSpec,
+    Join,
+    Way,
+    arity_error,
+    arity_fits,
+    refusal_error,
+    unknown_error,
+)
 from shardproxy.protocol.redis import encode
 from shardproxy.protocol.redis.commands import BROKEN, FOUND, CommandScanner
+from shardproxy.router.redis import APART, NOWHERE, apart_error, hindrance, place_of, split
 
 if TYPE_CHECKING:
     from shardproxy.frontend.redis.front import RedisFront
@@ -28,7 +37,6 @@ log = logs.Log("redis")
 STREAMED: Final = 64 << 10  # a reply of which so much is there is written before it is whole
 _NO_AUTH = encode.error("NOAUTH Authentication required.")
 _BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET")
-_CROSS_SLOT = encode.error("CROSSSLOT Keys in request don't hash to the same slot")
 _CHANGES_ORDER = (b"HELLO", b"RESET")  # replies of what stands before them come from other connections
 _TOO_MANY = encode.error("ERR max number of clients reached")
 
@@ -137,7 +145,7 @@ class RedisClient(Waiter):
     def _work(self) -> None:
         """Do all commands that are whole."""
         scanner = self._scanner
-        routes = self.front.routes
+        simple = self.front.simple
         links = self._links
         ring = self._ring
         used: list[Link] = []
@@ -161,8 +169,7 @@ class RedisClient(Waiter):
                     run.out.append(data[begin:end])
                     run = None
                 data = scanner.data
-            route = routes.get(data[scanner.name : scanner.name_end])
-            if route is not None and route.simple and scanner.count > 1 and self._open:
+            if scanner.count > 1 and self._open and data[scanner.name : scanner.name_end] in simple:
                 link = links[ring.node_of(data[scanner.key : scanner.key_end])]
                 if link is run and slot is not None:
                     slot.left += 1
@@ -235,17 +242,15 @@ class RedisClient(Waiter):
         front = self.front
         scanner = self._scanner
         args = scanner.arguments()
-        route = front.routes.get(args[0]) or front.route(args[0], args)
-        spec = route.spec
+        spec = front.spec_of(args)
         if not self._open and (spec is None or spec.name not in _BEFORE_LOGIN):
             self._answer(_NO_AUTH)
             return True
         if spec is None:
-            name = args[0][:128].decode(errors="replace")
-            self._answer(encode.error(f"ERR shardproxy does not do '{name}': it does not know the command"))
+            self._answer(unknown_error(args))
             return True
-        if len(args) < spec.min_args:
-            self._answer(wrong_number(spec.name.decode().replace("|", " ")))
+        if not arity_fits(spec, args):
+            self._answer(arity_error(spec))
             return True
         way = spec.way
         if way is Way.LOCAL:
@@ -254,13 +259,22 @@ class RedisClient(Waiter):
             return self._keyed(spec, args, used)
         if way is Way.SPLIT:
             return self._split(spec, args, used)
+        if way is Way.EVERY and spec.join is not Join.CURSOR and not spec.blocks:
+            return self._every(spec, args, used)
         if way is Way.ANY:
-            node = front.any_node(self.session.ident)
-            return self._forward(self._links[node], scanner.data[scanner.start : scanner.end], used)
+            return self._forward(self._links[front.any_node(int(self.session.ident))], self._sent(), used)
+        if way is Way.REFUSED:
+            self._answer(refusal_error(spec))
+            return True
         shown = spec.name.decode().replace("|", " ")
-        reason = spec.refusal or "it needs more than one node, or a connection of its own"
+        reason = "it needs a connection of its own" if way is Way.OWN else "it goes through all nodes"
         self._answer(encode.error(f"ERR shardproxy does not do {shown} yet: {reason}"))
         return True
+
+    def _sent(self) -> bytes:
+        """The command that was found, as the client has sent it."""
+        scanner = self._scanner
+        return scanner.data[scanner.start : scanner.end]
 
     def _local(self, spec: CommandSpec, args: list[bytes]) -> bool:
         if spec.name in _CHANGES_ORDER and self._head is not None and not self._all_done():
@@ -285,13 +299,18 @@ class RedisClient(Waiter):
         return True
 
     def _keyed(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
-        ring = self._ring
-        places = {ring.node_of(args[i]) for i in key_indexes(spec, args)}
-        if len(places) > 1:
-            self._answer(_CROSS_SLOT)
+        place = place_of(spec, args, self._ring)
+        if place == APART:
+            self._answer(apart_error(spec))
             return True
-        place = places.pop() if places else self.front.any_node(0)
-        return self._forward(self._links[place], self._scanner.data[self._scanner.start : self._scanner.end], used)
+        hindered = hindrance(spec, args, self._ring)
+        if hindered:
+            shown = spec.name.decode().replace("|", " ")
+            self._answer(encode.error(f"ERR shardproxy does not do this {shown}: {hindered}"))
+            return True
+        if place == NOWHERE:
+            place = self.front.any_node(int(self.session.ident))
+        return self._forward(self._links[place], self._sent(), used)
 
     def _forward(self, link: Link, data: bytes, used: list[Link]) -> bool:
         """Send a whole command to one node."""
@@ -312,39 +331,41 @@ class RedisClient(Waiter):
 
     def _split(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Give each node its keys; the replies are joined when all are there."""
-        step = spec.step
-        if (len(args) - 1) % step:
-            self._answer(wrong_number(spec.name.decode()))
+        parts = split(spec, args, self._ring)
+        if not parts:
+            self._answer(arity_error(spec))
             return True
-        ring = self._ring
-        links = self._links
-        shares: dict[int, list[int]] = {}
-        for place, at in enumerate(range(1, len(args), step)):
-            node = ring.node_of(args[at])
-            share = shares.get(node)
-            if share is None:
-                shares[node] = [place]
-            else:
-                share.append(place)
-        for node in shares:
-            if links[node].full:
-                self._stop_for(links[node])
-                return False
-        if len(shares) == 1:
-            scanner = self._scanner
-            return self._forward(links[next(iter(shares))], scanner.data[scanner.start : scanner.end], used)
+        links = [self._links[part.node] for part in parts]
+        if len(parts) == 1:
+            return self._forward(links[0], self._sent(), used)
+        if self._stops_for_any(links):
+            return False
         whole = Slot(self, 1)
         self._append(whole)
-        joint = SplitReply(self._turn, whole, spec.join, list(shares.values()))
-        for node, places in shares.items():
-            words = [args[0]]
-            for place in places:
-                words += args[1 + place * step : 1 + (place + 1) * step]
-            part = Slot(None, 1)
-            part.joint = joint
-            joint.parts.append(part)
-            self._send(links[node], part, encode.command(words), used)
+        joint = JoinedReply(self._turn, whole, spec.join, [part.keys for part in parts])
+        for link, part in zip(links, parts, strict=True):
+            self._send(link, joint.part(), encode.command(part.args), used)
         return True
+
+    def _every(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
+        """Give each node the whole command."""
+        links = self._links
+        if self._stops_for_any(links):
+            return False
+        whole = Slot(self, 1)
+        self._append(whole)
+        joint = JoinedReply(self._turn, whole, spec.join, (), args)
+        data = self._sent()
+        for link in links:
+            self._send(link, joint.part(), data, used)
+        return True
+
+    def _stops_for_any(self, links: list[Link]) -> bool:
+        for link in links:
+            if link.full:
+                self._stop_for(link)
+                return True
+        return False
 
     # ── waiting ──
 

@@ -11,12 +11,14 @@ from mypy_extensions import i64
 from shardproxy.backend.redis.node import RedisNode
 from shardproxy.backend.redis.slot import Turn
 from shardproxy.planner.redis.spec import CommandSpec, Way, find_spec
+from shardproxy.planner.redis.table import SPECS
+from shardproxy.router.redis import CHECKED
 from shardproxy.topology.redis_ring import RedisRing
 
 if TYPE_CHECKING:
     from shardproxy.frontend.redis.connection import RedisClient
 
-_ROUTES = 2000  # names kept, in all their spellings
+_SPELLINGS = 5000
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,13 @@ class RedisLimits:
     idle: float
 
 
-class Route:
-    """What to do with a command of this name. simple: its key is its second word, and it goes there as it is."""
+def is_simple(spec: CommandSpec) -> bool:
+    """Whether a command goes, as it is, to the node of its second word, whatever else it has."""
+    one_key = spec.first == spec.last == 1 and spec.find is None
+    return spec.way is Way.KEYED and one_key and b"|" not in spec.name and spec.name not in CHECKED
 
-    def __init__(self, spec: CommandSpec | None) -> None:
-        self.spec = spec
-        self.simple = (
-            spec is not None
-            and spec.way is Way.KEYED
-            and spec.find is None
-            and spec.first == spec.last == 1
-            and spec.min_args >= 2
-        )
+
+_SIMPLE = frozenset(name for name, spec in SPECS.items() if is_simple(spec))
 
 
 class RedisFront:
@@ -63,7 +60,7 @@ class RedisFront:
         self.ring = ring
         self.users = users
         self.limits = limits
-        self.routes: dict[bytes, Route] = {}
+        self.simple = set(_SIMPLE)  # names of commands whose second word is their key, and that go there as they are
         self.clients: dict[int, RedisClient] = {}
         self.commands: i64 = 0  # so far
         self.accepted = 0
@@ -71,15 +68,12 @@ class RedisFront:
         self.draining = False
         self._next_ident = 0
 
-    def route(self, name: bytes, args: Sequence[bytes]) -> Route:
-        """The route of a command; kept by its name when that says it all."""
+    def spec_of(self, args: Sequence[bytes]) -> CommandSpec | None:
+        """What is known of a command. Spellings of simple ones are noted: see `simple`."""
         spec = find_spec(args)
-        route = Route(spec)
-        if spec is not None and b"|" not in spec.name and len(name) < 32:
-            if len(self.routes) >= _ROUTES:
-                self.routes.clear()
-            self.routes[name] = route
-        return route
+        if spec is not None and is_simple(spec) and len(self.simple) < _SPELLINGS:
+            self.simple.add(args[0])
+        return spec
 
     def new_ident(self) -> int:
         """A client's number, of this worker only."""

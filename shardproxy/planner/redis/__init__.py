@@ -1,1 +1,1 @@
-"""What is to be done with each Redis command."""
+"""What each Redis command needs of the proxy: where its keys are, where it goes, how replies become one."""

@@ -1,92 +1,94 @@
-"""What the front has to know of a Redis command: where its keys are, and which way it goes."""
+"""How a client's arguments find what is known of their command. The interface of this package.
+
+Arguments are a whole command as the client sent it, its name first. Names are compared without regard to case.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Sequence
 
+from shardproxy.planner.redis.command import CommandSpec, Finder, Join, Way
+from shardproxy.planner.redis.finders import stream_options
+from shardproxy.planner.redis.table import CONTAINERS, SPECS, WAITERS
 
-class Way(Enum):
-    """How a command is carried out."""
-
-    KEYED = "keyed"  # its keys must lie on one node: forwarded as it is
-    SPLIT = "split"  # keys split over nodes, replies joined
-    EVERY = "every"  # to all primaries, replies joined
-    ANY = "any"  # to any node
-    LOCAL = "local"  # the proxy answers
-    OWN = "own"  # the session needs a connection of its own
-    REFUSED = "refused"
-
-
-class Join(Enum):
-    """How the replies of several nodes become one."""
-
-    NONE = "none"
-    SUM = "sum"
-    LIST = "list"
-    OK = "ok"
-
-
-@dataclass(frozen=True, slots=True)
-class CommandSpec:
-    """One command. first, last, step: as COMMAND has them; 0, 0, 0: no keys at fixed places."""
-
-    name: bytes
-    way: Way
-    write: bool
-    first: int = 0
-    last: int = 0
-    step: int = 0
-    find: Callable[[Sequence[bytes]], Sequence[int] | None] | None = None
-    join: Join = Join.NONE
-    refusal: str = ""
-    min_args: int = 1
-
-
-_READS = (
-    "GET STRLEN GETRANGE SUBSTR HGET HMGET HGETALL HEXISTS HKEYS HVALS HLEN HSTRLEN HRANDFIELD HSCAN LLEN LRANGE "
-    "LINDEX LPOS SCARD SISMEMBER SMISMEMBER SMEMBERS SRANDMEMBER SSCAN ZCARD ZCOUNT ZLEXCOUNT ZRANGE "
-    "ZRANGEBYSCORE ZRANGEBYLEX ZREVRANGE ZREVRANGEBYSCORE ZREVRANGEBYLEX ZRANK ZREVRANK ZSCORE ZMSCORE "
-    "ZRANDMEMBER ZSCAN GETBIT BITCOUNT BITPOS BITFIELD_RO GEODIST GEOHASH GEOPOS GEOSEARCH GEORADIUS_RO "
-    "GEORADIUSBYMEMBER_RO TTL PTTL EXPIRETIME PEXPIRETIME TYPE DUMP XLEN XRANGE XREVRANGE XPENDING"
-)
-_WRITES = (
-    "SET SETNX SETEX PSETEX APPEND INCR DECR INCRBY DECRBY INCRBYFLOAT GETSET GETDEL GETEX SETRANGE HSET HSETNX "
-    "HMSET HDEL HINCRBY HINCRBYFLOAT LPUSH RPUSH LPUSHX RPUSHX LPOP RPOP LINSERT LSET LREM LTRIM SADD SREM SPOP "
-    "ZADD ZINCRBY ZREM ZPOPMIN ZPOPMAX ZREMRANGEBYRANK ZREMRANGEBYSCORE ZREMRANGEBYLEX SETBIT BITFIELD GEOADD "
-    "EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST RESTORE XADD XDEL XTRIM XACK XCLAIM XAUTOCLAIM XSETID PFADD"
-)
-_SPECS = {name.encode(): CommandSpec(name.encode(), Way.KEYED, False, 1, 1, 1, min_args=2) for name in _READS.split()}
-_SPECS |= {name.encode(): CommandSpec(name.encode(), Way.KEYED, True, 1, 1, 1, min_args=2) for name in _WRITES.split()}
-_SPECS |= {
-    name: CommandSpec(name, Way.SPLIT, write, 1, -1, step, join=join, min_args=1 + step)
-    for name, write, step, join in (
-        (b"MGET", False, 1, Join.LIST),
-        (b"MSET", True, 2, Join.OK),
-        (b"DEL", True, 1, Join.SUM),
-        (b"UNLINK", True, 1, Join.SUM),
-        (b"EXISTS", False, 1, Join.SUM),
-        (b"TOUCH", False, 1, Join.SUM),
-    )
-}
-_SPECS |= {
-    name: CommandSpec(name, Way.LOCAL, False)
-    for name in (b"PING", b"ECHO", b"AUTH", b"HELLO", b"SELECT", b"QUIT", b"RESET", b"CLIENT")
-}
-_SPECS[b"COMMAND"] = CommandSpec(b"COMMAND", Way.ANY, False)
-
-
-def find_spec(args: Sequence[bytes]) -> CommandSpec | None:
-    """The spec of a command; None: Redis has no such command, or none that is known."""
-    return _SPECS.get(args[0].upper())
+__all__ = [
+    "CommandSpec",
+    "Finder",
+    "Join",
+    "Way",
+    "arity_error",
+    "arity_fits",
+    "find_spec",
+    "key_indexes",
+    "refusal_error",
+    "unknown_error",
+]
 
 
 def key_indexes(spec: CommandSpec, args: Sequence[bytes]) -> Sequence[int]:
-    """Places of the keys in a command's arguments."""
+    """The places of the keys (of the channels, for a spec that says so) among the arguments, in ascending order.
+
+    Empty when there are none, also when the arguments are not well formed: what a node says to that is the answer.
+    """
     if spec.find is not None:
-        return spec.find(args) or ()
-    if not spec.first:
+        return spec.find(args)
+    first = spec.first
+    if first == 0:
         return ()
-    last = spec.last if spec.last >= 0 else len(args) + spec.last
-    return range(spec.first, min(last, len(args) - 1) + 1, spec.step)
+    count = len(args)
+    last = spec.last
+    if last < 0:
+        last += count
+    if last >= count:
+        return range(first, count, spec.step)
+    return range(first, last + 1, spec.step)
+
+
+def arity_fits(spec: CommandSpec, args: Sequence[bytes]) -> bool:
+    """Whether a command has as many arguments as it must."""
+    wanted = spec.min_args
+    return len(args) == wanted if wanted > 0 else len(args) >= -wanted
+
+
+def find_spec(args: Sequence[bytes]) -> CommandSpec | None:
+    """The spec of a command with at least its name; None when no server that we know has the command."""
+    spec = SPECS.get(args[0])
+    if spec is None:
+        spec = SPECS.get(args[0].upper())
+        if spec is None:
+            return None
+    name = spec.name
+    if len(args) > 1 and name in CONTAINERS:
+        return SPECS.get(name + b"|" + args[1].upper())
+    if name in WAITERS and stream_options(args)[1]:
+        return WAITERS[name]
+    return spec
+
+
+def unknown_error(args: Sequence[bytes]) -> bytes:
+    """The error line, as Redis words it, for a command that `find_spec` does not find."""
+    name = args[0].upper()
+    if name in CONTAINERS and len(args) > 1:
+        return b"-ERR unknown subcommand '%s'. Try %s HELP.\r\n" % (_printable(args[1]), name)
+    shown = bytearray()
+    for argument in args[1:]:
+        if len(shown) >= 128:
+            break
+        shown += b"'%s' " % _printable(argument[: 128 - len(shown)])
+    return b"-ERR unknown command '%s', with args beginning with: %s\r\n" % (_printable(args[0]), bytes(shown))
+
+
+def arity_error(spec: CommandSpec) -> bytes:
+    """The error line, as Redis words it, for a command that has too few or too many arguments."""
+    return b"-ERR wrong number of arguments for '%s' command\r\n" % spec.name.lower()
+
+
+def refusal_error(spec: CommandSpec) -> bytes:
+    """The error line for a REFUSED command."""
+    name = spec.name.replace(b"|", b" ")
+    return b"-ERR shardproxy does not do %s: %s\r\n" % (name, spec.refusal.encode())
+
+
+def _printable(text: bytes) -> bytes:
+    # An error is one line.
+    return text[:128].replace(b"\r", b" ").replace(b"\n", b" ")

@@ -137,20 +137,3 @@ class ReplyScanner:
             raise RemoteProtocolError("a reply with an invalid length")
         self.at = at + 2
         return -1 if minus else value
-
-
-def elements(reply: bytes) -> list[bytes]:
-    """The elements of a whole array, set or push reply, as wire bytes. Raises RemoteProtocolError for other replies."""
-    if reply[:1] not in (b"*", b"~", b">"):
-        raise RemoteProtocolError("an array was due")
-    at = reply.find(b"\n") + 1
-    scanner = ReplyScanner()
-    found: list[bytes] = []
-    for _ in range(max(0, int(reply[1 : at - 2]))):
-        scanner.begin()
-        end = scanner.scan(reply, at)
-        if end < 0:
-            raise RemoteProtocolError("an array that is not whole")
-        found.append(reply[at:end])
-        at = end
-    return found

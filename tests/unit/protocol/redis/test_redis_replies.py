@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardproxy.errors import RemoteProtocolError
-from shardproxy.protocol.redis.replies import ReplyScanner, elements
+from shardproxy.protocol.redis.replies import ReplyScanner
 
 _LINE = st.text(alphabet="abc 12", max_size=12).map(str.encode)
 _SIMPLE = st.one_of(
@@ -93,8 +93,3 @@ def test_a_header_without_its_body() -> None:
 def test_what_is_no_reply(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         ends([data])
-
-
-@given(st.lists(REPLIES, max_size=5))
-def test_elements(parts: list[bytes]) -> None:
-    assert elements(b"*%d\r\n%b" % (len(parts), b"".join(parts))) == parts
