@@ -42,7 +42,6 @@ HOT_PATH = (
     # Every Redis command.
     "shardproxy/protocol/redis/commands.py",
     "shardproxy/protocol/redis/replies.py",
-    "shardproxy/topology/redis_ring.py",
     "shardproxy/backend/redis/slot.py",
     "shardproxy/backend/redis/link.py",
     "shardproxy/executor/redis/joining.py",
