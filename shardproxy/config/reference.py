@@ -277,6 +277,11 @@ def _starter_lines() -> Iterator[str]:
             yield '\n[shards.b]\nprimary = "10.0.1.1:3306"\nreplicas = ["10.0.1.2:3306"]'
     yield ""
     yield _STARTER_END
+    yield "\n# The Redis port. With these tables, of which all that is needed is the nodes' addresses, it is open."
+    for title, model in TABLES:
+        if "redis" in title:
+            yield f"#\n# {title.replace('NAME', 'a')}"
+            yield from _starter_table(model, {})
 
 
 def _starter_table(model: type[BaseModel], filled: dict[str, str]) -> Iterator[str]:
