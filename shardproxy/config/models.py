@@ -412,7 +412,7 @@ class RedisSettings(_Table):
     map: Literal["ring"] = Field(
         default="ring", description="How keys find their node: 4096 buckets on a hash ring, as with `[keyspaces]`."
     )
-    nodes: dict[ShardName, RedisNodeSettings] = Field(min_length=1, description="The servers.")
+    nodes: dict[ShardName, RedisNodeSettings] = Field(min_length=1, description="The servers.", examples=[{}])
     users: dict[UserName, RedisUserSettings] = Field(
         default_factory=dict, description="Who may connect; none: everybody, without a password."
     )

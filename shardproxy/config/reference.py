@@ -297,7 +297,7 @@ def _starter_table(model: type[BaseModel], filled: dict[str, str]) -> Iterator[s
 
 def _starter_value(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
-    if default in (None, (), {}) and field.examples:
+    if (field.is_required() or default in (None, (), {})) and field.examples:
         return _toml(field, field.examples[0])
     if field.annotation == SecretStr | None:
         return '"…"'
