@@ -65,11 +65,12 @@ async def begin(store: MapStore, keyspace: str, owner: str, plan: Plan, now: Clo
         return Ledger(store, now, workflow, stored, after, stored)
 
 
-async def open_keys(store: MapStore, keyspace: str, plan: Opening) -> None:
-    """Give keys that have no shard their first one: no row moves. Raises MoveError, StoreError."""
+async def change_without_move(store: MapStore, keyspace: str, plan: WithoutMove) -> None:
+    """Give keys that have no shard their first one, let shards without keys go: no row moves. Raises MoveError,
+    StoreError."""
     while True:
         document, version = await read_map(store, keyspace)
-        after = map_document.open_keys(document, plan.ranges, plan.home, plan.lookups)
+        after = map_document.without_move(document, plan.ranges, plan.home, plan.lookups, plan.keyless)
         try:
             key = MAPS + keyspace
             await settle(store, [Condition(key, version)], [Put(key, after.document())], PATIENCE)
@@ -84,12 +85,14 @@ def _puts(workflow: Workflow, document: MapDocument | None) -> list[Put]:
 
 
 @dataclass(frozen=True)
-class Opening:
-    """Keys that get their first shard without a move; home, lookups: see `map_document.begin`."""
+class WithoutMove:
+    """Keys that get their first shard without a move, and the shards that have none; home, lookups: see
+    `map_document.begin`."""
 
     ranges: tuple[NamedRange, ...]
     home: str
     lookups: map_document.Lookups | None
+    keyless: tuple[str, ...] | None = None
 
 
 class Ledger:

@@ -183,7 +183,7 @@ async def _findings(
     ruler: Ruler,
 ) -> list[Finding]:
     involved = {shard for stream in change.streams for shard in (stream.source, stream.target)}
-    involved |= {*change.members} - {*keyspace.shards} | {r.shard for r in change.opened}
+    involved |= {*change.members} - {*keyspace.shards} | {*change.left} | {r.shard for r in change.opened}
     if not involved:
         return []
     first = keyspace.home

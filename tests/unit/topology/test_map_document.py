@@ -19,10 +19,10 @@ from shardproxy.topology.map_document import (
     TableMove,
     advance,
     begin,
-    open_keys,
     positions_wanted,
     same_to_proxies,
     waits_for_barrier,
+    without_move,
 )
 from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm, TableForm
 from shardproxy.topology.maps import INT_MAX, INT_MIN
@@ -99,12 +99,27 @@ def moved(shard_map: RangeForm) -> tuple[NamedRange, ...]:
 
 
 def test_keys_without_a_shard_get_one_without_a_move() -> None:
-    after = open_keys(START, [NamedRange(250, 300, "b")], "a")
+    after = without_move(START, [NamedRange(250, 300, "b")], "a")
     assert (after.epoch, after.home, after.map) == (2, "a", RangeForm.of([*RANGES.ranges, NamedRange(250, 300, "b")]))
     with pytest.raises(MoveError, match="have one by now"):
-        open_keys(after, [NamedRange(200, 251, "b")])
+        without_move(after, [NamedRange(200, 251, "b")])
     with pytest.raises(MoveError, match="under way"):
-        open_keys(begin(START, SPLIT), [NamedRange(250, 300, "b")])
+        without_move(begin(START, SPLIT), [NamedRange(250, 300, "b")])
+
+
+def test_a_shard_that_gives_all_its_keys_away_stays() -> None:
+    evacuated = move(stream("b", "a", (100, 200))).model_copy(update={"keyless": ("b",)})
+    document = begin(START, evacuated)
+    switched = step(document, *[NEXT] * 6)
+    assert (set(switched.map.shards), set(switched.shards)) == ({"a"}, {"a", "b"})
+    done = step(switched, *[NEXT] * 3)
+    assert done.move is None and done.shards == {"a", "b"}
+    back = step(switched, NEXT, Step.REVERSE)
+    while back.move is not None:
+        back = step(back, NEXT)
+    assert (back.keyless, back.map) == ((), RANGES)
+    assert without_move(done, (), keyless=()).shards == {"a"}
+    assert without_move(done, [NamedRange(200, 250, "b")]).shards == {"a", "b"}
 
 
 def hidden(document: MapDocument) -> dict[int, list[tuple[tuple[int, int], ...] | None]]:
