@@ -38,6 +38,7 @@ from shardproxy.app.system import ended, listen, raise_file_limit, resident_byte
 from shardproxy.backend import health
 from shardproxy.backend.catalog import LoadedCatalog, load_catalog, load_lookups, load_registered, schema_digest
 from shardproxy.backend.control import Credentials, open_control
+from shardproxy.backend.table_config import as_tables
 from shardproxy.config import Config
 from shardproxy.counters import Counters
 from shardproxy.errors import BackendError, ConfigError, ReshardError, SqlError, StoreError
@@ -48,7 +49,7 @@ from shardproxy.router.balance import ServerHealth
 from shardproxy.sql.modes import SqlModes
 from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot, with_tables
-from shardproxy.topology.model import Server, Snapshot, Table
+from shardproxy.topology.model import Server, Snapshot
 
 log = logs.Log("supervisor")
 SLOT = "supervisor"
@@ -254,14 +255,10 @@ class Supervisor:
 
     async def _with_registered(self, seconds: float) -> Snapshot:
         """The file's map with the tables that were registered while proxies ran."""
-        indexes = {shard.name: i for i, shard in enumerate(self._file_snapshot.shards)}
-        found: list[tuple[str, Table]] = []
-        for row in await load_registered(self._with_maps(self._file_snapshot), self._credentials, seconds):
-            if row.shard is not None and row.shard not in indexes:
-                log.warning("registered_table_left_out", table=f"{row.keyspace}.{row.name}", shard=row.shard)
-                continue
-            shard = None if row.shard is None else indexes[row.shard]
-            found.append((row.keyspace, Table(row.name, row.kind, row.key, shard)))
+        rows = await load_registered(self._with_maps(self._file_snapshot), self._credentials, seconds)
+        found, unknown = as_tables(rows, [shard.name for shard in self._file_snapshot.shards])
+        for row in unknown:
+            log.warning("registered_table_left_out", table=f"{row.keyspace}.{row.name}", shard=row.shard)
         snapshot, shadowed = with_tables(self._file_snapshot, found)
         for name in shadowed:
             log.warning("registered_otherwise", table=name, why="shardproxy.toml names the table too, and wins")
