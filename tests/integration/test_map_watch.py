@@ -403,6 +403,41 @@ def test_reads_older_than_the_last_maps_do_not_keep_a_switch_waiting(
         assert reader.error is not None
 
 
+@pytest.mark.parametrize("way", ["text", "transaction", "prepared"])
+def test_a_write_to_keys_that_stay_does_not_keep_a_switch_waiting(cluster: LocalCluster, way: str) -> None:
+    """It waits for a row's lock, maybe for long. Later maps wait for it again: in the next move its key may be one that
+    moves."""
+    with proxies(cluster, {"path": f"staying-{way}.store"}) as (desk, [proxy]):
+        desk.begin()
+        for _ in range(3):
+            epoch = desk.step()
+        desk.all_have(epoch, 1)
+        with proxy.primary(0).connect() as other, other.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute(f"SELECT * FROM main.users WHERE uid = {STAYING} FOR UPDATE")
+            update = f"UPDATE users SET balance = 5 WHERE uid = {STAYING}"
+            texts = {
+                "text": (update,),
+                "transaction": ("BEGIN", f"INSERT INTO users (uid, name) VALUES ({STAYING + 1}, 'new')", update),
+                "prepared": ("PREPARE p FROM 'UPDATE users SET balance = 5 WHERE uid = ?'", f"SET @k = {STAYING}",
+                             "EXECUTE p USING @k"),
+            }  # fmt: skip
+            writer = Behind(proxy, *texts[way])
+            eventually(lambda: runs(proxy, "UPDATE users"), "the write waits for the row")
+            desk.step()
+            desk.step()
+            epoch = desk.step(shard2=position(proxy, 1))
+            desk.all_have(epoch, 1)
+            assert not writer.ended
+            opened = desk.step()
+            eventually(lambda: proxy.status()["epoch"] == opened, "the proxy has the map after the switch")
+            assert desk.acknowledged() == dict.fromkeys(desk.acknowledged(), epoch)
+            cursor.execute("ROLLBACK")
+        writer.end()
+        assert writer.error is None
+        desk.all_have(opened, 1)
+
+
 def _busy(millions: int) -> str:
     """An expression that takes a server about half a second a million, and ends as soon as it is told. (SLEEP
     does not on MariaDB: when several sleep, KILL may take two seconds.)"""
