@@ -27,6 +27,7 @@ from shardproxy.admin.recovery import Recovery
 from shardproxy.admin.show.status import WorkerProcess, status_json
 from shardproxy.admin.show.store import store_json
 from shardproxy.admin.show.topology import topology_json
+from shardproxy.app import silence
 from shardproxy.app.channel import Channel, Message
 from shardproxy.app.explain import explain
 from shardproxy.app.from_config import accounts_of, greeted_version, limits_of, pool_of, rights_of
@@ -71,6 +72,8 @@ class WorkerHandle:
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: Channel | None = None
         self.ready = False
+        self.heard = False  # see app.silence
+        self.silent = 0
         self.started = 0.0
         self.proving = asyncio.Lock()  # its answers count in their order
         self.coordinator = ""  # identity of the process in transactions over shards; each start has a new one
@@ -172,6 +175,7 @@ class Supervisor:
                 await asyncio.sleep(CATALOG_RETRY)
         for worker in self.workers:
             self._spawn(self._keep_running(worker))
+        self._spawn(silence.watch(self.workers, self.config.proxy.worker_silence, self._end_silent))
         if self.config.backend.schema_interval > 0:
             for shard in self.snapshot.shards:
                 self._spawn(self._watch_schema(shard.primary))
@@ -306,6 +310,12 @@ class Supervisor:
             pause = 0.05 if monotonic() - worker.started > 10 else min(pause * 2, 5.0)
             await asyncio.sleep(pause)
 
+    def _end_silent(self, place: int) -> None:
+        process = self.workers[place].process
+        if process is not None and process.poll() is None and not self._stopping.is_set():
+            log.error("worker_silent", worker=place, pid=process.pid, seconds=self.config.proxy.worker_silence)
+            process.kill()
+
     async def _start(self, worker: WorkerHandle) -> None:
         worker.coordinator = secrets.token_hex(6)
         worker.proving = asyncio.Lock()
@@ -428,6 +438,7 @@ class Supervisor:
     # ── what workers say ──
 
     def _heard(self, worker: WorkerHandle, pid: int, message: Message) -> None:
+        worker.heard = True
         match message:
             case ("ready",):
                 worker.ready = True

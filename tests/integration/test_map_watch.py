@@ -129,13 +129,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Mapping[str, object
 
 @contextmanager
 def proxies(
-    cluster: LocalCluster, store: Mapping[str, object], count: int = 1, **options: Any
+    cluster: LocalCluster, store: Mapping[str, object], count: int = 1, silence: str = "30s", **options: Any
 ) -> Iterator[tuple[Desk, list[ProxyUnderTest]]]:
     """So many proxies that share a store; a row of `users` for each key."""
     running: list[ProxyUnderTest] = []
     try:
         for number in range(count):
-            proxy = start_proxy(cluster, f"mapped{number}", proxy={"drain_timeout": "200ms"}, store=store, **options)
+            own = {"drain_timeout": "200ms", "worker_silence": silence}
+            proxy = start_proxy(cluster, f"mapped{number}", proxy=own, store=store, **options)
             running.append(proxy)
         running[0].empty()
         for key in (MOVING, STAYING):
@@ -298,6 +299,17 @@ def test_a_stopped_process_acknowledges_nothing(cluster: LocalCluster, store: Ma
             desk.all_have(epoch, 2)
             before = epoch
         assert len(desk.identities()) == 2
+
+
+def test_a_stopped_worker_is_ended_by_its_supervisor(cluster: LocalCluster) -> None:
+    """Else nothing would ever be acknowledged, since the proxy lives."""
+    with proxies(cluster, {"path": "silent.store"}, silence="3s") as (desk, [proxy]):
+        stopped = proxy.worker_pids()[0]
+        os.kill(stopped, signal.SIGSTOP)
+        epoch = desk.begin()
+        desk.all_have(epoch, 1, 30.0)
+        eventually(lambda: stopped not in proxy.worker_pids() and len(proxy.worker_pids()) == 2, "it is replaced")
+        assert answers(proxy)
 
 
 def test_a_dead_workers_statement_is_waited_for(cluster: LocalCluster, store: Mapping[str, object]) -> None:
