@@ -57,7 +57,7 @@ from shardproxy.topology.goals import AddShard, Goal
 from shardproxy.topology.map_document import Stream, TableMove
 from shardproxy.topology.map_form import NamedRange, form_of
 from shardproxy.topology.stages import FINAL, Stage, Step
-from shardproxy.topology.stored import MOVES, PROXIES
+from shardproxy.topology.stored import PROXIES, move_key
 from shardproxy.topology.workflow import Plan as MovePlan
 from shardproxy.topology.workflow import Workflow
 
@@ -461,7 +461,7 @@ async def _tell(config: Config, move: int, rate: int | None = None, **changes: A
             if rate is not None:
                 changes["figures"] = {**workflow.figures, "rate": rate}
             after = workflows.note(workflow, **changes)
-            key = f"{MOVES}{move}"
+            key = move_key(move)
             with suppress(StoreConflict):
                 await store.commit([Condition(key, version)], [Put(key, after.document())])
                 return

@@ -146,10 +146,8 @@ def test_a_map_of_names_and_one_of_places_say_the_same(form: RangeForm | HashFor
                 assert shard_map.lookup(start) == shard_map.lookup(end - 1) == places[shard]
 
 
-def test_workflows_are_listed_in_the_order_of_their_moves() -> None:
-    keys = [move_key(ident) for ident in (1, 2, 10, 2**64 - 1)]
-    assert keys == sorted(keys)
-    assert keys[0] == "move/00000000000000000001"
+def test_the_key_of_a_workflow_is_the_number_that_people_use() -> None:
+    assert [move_key(ident) for ident in (1, 10, 2**64 - 1)] == ["move/1", "move/10", "move/18446744073709551615"]
 
 
 @given(worlds.forms, st.sets(st.integers(0, 4095), min_size=1), st.booleans())
