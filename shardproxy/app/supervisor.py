@@ -32,10 +32,12 @@ from shardproxy.app.channel import Channel, Message
 from shardproxy.app.explain import explain
 from shardproxy.app.from_config import accounts_of, greeted_version, limits_of, pool_of, rights_of
 from shardproxy.app.handover import Handover
+from shardproxy.app.kills import Kills
 from shardproxy.app.load_samples import LoadSamples
 from shardproxy.app.map_watch import Documents, MapWatch
 from shardproxy.app.settings import WorkerSettings, client_tls
 from shardproxy.app.system import ended, listen, raise_file_limit, resident_bytes
+from shardproxy.app.worker_handle import WorkerHandle
 from shardproxy.backend import health
 from shardproxy.backend.catalog import LoadedCatalog, load_catalog, load_lookups, load_registered, schema_digest
 from shardproxy.backend.control import Credentials, open_control
@@ -63,26 +65,6 @@ LEAVE_WAIT = 3.0
 CLEAN_ROUNDS = 60  # rounds of recovery between two looks for old decision rows
 
 
-class WorkerHandle:
-    """One worker slot: its process, channel and listening socket. The socket outlives the process."""
-
-    def __init__(self, index: int, listener: socket.socket) -> None:
-        self.index = index
-        self.listener = listener
-        self.process: subprocess.Popen[bytes] | None = None
-        self.channel: Channel | None = None
-        self.ready = False
-        self.heard = False  # see app.silence
-        self.silent = 0
-        self.started = 0.0
-        self.proving = asyncio.Lock()  # its answers count in their order
-        self.coordinator = ""  # identity of the process in transactions over shards; each start has a new one
-
-    @property
-    def slot(self) -> str:
-        return str(self.index)
-
-
 class Supervisor:
     """Implements admin.http.AdminControl."""
 
@@ -93,7 +75,7 @@ class Supervisor:
         self.snapshot = self._file_snapshot  # the same, with the maps of the store
         self.totals = Totals()
         self.health: dict[str, ServerHealth] = {}
-        self.workers: list[WorkerHandle] = []
+        self.workers: list[WorkerHandle] = []  # filled once: others keep the list itself
         self._credentials = Credentials.of(config)
         self._accounts = accounts_of(config)
         self._pool = pool_of(config)
@@ -110,7 +92,7 @@ class Supervisor:
         self._report = 0  # number of the newest request for reports
         self._silent: set[int] = set()  # workers that have not answered it yet
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._kills: dict[tuple[int, int], WorkerHandle] = {}
+        self._kills = Kills(self.workers)
         self._catalog_lock = asyncio.Lock()
         self._recovery = Recovery(
             self.snapshot,
@@ -134,7 +116,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         listeners = listen(self.config)
-        self.workers = [WorkerHandle(i, sock) for i, sock in enumerate(listeners)]
+        self.workers += [WorkerHandle(i, sock) for i, sock in enumerate(listeners)]
         admin = self.config.listen.admin
         runner = web.AppRunner(make_app(self), access_log=None)
         await runner.setup()
@@ -300,7 +282,7 @@ class Supervisor:
             self._spawn(self._prove_over(worker.process.pid))
             self._recovery.dead.add(worker.coordinator)
             self.totals.retire(worker.slot)
-            self._no_kills_by(worker)
+            self._kills.died(worker)
             if worker.channel is not None:
                 worker.channel.close()
             if self._stopping.is_set():
@@ -463,29 +445,9 @@ class Supervisor:
             case ("schema_changed", request):
                 self._spawn(self._reload(worker, request))
             case ("find_and_kill", request, ident, query_only, user):
-                self._pass_kill(worker, request, ident, query_only, user)
+                self._kills.ask(worker, request, ident, query_only, user)
             case ("killed", request, done):
-                asker = self._kills.pop((worker.index, request), None)
-                if asker is not None and asker.channel is not None:
-                    asker.channel.send("killed", request >> 8, done)
-
-    def _pass_kill(self, asker: WorkerHandle, request: int, ident: int, query_only: bool, user: str) -> None:
-        target = next((w for w in self.workers if w.index == ident >> 24), None)
-        if target is None or target.channel is None or not target.ready:
-            if asker.channel is not None:
-                asker.channel.send("killed", request, False)
-            return
-        key = request << 8 | asker.index
-        self._kills[target.index, key] = asker
-        target.channel.send("kill", key, ident, query_only, user)
-
-    def _no_kills_by(self, worker: WorkerHandle) -> None:
-        """A worker died: whoever waits for it to KILL a client of its is told that there is none."""
-        for target, request in list(self._kills):
-            if target == worker.index:
-                asker = self._kills.pop((target, request))
-                if asker.channel is not None:
-                    asker.channel.send("killed", request >> 8, False)
+                self._kills.answered(worker, request, done)
 
     async def _tell_schema(self) -> None:
         """Send map and catalog to every worker, and wait until each that lives has taken them."""
