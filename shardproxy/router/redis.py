@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -105,7 +105,7 @@ def _script(args: Sequence[bytes], ring: RedisRing) -> str:
     return "a script without keys may need any node: name the keys that it uses"
 
 
-_CHECKS: Final = {
+_CHECKS: Final[Mapping[bytes, Callable[[Sequence[bytes], RedisRing], str]]] = {
     b"SORT": _sort,
     b"SORT_RO": _sort,
     b"COPY": _copy,
@@ -116,3 +116,5 @@ _CHECKS: Final = {
     b"FCALL": _script,
     b"FCALL_RO": _script,
 }
+
+CHECKED: Final = frozenset(_CHECKS)  # commands that something may hinder

@@ -1,0 +1,61 @@
+"""One reply out of the replies of several nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shardproxy.backend.redis.slot import Joint, Slot, Turn
+from shardproxy.errors import RemoteProtocolError
+from shardproxy.merge.redis_replies import join_every, join_split
+from shardproxy.planner.redis.spec import Join
+from shardproxy.protocol.redis import encode
+
+
+class JoinedReply(Joint):
+    """Waits for the replies of several nodes, and gives the client the one that is made of them.
+
+    whole: the client's slot. keys: for each part, which of the command's keys it has, in order; empty: every node got
+    the whole command, `args`. What is kept here is as many bytes as the client's reply has.
+    """
+
+    def __init__(
+        self, turn: Turn, whole: Slot, join: Join, keys: Sequence[Sequence[int]], args: Sequence[bytes] = ()
+    ) -> None:
+        self._turn = turn
+        self._whole = whole
+        self._join = join
+        self._keys = keys
+        self._args = args
+        self._parts: list[Slot] = []
+        self._missing = 0
+
+    def part(self) -> Slot:
+        """The slot of one more node's reply. All are to be made before the first of them can come."""
+        slot = Slot(None, 1)
+        slot.joint = self
+        self._parts.append(slot)
+        self._missing += 1
+        return slot
+
+    def came(self, slot: Slot) -> None:
+        if not slot.done:
+            return
+        self._missing -= 1
+        if self._missing:
+            return
+        replies = [part.take() for part in self._parts]
+        try:
+            if self._keys:
+                data = join_split(self._join, replies, self._keys)
+            else:
+                data = join_every(self._join, replies, self._args)
+        except (RemoteProtocolError, ValueError) as error:
+            data = encode.error(f"ERR shardproxy cannot make one reply of those of several nodes: {error}")
+        whole = self._whole
+        whole.left = 0
+        whole.done = True
+        whole.add(data)
+        taker = whole.taker
+        if taker is not None:
+            taker.held += len(data)
+            self._turn.touch(taker)
