@@ -1,4 +1,5 @@
-"""What speaks Redis's protocol, in RESP2 and RESP3: one Redis, one Valkey. The same assertions for each."""
+"""What speaks Redis's protocol, in RESP2 and RESP3: one Redis, one Valkey, a proxy over three nodes of Redis. The same
+assertions for each."""
 
 from __future__ import annotations
 
@@ -7,9 +8,27 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from shardproxy.local import LocalCluster
 from shardproxy.local.redis_node import RedisNode
-from tests.redis.kinds import Kind, kinds_of_nodes
+from tests.redis.kinds import kinds_of_nodes
+from tests.redis.proxied import RedisProxy, redis_proxy
+
+# Tests that a proxy does not pass, with the reason; pytest prints them at the end of a run.
+NOT_YET: dict[str, str] = {
+    "test_blocking": "blocking commands, CLIENT LIST",
+    "test_blocking_ends_without_an_element": "blocking commands",
+    "test_channels": "SUBSCRIBE",
+    "test_monitor": "MONITOR",
+    "test_scan": "SCAN",
+    "test_sharded_channels": "SSUBSCRIBE",
+    "test_transactions": "MULTI",
+    "test_wait_for_replicas": "WAIT",
+    "test_watch": "WATCH",
+    "test_what_is_known_of_clients": "CLIENT INFO, CLIENT LIST",
+}
 
 Reply = Any  # bytes, int, None, or a list of these
 
@@ -23,7 +42,8 @@ class Client:
 
     def __init__(self, port: int, protocol: int) -> None:
         self._open: Callable[[], Client] = lambda: Client(port, protocol)
-        self.redis = redis.Redis(port=port, protocol=protocol, single_connection_client=True)
+        never = Retry(NoBackoff(), 0)  # what was lost, or refused, shall be seen
+        self.redis: Any = redis.Redis(port=port, protocol=protocol, single_connection_client=True, retry=never)
         self.redis.response_callbacks.clear()
         self.protocol = protocol
         self._others: list[Client] = []
@@ -40,11 +60,11 @@ class Client:
 
     def send(self, text: str) -> None:
         """Send a command without waiting for its reply."""
-        self.redis.connection.send_command(*text.split())  # type: ignore[union-attr]
+        self.redis.connection.send_command(*text.split())
 
     def receive(self) -> Reply:
         """The next reply."""
-        return plain(self.redis.connection.read_response(timeout=10))  # type: ignore[union-attr]
+        return plain(self.redis.connection.read_response(timeout=10))
 
     def other(self) -> Client:
         """Another connection to the same target; closed with this one."""
@@ -86,12 +106,25 @@ def valkey_target() -> Iterator[RedisNode]:
         yield nodes[0]
 
 
-@pytest.fixture(params=["redis-resp2", "redis-resp3", "valkey-resp2", "valkey-resp3"])
+@pytest.fixture(scope="package")
+def proxy_target() -> Iterator[RedisProxy]:
+    with (
+        LocalCluster("mariadb", shards=1, replicas=0, redis=3) as cluster,
+        redis_proxy(cluster) as proxy,
+    ):
+        yield proxy
+
+
+@pytest.fixture(params=["redis-resp2", "redis-resp3", "valkey-resp2", "valkey-resp3", "proxy-resp2", "proxy-resp3"])
 def r(request: pytest.FixtureRequest) -> Iterator[Client]:
     """A connection to each target in turn, which is empty."""
     kind, _, protocol = request.param.partition("-resp")
-    name: Kind = kind
-    target: RedisNode = request.getfixturevalue(f"{name}_target")
+    test = request.node.originalname
+    if kind == "proxy" and test in NOT_YET:
+        # Strict: what works by now leaves the list. Only an error that says so counts, no wrong answer.
+        reason = f"not yet through the proxy: {NOT_YET[test]}"
+        request.node.add_marker(pytest.mark.xfail(strict=True, raises=redis.ResponseError, reason=reason))
+    target: RedisNode | RedisProxy = request.getfixturevalue(f"{kind}_target")
     client = Client(target.port, int(protocol))
     client("FLUSHALL")
     client("FUNCTION FLUSH")

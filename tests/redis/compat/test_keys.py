@@ -50,11 +50,15 @@ def test_expiry(r: Client) -> None:
     assert r("GET b") is None
 
 
-def test_scans(r: Client) -> None:
-    names = [b"k:%d" % n for n in range(300)]
-    r(b"MSET", *(word for name in names for word in (name, b"v")))
-    r("RPUSH list a")
+def test_the_whole_database(r: Client) -> None:
+    names = _fill(r)
     assert r("DBSIZE") == 301 and sorted(r("KEYS k:*")) == sorted(names) and r("KEYS l?st") == [b"list"]
+    assert r("RANDOMKEY") in {*names, b"list"}
+    assert r("FLUSHDB") == b"OK" and r("DBSIZE") == 0 and r("RANDOMKEY") is None
+
+
+def test_scan(r: Client) -> None:
+    names = _fill(r)
     for options, wanted in (("", [*names, b"list"]), ("MATCH k:1?", names[10:20]), ("TYPE list COUNT 50", [b"list"])):
         cursor, found = b"0", []
         while True:
@@ -63,8 +67,16 @@ def test_scans(r: Client) -> None:
             if cursor == b"0":
                 break
         assert sorted(set(found)) == sorted(wanted)
-    assert r("RANDOMKEY") in {*names, b"list"}
-    assert r("FLUSHDB") == b"OK" and r("DBSIZE") == 0 and r("RANDOMKEY") is None and r("SCAN 0") == [b"0"]
+    r("FLUSHDB")
+    assert r("SCAN 0") == [b"0"]
+
+
+def _fill(r: Client) -> list[bytes]:
+    """The names of 300 strings; beside them is a list."""
+    names = [b"k:%d" % n for n in range(300)]
+    r(b"MSET", *(word for name in names for word in (name, b"v")))
+    r("RPUSH list a")
+    return names
 
 
 def test_scripts(r: Client) -> None:

@@ -103,25 +103,32 @@ def test_channels(r: Client) -> None:
 def test_sharded_channels(r: Client) -> None:
     reader = r.other()
     reader.send("SSUBSCRIBE {c}a")
-    first = reader.redis.connection.read_response(timeout=10, push_request=True)  # type: ignore[union-attr]
+    first = reader.redis.connection.read_response(timeout=10, push_request=True)
     assert list(first) == [b"ssubscribe", b"{c}a", 1]
     assert (
         r("SPUBLISH {c}a x") == 1
         and r("PUBSUB SHARDCHANNELS") == [b"{c}a"]
         and r("PUBSUB SHARDNUMSUB {c}a") == [b"{c}a", 1]
     )
-    got = reader.redis.connection.read_response(timeout=10, push_request=True)  # type: ignore[union-attr]
+    got = reader.redis.connection.read_response(timeout=10, push_request=True)
     assert list(got) == [b"smessage", b"{c}a", b"x"]
 
 
 def test_the_connection(r: Client) -> None:
     assert r("PING") == b"PONG" and r("PING x") == b"x" and r("ECHO hi") == b"hi" and r("SELECT 0") == b"OK"
     assert r("CLIENT SETNAME me") == b"OK" and r("CLIENT GETNAME") == b"me" and r("CLIENT ID") > 0
-    assert b"name=me" in r("CLIENT INFO") and r.other()("CLIENT ID") != r("CLIENT ID")
+    assert r.other()("CLIENT ID") != r("CLIENT ID")
     hello = r(f"HELLO {r.protocol}")
     assert hello[hello.index(b"proto") + 1] == r.protocol and r.error("HELLO 9").startswith("NOPROTO")
     assert "WRONGPASS" in r.error("AUTH nobody wrong")
     assert r("RESET") == b"RESET"
+
+
+def test_what_is_known_of_clients(r: Client) -> None:
+    r("CLIENT SETNAME me")
+    other = r.other()
+    other("CLIENT SETNAME other")
+    assert b"name=me" in r("CLIENT INFO") and b"name=other" in r("CLIENT LIST")
 
 
 def test_pipelines_keep_their_order(r: Client) -> None:
@@ -155,7 +162,12 @@ def test_the_server(r: Client) -> None:
         and r("SLOWLOG RESET") == b"OK"
         and r("CONFIG RESETSTAT") == b"OK"
     )
-    assert r("WAIT 0 10") == 0 and r("LASTSAVE") > 0 and r("FLUSHALL ASYNC") == b"OK" and r("DBSIZE") == 0
+    assert r("LASTSAVE") > 0 and r("FLUSHALL ASYNC") == b"OK" and r("DBSIZE") == 0
+
+
+def test_wait_for_replicas(r: Client) -> None:
+    r("SET a 1")
+    assert r("WAIT 0 10") == 0 and r("WAIT 1 1") == 0
 
 
 def test_monitor(r: Client) -> None:
