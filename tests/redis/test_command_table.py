@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardproxy.planner.redis.finders import radius, sort, streams
-from shardproxy.planner.redis.spec import CommandSpec, Way, arity_fits, find_spec, key_indexes
+from shardproxy.planner.redis.spec import (
+    CommandSpec,
+    Way,
+    arity_error,
+    arity_fits,
+    find_spec,
+    key_indexes,
+    unknown_error,
+)
 from shardproxy.planner.redis.table import ALL, CONTAINERS
 from tests.redis.kinds import Kind, kinds_of_nodes
 
@@ -194,3 +203,34 @@ def _compare(client: Any, args: list[bytes], spec: CommandSpec) -> bool:
     else:
         assert sorted(ours) == sorted(keys), args  # it tells where to store first or last
     return True
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [b"nosuch"],
+        [b"NoSuch", b"a", b"b c"],
+        [b"x" * 300, b"y" * 100, b"z" * 100, b"w"],
+        [b"no\r\nsuch", b"\r\n+OK", b"\xff'"],
+        [b"", b""],
+        [b"config", b"nosuch"],
+        [b"OBJECT", b"x" * 200, b"a"],
+        [b"xgroup", b"a\nb"],
+        [b"get"],
+        [b"GET", b"a", b"b"],
+        [b"Config"],
+        [b"config", b"get"],
+        [b"Object", b"Encoding"],
+        [b"MSET", b"a"],
+        [b"DEL"],
+        [b"eval", b"x"],
+    ],
+)
+def test_errors_are_worded_as_the_server_does(server: Server, args: list[bytes]) -> None:
+    spec = find_spec(args)
+    assert spec is None or not arity_fits(spec, args)
+    ours = unknown_error(args) if spec is None else arity_error(spec)
+    kwargs = server.client.connection_pool.connection_kwargs
+    with socket.create_connection((kwargs["host"], kwargs["port"])) as raw, raw.makefile("rb") as replies:
+        raw.sendall(b"*%d\r\n" % len(args) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in args))
+        assert replies.readline() == ours
