@@ -169,7 +169,7 @@ def ratios(runs: Sequence[Run]) -> dict[Case, tuple[float, float]]:
 def _show(
     figures: Sequence[dict[str, Any]], runs: Sequence[Run], missing: dict[str, LocalError], console: Console
 ) -> None:
-    table = Table("command", *(Column(name, justify="right") for name in ("pipeline", "clients")), "peer",
+    table = Table("command", *(Column(name, justify="right") for name in ("P", "clients")), Column("peer", no_wrap=True),
                   title="the Redis port, medians over the rounds", box=box.SIMPLE_HEAD, pad_edge=False)  # fmt: skip
     for name in ("commands/s", "p50 ms", "p99 ms", "CPU µs", "CPU ratio", "p99 ratio"):
         table.add_column(name, justify="right")

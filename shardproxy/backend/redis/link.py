@@ -157,11 +157,13 @@ class Link(Holdable):
             slot.whole = slot.written + slot.size
 
     def _give(self, slot: Slot, data: bytes) -> None:
-        slot.add(data)
+        taker = slot.taker
         joint = slot.joint
+        if taker is None and joint is None:
+            return  # its client is gone
+        slot.add(data)
         if joint is not None and slot.done:
             joint.came(slot)
-        taker = slot.taker
         if taker is not None:
             taker.held += len(data)
             taker.source = self

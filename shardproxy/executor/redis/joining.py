@@ -9,6 +9,7 @@ from shardproxy.errors import RemoteProtocolError
 from shardproxy.merge.redis_replies import join_every, join_split
 from shardproxy.planner.redis.spec import Join
 from shardproxy.protocol.redis import encode
+from shardproxy.protocol.redis.replies import values_of
 
 
 class JoinedReply(Joint):
@@ -18,9 +19,7 @@ class JoinedReply(Joint):
     the whole command, `args`. What is kept here is as many bytes as the client's reply has.
     """
 
-    def __init__(
-        self, turn: Turn, whole: Slot, join: Join, keys: Sequence[Sequence[int]], args: Sequence[bytes] = ()
-    ) -> None:
+    def __init__(self, turn: Turn, whole: Slot, join: Join, keys: list[list[int]], args: Sequence[bytes] = ()) -> None:
         self._turn = turn
         self._whole = whole
         self._join = join
@@ -45,7 +44,9 @@ class JoinedReply(Joint):
             return
         replies = [part.take() for part in self._parts]
         try:
-            if self._keys:
+            if self._join is Join.LIST and self._keys:
+                data = _in_order(replies, self._keys)
+            elif self._keys:
                 data = join_split(self._join, replies, self._keys)
             else:
                 data = join_every(self._join, replies, self._args)
@@ -59,3 +60,22 @@ class JoinedReply(Joint):
         if taker is not None:
             taker.held += len(data)
             self._turn.touch(taker)
+
+
+def _in_order(replies: list[bytes], keys: list[list[int]]) -> bytes:
+    """As join_split does it with Join.LIST, for MGET quicker. Raises RemoteProtocolError."""
+    count = 0
+    for numbers in keys:
+        count += len(numbers)
+    found: list[bytes] = [b""] * count
+    for i in range(len(replies)):
+        reply = replies[i]
+        if reply[0] != 42:  # an error, as a rule
+            return join_split(Join.LIST, replies, keys)
+        numbers = keys[i]
+        values = values_of(reply)
+        if len(values) != len(numbers):
+            raise RemoteProtocolError(f"{len(values)} values for {len(numbers)} keys")
+        for j in range(len(numbers)):
+            found[numbers[j]] = values[j]
+    return b"*%d\r\n%b" % (count, b"".join(found))

@@ -27,7 +27,7 @@ from shardproxy.planner.redis.spec import (
 )
 from shardproxy.protocol.redis import encode
 from shardproxy.protocol.redis.commands import BROKEN, FOUND, CommandScanner
-from shardproxy.router.redis import APART, NOWHERE, apart_error, hindrance, place_of, split
+from shardproxy.router.redis import APART, NOWHERE, apart_error, hindrance, place_of
 
 if TYPE_CHECKING:
     from shardproxy.frontend.redis.front import RedisFront
@@ -115,6 +115,7 @@ class RedisClient(Waiter):
         slot, self._head, self._tail = self._head, None, None
         while slot is not None:  # nodes go on: their replies go nowhere
             slot.taker = None
+            slot.take()
             after, slot.after = slot.after, None
             slot = after
         self._release()
@@ -330,21 +331,47 @@ class RedisClient(Waiter):
         link.out.append(data)
 
     def _split(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
-        """Give each node its keys; the replies are joined when all are there."""
-        parts = split(spec, args, self._ring)
-        if not parts:
+        """Give each node its keys, in the client's own bytes; the replies are joined when all are there."""
+        step: i64 = spec.step
+        first: i64 = spec.first
+        size: i64 = len(args)
+        if (size - first) % step:
             self._answer(arity_error(spec))
             return True
-        links = [self._links[part.node] for part in parts]
-        if len(parts) == 1:
+        ring = self._ring
+        pieces = self._scanner.pieces()
+        nodes: list[int] = []
+        words: list[list[bytes]] = []
+        keys: list[list[int]] = []
+        place_in: dict[int, int] = {}
+        at = first
+        number: i64 = 0
+        while at < size:
+            node = ring.node_of(args[at])
+            place = place_in.get(node, -1)
+            if place < 0:
+                place = len(nodes)
+                place_in[node] = place
+                nodes.append(node)
+                words.append(pieces[:first])
+                keys.append([])
+            words[place].append(pieces[at])
+            if step == 2:
+                words[place].append(pieces[at + 1])
+            keys[place].append(number)
+            number += 1
+            at += step
+        links = [self._links[node] for node in nodes]
+        if len(links) == 1:
             return self._forward(links[0], self._sent(), used)
         if self._stops_for_any(links):
             return False
         whole = Slot(self, 1)
         self._append(whole)
-        joint = JoinedReply(self._turn, whole, spec.join, [part.keys for part in parts])
-        for link, part in zip(links, parts, strict=True):
-            self._send(link, joint.part(), encode.command(part.args), used)
+        joint = JoinedReply(self._turn, whole, spec.join, keys)
+        for i in range(len(links)):
+            part = words[i]
+            self._send(links[i], joint.part(), b"*%d\r\n%b" % (len(part), b"".join(part)), used)
         return True
 
     def _every(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
@@ -354,7 +381,7 @@ class RedisClient(Waiter):
             return False
         whole = Slot(self, 1)
         self._append(whole)
-        joint = JoinedReply(self._turn, whole, spec.join, (), args)
+        joint = JoinedReply(self._turn, whole, spec.join, [], args)
         data = self._sent()
         for link in links:
             self._send(link, joint.part(), data, used)

@@ -189,13 +189,31 @@ class CommandScanner:
         """All arguments of the command that was found."""
         data = self.data
         found: list[bytes] = []
-        at = data.find(b"\n", self.start) + 1
-        for _ in range(self.count):
-            begin = data.find(b"\n", at) + 1
-            end = begin + int(data[at + 1 : begin - 2])
-            found.append(data[begin:end])
-            at = end + 2
+        at = self._first_header()
+        end = self.end
+        while at < end:
+            length = self._number(at + 1, 0)
+            begin = self._after
+            at = begin + length + 2
+            found.append(data[begin : at - 2])
         return found
+
+    def pieces(self) -> list[bytes]:
+        """The arguments as they are on the wire, each with its length before it and its CRLF."""
+        data = self.data
+        found: list[bytes] = []
+        at = self._first_header()
+        end = self.end
+        while at < end:
+            begin = at
+            length = self._number(at + 1, 0)
+            at = self._after + length + 2
+            found.append(data[begin:at])
+        return found
+
+    def _first_header(self) -> i64:
+        self._number(self.start + 1, 1)
+        return self._after
 
     def _number(self, at: i64, negative: i64) -> i64:
         """The decimal number on the line at `at`. negative: numbers below 0 count as 0. Leaves `_after`."""

@@ -32,6 +32,7 @@ def scan(pieces: Sequence[bytes], max_bytes: int = 1 << 30, trusted: bool = True
             assert args[0] == scanner.data[scanner.name : scanner.name_end]
             if len(args) > 1:
                 assert args[1] == scanner.data[scanner.key : scanner.key_end]
+            assert b"*%d\r\n%b" % (len(args), b"".join(scanner.pieces())) == command(args)
             found.append(args)
         if outcome == BROKEN:
             assert scanner.next() == BROKEN

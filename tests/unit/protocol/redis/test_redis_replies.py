@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardproxy.errors import RemoteProtocolError
-from shardproxy.protocol.redis.replies import ReplyScanner
+from shardproxy.protocol.redis.replies import ReplyScanner, values_of
 
 _LINE = st.text(alphabet="abc 12", max_size=12).map(str.encode)
 _SIMPLE = st.one_of(
@@ -93,3 +93,13 @@ def test_a_header_without_its_body() -> None:
 def test_what_is_no_reply(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         ends([data])
+
+
+@given(st.lists(REPLIES, max_size=5), st.integers(1, 1000))
+def test_values_of_an_array(parts: list[bytes], cut: int) -> None:
+    data = b"*%d\r\n%b" % (len(parts), b"".join(parts))
+    assert values_of(data) == parts
+    with pytest.raises(RemoteProtocolError):
+        values_of(data[: cut % len(data)])
+    with pytest.raises(RemoteProtocolError):
+        values_of(data + b"x")
