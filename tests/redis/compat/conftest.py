@@ -22,7 +22,6 @@ NOT_YET: dict[str, str] = {
     "test_blocking_ends_without_an_element": "blocking commands",
     "test_channels": "SUBSCRIBE",
     "test_monitor": "MONITOR",
-    "test_scan": "SCAN",
     "test_sharded_channels": "SSUBSCRIBE",
     "test_transactions": "MULTI",
     "test_wait_for_replicas": "WAIT",

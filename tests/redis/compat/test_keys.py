@@ -60,15 +60,21 @@ def test_the_whole_database(r: Client) -> None:
 def test_scan(r: Client) -> None:
     names = _fill(r)
     for options, wanted in (("", [*names, b"list"]), ("MATCH k:1?", names[10:20]), ("TYPE list COUNT 50", [b"list"])):
-        cursor, found = b"0", []
-        while True:
-            cursor, *some = r(f"SCAN {cursor.decode()} {options}")
-            found += some
-            if cursor == b"0":
-                break
-        assert sorted(set(found)) == sorted(wanted)
+        assert sorted(set(_scanned(r, options))) == sorted(wanted)
     r("FLUSHDB")
-    assert r("SCAN 0") == [b"0"]
+    assert _scanned(r, "") == []
+    assert r.error("SCAN x").endswith("invalid cursor") and r.error("SCAN 0 COUNT x").endswith(
+        "not an integer or out of range"
+    )
+
+
+def _scanned(r: Client, options: str) -> list[bytes]:
+    cursor, found = b"0", []
+    while True:
+        cursor, *some = r(f"SCAN {cursor.decode()} {options}")
+        found += some
+        if cursor == b"0":
+            return found
 
 
 def _fill(r: Client) -> list[bytes]:
