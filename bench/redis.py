@@ -21,7 +21,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from bench.rig.interpreter import described, warning
 from bench.rig.peers import Peer
@@ -169,8 +169,10 @@ def ratios(runs: Sequence[Run]) -> dict[Case, tuple[float, float]]:
 def _show(
     figures: Sequence[dict[str, Any]], runs: Sequence[Run], missing: dict[str, LocalError], console: Console
 ) -> None:
-    table = Table("command", *(Column(name, justify="right") for name in ("P", "clients")), Column("peer", no_wrap=True),
-                  title="the Redis port, medians over the rounds", box=box.SIMPLE_HEAD, pad_edge=False)  # fmt: skip
+    table = Table("command", title="the Redis port, medians over the rounds", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("pipeline", justify="right")
+    table.add_column("clients", justify="right")
+    table.add_column("peer", no_wrap=True)
     for name in ("commands/s", "p50 ms", "p99 ms", "CPU µs", "CPU ratio", "p99 ratio"):
         table.add_column(name, justify="right")
     compared = ratios(runs)

@@ -44,7 +44,11 @@ class JoinedReply(Joint):
         self._missing -= 1
         if self._missing:
             return
-        replies = [part.take() for part in self._parts]
+        replies: list[bytes] = []
+        for part in self._parts:
+            replies.append(part.take())
+            part.joint = None
+        self._parts = []  # each knew the other: no need of a garbage collector to end them
         try:
             if self._join is Join.LIST and self._keys:
                 data = _in_order(replies, self._keys)

@@ -245,6 +245,9 @@ class RedisClient(Waiter):
         front = self.front
         scanner = self._scanner
         args = scanner.arguments()
+        spec = front.splits.get(args[0])
+        if spec is not None and self._open and len(args) >= -spec.min_args:
+            return self._split(spec, args, used)
         spec = front.spec_of(args)
         if not self._open and (spec is None or spec.name not in _BEFORE_LOGIN):
             self._answer(_NO_AUTH)

@@ -61,6 +61,9 @@ class RedisFront:
         self.users = users
         self.limits = limits
         self.simple = set(_SIMPLE)  # names of commands whose second word is their key, and that go there as they are
+        self.splits: dict[bytes, CommandSpec] = {
+            name: spec for name, spec in SPECS.items() if spec.way is Way.SPLIT and spec.min_args < 0
+        }
         self.clients: dict[int, RedisClient] = {}
         self.commands: i64 = 0  # so far
         self.accepted = 0
