@@ -21,6 +21,7 @@ from shardproxy.topology.map_document import (
     begin,
     open_keys,
     positions_wanted,
+    same_to_proxies,
     waits_for_barrier,
 )
 from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm, TableForm
@@ -211,6 +212,23 @@ def test_barriers_are_asked_for_by_the_phase_that_is_left() -> None:
         *[True, False, True, False, False, False, True, False, False]
     ]
     assert not waits_for_barrier(under_way(forward(2)), Step.CANCEL)
+
+
+def test_proxies_need_not_take_steps_that_change_nothing_for_them() -> None:
+    documents = [forward(steps) for steps in range(8)]
+    documents.append(step(documents[7], Step.REVERSE))
+    for _ in range(5):
+        documents.append(step(documents[-1], NEXT))
+    kept = documents[0]
+    taken = []
+    for document in documents[1:]:
+        if not same_to_proxies(kept, document):
+            kept = document
+            taken.append(document.move.stage.value if document.move else "")
+    assert taken == [
+        "copying", "armed", "closing", "switched", "open",
+        "reverse_armed", "reverse_closing", "reverse_switched", "reverse_open",
+    ]  # fmt: skip
 
 
 def test_an_illegal_step_or_an_unknown_move_is_refused() -> None:
