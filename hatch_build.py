@@ -21,6 +21,7 @@ HOT_PATH = (
     "shardproxy/protocol/mysql/response.py",
     "shardproxy/topology/keys.py",
     "shardproxy/topology/maps.py",
+    "shardproxy/topology/redis_ring.py",
     "shardproxy/topology/sampler.py",
     "shardproxy/planner/cache.py",
     "shardproxy/backend/connection.py",
@@ -38,6 +39,14 @@ HOT_PATH = (
     "shardproxy/executor/single.py",
     "shardproxy/frontend/mysql/connection.py",
     "shardproxy/frontend/mysql/pipeline.py",
+    # Every Redis command.
+    "shardproxy/protocol/redis/commands.py",
+    "shardproxy/protocol/redis/replies.py",
+    "shardproxy/backend/redis/slot.py",
+    "shardproxy/backend/redis/link.py",
+    "shardproxy/executor/redis/joining.py",
+    "shardproxy/frontend/redis/front.py",
+    "shardproxy/frontend/redis/connection.py",
     # Every change that follows a move.
     "shardproxy/reshard/binlog.py",
     "shardproxy/reshard/row_image.py",

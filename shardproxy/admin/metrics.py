@@ -104,6 +104,17 @@ FAMILIES: Mapping[str, Family] = _families(
     Family("shardproxy_worker_restarts_total", Kind.COUNTER, "Workers that died and were replaced.", ()),
     Family("shardproxy_store_up", Kind.GAUGE, "1 when the map store has answered last.", ()),
     Family("shardproxy_load_samples_total", Kind.COUNTER, "Statements sampled for `shardctl rebalance --by-load`.", ()),
+    Family("shardproxy_redis_clients", Kind.GAUGE, "Redis clients connected now.", ("worker",)),
+    Family("shardproxy_redis_connections_total", Kind.COUNTER, "Redis clients accepted.", ()),
+    Family("shardproxy_redis_commands_total", Kind.COUNTER, "Redis commands done.", ()),
+    Family(
+        "shardproxy_redis_slow_clients_closed_total",
+        Kind.COUNTER,
+        "Redis clients closed because they did not take their replies.",
+        (),
+    ),
+    Family("shardproxy_redis_node_up", Kind.GAUGE, "1 when a worker's last connection was made.", ("node", "worker")),
+    Family("shardproxy_redis_node_failures_total", Kind.COUNTER, "Connections lost, or not made.", ("node",)),
     Family("shardproxy_map_epoch", Kind.GAUGE, "Epoch of the newest map.", ()),
 )
 

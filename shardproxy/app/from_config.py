@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from shardproxy.app.settings import LOGIN_SECONDS, PoolSettings
+from shardproxy.app.settings import LOGIN_SECONDS, PoolSettings, RedisWorkerSettings
 from shardproxy.config import Config
 from shardproxy.config.passwords import HashKind, PasswordHash
+from shardproxy.executor.redis.local_answers import digest
 from shardproxy.frontend.mysql.front import Limits, Rights
 from shardproxy.protocol.mysql.accounts import Account
 from shardproxy.protocol.mysql.passwords import NativeHash
+from shardproxy.topology.ring import place_buckets
 
 
 def accounts_of(config: Config) -> dict[str, Account]:
@@ -66,6 +68,34 @@ def pool_of(config: Config) -> PoolSettings:
         deadlock_after=config.transactions.deadlock_after,
         hold_timeout=config.transactions.hold_timeout,
         scatter_limit=b.scatter_limit,
+    )
+
+
+def redis_of(config: Config) -> RedisWorkerSettings | None:
+    """None without `[redis]`. Raises ConfigError when a password's variable or file is missing."""
+    r, listen = config.redis, config.listen.redis
+    if r is None:
+        return None
+    names = list(r.nodes)
+    weights = {name: node.weight for name, node in r.nodes.items()}
+    password = config.redis_password()
+    return RedisWorkerSettings(
+        nodes=[(name, node.address.host, node.address.port) for name, node in r.nodes.items()],
+        owners=place_buckets(weights, {name: i for i, name in enumerate(names)}),
+        users={name: digest(config.redis_secret(name).encode()) for name in r.users},
+        user=r.user,
+        password=None if password is None else password.encode(),
+        connections=r.connections,
+        depth=r.depth,
+        connect_timeout=r.connect_timeout,
+        timeout=r.timeout,
+        max_command=r.max_command,
+        max_clients=config.proxy.max_clients,
+        client_buffer=r.client_buffer,
+        client_stall=r.client_stall,
+        idle_timeout=config.proxy.idle_timeout,
+        tls_cert=str(config.resolve(listen.tls_cert)) if listen.tls_cert else "",
+        tls_key=str(config.resolve(listen.tls_key)) if listen.tls_key else "",
     )
 
 

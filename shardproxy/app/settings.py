@@ -4,7 +4,7 @@ and they take 15 MiB."""
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shardproxy.frontend.mysql.front import Limits, Rights
@@ -42,6 +42,29 @@ class PoolSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RedisWorkerSettings:
+    """The Redis port, as in `[redis]`. nodes: (name, host, port); owners: bucket → place of its node. users: name →
+    SHA-256 of the password."""
+
+    nodes: Sequence[tuple[str, str, int]]
+    owners: Sequence[int]
+    users: Mapping[str, bytes] = field(repr=False)
+    user: str
+    password: bytes | None = field(repr=False)
+    connections: int
+    depth: int
+    connect_timeout: float
+    timeout: float
+    max_command: int
+    max_clients: int
+    client_buffer: int
+    client_stall: float
+    idle_timeout: float
+    tls_cert: str
+    tls_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """Everything that a worker is told at its start; later messages change snapshot, catalog and health.
 
@@ -71,6 +94,7 @@ class WorkerSettings:
     drain_timeout: float
     log_level: str
     log_format: str
+    redis: RedisWorkerSettings | None = None
 
 
 def client_tls(cert: str, key: str) -> ssl.SSLContext | None:

@@ -30,13 +30,13 @@ from shardproxy.admin.show.topology import topology_json
 from shardproxy.app import silence
 from shardproxy.app.channel import Channel, Message
 from shardproxy.app.explain import explain
-from shardproxy.app.from_config import accounts_of, greeted_version, limits_of, pool_of, rights_of
+from shardproxy.app.from_config import accounts_of, greeted_version, limits_of, pool_of, redis_of, rights_of
 from shardproxy.app.handover import Handover
 from shardproxy.app.kills import Kills
 from shardproxy.app.load_samples import LoadSamples
 from shardproxy.app.map_watch import Documents, MapWatch
 from shardproxy.app.settings import WorkerSettings, client_tls
-from shardproxy.app.system import ended, listen, raise_file_limit, resident_bytes
+from shardproxy.app.system import ended, listen, listen_redis, raise_file_limit, resident_bytes
 from shardproxy.app.worker_handle import WorkerHandle
 from shardproxy.backend import health
 from shardproxy.backend.catalog import LoadedCatalog, load_catalog, load_lookups, load_registered, schema_digest
@@ -79,6 +79,7 @@ class Supervisor:
         self._credentials = Credentials.of(config)
         self._accounts = accounts_of(config)
         self._pool = pool_of(config)
+        self._redis = redis_of(config)
         self._exposition = Exposition(self.totals)
         self._counters = Counters()
         self._loaded: LoadedCatalog | None = None
@@ -116,7 +117,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         listeners = listen(self.config)
-        self.workers += [WorkerHandle(i, sock) for i, sock in enumerate(listeners)]
+        redis = listen_redis(self.config)
+        self.workers += [WorkerHandle(i, *socks) for i, socks in enumerate(zip(listeners, redis, strict=True))]
         admin = self.config.listen.admin
         runner = web.AppRunner(make_app(self), access_log=None)
         await runner.setup()
@@ -302,8 +304,8 @@ class Supervisor:
         worker.coordinator = secrets.token_hex(6)
         worker.proving = asyncio.Lock()
         ours, theirs = socket.socketpair()
-        fds = (theirs.fileno(), worker.listener.fileno())
-        # Popen, and not the event loop's own: it passes these two descriptors on and no others. A worker that held the
+        fds = (theirs.fileno(), worker.listener.fileno(), *(sock.fileno() for sock in worker.redis_listeners))
+        # Popen, and not the event loop's own: it passes these descriptors on and no others. A worker that held the
         # other workers' listening sockets would keep them open, and clients waiting on them, while the proxy drains.
         worker.process = subprocess.Popen(  # noqa: S603, ASYNC220 — our own module; it returns at once
             [sys.executable, "-m", "shardproxy.app.worker", *map(str, fds)], pass_fds=fds, start_new_session=True
@@ -345,6 +347,7 @@ class Supervisor:
             drain_timeout=config.proxy.drain_timeout,
             log_level=config.proxy.log_level,
             log_format=config.proxy.log_format,
+            redis=self._redis,
         )
 
     @property
@@ -353,7 +356,8 @@ class Supervisor:
 
     async def _drain(self) -> None:
         for worker in self.workers:
-            worker.listener.close()
+            for sock in (worker.listener, *worker.redis_listeners):
+                sock.close()
             if worker.channel is not None:
                 worker.channel.send("drain")
         living = [w.process for w in self.workers if w.process is not None and w.process.poll() is None]
@@ -573,6 +577,12 @@ def run(config: Config) -> int:
             client_tls(str(config.resolve(mysql.tls_cert)), str(config.resolve(mysql.tls_key)) if mysql.tls_key else "")
         except OSError as error:
             raise ConfigError(f"listen.mysql.tls_cert: cannot be used ({error}); expected a PEM file") from error
+    redis = config.listen.redis
+    if config.redis is not None and redis.tls_cert:
+        try:
+            client_tls(str(config.resolve(redis.tls_cert)), str(config.resolve(redis.tls_key)) if redis.tls_key else "")
+        except OSError as error:
+            raise ConfigError(f"listen.redis.tls_cert: cannot be used ({error}); expected a PEM file") from error
     raise_file_limit(config)
 
     async def main() -> int:

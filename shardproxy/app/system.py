@@ -37,17 +37,55 @@ async def ended(process: subprocess.Popen[bytes]) -> int:
 
 
 def listen(config: Config) -> list[socket.socket]:
-    """One listening socket a worker, all on the same port (SO_REUSEPORT): the kernel spreads clients over them."""
+    """One listening socket a worker for the MySQL port. Raises ConfigError."""
     mysql = config.listen.mysql
-    sockets: list[socket.socket] = []
-    port = mysql.port
+    return _listen("listen.mysql", mysql.host, mysql.port, config.proxy.workers)
+
+
+def listen_redis(config: Config) -> list[list[socket.socket]]:
+    """For each worker, its sockets for Redis clients: TCP, and the Unix socket that all share. Raises ConfigError."""
+    redis = config.listen.redis
+    if config.redis is None:
+        return [[] for _ in range(config.proxy.workers)]
+    sockets = [[sock] for sock in _listen("listen.redis", redis.host, redis.port, config.proxy.workers)]
+    if redis.socket:
+        shared = _listen_unix(str(config.resolve(redis.socket)))
+        for own in sockets:
+            own.append(shared.dup())
+        shared.close()
+    return sockets
+
+
+def _listen_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(mysql.host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)  # left by a proxy that was killed
+            except FileNotFoundError:
+                pass
+            else:
+                raise ConfigError(f"listen.redis.socket: another program listens on {path}")
+        sock.bind(path)
+        sock.listen(4096)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"listen.redis.socket: cannot listen on {path}: {error.strerror or error}") from error
+    return sock
+
+
+def _listen(table: str, host: str, port: int, count: int) -> list[socket.socket]:
+    """Sockets on one port (SO_REUSEPORT): the kernel spreads clients over them."""
+    sockets: list[socket.socket] = []
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         probe = socket.socket(family, kind, proto)
         with probe:  # another program on the port would share it silently: SO_REUSEPORT joins sockets of one user
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-        for _ in range(config.proxy.workers):
+        for _ in range(count):
             sock = socket.socket(family, kind, proto)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -58,7 +96,7 @@ def listen(config: Config) -> list[socket.socket]:
         for sock in sockets:
             sock.close()
         raise ConfigError(
-            f"listen.mysql: cannot listen on {mysql.host}:{port}: {error.strerror}; is another program on that port?"
+            f"{table}: cannot listen on {host}:{port}: {error.strerror}; is another program on that port?"
         ) from error
     return sockets
 
@@ -75,7 +113,8 @@ def resident_bytes(pid: int) -> int:
 def raise_file_limit(config: Config) -> None:
     """Every client and server connection is a file: ask for as many as the limits allow."""
     servers = sum(1 + len(shard.replicas) for shard in config.shards.values())
-    wanted = config.proxy.max_clients + config.backend.pool_size * servers + 256
+    ports = 1 if config.redis is None else 2
+    wanted = ports * config.proxy.max_clients + config.backend.pool_size * servers + 256
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -1,6 +1,6 @@
 """One worker process: event loop, listener, pools, plans. Started and told everything by the supervisor.
 
-python -m shardproxy.app.worker CHANNEL_FD LISTENER_FD
+python -m shardproxy.app.worker CHANNEL_FD LISTENER_FD [REDIS_LISTENER_FD…]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import gc
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from time import perf_counter
@@ -38,6 +39,7 @@ from shardproxy.topology.model import Server, Snapshot
 from shardproxy.topology.schema import Catalog
 
 if TYPE_CHECKING:
+    from shardproxy.app.redis_port import RedisPort
     from shardproxy.protocol.mysql.rsa_exchange import RsaKey
 
 log = logs.Log("worker")
@@ -67,7 +69,13 @@ class LateRsaKey:
 class Worker:
     """Implements frontend.mysql.front.Neighbours by way of the supervisor."""
 
-    def __init__(self, settings: WorkerSettings, channel: Channel, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        channel: Channel,
+        listener: socket.socket,
+        redis_listeners: Sequence[socket.socket] = (),
+    ) -> None:
         self.settings = settings
         self._channel = channel
         self._listener = listener
@@ -82,6 +90,7 @@ class Worker:
         self._deadlocks = DeadlockWatch()
         self.done = asyncio.Event()
         self.front = self._wire()
+        self.redis = self._wire_redis(redis_listeners)
         self._in_flight = InFlight(self.front, lambda number, cut: self._channel.send("map_taken", number, cut))
 
     def _wire(self) -> Front:
@@ -126,10 +135,19 @@ class Worker:
             s.server_version, modes, self, ChangeUser, client_tls(s.tls_cert, s.tls_key), s.require_tls,
         )  # fmt: skip
 
+    def _wire_redis(self, listeners: Sequence[socket.socket]) -> RedisPort | None:
+        if self.settings.redis is None:
+            return None
+        from shardproxy.app.redis_port import RedisPort  # memory that only who has the port needs
+
+        return RedisPort(self.settings.index, self.settings.redis, listeners)
+
     async def serve(self) -> None:
         """Accept clients until drained."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: ClientLogin(self.front), sock=self._listener, backlog=BACKLOG)
+        if self.redis is not None:
+            await self.redis.start()
         self._channel.send("ready")
         gc.collect()
         gc.freeze()  # what is alive now stays alive: no collection has to walk it again
@@ -140,6 +158,8 @@ class Worker:
         ticker.cancel()
         watch.cancel()
         self.front.gateway.close()
+        if self.redis is not None:
+            self.redis.close()
         self.report()
 
     async def _tick(self) -> None:
@@ -226,12 +246,17 @@ class Worker:
         if self._server is not None:
             self._server.close()
         self._listener.close()
+        if self.redis is not None:
+            self.redis.drain()
         asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.drain_timeout
-        while self.front.clients and loop.time() < deadline:
+        while loop.time() < deadline:
+            redis_left = self.redis is not None and self.redis.close_idle()
+            if not self.front.clients and not redis_left:
+                break
             for client in list(self.front.clients.values()):
                 if not client.busy and not client.session.in_transaction:
                     client.close()
@@ -281,6 +306,8 @@ class Worker:
         for name, count in pinned.items():
             counters.set("shardproxy_pinned_sessions", (name,), count)
         self._pinned = pinned
+        if self.redis is not None:
+            self.redis.count(counters)
         self._channel.send("report", counters.snapshot(), number)
 
     def _count_plans(self) -> None:
@@ -327,7 +354,7 @@ class Worker:
         return total - known
 
 
-async def _main(channel_end: socket.socket, listener: socket.socket) -> None:
+async def _main(channel_end: socket.socket, listener: socket.socket, redis: Sequence[socket.socket]) -> None:
     loop = asyncio.get_running_loop()
     first: asyncio.Future[WorkerSettings] = loop.create_future()
     worker: Worker | None = None
@@ -354,7 +381,7 @@ async def _main(channel_end: socket.socket, listener: socket.socket) -> None:
     logs.configure(settings.log_level, settings.log_format)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, lambda: None)  # the supervisor decides when workers end
-    worker = Worker(settings, channel, listener)
+    worker = Worker(settings, channel, listener, redis)
     for message in early:
         worker.receive(message)
     await worker.serve()
@@ -373,7 +400,8 @@ def main() -> None:
     channel_end = socket.socket(fileno=int(sys.argv[1]))
     listener = socket.socket(fileno=int(sys.argv[2]))
     gc.set_threshold(50_000, 20, 50)  # the hot path makes no cycles; look for them seldom
-    uvloop.run(_main(channel_end, listener))
+    redis = [socket.socket(fileno=int(number)) for number in sys.argv[3:]]
+    uvloop.run(_main(channel_end, listener, redis))
 
 
 if __name__ == "__main__":

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
+from collections.abc import Sequence
 
 from shardproxy.app.channel import Channel
 
 
 class WorkerHandle:
-    """One worker slot: its process, channel and listening socket. The socket outlives the process."""
+    """One worker slot: its process, channel and listening sockets. The sockets outlive the process."""
 
-    def __init__(self, index: int, listener: socket.socket) -> None:
+    def __init__(self, index: int, listener: socket.socket, redis: Sequence[socket.socket] = ()) -> None:
         self.index = index
         self.listener = listener
+        self.redis_listeners = redis
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: Channel | None = None
         self.ready = False

@@ -74,11 +74,24 @@ class AdminListen(_Table):
     port: Port = Field(default=9307, description="TCP port of the admin HTTP server.")
 
 
+class RedisListen(_Table):
+    """Where clients of the Redis protocol connect, if there is a table `[redis]`."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Port = Field(default=6379, description="TCP port; all workers share it.")
+    socket: str = Field(default="", description="Unix socket to listen on too; empty: none.")
+    tls_cert: str = Field(
+        default="", description="PEM file with the certificate chain shown to clients of the TCP port; empty: no TLS."
+    )
+    tls_key: str = Field(default="", description="PEM file with the certificate's private key.")
+
+
 class ListenSettings(_Table):
-    """The two listeners."""
+    """The listeners."""
 
     mysql: MysqlListen = Field(default_factory=MysqlListen, description="The MySQL port.")
     admin: AdminListen = Field(default_factory=AdminListen, description="The admin port.")
+    redis: RedisListen = Field(default_factory=RedisListen, description="The Redis port.")
 
 
 class ProxySettings(_Table):
@@ -377,6 +390,75 @@ class KeyspaceSettings(_Table):
         return tuple(dict.fromkeys(named))
 
 
+class RedisNodeSettings(_Table):
+    """A Redis server that has a part of the keys. The table's name is the node's name, by which keys find it."""
+
+    address: AddressText = Field(description="The server that takes writes.", examples=["10.0.0.1:6379"])
+    weight: int = Field(default=1, ge=1, le=100, description="Its part of the keys, in proportion to the others'.")
+
+
+class RedisUserSettings(_Table):
+    """A user of the Redis port; `AUTH` with a password alone means `default`. Exactly one password source."""
+
+    password: SecretStr | None = Field(
+        default=None, description="The password itself, readable by whoever reads this file. For trying things out."
+    )
+    password_env: Name | None = Field(
+        default=None, description="Environment variable that holds the password.", examples=["REDIS_PASSWORD"]
+    )
+    password_file: Name | None = Field(
+        default=None, description="File that holds the password, relative to this file.", examples=["redis.password"]
+    )
+
+
+class RedisSettings(_Table):
+    """The Redis port: many Redis servers that look like one. Without this table there is no Redis port."""
+
+    map: Literal["ring"] = Field(
+        default="ring", description="How keys find their node: 4096 buckets on a hash ring, as with `[keyspaces]`."
+    )
+    nodes: dict[ShardName, RedisNodeSettings] = Field(min_length=1, description="The servers.")
+    users: dict[UserName, RedisUserSettings] = Field(
+        default_factory=dict, description="Who may connect; none: everybody, without a password."
+    )
+    user: str = Field(default="", description="User to log in to the nodes as; empty: by the password alone.")
+    password: SecretStr | None = Field(
+        default=None,
+        description="Password on the nodes, readable by whoever reads this file. One of three sources; none: no login.",
+    )
+    password_env: Name | None = Field(
+        default=None,
+        description="Environment variable that holds the password. One of the three sources.",
+        examples=["SHARDPROXY_REDIS_PASSWORD"],
+    )
+    password_file: Name | None = Field(
+        default=None,
+        description="File that holds the password, relative to this file. One of the three sources.",
+        examples=["redis-nodes.password"],
+    )
+    connections: int = Field(
+        default=1, ge=1, le=64, description="Connections per node, worker and protocol version; clients share them."
+    )
+    depth: int = Field(
+        default=16384, ge=1, le=1_000_000, description="Commands in flight on one connection; clients wait for more."
+    )
+    connect_timeout: PositiveDuration = Field(default=2.0, description="Longest wait for a connection and its login.")
+    timeout: PositiveDuration = Field(
+        default=10.0, description="A connection that gives no reply this long is given up: its commands get errors."
+    )
+    max_command: Size = Field(
+        default=512 * 2**20 + 2**20, ge=2**10, description="Largest command that a client may send, with its values."
+    )
+    client_buffer: Size = Field(
+        default=16 * 2**20,
+        ge=2**16,
+        description="Replies kept for a client that does not take them; then its nodes' connections wait for it …",
+    )
+    client_stall: PositiveDuration = Field(
+        default=2.0, description="… this long, and then it is closed: other clients use these connections too."
+    )
+
+
 class Config(_Table):
     """The whole file. Made by `load` or `parse`, which also run the rules between tables."""
 
@@ -395,6 +477,8 @@ class Config(_Table):
     users: dict[UserName, UserSettings] = Field(min_length=1, description="Who may connect.")
     shards: dict[ShardName, ShardSettings] = Field(min_length=1, description="The servers.")
     keyspaces: dict[DatabaseName, KeyspaceSettings] = Field(min_length=1, description="The databases and their maps.")
+
+    redis: RedisSettings | None = Field(default=None, description="The Redis port.")
 
     _source: str = PrivateAttr("shardproxy.toml")
     _base: Path = PrivateAttr(default_factory=Path)
@@ -431,6 +515,21 @@ class Config(_Table):
         where = f"{self._source}: store"
         return s.user, read_password(where, s.password, s.password_env, s.password_file, self._environ, self._base)
 
+    def redis_password(self) -> str | None:
+        """Our password on the Redis nodes, None without one. Raises ConfigError as backend_password."""
+        r = self.redis
+        if r is None or (r.password, r.password_env, r.password_file) == (None, None, None):
+            return None
+        where = f"{self._source}: redis"
+        return read_password(where, r.password, r.password_env, r.password_file, self._environ, self._base)
+
+    def redis_secret(self, name: str) -> str:
+        """The password of a user of the Redis port. Raises KeyError, and ConfigError as backend_password."""
+        assert self.redis is not None
+        u = self.redis.users[name]
+        where = f"{self._source}: redis.users.{name}"
+        return read_password(where, u.password, u.password_env, u.password_file, self._environ, self._base)
+
     def user_secret(self, name: str) -> str | PasswordHash:
         """A user's password, or its hash. Raises KeyError for an unknown user, ConfigError as backend_password."""
         u = self.users[name]
@@ -446,6 +545,7 @@ class Config(_Table):
             self.store.password_env,
             self.rebalance.password_env,
             *(user.password_env for user in self.users.values()),
+            *((self.redis.password_env, *(u.password_env for u in self.redis.users.values())) if self.redis else ()),
         } - {None}
         self._source, self._base = source, Path(os.path.abspath(base))
         self._environ = {name: value for name, value in environ.items() if name in names}

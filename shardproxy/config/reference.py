@@ -22,6 +22,10 @@ from shardproxy.config.models import (
     MysqlListen,
     ProxySettings,
     RebalanceSettings,
+    RedisListen,
+    RedisNodeSettings,
+    RedisSettings,
+    RedisUserSettings,
     ScratchSettings,
     SequenceSettings,
     ShardSettings,
@@ -56,6 +60,10 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[keyspaces.NAME]", KeyspaceSettings),
     ("[[keyspaces.NAME.ranges]]", KeyRangeSettings),
     ("[keyspaces.NAME.tables]", TableSettings),
+    ("[listen.redis]", RedisListen),
+    ("[redis]", RedisSettings),
+    ("[redis.nodes.NAME]", RedisNodeSettings),
+    ("[redis.users.NAME]", RedisUserSettings),
 )
 
 _INTRODUCTION = """\
@@ -259,7 +267,7 @@ def _starter_lines() -> Iterator[str]:
     yield "# Configuration of shardproxy. Fill in servers, users and tables, then run `shardctl check`."
     yield "# Keys behind a # show their default or an example. Durations: 250ms, 5s, 10m, 8h. Sizes: 512KiB, 64MiB."
     for title, model in TABLES:
-        if title in ("[[keyspaces.NAME.ranges]]", "[keyspaces.NAME.tables]"):
+        if title in ("[[keyspaces.NAME.ranges]]", "[keyspaces.NAME.tables]") or "redis" in title:
             continue
         yield ""
         yield f"# {(model.__doc__ or '').strip().splitlines()[0]}"

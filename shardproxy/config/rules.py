@@ -130,14 +130,38 @@ def store_fits(data: Raw) -> Iterator[Problem]:
 
 
 def one_use_of_each_port(data: Raw) -> Iterator[Problem]:
-    """The two listeners do not collide."""
+    """The listeners do not collide."""
     listen = _table(data, "listen")
-    mysql = {"host": "127.0.0.1", "port": 3307, **_table(listen, "mysql")}
-    admin = {"host": "127.0.0.1", "port": 9307, **_table(listen, "admin")}
-    if mysql["port"] == admin["port"] and (
-        mysql["host"] == admin["host"] or EVERY_ADDRESS in (mysql["host"], admin["host"])
-    ):
-        yield Problem(("listen", "admin", "port"), repr(admin["port"]), "another port than listen.mysql.port")
+    taken = [("mysql", {"host": "127.0.0.1", "port": 3307, **_table(listen, "mysql")})]
+    others = [("admin", {"host": "127.0.0.1", "port": 9307, **_table(listen, "admin")})]
+    if "redis" in data:
+        others.append(("redis", {"host": "127.0.0.1", "port": 6379, **_table(listen, "redis")}))
+    for name, one in others:
+        for other, two in taken:
+            if one["port"] == two["port"] and (
+                one["host"] == two["host"] or EVERY_ADDRESS in (one["host"], two["host"])
+            ):
+                yield Problem(("listen", name, "port"), repr(one["port"]), f"another port than listen.{other}.port")
+        taken.append((name, one))
+
+
+def redis_fits(data: Raw) -> Iterator[Problem]:
+    """Passwords of the Redis port and its nodes have one source; a certificate has a key."""
+    redis = _table(data, "redis")
+    found = [source for source in SOURCES[1:] if source in redis]
+    if len(found) > 1:
+        yield Problem(("redis", found[1]), "a second password source", f"only {found[0]}")
+    elif redis.get("user") and not found:
+        yield Problem(("redis", "user"), "no password", "one of " + ", ".join(SOURCES[1:]))
+    for name, user in _entries(redis, "users"):
+        found = [source for source in SOURCES[1:] if source in user]
+        if len(found) != 1:
+            yield Problem(("redis", "users", name), " and ".join(found) or "no password", "exactly one password source")
+    listen = _table(_table(data, "listen"), "redis")
+    cert, key = listen.get("tls_cert") or "", listen.get("tls_key") or ""
+    if bool(cert) != bool(key):
+        given, missing = ("tls_cert", "tls_key") if cert else ("tls_key", "tls_cert")
+        yield Problem(("listen", "redis", missing), "nothing", f"a file, because {given} is given")
 
 
 def one_use_of_each_server(data: Raw) -> Iterator[Problem]:
@@ -293,6 +317,7 @@ RULES: tuple[Callable[[Raw], Iterator[Problem]], ...] = (
     rebalance_has_a_password,
     store_fits,
     one_use_of_each_port,
+    redis_fits,
     one_use_of_each_server,
     map_fits,
     shards_exist,

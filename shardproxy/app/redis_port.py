@@ -1,0 +1,91 @@
+"""The Redis port of one worker: its nodes, its clients, its listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from time import monotonic
+
+from shardproxy.app.settings import RedisWorkerSettings, client_tls
+from shardproxy.backend.redis.node import LinkSettings, RedisNode
+from shardproxy.backend.redis.slot import Turn
+from shardproxy.counters import Counters
+from shardproxy.frontend.redis.connection import RedisClient
+from shardproxy.frontend.redis.front import RedisFront, RedisLimits
+from shardproxy.topology.redis_ring import RedisRing
+
+TICK = 0.25  # seconds
+BACKLOG = 4096
+
+
+class RedisPort:
+    """Serves from `start` to `close`."""
+
+    def __init__(self, worker: int, settings: RedisWorkerSettings, listeners: Sequence[socket.socket]) -> None:
+        s = settings
+        links = LinkSettings(s.connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password)
+        turn = Turn(asyncio.get_running_loop())
+        nodes = [RedisNode(name, host, port, links, turn) for name, host, port in s.nodes]
+        limits = RedisLimits(s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout)
+        self.front = RedisFront(worker, turn, nodes, RedisRing(s.owners), s.users, limits)
+        self._worker = str(worker)
+        self._listeners = listeners
+        self._tls = client_tls(s.tls_cert, s.tls_key)
+        self._servers: list[asyncio.Server] = []
+        self._ticker: asyncio.Task[None] | None = None
+        self._counted: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Accept clients."""
+        loop = asyncio.get_running_loop()
+        for node in self.front.nodes:
+            node.start()
+        for sock in self._listeners:
+            tls = self._tls if sock.family != socket.AF_UNIX else None
+            # An asyncio protocol by its methods: see RedisClient.
+            make = lambda: RedisClient(self.front)  # noqa: E731
+            self._servers.append(await loop.create_server(make, sock=sock, ssl=tls, backlog=BACKLOG))  # type: ignore[arg-type]
+        self._ticker = loop.create_task(self._tick())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self.front.tick(monotonic())
+
+    def drain(self) -> None:
+        """Take no more clients; those that wait for nothing are closed."""
+        self.front.draining = True
+        for server in self._servers:
+            server.close()
+        self.close_idle()
+
+    def close_idle(self) -> bool:
+        """Close clients that wait for nothing. Whether any are left."""
+        for client in list(self.front.clients.values()):
+            client.close_when_idle()
+        return bool(self.front.clients)
+
+    def close(self) -> None:
+        """For good."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self.front.close()
+
+    def count(self, counters: Counters) -> None:
+        """Put what was counted since the last call into the worker's counters."""
+        front = self.front
+        counters.set("shardproxy_redis_clients", (self._worker,), len(front.clients))
+        self._add(counters, "shardproxy_redis_commands_total", (), int(front.commands))
+        self._add(counters, "shardproxy_redis_connections_total", (), front.accepted)
+        self._add(counters, "shardproxy_redis_slow_clients_closed_total", (), front.slow_closed)
+        for node in front.nodes:
+            counters.set("shardproxy_redis_node_up", (node.name, self._worker), float(node.up))
+            self._add(counters, "shardproxy_redis_node_failures_total", (node.name,), node.failures)
+
+    def _add(self, counters: Counters, name: str, labels: tuple[str, ...], total: int) -> None:
+        key = name + "".join(labels)
+        new = total - self._counted.get(key, 0)
+        if new:
+            self._counted[key] = total
+            counters.add(name, labels, new)

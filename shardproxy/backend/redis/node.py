@@ -1,0 +1,172 @@
+"""A node: its connections, made when they are needed, and made anew with growing pauses when they cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from shardproxy import logs
+from shardproxy.backend.redis.link import CONNECTING, DOWN, UP, Greeting, Link
+from shardproxy.backend.redis.slot import Turn
+from shardproxy.protocol.redis import encode
+
+log = logs.Log("redis")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """connections: per node, worker and protocol version. depth: commands in flight on each. connect_timeout, timeout
+    (of a reply): seconds. user empty: AUTH with the password alone; password None: no AUTH."""
+
+    connections: int = 1
+    depth: int = 16384
+    connect_timeout: float = 2.0
+    timeout: float = 10.0
+    user: str = ""
+    password: bytes | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = None
+
+
+class RedisNode:
+    """One node as one worker sees it. why_down: of the last failure, for clients; empty while it is up."""
+
+    def __init__(self, name: str, host: str, port: int, settings: LinkSettings, turn: Turn) -> None:
+        self.name = name
+        self.host = host
+        self.port = port
+        self.address = f"{host}:{port}"
+        self.settings = settings
+        self.turn = turn
+        self.loop = turn.loop
+        self.why_down = ""
+        self.failures = 0  # connections lost, or not made
+        self.links = [
+            [Link(self, resp3, settings.depth) for _ in range(settings.connections)] for resp3 in (False, True)
+        ]
+        self._tasks: dict[Link, asyncio.Task[None]] = {}
+        self._pause = FIRST_PAUSE
+        self._not_before = 0.0  # of the loop's clock
+        self._closed = False
+        self._seen: dict[Link, tuple[int, float]] = {}
+
+    @property
+    def up(self) -> bool:
+        return not self.why_down
+
+    def link(self, resp3: bool, number: int) -> Link:
+        """The connection that a client with this number uses, always the same."""
+        links = self.links[resp3]
+        return links[number % len(links)]
+
+    def start(self) -> None:
+        """Make the RESP2 connections now, so that the first commands find them."""
+        for link in self.links[False]:
+            self.open(link)
+
+    def open(self, link: Link) -> None:
+        """Begin to connect, unless it is too early after a failure."""
+        if link.state == DOWN and not self._closed and self.loop.time() >= self._not_before:
+            link.state = CONNECTING
+            task = self.loop.create_task(self._connect(link))
+            self._tasks[link] = task
+
+    async def _connect(self, link: Link) -> None:
+        try:
+            async with asyncio.timeout(self.settings.connect_timeout):
+                make = cast("Callable[[], asyncio.Protocol]", lambda: link)  # by its methods: see Link
+                await self.loop.create_connection(make, self.host, self.port, ssl=self.settings.tls)
+                await self._greet(link)
+        except TimeoutError:
+            self._failed(link, f"no answer within {self.settings.connect_timeout:g} s")
+        except (OSError, _Refused) as error:
+            self._failed(link, f"cannot connect: {error}")
+        else:
+            if link.state == UP:
+                if self.why_down:
+                    log.info("redis_node_up", node=self.name)
+                self.why_down = ""
+                self._pause = FIRST_PAUSE
+        finally:
+            self._tasks.pop(link, None)
+
+    async def _greet(self, link: Link) -> None:
+        """Log in. Commands of clients that have come meanwhile stand behind it."""
+        s = self.settings
+        words: list[bytes] = []
+        if link.resp3:
+            words = [b"HELLO", b"3"]
+            if s.password is not None:
+                words += [b"AUTH", s.user.encode() or b"default", s.password]
+        elif s.password is not None:
+            words = [b"AUTH", *([s.user.encode()] if s.user else []), s.password]
+        transport = link.transport
+        if transport is None:
+            raise _Refused("closed at once")
+        if words:
+            greeting = Greeting(1)
+            link.expect_first(greeting.slot)
+            transport.write(encode.command(words))
+            reply = await greeting.future
+            if reply[:1] == b"-":
+                raise _Refused(reply[1:-2].decode(errors="replace"))
+        if link.transport is None:
+            raise _Refused("closed at once")
+        link.ready()
+
+    def _failed(self, link: Link, why: str) -> None:
+        transport, link.transport = link.transport, None
+        if transport is not None:
+            transport.abort()
+        link.state = DOWN
+        self._down(why)
+        link.lose(f"{self.why_down}; the command was not sent")
+
+    def lost(self, link: Link, why: str) -> None:
+        """The connection broke. A new one is tried at once; in case of need later."""
+        task = self._tasks.get(link)
+        if task is not None:  # it was still being made: that task finds out
+            return
+        self._down(why, at_once=True)
+        self.open(link)
+
+    def _down(self, why: str, at_once: bool = False) -> None:
+        self.failures += 1
+        if not self.why_down:
+            log.warning("redis_node_down", node=self.name, address=self.address, reason=why)
+        self.why_down = why
+        if not at_once and self.loop.time() >= self._not_before:
+            self._not_before = self.loop.time() + self._pause
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+    def tick(self) -> None:
+        """To be called about once a second: connections come back by themselves, and stuck ones are given up."""
+        now = self.loop.time()
+        for links in self.links:
+            for link in links:
+                if link.state == DOWN and (links is self.links[False] or link in self._seen):
+                    self.open(link)
+                reads, since = self._seen.get(link, (-1, now))
+                if link.state != UP or not link.pending or link.held_by is not None or reads != link.received:
+                    self._seen[link] = (int(link.received), now)
+                elif now - since > self.settings.timeout:
+                    link.fail(f"gave no reply for {self.settings.timeout:g} s")
+
+    def close(self) -> None:
+        """For good."""
+        self._closed = True
+        for task in list(self._tasks.values()):
+            task.cancel()
+        for links in self.links:
+            for link in links:
+                with contextlib.suppress(RuntimeError):
+                    link.fail("the proxy ends")
+
+
+class _Refused(Exception):
+    """The node does not let us in."""

@@ -1,0 +1,1 @@
+"""Redis commands that are more than one command of one node."""

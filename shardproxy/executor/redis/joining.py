@@ -1,0 +1,89 @@
+"""One reply out of the replies of several nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shardproxy.backend.redis.slot import Joint, Slot, Turn
+from shardproxy.errors import RemoteProtocolError
+from shardproxy.merge.redis_replies import join_every, join_split
+from shardproxy.planner.redis.spec import Join
+from shardproxy.protocol.redis import encode
+from shardproxy.protocol.redis.replies import values_of
+from shardproxy.router.redis_scan import scan_reply
+
+
+class JoinedReply(Joint):
+    """Waits for the replies of several nodes, and gives the client the one that is made of them.
+
+    whole: the client's slot. keys: for each part, which of the command's keys it has, in order; empty: every node got
+    the whole command, `args`; for CURSOR one node did, and `args` are its place and the number of nodes. What is kept
+    here is as many bytes as the client's reply has.
+    """
+
+    def __init__(self, turn: Turn, whole: Slot, join: Join, keys: list[list[int]], args: Sequence[bytes] = ()) -> None:
+        self._turn = turn
+        self._whole = whole
+        self._join = join
+        self._keys = keys
+        self._args = args
+        self._parts: list[Slot] = []
+        self._missing = 0
+
+    def part(self) -> Slot:
+        """The slot of one more node's reply. All are to be made before the first of them can come."""
+        slot = Slot(None, 1)
+        slot.joint = self
+        self._parts.append(slot)
+        self._missing += 1
+        return slot
+
+    def came(self, slot: Slot) -> None:
+        if not slot.done:
+            return
+        self._missing -= 1
+        if self._missing:
+            return
+        replies: list[bytes] = []
+        for part in self._parts:
+            replies.append(part.take())
+            part.joint = None
+        self._parts = []  # each knew the other: no need of a garbage collector to end them
+        try:
+            if self._join is Join.LIST and self._keys:
+                data = _in_order(replies, self._keys)
+            elif self._keys:
+                data = join_split(self._join, replies, self._keys)
+            elif self._join is Join.CURSOR:
+                data = scan_reply(replies[0], int(self._args[0]), int(self._args[1]))
+            else:
+                data = join_every(self._join, replies, self._args)
+        except (RemoteProtocolError, ValueError) as error:
+            data = encode.error(f"ERR shardproxy cannot make one reply of those of several nodes: {error}")
+        whole = self._whole
+        whole.left = 0
+        whole.done = True
+        whole.add(data)
+        taker = whole.taker
+        if taker is not None:
+            taker.held += len(data)
+            self._turn.touch(taker)
+
+
+def _in_order(replies: list[bytes], keys: list[list[int]]) -> bytes:
+    """As join_split does it with Join.LIST, for MGET quicker. Raises RemoteProtocolError."""
+    count = 0
+    for numbers in keys:
+        count += len(numbers)
+    found: list[bytes] = [b""] * count
+    for i in range(len(replies)):
+        reply = replies[i]
+        if reply[0] != 42:  # an error, as a rule
+            return join_split(Join.LIST, replies, keys)
+        numbers = keys[i]
+        values = values_of(reply)
+        if len(values) != len(numbers):
+            raise RemoteProtocolError(f"{len(values)} values for {len(numbers)} keys")
+        for j in range(len(numbers)):
+            found[numbers[j]] = values[j]
+    return b"*%d\r\n%b" % (count, b"".join(found))

@@ -1,0 +1,1 @@
+"""The Redis front: clients' connections."""

@@ -1,0 +1,106 @@
+"""What all Redis client connections of one worker share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mypy_extensions import i64
+
+from shardproxy.backend.redis.node import RedisNode
+from shardproxy.backend.redis.slot import Turn
+from shardproxy.planner.redis.spec import CommandSpec, Way, find_spec
+from shardproxy.planner.redis.table import SPECS
+from shardproxy.router.redis import CHECKED
+from shardproxy.topology.redis_ring import RedisRing
+
+if TYPE_CHECKING:
+    from shardproxy.frontend.redis.connection import RedisClient
+
+_SPELLINGS = 5000
+
+
+@dataclass(frozen=True)
+class RedisLimits:
+    """max_command: bytes of one command. max_clients: of this worker. buffer: bytes of replies that may be kept for a
+    client that does not take them. stall, idle: seconds; see config."""
+
+    max_command: int
+    max_clients: int
+    buffer: int
+    stall: float
+    idle: float
+
+
+def is_simple(spec: CommandSpec) -> bool:
+    """Whether a command goes, as it is, to the node of its second word, whatever else it has."""
+    one_key = spec.first == spec.last == 1 and spec.find is None
+    return spec.way is Way.KEYED and one_key and b"|" not in spec.name and spec.name not in CHECKED
+
+
+_SIMPLE = frozenset(name for name, spec in SPECS.items() if is_simple(spec))
+
+
+class RedisFront:
+    """One per worker. users: name → SHA-256 of the password."""
+
+    def __init__(
+        self,
+        worker: int,
+        turn: Turn,
+        nodes: Sequence[RedisNode],
+        ring: RedisRing,
+        users: Mapping[str, bytes],
+        limits: RedisLimits,
+    ) -> None:
+        self.worker = worker
+        self.turn = turn
+        self.nodes = list(nodes)
+        self.ring = ring
+        self.users = users
+        self.limits = limits
+        self.simple = set(_SIMPLE)  # names of commands whose second word is their key, and that go there as they are
+        self.splits: dict[bytes, CommandSpec] = {
+            name: spec for name, spec in SPECS.items() if spec.way is Way.SPLIT and spec.min_args < 0
+        }
+        self.clients: dict[int, RedisClient] = {}
+        self.commands: i64 = 0  # so far
+        self.accepted = 0
+        self.slow_closed = 0  # clients closed because they did not take their replies
+        self.draining = False
+        self._next_ident = 0
+
+    def spec_of(self, args: Sequence[bytes]) -> CommandSpec | None:
+        """What is known of a command. Spellings of simple ones are noted: see `simple`."""
+        spec = find_spec(args)
+        if spec is not None and is_simple(spec) and len(self.simple) < _SPELLINGS:
+            self.simple.add(args[0])
+        return spec
+
+    def new_ident(self) -> int:
+        """A client's number, of this worker only."""
+        while True:
+            self._next_ident = self._next_ident % 0xFFFFFF + 1
+            ident = self.worker << 24 | self._next_ident
+            if ident not in self.clients:
+                return ident
+
+    def any_node(self, first: int) -> int:
+        """Some node, one that is up if there is one."""
+        count = len(self.nodes)
+        return next((n % count for n in range(first, first + count) if self.nodes[n % count].up), first % count)
+
+    def tick(self, now: float) -> None:
+        """To be called about once a second."""
+        for node in self.nodes:
+            node.tick()
+        for client in list(self.clients.values()):
+            client.tick(now)
+
+    def close(self) -> None:
+        """For good."""
+        for client in list(self.clients.values()):
+            client.abort("the proxy ends")
+        for node in self.nodes:
+            node.close()

@@ -1,0 +1,120 @@
+"""From a Redis command to its node, or to its parts for several nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from shardproxy.planner.redis.spec import CommandSpec, key_indexes
+from shardproxy.topology.redis_ring import RedisRing, hash_tag
+
+NOWHERE: Final = -1  # no keys: any node may answer
+APART: Final = -2  # the keys are on different nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one node gets of a SPLIT command."""
+
+    node: int  # its place
+    args: list[bytes]
+    keys: list[int]  # which of the command's keys these are: 0 is its first
+
+
+def place_of(spec: CommandSpec, args: Sequence[bytes], ring: RedisRing) -> int:
+    """The place of the node that has all keys (or channels) of a command, or NOWHERE or APART."""
+    found = NOWHERE
+    for index in key_indexes(spec, args):
+        place = ring.node_of(args[index])
+        if found != place:
+            if found != NOWHERE:
+                return APART
+            found = place
+    return found
+
+
+def split(spec: CommandSpec, args: Sequence[bytes], ring: RedisRing) -> list[Part]:
+    """The parts of a SPLIT command, by their first keys; each with its keys, and what belongs to them, in order.
+
+    A key that comes twice is twice in its part. Empty when something is missing behind the last key.
+    """
+    step = spec.step
+    if (len(args) - spec.first) % step:
+        return []
+    parts: dict[int, Part] = {}
+    for number, index in enumerate(range(spec.first, len(args), step)):
+        node = ring.node_of(args[index])
+        part = parts.get(node)
+        if part is None:
+            part = parts[node] = Part(node, list(args[: spec.first]), [])
+        part.args.extend(args[index : index + step])
+        part.keys.append(number)
+    return list(parts.values())
+
+
+def apart_error(spec: CommandSpec) -> bytes:
+    """The error line for a command whose keys are APART."""
+    name = spec.name.replace(b"|", b" ")
+    return (
+        b"-CROSSSLOT Keys in request don't hash to the same slot: %s needs them on one node, give them one {tag}\r\n"
+        % name
+    )
+
+
+def hindrance(spec: CommandSpec, args: Sequence[bytes], ring: RedisRing) -> str:
+    """Why a command must not go to the node of its keys, with what to do: it would look there for keys of other nodes,
+    or put them where nobody finds them. Empty when nothing hinders. Cheap for most commands: a look at the name."""
+    check = _CHECKS.get(spec.name)
+    return "" if check is None else check(args, ring)
+
+
+def _sort(args: Sequence[bytes], ring: RedisRing) -> str:
+    place = 2
+    while place < len(args) - 1:
+        word = args[place].upper()
+        if word == b"BY" or word == b"GET":
+            pattern = args[place + 1]
+            # Whatever * stands for, these keys have the pattern's tag; a pattern without * names no keys.
+            tag = hash_tag(pattern)
+            tagged = tag != pattern and b"*" not in tag
+            if b"*" in pattern and not (tagged and ring.node_of(pattern) == ring.node_of(args[1])) and not ring.single:
+                return f"the keys of {word.decode()} may be on other nodes: give the list and the pattern one {{tag}}"
+            place += 1
+        elif word == b"LIMIT":
+            place += 2
+        elif word == b"STORE":
+            place += 1
+        place += 1
+    return ""
+
+
+def _copy(args: Sequence[bytes], ring: RedisRing) -> str:
+    for place in range(3, len(args) - 1):
+        if args[place].upper() == b"DB" and args[place + 1] != b"0":
+            return "there is one database, 0"
+    return ""
+
+
+def _script(args: Sequence[bytes], ring: RedisRing) -> str:
+    # Its keys are not known; only a script that calls nothing needs none.
+    if len(args) < 3 or args[2] != b"0" or ring.single:
+        return ""
+    if args[0].upper() in (b"EVAL", b"EVAL_RO") and b"call" not in args[1]:
+        return ""
+    return "a script without keys may need any node: name the keys that it uses"
+
+
+_CHECKS: Final[Mapping[bytes, Callable[[Sequence[bytes], RedisRing], str]]] = {
+    b"SORT": _sort,
+    b"SORT_RO": _sort,
+    b"COPY": _copy,
+    b"EVAL": _script,
+    b"EVAL_RO": _script,
+    b"EVALSHA": _script,
+    b"EVALSHA_RO": _script,
+    b"FCALL": _script,
+    b"FCALL_RO": _script,
+}
+
+CHECKED: Final = frozenset(_CHECKS)  # commands that something may hinder
