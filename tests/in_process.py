@@ -16,8 +16,9 @@ from typing import Any
 import pymysql
 
 from shardproxy.app.channel import Channel, Message
-from shardproxy.app.supervisor import Supervisor, WorkerHandle
+from shardproxy.app.supervisor import Supervisor
 from shardproxy.app.worker import Worker
+from shardproxy.app.worker_handle import WorkerHandle
 from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalServer
 from shardproxy.local.proxy_environment import proxy_environment

@@ -1,7 +1,9 @@
 """What is in flight on a worker under older maps than the newest (R3): commands that were under way when it came.
 
 Writes that wait for a map are not: they are planned anew under the next one. A transaction between two commands is not
-either: its next command knows that it is older (executor.fence).
+either: its next command knows that it is older (executor.fence). Nor is a write of keys that stay, from the map on in
+which the move was armed up to the switch: no map of these has its rows elsewhere, or has it wait. Such a write may wait
+for a row's lock for long, and others would be held that long.
 
 Reads under the map before a switch must not keep it waiting, for writes are held: those that last are run again under
 the new map, or ended with an error that asks the client to do so.
@@ -18,8 +20,8 @@ from shardproxy.backend.pool import DROPPED
 from shardproxy.executor.fence import read_moved
 from shardproxy.frontend.mysql.connection import ClientConnection
 from shardproxy.frontend.mysql.front import Front
-from shardproxy.planner.plan import Opcode, Plan, StatementKind
-from shardproxy.topology.model import Snapshot
+from shardproxy.planner.plan import Opcode, Plan, Spread, StatementKind
+from shardproxy.topology.model import Keyspace, Snapshot
 from shardproxy.topology.moves import Phase
 
 LOOK = 0.001  # seconds between two looks, while something is left
@@ -27,6 +29,7 @@ READS = 0.05  # seconds that reads may go on when a map gives keys another owner
 PATIENCE = 0.5  # seconds more until a client goes whose read does not end although its server was told
 
 Cut = Mapping[str, Sequence[int] | None]  # server → see Pool.take_cut
+_WRITES = frozenset((StatementKind.INSERT, StatementKind.REPLACE, StatementKind.UPDATE, StatementKind.DELETE))
 _Commands = dict[ClientConnection, float]  # → `started`, which no two commands of a client share
 
 
@@ -44,6 +47,29 @@ def gives_away(before: Snapshot, after: Snapshot) -> bool:
 def nowhere(plan: Plan) -> bool:
     """Whether no map says where the statement runs: a SELECT without tables (SLEEP, GET_LOCK)."""
     return plan.kind is StatementKind.SELECT and plan.opcode is Opcode.NONE and plan.shard_hint is None
+
+
+def stays(client: ClientConnection, after: Snapshot) -> bool:
+    """Whether the command under way writes rows whose keys have one owner in its map, in this one, and in all between.
+
+    It was planned while the fence that still counts was armed, so whatever may touch moving keys was known by then
+    (executor.moving). Before that nobody looks: such a write is waited for before the move is armed.
+    """
+    entry = client.entry
+    if entry is None or client.touching == client.started:
+        return False
+    plan = entry.plan
+    if plan.read or plan.kind not in _WRITES or not plan.groups or plan.shard_hint is not None:
+        return False
+    if plan.spread is Spread.SCRATCH or plan.subqueries is not None or plan.lookups or plan.entries is not None:
+        return False  # where it reads, or what it changes beside its rows, is seen only when it runs
+    return all(_same_fence(group.keyspace, after.keyspaces.get(group.keyspace.name)) for group in plan.groups)
+
+
+def _same_fence(before: Keyspace, after: Keyspace | None) -> bool:
+    if after is None or before.move is None or after.move is None:
+        return False
+    return before.move.guarded and after.move.same_fence(before.move)
 
 
 def leave(connection: BackendConnection, client: ClientConnection) -> None:
@@ -67,10 +93,13 @@ class InFlight:
         self._told: dict[ClientConnection, tuple[float, float]] = {}  # → command whose server was told, and when
         self._timer: asyncio.TimerHandle | None = None
 
-    def adopted(self, number: int, switches: bool) -> None:
+    def adopted(self, number: int, after: Snapshot, switches: bool) -> None:
         """The worker has just taken this map. switches: it gives keys another owner, so that reads must not go on."""
-        clients = self._front.clients.values()
-        self._left[number] = {client: client.started for client in clients if client.busy and client.waiting is None}
+        self._left[number] = {
+            client: client.started
+            for client in self._front.clients.values()
+            if client.busy and client.waiting is None and not stays(client, after)
+        }
         if switches:
             self._switches[number] = monotonic() + READS
         self._look()

@@ -27,17 +27,21 @@ from shardproxy.admin.recovery import Recovery
 from shardproxy.admin.show.status import WorkerProcess, status_json
 from shardproxy.admin.show.store import store_json
 from shardproxy.admin.show.topology import topology_json
+from shardproxy.app import silence
 from shardproxy.app.channel import Channel, Message
 from shardproxy.app.explain import explain
 from shardproxy.app.from_config import accounts_of, greeted_version, limits_of, pool_of, redis_of, rights_of
 from shardproxy.app.handover import Handover
+from shardproxy.app.kills import Kills
 from shardproxy.app.load_samples import LoadSamples
 from shardproxy.app.map_watch import Documents, MapWatch
 from shardproxy.app.settings import WorkerSettings, client_tls
 from shardproxy.app.system import ended, listen, listen_redis, raise_file_limit, resident_bytes
+from shardproxy.app.worker_handle import WorkerHandle
 from shardproxy.backend import health
 from shardproxy.backend.catalog import LoadedCatalog, load_catalog, load_lookups, load_registered, schema_digest
 from shardproxy.backend.control import Credentials, open_control
+from shardproxy.backend.table_config import as_tables
 from shardproxy.config import Config
 from shardproxy.counters import Counters
 from shardproxy.errors import BackendError, ConfigError, ReshardError, SqlError, StoreError
@@ -48,7 +52,7 @@ from shardproxy.router.balance import ServerHealth
 from shardproxy.sql.modes import SqlModes
 from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot, with_tables
-from shardproxy.topology.model import Server, Snapshot, Table
+from shardproxy.topology.model import Server, Snapshot
 
 log = logs.Log("supervisor")
 SLOT = "supervisor"
@@ -61,25 +65,6 @@ LEAVE_WAIT = 3.0
 CLEAN_ROUNDS = 60  # rounds of recovery between two looks for old decision rows
 
 
-class WorkerHandle:
-    """One worker slot: its process, channel and listening socket. The socket outlives the process."""
-
-    def __init__(self, index: int, listener: socket.socket, redis: Sequence[socket.socket] = ()) -> None:
-        self.index = index
-        self.listener = listener
-        self.redis_listeners = redis
-        self.process: subprocess.Popen[bytes] | None = None
-        self.channel: Channel | None = None
-        self.ready = False
-        self.started = 0.0
-        self.proving = asyncio.Lock()  # its answers count in their order
-        self.coordinator = ""  # identity of the process in transactions over shards; each start has a new one
-
-    @property
-    def slot(self) -> str:
-        return str(self.index)
-
-
 class Supervisor:
     """Implements admin.http.AdminControl."""
 
@@ -90,7 +75,7 @@ class Supervisor:
         self.snapshot = self._file_snapshot  # the same, with the maps of the store
         self.totals = Totals()
         self.health: dict[str, ServerHealth] = {}
-        self.workers: list[WorkerHandle] = []
+        self.workers: list[WorkerHandle] = []  # filled once: others keep the list itself
         self._credentials = Credentials.of(config)
         self._accounts = accounts_of(config)
         self._pool = pool_of(config)
@@ -108,7 +93,7 @@ class Supervisor:
         self._report = 0  # number of the newest request for reports
         self._silent: set[int] = set()  # workers that have not answered it yet
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._kills: dict[tuple[int, int], WorkerHandle] = {}
+        self._kills = Kills(self.workers)
         self._catalog_lock = asyncio.Lock()
         self._recovery = Recovery(
             self.snapshot,
@@ -133,7 +118,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         listeners = listen(self.config)
         redis = listen_redis(self.config)
-        self.workers = [WorkerHandle(i, *socks) for i, socks in enumerate(zip(listeners, redis, strict=True))]
+        self.workers += [WorkerHandle(i, *socks) for i, socks in enumerate(zip(listeners, redis, strict=True))]
         admin = self.config.listen.admin
         runner = web.AppRunner(make_app(self), access_log=None)
         await runner.setup()
@@ -174,6 +159,7 @@ class Supervisor:
                 await asyncio.sleep(CATALOG_RETRY)
         for worker in self.workers:
             self._spawn(self._keep_running(worker))
+        self._spawn(silence.watch(self.workers, self.config.proxy.worker_silence, self._end_silent))
         if self.config.backend.schema_interval > 0:
             for shard in self.snapshot.shards:
                 self._spawn(self._watch_schema(shard.primary))
@@ -257,14 +243,10 @@ class Supervisor:
 
     async def _with_registered(self, seconds: float) -> Snapshot:
         """The file's map with the tables that were registered while proxies ran."""
-        indexes = {shard.name: i for i, shard in enumerate(self._file_snapshot.shards)}
-        found: list[tuple[str, Table]] = []
-        for row in await load_registered(self._with_maps(self._file_snapshot), self._credentials, seconds):
-            if row.shard is not None and row.shard not in indexes:
-                log.warning("registered_table_left_out", table=f"{row.keyspace}.{row.name}", shard=row.shard)
-                continue
-            shard = None if row.shard is None else indexes[row.shard]
-            found.append((row.keyspace, Table(row.name, row.kind, row.key, shard)))
+        rows = await load_registered(self._with_maps(self._file_snapshot), self._credentials, seconds)
+        found, unknown = as_tables(rows, [shard.name for shard in self._file_snapshot.shards])
+        for row in unknown:
+            log.warning("registered_table_left_out", table=f"{row.keyspace}.{row.name}", shard=row.shard)
         snapshot, shadowed = with_tables(self._file_snapshot, found)
         for name in shadowed:
             log.warning("registered_otherwise", table=name, why="shardproxy.toml names the table too, and wins")
@@ -302,7 +284,7 @@ class Supervisor:
             self._spawn(self._prove_over(worker.process.pid))
             self._recovery.dead.add(worker.coordinator)
             self.totals.retire(worker.slot)
-            self._no_kills_by(worker)
+            self._kills.died(worker)
             if worker.channel is not None:
                 worker.channel.close()
             if self._stopping.is_set():
@@ -311,6 +293,12 @@ class Supervisor:
             log.error("worker_died", worker=worker.index, pid=worker.process.pid, status=status)
             pause = 0.05 if monotonic() - worker.started > 10 else min(pause * 2, 5.0)
             await asyncio.sleep(pause)
+
+    def _end_silent(self, place: int) -> None:
+        process = self.workers[place].process
+        if process is not None and process.poll() is None and not self._stopping.is_set():
+            log.error("worker_silent", worker=place, pid=process.pid, seconds=self.config.proxy.worker_silence)
+            process.kill()
 
     async def _start(self, worker: WorkerHandle) -> None:
         worker.coordinator = secrets.token_hex(6)
@@ -436,6 +424,7 @@ class Supervisor:
     # ── what workers say ──
 
     def _heard(self, worker: WorkerHandle, pid: int, message: Message) -> None:
+        worker.heard = True
         match message:
             case ("ready",):
                 worker.ready = True
@@ -460,29 +449,9 @@ class Supervisor:
             case ("schema_changed", request):
                 self._spawn(self._reload(worker, request))
             case ("find_and_kill", request, ident, query_only, user):
-                self._pass_kill(worker, request, ident, query_only, user)
+                self._kills.ask(worker, request, ident, query_only, user)
             case ("killed", request, done):
-                asker = self._kills.pop((worker.index, request), None)
-                if asker is not None and asker.channel is not None:
-                    asker.channel.send("killed", request >> 8, done)
-
-    def _pass_kill(self, asker: WorkerHandle, request: int, ident: int, query_only: bool, user: str) -> None:
-        target = next((w for w in self.workers if w.index == ident >> 24), None)
-        if target is None or target.channel is None or not target.ready:
-            if asker.channel is not None:
-                asker.channel.send("killed", request, False)
-            return
-        key = request << 8 | asker.index
-        self._kills[target.index, key] = asker
-        target.channel.send("kill", key, ident, query_only, user)
-
-    def _no_kills_by(self, worker: WorkerHandle) -> None:
-        """A worker died: whoever waits for it to KILL a client of its is told that there is none."""
-        for target, request in list(self._kills):
-            if target == worker.index:
-                asker = self._kills.pop((target, request))
-                if asker.channel is not None:
-                    asker.channel.send("killed", request >> 8, False)
+                self._kills.answered(worker, request, done)
 
     async def _tell_schema(self) -> None:
         """Send map and catalog to every worker, and wait until each that lives has taken them."""

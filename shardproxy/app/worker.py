@@ -193,7 +193,7 @@ class Worker:
             case ("map", number, snapshot):
                 before = self.front.gateway.snapshot
                 if self._renew(snapshot, self.front.plans.context.catalog):
-                    self._in_flight.adopted(number, gives_away(before, snapshot))
+                    self._in_flight.adopted(number, snapshot, gives_away(before, snapshot))
             case ("kill", request, ident, query_only, user):
                 self._channel.send("killed", request, self.front.kill_here(ident, query_only, user))
             case ("killed", request, done):

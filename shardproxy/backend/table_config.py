@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shardproxy.backend.ddl_record import Ask, sql_text
@@ -43,6 +43,20 @@ async def unregister(ask: Ask, keyspace: str, names: Sequence[str]) -> None:
         await ask(
             f"DELETE FROM _shardproxy.table_config WHERE keyspace = {sql_text(keyspace)} AND table_name IN ({listed})"
         )
+
+
+def as_tables(rows: Iterable[Registered], shards: Sequence[str]) -> tuple[list[tuple[str, Table]], list[Registered]]:
+    """(keyspace, table) of each row, and the rows whose shard is not among these. shards: names by index."""
+    indexes = {name: i for i, name in enumerate(shards)}
+    tables: list[tuple[str, Table]] = []
+    unknown: list[Registered] = []
+    for row in rows:
+        if row.shard is not None and row.shard not in indexes:
+            unknown.append(row)
+            continue
+        shard = None if row.shard is None else indexes[row.shard]
+        tables.append((row.keyspace, Table(row.name, row.kind, row.key, shard)))
+    return tables, unknown
 
 
 async def registered(ask: Ask, keyspace: str) -> list[Registered]:

@@ -262,12 +262,14 @@ def show(found: Plan) -> None:
         out.print(rows)
         speed = f"at most {found.throttle:,} rows/s" if found.throttle else f"at {USUAL_RATE:,} rows/s"
         out.print(f"about {_duration(found.seconds)} to copy ({speed}, and as long as the changes meanwhile take)")
-    elif change.after != change.before:
+    elif change.after != change.before or change.left:
         out.print("no row moves: only the map changes")
     else:
         out.print("nothing moves: it is so already")
     if change.table is not None:
         out.print(Text(f'table {change.table.name} afterwards: {{ key = "{change.table.key}" }}'))
+    if change.left:
+        out.print(Text(f"no part of the keyspace afterwards: {', '.join(names[shard] for shard in change.left)}"))
     for r in change.opened:
         out.print(Text(f"keys {_edge(r.start)} to {_edge(r.end)} had no shard and come to {names[r.shard]}"))
     if found.load is not None:

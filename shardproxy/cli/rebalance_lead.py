@@ -44,7 +44,7 @@ from shardproxy.reshard.leading import (
     stored_maps_of,
     whole_snapshot,
 )
-from shardproxy.reshard.ledger import Ledger, Opening, all_moves, begin, open_keys, read_move
+from shardproxy.reshard.ledger import Ledger, WithoutMove, all_moves, begin, change_without_move, read_move
 from shardproxy.reshard.orchestrator import Orchestrator
 from shardproxy.reshard.readmission import readmit as let_in
 from shardproxy.reshard.throttle import ThrottleLimits
@@ -57,7 +57,7 @@ from shardproxy.topology.goals import AddShard, Goal
 from shardproxy.topology.map_document import Stream, TableMove
 from shardproxy.topology.map_form import NamedRange, form_of
 from shardproxy.topology.stages import FINAL, Stage, Step
-from shardproxy.topology.stored import MOVES, PROXIES
+from shardproxy.topology.stored import PROXIES, move_key
 from shardproxy.topology.workflow import Plan as MovePlan
 from shardproxy.topology.workflow import Workflow
 
@@ -169,8 +169,8 @@ def run(
         raise typer.Exit(Exit.FAILED)
     names = [shard.name for shard in found.change.shards]
     if not found.change.streams:
-        if found.change.opened:
-            asyncio.run(_open_keys(settings, keyspace, found))
+        if found.change.opened or found.change.left:
+            asyncio.run(_without_move(settings, keyspace, found))
         return
     known = {shard.name for shard in build_snapshot(settings).shards}
     unknown = sorted({names[shard] for s in found.change.streams for shard in (s.source, s.target)} - known)
@@ -194,19 +194,24 @@ def run(
     lead(settings, start, led(auto), Wishes(limits, hold))
 
 
-async def _open_keys(settings: Config, keyspace: str, found: Plan) -> None:
+async def _without_move(settings: Config, keyspace: str, found: Plan) -> None:
     home = found.snapshot.shards[found.before.home].name
+    lookups = written_down(found.snapshot, found.before)
     store = await open_store(settings)
     try:
-        await open_keys(store, keyspace, Opening(_opened(found), home, written_down(found.snapshot, found.before)))
+        await change_without_move(store, keyspace, WithoutMove(_opened(found), home, lookups, _keyless(found)))
     finally:
         await store.close()
-    stdout().print("the keys have their shard now")
+    stdout().print("the map is changed")
 
 
 def _opened(found: Plan) -> tuple[NamedRange, ...]:
     names = [shard.name for shard in found.change.shards]
     return tuple(NamedRange(r.start, r.end, names[r.shard]) for r in found.change.opened)
+
+
+def _keyless(found: Plan) -> tuple[str, ...]:
+    return tuple(sorted(found.change.shards[shard].name for shard in found.change.keyless))
 
 
 def move_of(found: Plan, goal: str) -> MovePlan:
@@ -224,6 +229,7 @@ def move_of(found: Plan, goal: str) -> MovePlan:
         table=TableMove(name=table.name, key=table.key, before=found.key_before) if table else None,
         next_home=None if home is None else names[home],
         opened=_opened(found),
+        keyless=None if table else _keyless(found),
     )
 
 
@@ -455,7 +461,7 @@ async def _tell(config: Config, move: int, rate: int | None = None, **changes: A
             if rate is not None:
                 changes["figures"] = {**workflow.figures, "rate": rate}
             after = workflows.note(workflow, **changes)
-            key = f"{MOVES}{move}"
+            key = move_key(move)
             with suppress(StoreConflict):
                 await store.commit([Condition(key, version)], [Put(key, after.document())])
                 return

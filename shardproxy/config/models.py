@@ -113,6 +113,11 @@ class ProxySettings(_Table):
     drain_timeout: Duration = Field(
         default=30.0, description="At SIGTERM, how long running transactions may still take."
     )
+    worker_silence: Duration = Field(
+        default=30.0,
+        description="A worker process that stands still this long (stopped, or caught in something endless) is killed "
+        "and replaced; `0s`: never.",
+    )
     plan_cache: int = Field(default=5000, ge=16, description="Statement plans kept per worker.")
     server_version: str = Field(
         default="", max_length=60, description="Version told to clients; empty: that of the first shard's primary."

@@ -42,6 +42,7 @@ class Client(Protocol):
     redone: bytes | None  # set while a read is run again because its server was lost: on primaries
     relayed: bool  # some of the answer has gone to the client
     map: Snapshot  # under which the statement under way was planned
+    touching: float  # the last command that had to do with moving keys
     crossing: tuple[Touch, ...]  # of the statement under way: moves whose fence it needs (executor.fence)
     numbered: Numbered | None  # numbers that the statement under way has got
     waiting: Future[None] | None  # the statement under way waits for a newer map

@@ -29,7 +29,10 @@ def touches(client: Client, plan: Plan, read: ValueReader, found: Route | None) 
     """What keeps a statement from running as ever; (): nothing. found: None when its shards are not known yet."""
     if fence.mode is Mode.OFF and not any_held(client):
         return ()
-    return touched(plan, read, client.map, None if found is None else found.shards)
+    met = touched(plan, read, client.map, None if found is None else found.shards)
+    if met:
+        client.touching = client.started
+    return met
 
 
 def check_definitions(client: Client, plan: Plan) -> None:

@@ -24,6 +24,7 @@ from shardproxy.local.records import Record, clean_stale, remove, write_record
 from shardproxy.local.redis_node import RedisNode
 from shardproxy.local.server import PROXY_PASSWORD, PROXY_USER, LocalServer
 from shardproxy.local.templates import ensure_template, new_datadir
+from shardproxy.local.valkey import valkey_command
 
 _PORT_ATTEMPTS = 5
 _Server = TypeVar("_Server", LocalServer, RedisNode)
@@ -52,7 +53,8 @@ class ConfigFile:
 
 
 class LocalCluster:
-    """`shards` primaries with `replicas` replicas each (GTID row replication), and `redis` Redis nodes, on 127.0.0.1.
+    """`shards` primaries with `replicas` replicas each (GTID row replication), and `redis` Redis and
+    `valkey` Valkey nodes, on 127.0.0.1.
 
     flavor          "mariadb" or "mysql" (9.x)
     root            parent of the cluster's folder; default: the cache. MySQL's data lie in the tree it is chrooted to.
@@ -69,15 +71,18 @@ class LocalCluster:
         redis: int = 0,
         root: Path | None = None,
         server_options: Sequence[str] = (),
+        valkey: int = 0,
     ) -> None:
-        if shards < 0 or replicas < 0 or redis < 0:
-            raise ValueError("shards, replicas and redis must not be negative")
+        if min(shards, replicas, redis, valkey) < 0:
+            raise ValueError("shards, replicas, redis and valkey must not be negative")
         self.flavor: FlavorName = flavor
         self.shards: list[LocalShard] = []
         self.redis: list[RedisNode] = []
+        self.valkey: list[RedisNode] = []
         self._shard_count = shards
         self._replica_count = replicas
         self._redis_count = redis
+        self._valkey_count = valkey
         self._root = root
         self._server_options = tuple(server_options)
         self._id = "sp" + os.urandom(6).hex()
@@ -151,6 +156,7 @@ class LocalCluster:
         self._idle.clear()
         self.shards.clear()
         self.redis.clear()
+        self.valkey.clear()
         atexit.unregister(self.stop)
 
     def __enter__(self) -> LocalCluster:
@@ -303,12 +309,15 @@ class LocalCluster:
     def _start_all(self) -> None:
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="shardproxy-local") as pool:
             redis = [pool.submit(self._start_redis, number) for number in range(1, self._redis_count + 1)]
+            program = valkey_command() if self._valkey_count else []
+            valkey = [pool.submit(self._start_valkey, number, program) for number in range(1, self._valkey_count + 1)]
             servers = [
                 [pool.submit(self._start_server, shard, number) for number in range(self._replica_count + 1)]
                 for shard in range(1, self._shard_count + 1)
             ]
             # All results are fetched inside the pool, so that nothing still starts when an error stops the cluster.
             self.redis = [node.result() for node in redis]
+            self.valkey = [node.result() for node in valkey]
             for number, futures in enumerate(servers, 1):
                 primary, *replicas = [future.result() for future in futures]
                 self.shards.append(LocalShard(f"shard{number}", primary, replicas))
@@ -337,6 +346,10 @@ class LocalCluster:
     def _start_redis(self, number: int) -> RedisNode:
         name = f"redis{number}"
         return self._on_free_port(lambda port: RedisNode(name, self.folder / name, port, self._id))
+
+    def _start_valkey(self, number: int, program: Sequence[str]) -> RedisNode:
+        name = f"valkey{number}"
+        return self._on_free_port(lambda port: RedisNode(name, self.folder / name, port, self._id, program, "/tmp"))  # noqa: S108 — the tree's
 
     def _on_free_port(self, make: Callable[[int], _Server]) -> _Server:
         for attempt in range(1, _PORT_ATTEMPTS + 1):

@@ -1,7 +1,8 @@
-"""One running Redis server."""
+"""One running Redis or Valkey server."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,30 @@ from shardproxy.local.process import Process
 
 
 class RedisNode:
-    """A Redis server on 127.0.0.1:`port` that keeps nothing on disk."""
+    """A Redis server on 127.0.0.1:`port` that keeps nothing on disk.
+
+    command: argv of another program than Redis; directory: its working one, as it sees it, in place of `folder`.
+    """
 
     host = "127.0.0.1"
 
-    def __init__(self, name: str, folder: Path, port: int, mark: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        port: int,
+        mark: str,
+        command: Sequence[str] = ("redis-server",),
+        directory: str | None = None,
+    ) -> None:
         self.name = name
         self.port = port
         folder.mkdir(parents=True, exist_ok=True)
         self.process = Process(
             name,
             [
-                "redis-server",
-                *("--port", str(port), "--bind", self.host, "--dir", str(folder)),
+                *command,
+                *("--port", str(port), "--bind", self.host, "--dir", directory or str(folder)),
                 *("--save", "", "--appendonly", "no", "--daemonize", "no"),
                 # Its changed title would overwrite the environment, where the mark is.
                 *("--set-proc-title", "no"),

@@ -9,9 +9,10 @@ from dataclasses import replace
 from shardproxy.errors import SqlError
 from shardproxy.planner import routes
 from shardproxy.planner.blocks import Facts, find_table, refuse_view
-from shardproxy.planner.draft import Draft, is_name, refuse
+from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.plan import Group, Opcode, Plan, Rung, Spread, StatementKind
 from shardproxy.planner.scratch_locks import reference_locks
+from shardproxy.planner.scratch_mentions import table_places
 from shardproxy.planner.scratch_needs import Need, in_common, needs
 from shardproxy.planner.scratch_plan import Copy, ScratchPlan
 from shardproxy.planner.scratch_tables import Reference, Tables, find_tables
@@ -212,14 +213,15 @@ def _agree(draft: Draft, facts: Facts, tables: Tables) -> bool:
 
 
 def mentioned(draft: Draft, tables: Tables) -> dict[tuple[str, str], Named]:
-    """Tables whose names stand anywhere else in the statement. A place that was overlooked then reads gathered rows
-    too, never those of one shard."""
+    """Tables whose names stand anywhere else in the statement where a table may stand. A place that was overlooked
+    then reads gathered rows too, never those of one shard."""
     seen = {i for reference in tables.references for i in range(reference.first, reference.end)}
     keyspaces = draft.context.snapshot.keyspaces
     named: dict[tuple[str, str], Named] = {}
-    for i, token in enumerate(draft.tokens):
-        if i in seen or not is_name(token):
+    for i in table_places(draft):
+        if i in seen:
             continue
+        token = draft.tokens[i]
         qualified = draft.word(i - 1) == "." and i >= 2
         keyspace = keyspaces.get(draft.tokens[i - 2].text if qualified else draft.context.schema or "")
         table = keyspace.tables.get(token.text) if keyspace is not None else None

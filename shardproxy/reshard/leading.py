@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from shardproxy.backend.catalog import load_registered
 from shardproxy.backend.control import Credentials
+from shardproxy.backend.table_config import as_tables
 from shardproxy.config import Config
 from shardproxy.errors import ShardproxyError
 from shardproxy.reshard.eviction import Evictor
@@ -31,7 +32,7 @@ from shardproxy.topology.bootstrap import with_stored
 from shardproxy.topology.build import build_snapshot, with_tables
 from shardproxy.topology.load import Load
 from shardproxy.topology.map_document import MapDocument
-from shardproxy.topology.model import Snapshot, Table
+from shardproxy.topology.model import Snapshot
 from shardproxy.topology.stored import LOADS, MAPS
 
 _EVERY = 1.0  # seconds between two looks at what the operator wants, and two notes of figures
@@ -78,14 +79,9 @@ async def stored_loads_of(config: Config, keyspace: str) -> list[Load]:
 async def whole_snapshot(config: Config, documents: Mapping[str, MapDocument]) -> Snapshot:
     """The file's servers and tables, those that were registered while proxies ran, and the store's maps."""
     snapshot = build_snapshot(config)
-    names = {shard.name: i for i, shard in enumerate(snapshot.shards)}
     there = with_stored(snapshot, documents)  # a shard that has left knows no table that came later
     rows = await load_registered(there, Credentials.of_moves(config), config.backend.connect_timeout)
-    registered = [
-        (row.keyspace, Table(row.name, row.kind, row.key, None if row.shard is None else names[row.shard]))
-        for row in rows
-        if row.shard is None or row.shard in names
-    ]
+    registered, _ = as_tables(rows, [shard.name for shard in snapshot.shards])
     snapshot, _ = with_tables(snapshot, registered)
     return with_stored(snapshot, documents)
 

@@ -22,7 +22,7 @@ from shardproxy.topology.barrier import Acknowledgement, Identity, Standing, not
 from shardproxy.topology.map_document import MapDocument, Move
 from shardproxy.topology.map_form import NamedRange
 from shardproxy.topology.stages import Stage, Step
-from shardproxy.topology.stored import ACKNOWLEDGEMENTS, ALIVE, MAPS, MOVES, PROXIES
+from shardproxy.topology.stored import ACKNOWLEDGEMENTS, ALIVE, MAPS, MOVES, PROXIES, move_key
 from shardproxy.topology.workflow import Plan, Workflow
 
 PATIENCE = 30.0  # seconds that a change whose answer was lost is asked for again
@@ -39,7 +39,7 @@ async def read_map(store: MapStore, keyspace: str) -> tuple[MapDocument, int]:
 
 async def read_move(store: MapStore, ident: int) -> tuple[Workflow, int]:
     """A move and its version. Raises MoveError, StoreError."""
-    entry = await store.get(f"{MOVES}{ident}")
+    entry = await store.get(move_key(ident))
     if entry is None:
         raise MoveError(f"there is no move {ident}; `shardctl rebalance history` lists them")
     return Workflow.read(entry.key, entry.value), entry.version
@@ -57,7 +57,7 @@ async def begin(store: MapStore, keyspace: str, owner: str, plan: Plan, now: Clo
         document, version = await read_map(store, keyspace)
         ident = moves.next_id(await all_moves(store))
         workflow, after = moves.start(document, ident, owner, plan, now())
-        conditions = [Condition(f"{MOVES}{ident}", ABSENT), Condition(MAPS + keyspace, version)]
+        conditions = [Condition(move_key(ident), ABSENT), Condition(MAPS + keyspace, version)]
         try:
             stored = await settle(store, conditions, _puts(workflow, after), PATIENCE)
         except StoreConflict:
@@ -65,11 +65,12 @@ async def begin(store: MapStore, keyspace: str, owner: str, plan: Plan, now: Clo
         return Ledger(store, now, workflow, stored, after, stored)
 
 
-async def open_keys(store: MapStore, keyspace: str, plan: Opening) -> None:
-    """Give keys that have no shard their first one: no row moves. Raises MoveError, StoreError."""
+async def change_without_move(store: MapStore, keyspace: str, plan: WithoutMove) -> None:
+    """Give keys that have no shard their first one, let shards without keys go: no row moves. Raises MoveError,
+    StoreError."""
     while True:
         document, version = await read_map(store, keyspace)
-        after = map_document.open_keys(document, plan.ranges, plan.home, plan.lookups)
+        after = map_document.without_move(document, plan.ranges, plan.home, plan.lookups, plan.keyless)
         try:
             key = MAPS + keyspace
             await settle(store, [Condition(key, version)], [Put(key, after.document())], PATIENCE)
@@ -79,17 +80,19 @@ async def open_keys(store: MapStore, keyspace: str, plan: Opening) -> None:
 
 
 def _puts(workflow: Workflow, document: MapDocument | None) -> list[Put]:
-    puts = [Put(f"{MOVES}{workflow.id}", workflow.document())]
+    puts = [Put(move_key(workflow.id), workflow.document())]
     return puts if document is None else [*puts, Put(MAPS + workflow.keyspace, document.document())]
 
 
 @dataclass(frozen=True)
-class Opening:
-    """Keys that get their first shard without a move; home, lookups: see `map_document.begin`."""
+class WithoutMove:
+    """Keys that get their first shard without a move, and the shards that have none; home, lookups: see
+    `map_document.begin`."""
 
     ranges: tuple[NamedRange, ...]
     home: str
     lookups: map_document.Lookups | None
+    keyless: tuple[str, ...] | None = None
 
 
 class Ledger:
@@ -113,7 +116,7 @@ class Ledger:
             workflow, version = await read_move(store, ident)
             claimed = moves.claim(workflow, owner, now())
             try:
-                version = await settle(store, [Condition(f"{MOVES}{ident}", version)], _puts(claimed, None), PATIENCE)
+                version = await settle(store, [Condition(move_key(ident), version)], _puts(claimed, None), PATIENCE)
             except StoreConflict:
                 continue
             document, map_version = await read_map(store, claimed.keyspace)
@@ -153,7 +156,7 @@ class Ledger:
             while True:
                 after, document = moves.proceed(self.workflow, self.document, step, self._now(), positions, what)
                 conditions = [
-                    Condition(f"{MOVES}{after.id}", self._version),
+                    Condition(move_key(after.id), self._version),
                     Condition(MAPS + after.keyspace, self._map_version),
                 ]
                 try:
@@ -172,7 +175,7 @@ class Ledger:
         async with self._lock:
             while True:
                 after = moves.note(self.workflow, **changes)
-                condition = Condition(f"{MOVES}{after.id}", self._version)
+                condition = Condition(move_key(after.id), self._version)
                 try:
                     self._version = await settle(self.store, [condition], _puts(after, None), PATIENCE)
                 except StoreConflict:

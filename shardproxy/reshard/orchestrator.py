@@ -481,9 +481,12 @@ class Orchestrator:
             if home is not None:
                 now, before = self._server(self.ledger.document.home), self._server(home)
                 await hand_numbers_over(before, now, self._login, self._own, self.ledger.workflow.keyspace)
-            await self._end_streams(forth, watched=True)
-            if not self._faults.open_early:
-                await self._proxies.barrier()
+            ended = asyncio.create_task(self._end_streams(forth, watched=True))
+            try:
+                if not self._faults.open_early:
+                    await self._proxies.barrier()
+            finally:
+                await ended
             await self.proceed(Step.NEXT)
         finally:
             await ending

@@ -122,7 +122,7 @@ class Change:
 
     shards: Snapshot.shards with those that were added at the end; members: Keyspace.shards then; weights: by shard
     name, of the new ring, or of the shards that own ranges; opened: ranges of keys that had no owner before; table: of
-    which alone rows move, while the map stays.
+    which alone rows move, while the map stays; left: shards that were members.
     """
 
     keyspace: str
@@ -134,6 +134,12 @@ class Change:
     streams: tuple[Stream, ...]
     opened: tuple[KeyRange, ...]
     table: ShardTable | ChangeKey | None = None
+    left: tuple[int, ...] = ()
+
+    @property
+    def keyless(self) -> tuple[int, ...]:
+        """Members that own no keys after the move."""
+        return tuple(shard for shard in self.members if shard not in self.after.all_shards)
 
     @property
     def other_kind(self) -> bool:
@@ -530,6 +536,7 @@ def _finish(keyspace: Keyspace, draft: _Draft, goals: Sequence[Goal]) -> Change:
         after=new,
         streams=streams,
         opened=had_no_shard,
+        left=tuple(sorted({*keyspace.shards} - draft.members)),
     )
 
 

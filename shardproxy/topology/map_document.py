@@ -89,7 +89,8 @@ class Move(Stored):
     armed last, None while writes are free. other: where the keyspace goes over to a map of another kind, the map that
     is not in force: the new one, and after the switch the old one. table: of which alone rows move; the map stays.
     home: where the home shard gives all its keys away for good, the one that is not the home: the next, and after the
-    switch the last. opened: keys of a range map that had no shard, and have one from the switch on, for good.
+    switch the last. opened: keys of a range map that had no shard, and have one from the switch on, for good. keyless:
+    the `MapDocument.keyless` that is not in force: the next, and after the switch the last; None: it stays.
     """
 
     id: MoveId
@@ -100,6 +101,7 @@ class Move(Stored):
     table: TableMove | None = None
     home: Name | None = None
     opened: tuple[NamedRange, ...] = ()
+    keyless: tuple[Name, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Move:
@@ -160,7 +162,8 @@ class MapDocument(Stored):
 
     home: the shard with the keyspace's records; "" in documents of earlier versions: the first one. lookups: None as
     long as the map says where entries are. tables: those that a move of one table has been about: it counts from its
-    beginning, and the file's entries no more.
+    beginning, and the file's entries no more. keyless: shards that belong to the keyspace though they own no keys: they
+    have its reference tables.
     """
 
     format: Literal[1] = 1
@@ -173,6 +176,7 @@ class MapDocument(Stored):
     home: str = ""
     lookups: Lookups | None = None
     tables: dict[Name, TableForm] = Field(default_factory=dict)
+    keyless: tuple[Name, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> MapDocument:
@@ -189,13 +193,14 @@ class MapDocument(Stored):
     def shards(self) -> frozenset[str]:
         """Every shard that has the keyspace, or gets it."""
         found = {*self.map.shards, *(form.single for form in self.tables.values() if form.single is not None)}
-        found |= {self.home} if self.home else set()
+        found |= {self.home, *self.keyless} if self.home else set(self.keyless)
         found |= set(self.lookups.owners.shards) if self.lookups is not None else set()
         if self.move is not None:
             found |= {stream.shard(side) for stream in self.move.streams for side in Side}
             found |= set(self.move.other.shards) if self.move.other is not None else set()
             found |= {self.move.home} if self.move.home is not None else set()
             found |= {r.shard for r in self.move.opened}
+            found |= set(self.move.keyless or ())
         return frozenset(found)
 
     @property
@@ -274,6 +279,9 @@ def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | No
         if move.home is not None:
             changes["home"] = move.home
             move = move.model_copy(update={"home": document.home})
+        if move.keyless is not None:
+            changes["keyless"] = move.keyless
+            move = move.model_copy(update={"keyless": document.keyless})
     fence = move.fence
     if MEANINGS[stage].writes is Writes.FREE:
         fence = None
@@ -282,17 +290,23 @@ def advance(document: MapDocument, step: Step, positions: Mapping[str, str] | No
     return _next(document, move=move.model_copy(update={"stage": stage, "fence": fence}), **changes)
 
 
-def open_keys(
-    document: MapDocument, ranges: Sequence[NamedRange], home: str = "", lookups: Lookups | None = None
+def without_move(
+    document: MapDocument,
+    ranges: Sequence[NamedRange],
+    home: str = "",
+    lookups: Lookups | None = None,
+    keyless: Sequence[str] | None = None,
 ) -> MapDocument:
-    """The map in which keys that had no shard have one that the keyspace has already; home, lookups: see `begin`.
+    """The map in which keys that had no shard have one that the keyspace has already, and these shards without keys
+    belong to it; home, lookups: see `begin`.
 
-    No row moves. Raises MoveError when some have a shard by now, or a move is under way.
+    No row moves. Raises MoveError when some keys have a shard by now, or a move is under way.
     """
     if document.move is not None:
         raise MoveError(f"move {document.move.id} of keyspace {document.keyspace} is under way: end it first")
     changes = {"home": document.home or home, "lookups": document.lookups or lookups}
-    return _next(document, map=_opened(document.map, ranges), **changes)
+    kept = document.keyless if keyless is None else tuple(keyless)
+    return _next(document, map=_opened(document.map, ranges), keyless=kept, **changes)
 
 
 def positions_wanted(move: Move, stage: Stage) -> frozenset[str]:
@@ -303,6 +317,22 @@ def positions_wanted(move: Move, stage: Stage) -> frozenset[str]:
 def waits_for_barrier(move: Move, step: Step) -> bool:
     """Whether every proxy must have acknowledged the map, or be evicted, before the move takes this step."""
     return step is Step.NEXT and MEANINGS[move.stage].barrier
+
+
+def same_to_proxies(served: MapDocument, newer: MapDocument) -> bool:
+    """Whether who serves by the one map need not take the other: writes are held in both, and nothing else differs.
+
+    Such steps need no acknowledgement, and to take a map makes every plan of every worker void, while writes wait.
+    """
+    then, now = served.move, newer.move
+    if then is None or now is None:
+        return served == newer
+    if MEANINGS[then.stage] != MEANINGS[now.stage] or MEANINGS[then.stage].writes is not Writes.HELD:
+        return served == newer
+    moved = now.model_copy(update={"stage": then.stage})
+    return then.stage.reverse == now.stage.reverse and served == newer.model_copy(
+        update={"epoch": served.epoch, "move": moved}
+    )
 
 
 def _check_kinds(shard_map: MapForm, move: Move) -> None:

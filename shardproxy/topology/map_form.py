@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
+from struct import pack, unpack
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, WrapValidator, model_validator
 
 from shardproxy.errors import MoveError
 from shardproxy.topology.keys import BUCKETS, KeyType
@@ -38,6 +40,63 @@ def _in_order(intervals: tuple[Interval, ...]) -> tuple[Interval, ...]:
 
 
 Intervals = Annotated[tuple[Interval, ...], AfterValidator(_in_order)]
+
+# Buckets stand in documents as one text: as numbers they are 50 kB of a hash map, and every proxy reads them again at
+# every step of a move, while writes are held. Each text is read once. Earlier versions wrote numbers: both are read.
+_KEPT = 64  # texts that were read, and written, last
+
+
+@lru_cache(_KEPT)
+def _owners_of(text: str) -> tuple[int, ...]:
+    """Two hexadecimal digits a bucket, or four. Raises ValueError."""
+    data = bytes.fromhex(text)
+    if len(data) not in (BUCKETS, 2 * BUCKETS):
+        raise ValueError(f"{BUCKETS} buckets have two or four hexadecimal digits each, not {len(text)} in all")
+    return tuple(data) if len(data) == BUCKETS else unpack(f">{BUCKETS}H", data)
+
+
+@lru_cache(_KEPT)
+def _owners_text(owners: tuple[int, ...]) -> str:
+    return (bytes(owners) if max(owners) < 256 else pack(f">{BUCKETS}H", *owners)).hex()
+
+
+@lru_cache(_KEPT)
+def _buckets_of(text: str) -> tuple[Interval, ...]:
+    """Numbers and runs of them: "3,5-7". Raises ValueError."""
+    runs = [part.partition("-") for part in text.split(",")]
+    return _in_order(tuple(Interval(int(first), int(last or first) + 1) for first, _, last in runs))
+
+
+@lru_cache(_KEPT)
+def _buckets_text(buckets: tuple[Interval, ...]) -> str:
+    return ",".join([str(a) if b == a + 1 else f"{a}-{b - 1}" for a, b in buckets])
+
+
+Otherwise = Callable[[object], object]
+
+
+def _read_owners(value: object, otherwise: Otherwise) -> object:
+    return _owners_of(value) if isinstance(value, str) else otherwise(_tuples(value))
+
+
+def _read_buckets(value: object, otherwise: Otherwise) -> object:
+    return _buckets_of(value) if isinstance(value, str) else otherwise(_tuples(value))
+
+
+def _tuples(value: object) -> object:
+    """JSON's arrays as tuples: behind a validator of ours pydantic does not know any more that it reads JSON."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+Owners = Annotated[
+    tuple[int, ...],
+    Field(min_length=BUCKETS, max_length=BUCKETS),
+    WrapValidator(_read_owners),
+    PlainSerializer(_owners_text, return_type=str, when_used="json"),
+]
+Buckets = Annotated[
+    Intervals, WrapValidator(_read_buckets), PlainSerializer(_buckets_text, return_type=str, when_used="json")
+]
 
 
 class RangeForm(Stored):
@@ -107,7 +166,7 @@ class HashForm(Stored):
 
     kind: Literal["hash"] = "hash"
     shards: tuple[str, ...]
-    buckets: Annotated[tuple[int, ...], Field(min_length=BUCKETS, max_length=BUCKETS)]
+    buckets: Owners
 
     @model_validator(mode="after")
     def _check(self) -> HashForm:
@@ -183,7 +242,7 @@ class KeySet(Stored):
     """Keys of a keyspace: those in ranges, those in buckets, or those in both."""
 
     ranges: Intervals | None = None
-    buckets: Intervals | None = None
+    buckets: Buckets | None = None
 
     @model_validator(mode="after")
     def _check(self) -> KeySet:
@@ -203,14 +262,19 @@ class KeySet(Stored):
 
     def moving(self, key_type: KeyType) -> MovingKeys:
         """The same keys as proxies decide by them."""
-        buckets = None if self.buckets is None else [n for start, end in self.buckets for n in range(start, end)]
-        return MovingKeys(key_type, self.ranges, buckets)
+        return _moving(key_type, self.ranges, self.buckets)
 
     def overlaps(self, other: KeySet) -> bool:
         """Whether a key is in both; sets of ranges and sets of buckets count as overlapping."""
         if self.ranges is not None and other.ranges is not None and not _meet(self.ranges, other.ranges):
             return False
         return self.buckets is None or other.buckets is None or _meet(self.buckets, other.buckets)
+
+
+@lru_cache(_KEPT)
+def _moving(key_type: KeyType, ranges: tuple[Interval, ...] | None, buckets: tuple[Interval, ...] | None) -> MovingKeys:
+    numbers = None if buckets is None else [n for start, end in buckets for n in range(start, end)]
+    return MovingKeys(key_type, ranges, numbers)
 
 
 def joined(numbers: Iterable[int]) -> tuple[Interval, ...]:

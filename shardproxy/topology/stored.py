@@ -21,8 +21,8 @@ _Document = TypeVar("_Document", bound="Stored")
 
 
 def move_key(ident: int) -> str:
-    """The key of a move's workflow. Keys are in the order of the moves."""
-    return f"{MOVES}{ident:020d}"
+    """The key of a move's workflow. Keys are not listed in the order of the moves: 10 comes before 2."""
+    return f"{MOVES}{ident}"
 
 
 class Stored(BaseModel):

@@ -20,7 +20,7 @@ Text = Annotated[str, Field(min_length=1)]
 class Plan(Stored):
     """What shall move. goal: in words, as the operator asked for it. home, lookups: see `map_document.begin`. other:
     the new map where it is of another kind. table: the one whose rows alone move. next_home: another home shard.
-    opened: keys that get their first shard."""
+    opened: keys that get their first shard. keyless: see `map_document.Move`."""
 
     goal: str
     streams: Annotated[tuple[Stream, ...], Field(min_length=1)]
@@ -30,6 +30,7 @@ class Plan(Stored):
     table: TableMove | None = None
     next_home: str | None = None
     opened: tuple[NamedRange, ...] = ()
+    keyless: tuple[str, ...] | None = None
 
 
 class Happening(Stored):
@@ -84,7 +85,7 @@ def start(document: MapDocument, ident: int, owner: str, plan: Plan, at: float) 
     """A new workflow and the map with its move, to be stored in one commit. Raises MoveError."""
     move = Move(
         id=ident, stage=Stage.PREPARED, streams=plan.streams, other=plan.other, table=plan.table, home=plan.next_home,
-        opened=plan.opened,
+        opened=plan.opened, keyless=plan.keyless,
     )  # fmt: skip
     workflow = Workflow(
         id=ident,

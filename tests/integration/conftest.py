@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from shardproxy.local import LocalCluster, LocalServer
+from tests.integration.merging import Both
 from tests.proxy import ProxyUnderTest, create_tables, empty_tables, start_proxy
 from tests.wire import RawClient
 
@@ -61,3 +62,10 @@ def client(proxy: ProxyUnderTest) -> Iterator[RawClient]:
 def other(proxy: ProxyUnderTest) -> Iterator[RawClient]:
     with RawClient(proxy.port) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def both(cluster: LocalCluster, oracle: LocalServer) -> Iterator[Both]:
+    made = Both(cluster, oracle)
+    yield made
+    made.close()

@@ -20,6 +20,7 @@ from shardproxy.topology.bootstrap import missing
 from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.map_form import NamedRange, RangeForm, TableForm
 from shardproxy.topology.stored import MAPS
+from tests.proxy import make_bookkeeping
 
 TABLES = (
     "CREATE TABLE users (uid BIGINT UNSIGNED NOT NULL PRIMARY KEY, name VARCHAR(40) NOT NULL)",
@@ -109,7 +110,30 @@ def test_different_and_missing_definitions(cluster: LocalCluster, shop: str) -> 
         findings, "error", f"{shop}.orders", "index by_total differs: BTREE (total) against none (shard1, shard2)"
     )
     assert told(findings, "error", f"{shop}.countries", "it does not exist on shard2")
-    assert told(findings, "warning", shop, "the file does not list, so clients cannot use them: forgotten")
+    assert told(findings, "warning", shop, "nobody registered, so clients cannot use them: forgotten")
+
+
+def test_tables_registered_through_a_proxy_are_known(cluster: LocalCluster, shop: str) -> None:
+    make_bookkeeping(cluster.config_toml(keyspace(shop), backend={"pool_size": 8}, name=f"{shop}.toml").path)
+    register = "INSERT INTO _shardproxy.table_config VALUES (%s, %s, %s, %s, %s)"
+    for number, shard in enumerate(cluster.shards):
+        shard.primary.rows(register, (shop, "late", "sharded", "uid", None))
+        shard.primary.rows("CREATE TABLE late (uid BIGINT PRIMARY KEY)", database=shop)
+        shard.primary.rows("INSERT INTO late VALUES (%s)", (5 + 1000 * number,), database=shop)
+    try:
+        assert check(cluster, shop, "--data") == (0, [])
+        one, two = (shard.primary for shard in cluster.shards)
+        two.rows("INSERT INTO late VALUES (6)", database=shop)
+        one.rows(register, (shop, "away", "single", None, "shard9"))
+        one.rows(register, (shop, "orders", "reference", None, None))
+        _, findings = check(cluster, shop, "--data")
+        assert told(findings, "error", f"{shop}.late", "1 rows on shard2 have a key")
+        assert told(findings, "warning", f"{shop}.away", "single on shard9, which the file does not have")
+        assert told(findings, "warning", f"{shop}.orders", "the file wins")
+        assert len(findings) == 3
+    finally:
+        for shard in cluster.shards:
+            shard.primary.rows("DELETE FROM _shardproxy.table_config WHERE keyspace = %s", (shop,))
 
 
 def test_counters_and_comments_are_no_difference(cluster: LocalCluster, shop: str) -> None:

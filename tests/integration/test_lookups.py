@@ -2,182 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any
 
-import pymysql
 import pytest
 
-from shardproxy.admin.lookup.backfill import backfill
-from shardproxy.admin.lookup.verify import verify
-from shardproxy.admin.lookup.work import list_indexes, prepare
-from shardproxy.backend.control import Credentials
-from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalServer
-from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.protocol.mysql.constants import FieldType
-from shardproxy.topology.build import build_snapshot
-from shardproxy.topology.model import Snapshot
-from tests.proxy import ProxyUnderTest, eventually, start_proxy
-from tests.wire import Prepared, RawClient, Refused, Result
-
-FAR = 1000  # keys from here on are on the second shard
-KEYSPACES = f"""
-[keyspaces.lk]
-key_type = "int"
-map = "range"
-[[keyspaces.lk.ranges]]
-from = "min"
-to = {FAR}
-shard = "shard1"
-[[keyspaces.lk.ranges]]
-from = {FAR}
-to = "max"
-shard = "shard2"
-[keyspaces.lk.tables]
-users = {{ key = "uid", lookups = ["email", "tenant, nick"] }}
-orders = {{ key = "uid" }}
-plain = {{ key = "uid", lookups = ["code"] }}
-binaries = {{ key = "uid", lookups = ["token"] }}
-
-[keyspaces.lh]
-key_type = "text"
-map = "hash"
-ring = {{ shard1 = 1, shard2 = 1 }}
-tables = {{ items = {{ key = "sku", lookups = ["serial"] }} }}
-"""
-TABLES = {
-    "lk": (
-        "CREATE TABLE users (uid BIGINT NOT NULL PRIMARY KEY, email VARCHAR(100), tenant INT, "
-        "nick VARCHAR(40) CHARACTER SET latin1, age INT, UNIQUE KEY uq_email (email), UNIQUE KEY tn (tenant, nick))",
-        "CREATE TABLE orders (uid BIGINT NOT NULL, oid INT NOT NULL, PRIMARY KEY (uid, oid))",
-        "CREATE TABLE plain (uid BIGINT NOT NULL, n INT NOT NULL, code INT NOT NULL, PRIMARY KEY (uid, n), "
-        "UNIQUE KEY (code))",
-        "CREATE TABLE binaries (uid BIGINT NOT NULL PRIMARY KEY, token VARBINARY(300) NOT NULL UNIQUE)",
-    ),
-    "lh": (
-        "CREATE TABLE items (sku VARCHAR(40) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, "
-        "serial VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci NOT NULL UNIQUE)",
-    ),
-}
-INDEXES = (
-    ("lk.users", "email"),
-    ("lk.users", "nick,tenant"),
-    ("lk.plain", "code"),
-    ("lk.binaries", "token"),
-    ("lh.items", "serial"),
+from tests.integration.lookup_sides import (
+    FAR,
+    ROWS,
+    TABLES,
+    Sides,
+    answer,
+    create,
+    drop,
+    emptied,
+    lookup_proxy,
+    shardctl,
+    shards_of,
+    verified,
 )
-USERS = {
-    "app": {"password": "app", "reads": "primary", "default_keyspace": "lk"},
-    "replicas": {"password": "replicas", "default_keyspace": "lk"},
-}
-
-
-def shardctl(proxy: ProxyUnderTest, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from shardproxy.cli.main import main; main()", *words, "--config",
-         str(proxy.cluster.folder / "lookups.toml")],
-        env={**os.environ, **proxy_environment()}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
-def create(server: LocalServer) -> None:
-    for database, statements in TABLES.items():
-        server.rows(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
-        for statement in statements:
-            server.rows(statement.replace("CREATE TABLE ", f"CREATE TABLE {database}."))
-
-
-def drop(server: LocalServer) -> None:
-    for database in TABLES:
-        server.rows(f"DROP DATABASE IF EXISTS {database}")
+from tests.proxy import ProxyUnderTest
+from tests.wire import Prepared, RawClient, Refused, Result
 
 
 @pytest.fixture(scope="module")
 def running(cluster: LocalCluster) -> Iterator[ProxyUnderTest]:
-    for shard in cluster.shards:
-        drop(shard.primary)
-        create(shard.primary)
-    cluster.wait_replicated()
-    made = start_proxy(
-        cluster, "lookups", keyspaces=KEYSPACES, users=USERS, backend={"schema_interval": "100ms"},
-        proxy={"drain_timeout": "100ms"},
-    )  # fmt: skip
-    for shard in cluster.shards:
-        shard.primary.rows("DELETE FROM _shardproxy.lookup_index")
-    yield made
-    made.process.stop()
-    for shard in cluster.shards:
-        drop(shard.primary)
+    with lookup_proxy(cluster) as made:
+        yield made
 
 
 @pytest.fixture
 def proxy(running: ProxyUnderTest) -> ProxyUnderTest:
-    """Tables and entries are empty, and every index is ready."""
-    for shard in running.cluster.shards:
-        for database, statements in TABLES.items():
-            for statement in statements:
-                shard.primary.rows(f"DELETE FROM {database}.{statement.split()[2]}")
-        shard.primary.rows("DELETE FROM _shardproxy.lookup")
-    running.cluster.wait_replicated()
-    ready(running)
-    return running
-
-
-def operator(proxy: ProxyUnderTest) -> tuple[Snapshot, Credentials]:
-    settings = load(proxy.cluster.folder / "lookups.toml", proxy_environment())
-    return build_snapshot(settings), Credentials.of(settings)
-
-
-def is_ready(proxy: ProxyUnderTest, index: str) -> bool:
-    wanted = sorted(index.split(","))
-    found = asyncio.run(list_indexes(*operator(proxy), 30))
-    return any(
-        one.state == "ready" for one in found if sorted(one.name.partition("(")[2].rstrip(")").split(",")) == wanted
-    )
-
-
-def verified(proxy: ProxyUnderTest) -> None:
-    """Every index has an entry for each row, and none else."""
-
-    async def look() -> None:
-        for table, index in INDEXES:
-            told = await verify(await prepare(*operator(proxy), 30, table, index, 1000), False, lambda rows: None)
-            assert told.left == 0, (table, index, told)
-
-    asyncio.run(look())
-
-
-def ready(proxy: ProxyUnderTest) -> None:
-    """Fill the indexes that are not, and wait until the proxy routes by them."""
-
-    async def fill(table: str, index: str) -> None:
-        done = await backfill(await prepare(*operator(proxy), 30, table, index, 1000), lambda rows: None)
-        assert done.ready, done
-
-    for table, index in INDEXES:
-        if not is_ready(proxy, index):
-            asyncio.run(fill(table, index))
-    with proxy.connect(database="lk") as client, client.cursor() as cursor:
-
-        def routed() -> bool:
-            texts = ("users WHERE email = 'x'", "users WHERE tenant = 1 AND nick = 'x'", "plain WHERE code = 1",
-                     "binaries WHERE token = x'00'", "lh.items WHERE serial = 'x'")  # fmt: skip
-            return all(shards_of(cursor, f"SELECT * FROM {text}") == 1 for text in texts)
-
-        eventually(routed, "statements are routed by the indexes")
-
-
-def shards_of(cursor: Any, sql: str) -> int:
-    """How many shards EXPLAIN ROUTE names."""
-    cursor.execute(f"EXPLAIN ROUTE {sql}")
-    return len(cursor.fetchall())
+    return emptied(running)
 
 
 @pytest.fixture
@@ -188,53 +46,12 @@ def lone(oracle: LocalServer) -> Iterator[LocalServer]:
     drop(oracle)
 
 
-class Sides:
-    """A client of the proxy and one of the lone server, who say the same things."""
-
-    def __init__(self, proxy: ProxyUnderTest, lone: LocalServer, **options: Any) -> None:
-        self.proxy = proxy
-        self.here = proxy.connect(database="lk", **options)
-        self.there = pymysql.connect(
-            host="127.0.0.1", port=lone.port, user=lone.admin_user, password=lone.admin_password, database="lk",
-            autocommit=None, ssl_disabled=True, **options,
-        )  # fmt: skip
-
-    def both(self, sql: str) -> Any:
-        """Run it on both; counts, infos, errors with their texts, and rows must be equal. Gives the answer."""
-        answers = [answer(side, sql) for side in (self.here, self.there)]
-        assert answers[0] == answers[1], sql
-        return answers[0]
-
-    def here_only(self, sql: str) -> Any:
-        return answer(self.here, sql)
-
-    def compare(self) -> None:
-        for table in ("lk.users", "lk.plain", "lk.binaries", "lh.items"):
-            assert answer(self.here, f"SELECT * FROM {table}") == answer(self.there, f"SELECT * FROM {table}")
-
-
-def answer(side: Any, sql: str) -> Any:
-    with side.cursor() as cursor:
-        try:
-            cursor.execute(sql)
-        except pymysql.MySQLError as error:
-            return error.args
-        result = cursor._result
-        return (result.affected_rows, result.insert_id, result.message or b"", sorted(map(repr, cursor.fetchall())))
-
-
 @pytest.fixture
 def sides(proxy: ProxyUnderTest, lone: LocalServer) -> Iterator[Sides]:
     made = Sides(proxy, lone)
     yield made
     made.here.close()
     made.there.close()
-
-
-ROWS = (
-    f"INSERT INTO users VALUES (1, 'a@x', 1, 'n', 5), ({FAR}, 'b@x', 1, 'm', 6), (2, NULL, 1, NULL, 7), "
-    f"({FAR + 1}, NULL, NULL, 'n', 8), (3, 'c@x', 2, 'n', 9), ({FAR + 2}, 'd@x', 3, 'n', 10)"
-)
 
 
 def test_rows_are_unique_over_all_shards(sides: Sides) -> None:
@@ -614,22 +431,6 @@ def test_characters_that_the_clients_character_set_lacks(sides: Sides) -> None:
     verified(sides.proxy)
 
 
-def test_a_proxy_without_the_index_makes_it_building(proxy: ProxyUnderTest) -> None:
-    """It would change rows without their entries, so nobody may be led by these any more."""
-    assert is_ready(proxy, "code")
-    other = start_proxy(
-        proxy.cluster, "without", keyspaces=KEYSPACES.replace(', lookups = ["code"]', ""), users=USERS,
-        proxy={"drain_timeout": "100ms"},
-    )  # fmt: skip
-    try:
-        assert not is_ready(proxy, "code")
-        assert is_ready(proxy, "email")
-        with proxy.connect(database="lk") as client, client.cursor() as cursor:
-            eventually(lambda: shards_of(cursor, "SELECT * FROM plain WHERE code = 1") == 2, "no row is looked up")
-    finally:
-        other.process.stop()
-
-
 def test_long_inserts(sides: Sides) -> None:
     rows = ", ".join(f"({i if i % 2 else FAR + i}, 'u{i}', {i % 7}, 'n{i}', {i})" for i in range(1, 400))
     sides.both(f"INSERT INTO users VALUES {rows}")
@@ -641,54 +442,3 @@ def test_long_inserts(sides: Sides) -> None:
     sides.both("DELETE FROM users WHERE age BETWEEN 50 AND 350")
     sides.compare()
     verified(sides.proxy)
-
-
-def test_backfill_of_rows_that_were_there_before(proxy: ProxyUnderTest) -> None:
-    for i, shard in enumerate(proxy.cluster.shards):
-        rows = ", ".join(f"({FAR * i + n}, 1, {FAR * i + n})" for n in range(250))
-        shard.primary.rows(f"INSERT INTO lk.plain VALUES {rows}")
-    lacking = json.loads(shardctl(proxy, "lookup", "verify", "lk.plain", "code", "--json").stdout)
-    assert (lacking["missing"], lacking["orphans"], lacking["left"]) == (500, 0, 500)
-    filled = json.loads(shardctl(proxy, "lookup", "backfill", "plain", "code", "--batch", "30", "--json").stdout)
-    assert filled["rows"] == 500
-    assert filled["ready"]
-    verified(proxy)
-    with proxy.connect(database="lk") as client:
-        assert answer(client, f"INSERT INTO plain VALUES (5, 5, {FAR + 7})")[0] == 1062
-        assert answer(client, f"SELECT uid FROM plain WHERE code = {FAR + 7}")[3] == [f"({FAR + 7},)"]
-
-
-def test_backfill_names_values_that_are_not_unique(proxy: ProxyUnderTest) -> None:
-    for i, shard in enumerate(proxy.cluster.shards):
-        shard.primary.rows(f"INSERT INTO lk.plain VALUES ({FAR * i + 1}, 1, 5), ({FAR * i + 2}, 1, {6 + i})")
-    filled = shardctl(proxy, "lookup", "backfill", "plain", "code", "--json")
-    assert filled.returncode == 1
-    assert len(json.loads(filled.stdout)["conflicts"]) == 1
-    assert not is_ready(proxy, "code")
-    proxy.primary(1).rows(f"DELETE FROM lk.plain WHERE uid = {FAR + 1}")
-    assert shardctl(proxy, "lookup", "backfill", "plain", "code").returncode == 0
-    verified(proxy)
-
-
-def test_repair_both_ways(proxy: ProxyUnderTest) -> None:
-    with proxy.connect(database="lk") as client:
-        answer(client, ROWS)
-    proxy.primary(0).rows("DELETE FROM lk.users WHERE uid = 1")
-    for shard in proxy.cluster.shards:
-        shard.primary.rows("DELETE FROM _shardproxy.lookup WHERE shard_key = '3'")
-        shard.primary.rows(
-            "INSERT INTO _shardproxy.lookup (keyspace, index_name, value, shard_key) "
-            "VALUES ('lk', 'users(email)', 'no such weight', '1')"
-        )
-    shown = json.loads(shardctl(proxy, "lookup", "verify", "users", "email", "--json").stdout)
-    assert (shown["missing"], shown["orphans"]) == (1, 3)
-    repaired = shardctl(proxy, "lookup", "verify", "users", "email", "--repair", "--json")
-    assert (repaired.returncode, json.loads(repaired.stdout)["left"]) == (0, 0)
-    assert shardctl(proxy, "lookup", "verify", "users", "tenant,nick", "--repair").returncode == 0
-    verified(proxy)
-
-
-def test_check_knows_the_state(proxy: ProxyUnderTest) -> None:
-    assert "is not filled" not in shardctl(proxy, "check").stdout
-    proxy.primary(0).rows("UPDATE _shardproxy.lookup_index SET state = 'building' WHERE index_name = 'plain(code)'")
-    assert "shardctl lookup backfill lk.plain code" in shardctl(proxy, "check").stdout.replace("\n", " ")

@@ -129,13 +129,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Mapping[str, object
 
 @contextmanager
 def proxies(
-    cluster: LocalCluster, store: Mapping[str, object], count: int = 1, **options: Any
+    cluster: LocalCluster, store: Mapping[str, object], count: int = 1, silence: str = "30s", **options: Any
 ) -> Iterator[tuple[Desk, list[ProxyUnderTest]]]:
     """So many proxies that share a store; a row of `users` for each key."""
     running: list[ProxyUnderTest] = []
     try:
         for number in range(count):
-            proxy = start_proxy(cluster, f"mapped{number}", proxy={"drain_timeout": "200ms"}, store=store, **options)
+            own = {"drain_timeout": "200ms", "worker_silence": silence}
+            proxy = start_proxy(cluster, f"mapped{number}", proxy=own, store=store, **options)
             running.append(proxy)
         running[0].empty()
         for key in (MOVING, STAYING):
@@ -300,6 +301,17 @@ def test_a_stopped_process_acknowledges_nothing(cluster: LocalCluster, store: Ma
         assert len(desk.identities()) == 2
 
 
+def test_a_stopped_worker_is_ended_by_its_supervisor(cluster: LocalCluster) -> None:
+    """Else nothing would ever be acknowledged, since the proxy lives."""
+    with proxies(cluster, {"path": "silent.store"}, silence="3s") as (desk, [proxy]):
+        stopped = proxy.worker_pids()[0]
+        os.kill(stopped, signal.SIGSTOP)
+        epoch = desk.begin()
+        desk.all_have(epoch, 1, 30.0)
+        eventually(lambda: stopped not in proxy.worker_pids() and len(proxy.worker_pids()) == 2, "it is replaced")
+        assert answers(proxy)
+
+
 def test_a_dead_workers_statement_is_waited_for(cluster: LocalCluster, store: Mapping[str, object]) -> None:
     """Its server goes on with it, and would commit."""
     with proxies(cluster, store) as (desk, [proxy]):
@@ -386,7 +398,7 @@ def test_reads_older_than_the_last_maps_do_not_keep_a_switch_waiting(
     """They are older than the map before the switch too, which itself would wait for them."""
     with proxies(cluster, store) as (desk, [proxy]):
         epoch = desk.begin()
-        for _ in range(4):
+        for _ in range(2):
             epoch = desk.step()
         desk.all_have(epoch, 1)
         reader = Behind(proxy, f"SELECT {_busy(200)}, name FROM users ORDER BY uid")
@@ -394,10 +406,48 @@ def test_reads_older_than_the_last_maps_do_not_keep_a_switch_waiting(
         before = desk.step()
         eventually(lambda: proxy.status()["epoch"] == before, "the proxy has the map before the switch")
         assert desk.acknowledged() != dict.fromkeys(desk.acknowledged(), before)
+        desk.step()
+        desk.step()
+        assert proxy.status()["epoch"] == before  # these two say nothing new to it
         epoch = desk.step(shard2=position(proxy, 1))
         desk.all_have(epoch, 1, 2.0)
         reader.end()
         assert reader.error is not None
+
+
+@pytest.mark.parametrize("way", ["text", "transaction", "prepared"])
+def test_a_write_to_keys_that_stay_does_not_keep_a_switch_waiting(cluster: LocalCluster, way: str) -> None:
+    """It waits for a row's lock, maybe for long. Later maps wait for it again: in the next move its key may be one that
+    moves."""
+    with proxies(cluster, {"path": f"staying-{way}.store"}) as (desk, [proxy]):
+        desk.begin()
+        for _ in range(3):
+            epoch = desk.step()
+        desk.all_have(epoch, 1)
+        with proxy.primary(0).connect() as other, other.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute(f"SELECT * FROM main.users WHERE uid = {STAYING} FOR UPDATE")
+            update = f"UPDATE users SET balance = 5 WHERE uid = {STAYING}"
+            texts = {
+                "text": (update,),
+                "transaction": ("BEGIN", f"INSERT INTO users (uid, name) VALUES ({STAYING + 1}, 'new')", update),
+                "prepared": ("PREPARE p FROM 'UPDATE users SET balance = 5 WHERE uid = ?'", f"SET @k = {STAYING}",
+                             "EXECUTE p USING @k"),
+            }  # fmt: skip
+            writer = Behind(proxy, *texts[way])
+            eventually(lambda: runs(proxy, "UPDATE users"), "the write waits for the row")
+            desk.step()
+            desk.step()
+            epoch = desk.step(shard2=position(proxy, 1))
+            desk.all_have(epoch, 1)
+            assert not writer.ended
+            opened = desk.step()
+            eventually(lambda: proxy.status()["epoch"] == opened, "the proxy has the map after the switch")
+            assert desk.acknowledged() == dict.fromkeys(desk.acknowledged(), epoch)
+            cursor.execute("ROLLBACK")
+        writer.end()
+        assert writer.error is None
+        desk.all_have(opened, 1)
 
 
 def _busy(millions: int) -> str:

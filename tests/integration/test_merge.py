@@ -3,170 +3,12 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterator
 
 import pytest
 
-from shardproxy.local import LocalCluster, LocalServer
-from shardproxy.protocol.mysql.columns import ColumnDefinition
-from tests.proxy import ProxyUnderTest, start_proxy
+from tests.integration.merging import Both, answers, quoted, same, shape
+from tests.proxy import ProxyUnderTest
 from tests.wire import RawClient, Refused, Result
-
-KEYSPACES = """
-[keyspaces.merging]
-key_type = "int"
-map = "range"
-[[keyspaces.merging.ranges]]
-from = "min"
-to = 500
-shard = "shard1"
-[[keyspaces.merging.ranges]]
-from = 500
-to = "max"
-shard = "shard2"
-[keyspaces.merging.tables]
-things = { key = "id" }
-entries = { key = "id" }
-void = { key = "id" }
-"""
-NO_PAD = {"mariadb": "utf8mb4_unicode_nopad_ci", "mysql": "utf8mb4_0900_ai_ci"}
-COLUMNS = """
-id BIGINT NOT NULL PRIMARY KEY, i8 TINYINT, u8 TINYINT UNSIGNED, i32 INT, u64 BIGINT UNSIGNED, z INT(6) ZEROFILL,
-f FLOAT, d DOUBLE, n DECIMAL(20,6), n9 DECIMAL(14,5), b BIT(12), g VARCHAR(40) COLLATE utf8mb4_general_ci,
-un VARCHAR(40) COLLATE utf8mb4_unicode_ci, np VARCHAR(40) COLLATE {no_pad}, bi VARCHAR(40) COLLATE utf8mb4_bin,
-la VARCHAR(40) CHARACTER SET latin1, c CHAR(7), tx TEXT, bin BINARY(6), vb VARBINARY(9), e ENUM('zz','one','aa'),
-s SET('c','a','b'), j JSON, da DATE, ti TIME(3), dt DATETIME(6), ts TIMESTAMP(3) NULL, y YEAR, few INT
-"""
-TEXTS = [
-    "a", "A", "a ", "ä", "b", "B", "", " ", "a\t", "a\tb", "ab", "Zoë", "zoe", "ß", "ss", "é", "a" * 30, "a" * 30 + "b",
-    "a" * 24, "a" * 24 + "\tx", "a" * 23 + " x", "日本", "\U0001f600", "x\x00y", "0", "10", "9", "-1",
-]  # fmt: skip
-
-
-def _quoted(text: str) -> str:
-    return "_utf8mb4 0x" + text.encode().hex() if text else "''"
-
-
-def _row(dice: random.Random, ident: int) -> str:
-    def number(low: int, high: int) -> str:
-        return str(dice.choice((low, high, 0, 1, dice.randint(low, high))))
-
-    def latin(text: str) -> str:
-        return _quoted(text if text.encode("latin1", "ignore").decode("latin1") == text else "l")
-
-    def text() -> str:
-        return dice.choice(TEXTS)
-
-    values = [
-        number(-128, 127), number(0, 255), number(-(2**31), 2**31 - 1), number(0, 2**64 - 1), number(0, 999999),
-        repr(dice.choice((0.0, -1.5, 3.1415926, 1e30, -2.5e-20, dice.uniform(-9, 9)))),
-        repr(dice.choice((0.0, -0.0, -1.5, 1e300, 5e-320, dice.uniform(-9, 9), dice.uniform(-1e9, 1e9)))),
-        dice.choice(("0", "-0.000001", "0.5", "99999999999999.999999", "-99999999999999.999999",
-                     f"{dice.randint(-99, 99)}.25")),
-        dice.choice(("0", "0.00001", "-0.00001", "3.33333", f"{dice.randint(-9999, 9999)}.12345")),
-        f"b'{dice.randint(0, 4095):b}'", _quoted(text()), _quoted(text()), _quoted(text()), _quoted(text()),
-        latin(text()),
-        _quoted(text()[:7]), _quoted(text()), _quoted(text()[:1]), _quoted(text()[:2]),
-        dice.choice(("'zz'", "'one'", "'aa'")), dice.choice(("''", "'c'", "'a,b'", "'c,b'", "'c,a,b'")),
-        dice.choice(("'1'", "'[2]'", "'{}'")),
-        dice.choice(("'2024-02-29'", "'1000-01-01'", "'9999-12-31'", "'2020-05-05'")),
-        dice.choice(("'-838:59:58.999'", "'-00:00:00.001'", "'00:00:00'",
-                     "'99:00:01'", "'838:00:00.5'", "'-12:00:00'")),
-        dice.choice(("'2024-01-01 00:00:00.000001'", "'1999-12-31 23:59:59'", "'2024-01-01'")),
-        dice.choice(("'2024-01-01 00:00:00.001'", "'2010-10-31 02:30:00'", "'2010-10-31 03:30:00'")),
-        dice.choice(("1901", "2155", "0")), str(dice.randint(0, 5)),
-    ]  # fmt: skip
-    return f"({ident}, {', '.join('NULL' if dice.random() < 0.12 else value for value in values)})"
-
-
-class Both:
-    """The proxy and the lone server, each with the same rows."""
-
-    def __init__(self, cluster: LocalCluster, oracle: LocalServer) -> None:
-        self.flavor = cluster.flavor
-        self.servers = [cluster.shards[0].primary, cluster.shards[1].primary, oracle]
-        dice = random.Random(5)
-        things = [(i, _row(dice, i)) for i in (*range(150), *range(500, 650))]
-        entries = [
-            (i % 7 * 101, f"({i}, {i % 7 * 101}, {dice.randint(0, 9)}, {dice.randint(-50, 50)})") for i in range(200)
-        ]
-        for number, server in enumerate(self.servers):
-            server.rows("DROP DATABASE IF EXISTS merging")
-            server.rows("CREATE DATABASE merging CHARACTER SET utf8mb4")
-            columns = COLUMNS.replace("{no_pad}", NO_PAD[self.flavor])
-            server.rows(f"CREATE TABLE merging.things ({columns})")
-            server.rows(f"CREATE TABLE merging.void ({columns})")
-            server.rows(
-                "CREATE TABLE merging.entries (line INT NOT NULL, id BIGINT NOT NULL, kind INT, amount INT, KEY (id))"
-            )
-            for table, rows in (("things", things), ("entries", entries)):
-                mine = [row for key, row in rows if number == 2 or (key >= 500) == (number == 1)]
-                server.rows(f"INSERT INTO merging.{table} VALUES {', '.join(mine)}")
-        cluster.wait_replicated()
-        self.proxy = start_proxy(
-            cluster,
-            "merging",
-            users={"app": {"password": "app", "reads": "primary"}},
-            keyspaces=KEYSPACES,
-            proxy={"workers": 1},
-        )
-        self.oracle = oracle
-
-    def client(self, deprecate_eof: bool = True) -> RawClient:
-        return RawClient(self.proxy.port, database="merging", deprecate_eof=deprecate_eof)
-
-    def lone(self, deprecate_eof: bool = True) -> RawClient:
-        server = self.oracle
-        return RawClient(
-            server.port, server.admin_user, server.admin_password, "merging", deprecate_eof=deprecate_eof
-        )  # fmt: skip
-
-    def close(self) -> None:
-        self.proxy.process.stop()
-        for server in self.servers:
-            if server.running:
-                server.rows("DROP DATABASE merging")
-
-
-@pytest.fixture(scope="module")
-def both(cluster: LocalCluster, oracle: LocalServer) -> Iterator[Both]:
-    made = Both(cluster, oracle)
-    yield made
-    made.close()
-
-
-def _shape(column: ColumnDefinition) -> tuple[object, ...]:
-    # Of texts, decimals say whether the optimizer took a temporary table, as GROUP_FLAG does.
-    return (
-        column.name,
-        column.type,
-        column.charset,
-        column.length,
-        0 if column.type in (252, 253, 254) else column.decimals,
-        column.flags & 0x1FE1,
-        column.org_table,
-    )
-
-
-def _answers(client: RawClient, sql: str, binary: bool, parameters: tuple[int, ...] = ()) -> Result:
-    if not binary:
-        return client.query(sql)
-    prepared = client.prepare(sql)
-    return client.execute(prepared, [(8, False, value) for value in parameters])
-
-
-def _same(both: Both, sql: str, ordered: bool = True) -> None:
-    for binary in (False, True):
-        for eof in (True, False):
-            with both.client(eof) as client, both.lone(eof) as lone:
-                ours, theirs = _answers(client, sql, binary), _answers(lone, sql, binary)
-            assert [_shape(c) for c in ours.columns] == [_shape(c) for c in theirs.columns], sql
-            if ordered:
-                assert ours.rows == theirs.rows, sql
-            else:
-                assert sorted(ours.rows, key=repr) == sorted(theirs.rows, key=repr), sql
-
 
 SORTED_BY = [
     "i8", "u8", "i32", "u64", "z", "f", "d", "n", "n9", "b", "g", "un", "np", "bi", "la", "c", "tx", "bin", "vb", "e",
@@ -177,7 +19,7 @@ SORTED_BY = [
 @pytest.mark.parametrize("direction", ["", " DESC"])
 def test_order_by_each_type(both: Both, direction: str) -> None:
     for column in SORTED_BY:
-        _same(both, f"SELECT id, {column} FROM things ORDER BY {column}{direction}, id")
+        same(both, f"SELECT id, {column} FROM things ORDER BY {column}{direction}, id")
 
 
 @pytest.mark.parametrize(
@@ -209,8 +51,8 @@ def test_order_by_each_type(both: Both, direction: str) -> None:
         "SELECT DISTINCT kind FROM entries ORDER BY kind",
     ],
 )
-def test_ordered_answers_are_those_of_one_server(both: Both, sql: str) -> None:
-    _same(both, sql)
+def test_orderedanswers_are_those_of_one_server(both: Both, sql: str) -> None:
+    same(both, sql)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +60,7 @@ def test_ordered_answers_are_those_of_one_server(both: Both, sql: str) -> None:
     ["SELECT DISTINCT few, i8 FROM things", "SELECT DISTINCT n, da FROM things", "SELECT DISTINCT id, few FROM things"],
 )
 def test_distinct_rows(both: Both, sql: str) -> None:
-    _same(both, sql, ordered=False)
+    same(both, sql, ordered=False)
 
 
 @pytest.mark.parametrize("column", ["g", "un", "np", "bi", "la", "c"])
@@ -234,7 +76,7 @@ def test_distinct_texts_are_as_many_as_on_one_server(both: Both, column: str) ->
                 continue
             assert isinstance(mine, bytes)
             assert isinstance(other, bytes)
-            both_there = " AND ".join(f"{column} = {_quoted(text.decode())}" for text in (mine, other))
+            both_there = " AND ".join(f"{column} = {quoted(text.decode())}" for text in (mine, other))
             [[count]] = lone.rows(f"SELECT COUNT(*) FROM things WHERE {both_there}")
             assert count != b"0", (mine, other)
 
@@ -250,7 +92,7 @@ def test_prepared_limits_and_values(both: Both) -> None:
     with both.client() as client, both.lone() as lone:
         sql = "SELECT id, few + ? FROM things WHERE few > ? ORDER BY few + ?, id LIMIT ? OFFSET ?"
         for parameters in ((1, 2, 1, 10, 3), (5, 0, -1, 100, 0)):
-            assert _answers(client, sql, True, parameters).rows == _answers(lone, sql, True, parameters).rows
+            assert answers(client, sql, True, parameters).rows == answers(lone, sql, True, parameters).rows
 
 
 @pytest.mark.parametrize(
@@ -323,7 +165,7 @@ def test_only_plain_numbers_are_positions(both: Both, sql: str, parameters: tupl
     with both.client() as client, both.lone() as lone:
         for connection in (client, lone):
             connection.query("SET sql_mode = ''")
-        first, other = (_answers(c, sql, bool(parameters), parameters) for c in (client, lone))
+        first, other = (answers(c, sql, bool(parameters), parameters) for c in (client, lone))
         assert sorted(row[-1] or b"" for row in first.rows) == sorted(row[-1] or b"" for row in other.rows)
 
 
@@ -343,7 +185,7 @@ def test_an_error_behind_a_shards_first_rows_ends_the_answer(both: Both) -> None
 
 @pytest.mark.parametrize("sql", AGGREGATED)
 def test_groups_are_those_of_one_server(both: Both, sql: str) -> None:
-    _same(both, sql, ordered="ORDER BY" in sql or "GROUP BY" not in sql)
+    same(both, sql, ordered="ORDER BY" in sql or "GROUP BY" not in sql)
 
 
 CHOSEN = [
@@ -393,7 +235,7 @@ CHOSEN = [
 
 @pytest.mark.parametrize("sql", CHOSEN)
 def test_distinct_values_and_having_are_those_of_one_server(both: Both, sql: str) -> None:
-    _same(both, sql, ordered="ORDER BY" in sql or "GROUP BY" not in sql)
+    same(both, sql, ordered="ORDER BY" in sql or "GROUP BY" not in sql)
 
 
 @pytest.mark.parametrize("begin", ["", "BEGIN"])
@@ -431,13 +273,13 @@ ROLLED_UP = [
 
 @pytest.mark.parametrize("sql", ROLLED_UP)
 def test_rolled_up_groups_are_those_of_one_server(both: Both, sql: str) -> None:
-    _same(both, sql)
+    same(both, sql)
 
 
 def test_rollup_sorted_by_another_order_takes_another_way(both: Both) -> None:
     sql = "SELECT few, COUNT(*) FROM things GROUP BY few WITH ROLLUP ORDER BY 2, 1"
     if both.flavor == "mysql":
-        _same(both, sql)
+        same(both, sql)
         return
     with both.client() as client, pytest.raises(Refused) as refused:
         client.query(sql)
@@ -448,8 +290,8 @@ def test_rollup_sorted_by_another_order_takes_another_way(both: Both) -> None:
 def test_rollup_with_parameters(both: Both, parameter: int) -> None:
     sql = "SELECT few, SUM(i8) FROM things WHERE id < ? GROUP BY few WITH ROLLUP HAVING COUNT(*) > 1 LIMIT ?"
     with both.client() as client, both.lone() as lone:
-        ours, theirs = (_answers(c, sql, True, (parameter, 5)) for c in (client, lone))
-    assert (ours.rows, [_shape(c) for c in ours.columns]) == (theirs.rows, [_shape(c) for c in theirs.columns])
+        ours, theirs = (answers(c, sql, True, (parameter, 5)) for c in (client, lone))
+    assert (ours.rows, [shape(c) for c in ours.columns]) == (theirs.rows, [shape(c) for c in theirs.columns])
 
 
 JOINED = [
@@ -479,7 +321,7 @@ JOINED = [
 
 @pytest.mark.parametrize("sql", JOINED)
 def test_texts_of_groups_in_order_are_those_of_one_server(both: Both, sql: str) -> None:
-    _same(both, sql)
+    same(both, sql)
 
 
 @pytest.mark.parametrize("call", ["GROUP_CONCAT(i8)", "GROUP_CONCAT(DISTINCT bin)", "GROUP_CONCAT(la SEPARATOR 'é')",
@@ -488,8 +330,8 @@ def test_texts_of_groups_in_order_are_those_of_one_server(both: Both, sql: str) 
 def test_texts_of_groups_in_any_order_have_the_same_parts(both: Both, call: str, binary: bool) -> None:
     sql = f"SELECT few, {call} FROM things GROUP BY few ORDER BY few"
     with both.client() as client, both.lone() as lone:
-        ours, theirs = _answers(client, sql, binary), _answers(lone, sql, binary)
-    assert [_shape(c) for c in ours.columns] == [_shape(c) for c in theirs.columns]
+        ours, theirs = answers(client, sql, binary), answers(lone, sql, binary)
+    assert [shape(c) for c in ours.columns] == [shape(c) for c in theirs.columns]
     separator = "é".encode() if "é" in call else b", " if "JSON" in call and both.flavor == "mysql" else b","
 
     def parts(result: Result) -> list[list[object]]:
@@ -520,9 +362,9 @@ def test_means_of_distinct_values_are_rounded_as_the_server_does(both: Both) -> 
             f"SELECT few, AVG(DISTINCT {expression}), AVG({expression}) FROM things GROUP BY few ORDER BY few",
             f"SELECT e, AVG(DISTINCT {expression}) FROM things GROUP BY e ORDER BY AVG(DISTINCT {expression}), e",
         ):
-            _same(both, sql)
-    _same(both, "SELECT few, AVG(DISTINCT n9), AVG(n9) FROM things GROUP BY few ORDER BY few")
-    _same(both, "SELECT e, AVG(DISTINCT n9) FROM things GROUP BY e HAVING AVG(DISTINCT n9) < 100 ORDER BY e")
+            same(both, sql)
+    same(both, "SELECT few, AVG(DISTINCT n9), AVG(n9) FROM things GROUP BY few ORDER BY few")
+    same(both, "SELECT e, AVG(DISTINCT n9) FROM things GROUP BY e HAVING AVG(DISTINCT n9) < 100 ORDER BY e")
 
 
 def test_having_compares_means_as_the_server_does(both: Both) -> None:
@@ -550,71 +392,6 @@ def test_a_plan_is_not_taken_for_other_constants(both: Both) -> None:
                 f"SELECT few, SUM(i8 + {first}) FROM things GROUP BY few HAVING SUM(i8 + {other}) > 9 ORDER BY few",
             ):
                 assert client.rows(sql) == lone.rows(sql), sql
-
-
-UNITED = [
-    "SELECT id, few FROM things UNION ALL SELECT id, kind FROM entries",
-    "SELECT id, 'thing' AS what FROM things WHERE few > 3 UNION ALL SELECT id, 'an entry' FROM entries WHERE kind = 1",
-    "SELECT * FROM entries WHERE kind < 4 UNION ALL (SELECT * FROM entries WHERE amount > 0)",
-    "SELECT i8 FROM things UNION ALL SELECT n FROM things UNION ALL SELECT g FROM things",
-    "SELECT few FROM things UNION SELECT kind FROM entries",
-    "SELECT few AS f FROM things UNION DISTINCT SELECT amount FROM entries ORDER BY f DESC",
-    "SELECT few, e FROM things UNION SELECT kind, 'aa' FROM entries",
-    "SELECT few FROM things UNION SELECT n FROM things ORDER BY 1 LIMIT 5, 11",
-    "SELECT n, da FROM things UNION SELECT i8, dt FROM things ORDER BY 2 DESC, 1",
-    "SELECT i32 AS a, few FROM things UNION ALL SELECT u64, i8 FROM things ORDER BY a, few LIMIT 40",
-    "SELECT id, ti FROM things UNION ALL SELECT id, NULL FROM entries ORDER BY ti DESC, id LIMIT 30",
-    "(SELECT t.few, l.amount FROM things t JOIN entries l ON t.id = l.id) UNION (SELECT kind, line FROM entries) "
-    "ORDER BY amount, few",
-    "SELECT bi FROM things WHERE bi > 'b' UNION SELECT bi FROM things WHERE few > 2 AND bi > 'aa' ORDER BY bi",
-    "SELECT bi, few FROM things UNION ALL SELECT bi, i8 FROM things ORDER BY bi DESC, 2 LIMIT 30",
-    "SELECT vb FROM things UNION SELECT bin FROM things ORDER BY 1",
-    "SELECT kind + 1 AS k FROM entries UNION SELECT amount * 2 FROM entries WHERE kind = 3 ORDER BY k",
-    "SELECT few FROM void UNION SELECT i8 FROM void ORDER BY 1",
-    "SELECT id FROM things WHERE id = 3 UNION ALL SELECT id FROM entries WHERE id > 500",
-    "SELECT COUNT(*) FROM things UNION ALL SELECT few FROM things",
-    # by scratch tables
-    "SELECT d FROM things UNION SELECT f FROM things ORDER BY 1",
-    "SELECT e FROM things UNION SELECT s FROM things ORDER BY 1",
-    "SELECT i8 FROM things UNION SELECT bi FROM things ORDER BY 1",
-    "SELECT few FROM things UNION SELECT kind FROM entries UNION ALL SELECT 1 ORDER BY 1",
-    "SELECT few FROM things UNION ALL SELECT ts FROM things ORDER BY 1",
-    "SELECT y FROM things UNION SELECT few FROM things ORDER BY 1",
-    "SELECT b FROM things UNION SELECT b FROM things ORDER BY 1",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("sql", UNITED)
-def test_unions_are_those_of_one_server(both: Both, sql: str) -> None:
-    _same(both, sql, ordered="ORDER BY" in sql)
-
-
-@pytest.mark.parametrize("column", ["g", "un", "np", "bi", "la", "c"])
-def test_unions_tell_texts_apart_as_one_server_does(both: Both, column: str) -> None:
-    """Which of several equal texts is shown is open, their number and order are not."""
-    sql = f"SELECT {column} FROM things UNION SELECT {column} FROM things WHERE few > 2"
-    with both.client() as client, both.lone() as lone:
-        assert len(client.rows(sql)) == len(lone.rows(sql))
-        for limit in ("3", "4, 6"):
-            assert len(client.rows(f"{sql} ORDER BY 1 LIMIT {limit}")) == int(limit[-1])
-        sql = f"SELECT {column} AS x, id FROM things UNION ALL SELECT {column}, id + 1 FROM things ORDER BY x DESC, id"
-        assert [row[1] for row in client.rows(sql)] == [row[1] for row in lone.rows(sql)]
-
-
-def test_unions_with_limit_alone_and_parameters(both: Both) -> None:
-    with both.client() as client, both.lone() as lone:
-        assert len(client.rows("SELECT id FROM things UNION ALL SELECT id FROM entries LIMIT 350, 100")) == 100
-        sql = "SELECT few + ? FROM things WHERE id < ? UNION SELECT kind FROM entries WHERE id > ? ORDER BY 1 LIMIT ?"
-        for parameters in ((1, 100, 300, 5), (2, 600, 0, 20), (0, 0, 0, 3)):
-            assert _answers(client, sql, True, parameters).rows == _answers(lone, sql, True, parameters).rows
-        for sql in ("SELECT id FROM things UNION SELECT id, few FROM things",
-                    "SELECT id FROM things UNION SELECT nowhere FROM things",
-                    "SELECT id FROM things UNION SELECT id FROM entries ORDER BY 2"):  # fmt: skip
-            with pytest.raises(Refused) as theirs:
-                lone.query(sql)
-            with pytest.raises(Refused) as ours:
-                client.query(sql)
-            assert ours.value.code == theirs.value.code
 
 
 @pytest.mark.parametrize("column", ["g", "un", "np", "la", "c"])

@@ -16,11 +16,11 @@ from shardproxy.topology.keys import KeyType
 from shardproxy.topology.maps import BucketMap
 from shardproxy.topology.moves import Move, Phase, Stream
 from shardproxy.topology.moving import MovingKeys
-from tests.integration import test_lookups
-from tests.integration.test_lookups import FAR, Sides, answer, create, drop, ready
+from tests.integration import lookup_sides
+from tests.integration.lookup_sides import FAR, Sides, answer, create, drop, ready
 from tests.proxy import ProxyUnderTest, start_proxy
 
-KEYSPACES = f"""{test_lookups.KEYSPACES}
+KEYSPACES = f"""{lookup_sides.KEYSPACES}
 [keyspaces.hi]
 key_type = "int"
 map = "hash"
@@ -57,9 +57,9 @@ def running(cluster: LocalCluster, request: pytest.FixtureRequest) -> Iterator[P
         shard.primary.rows("CREATE DATABASE hi")
         shard.primary.rows(SPREAD)
     cluster.wait_replicated()
-    cluster.config_toml(KEYSPACES, users=test_lookups.USERS, name="moving-plain.toml")
+    cluster.config_toml(KEYSPACES, users=lookup_sides.USERS, name="moving-plain.toml")
     made = start_proxy(
-        cluster, "lookups", keyspaces=KEYSPACES, users=test_lookups.USERS, backend={"schema_interval": "100ms"},
+        cluster, "lookups", keyspaces=KEYSPACES, users=lookup_sides.USERS, backend={"schema_interval": "100ms"},
         proxy={"drain_timeout": "100ms"}, moves=moves(cluster, request.param),
     )  # fmt: skip
     for shard in cluster.shards:

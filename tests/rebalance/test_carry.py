@@ -290,6 +290,26 @@ def test_a_shard_joins_and_leaves_again(scene: Scene) -> None:
     assert CliRunner().invoke(app, again).exit_code == 0
 
 
+def test_a_shard_without_keys_stays_until_it_is_removed(scene: Scene) -> None:
+    async def done(orchestrator: Orchestrator) -> None:
+        await orchestrator.run(lambda stage: False, complete=True)
+
+    with scene.proxy.connect() as client, client.cursor() as cursor:
+        scene.lead(EmptyShard("shard2", stays=True), done)
+        cursor.execute("INSERT INTO countries VALUES (1, 'both', 1)")
+        assert [scene.rows(shard, "SELECT code FROM countries") for shard in (0, 1)] == [[(1,)], [(1,)]]
+        said = scene.shardctl("rebalance", "run", "main", "--remove-shard", "shard2", "--measure-time", "0")
+        assert "no part of the keyspace afterwards: shard2" in said
+
+        def on_one_shard() -> bool:
+            cursor.execute("EXPLAIN ROUTE INSERT INTO countries VALUES (2, 'one', 1)")
+            return len(cursor.fetchall()) == 1
+
+        eventually(on_one_shard, "the proxy has the new map")
+        cursor.execute("INSERT INTO countries VALUES (2, 'one', 1)")
+    assert [scene.rows(shard, "SELECT code FROM countries") for shard in (0, 1)] == [[(1,), (2,)], [(1,)]]
+
+
 def test_writes_to_what_goes_along_wait_for_the_switch(scene: Scene) -> None:
     """Though their keys stay: an entry, or the rows of a reference table, would be left behind."""
     scene.shardctl("lookup", "backfill", "users", "name")

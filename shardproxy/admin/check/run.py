@@ -10,6 +10,7 @@ from shardproxy.admin.check.files import file_findings
 from shardproxy.admin.check.findings import Finding, in_order
 from shardproxy.admin.check.keys import key_findings
 from shardproxy.admin.check.lookups import lookup_findings, lookup_state_findings
+from shardproxy.admin.check.registered import registered_findings
 from shardproxy.admin.check.replication import replication_findings
 from shardproxy.admin.check.servers import server_findings
 from shardproxy.admin.check.store import store_findings
@@ -31,7 +32,9 @@ async def check_all(config: Config, ask_servers: bool = True, with_data: bool = 
     credentials = Credentials.of(config)
     seconds = config.backend.connect_timeout
     snapshot = build_snapshot(config)
-    found, snapshot = await store_findings(config, snapshot)
+    found, documents = await store_findings(config, snapshot)
+    findings += found
+    found, snapshot = await registered_findings(snapshot, documents, credentials, seconds)
     findings += found
     databases = list(snapshot.keyspaces)
     servers = [server for shard in snapshot.shards for server in shard.servers]

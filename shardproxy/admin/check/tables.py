@@ -125,7 +125,7 @@ def _unlisted(keyspace: Keyspace, present: ByShard) -> Iterator[Finding]:
         shown = ", ".join(unlisted[:10]) + (f" and {len(unlisted) - 10} more" if len(unlisted) > 10 else "")
         yield warning(
             keyspace.name,
-            f"tables that the file does not list, so clients cannot use them: {shown}",
+            f"tables that the file does not list and nobody registered, so clients cannot use them: {shown}",
             f"add them to [keyspaces.{keyspace.name}.tables], or ignore this if that is intended",
         )
 

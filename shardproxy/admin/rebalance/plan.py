@@ -14,6 +14,7 @@ from shardproxy.admin.rebalance.measure import Flow, Measure, Ruler, Size
 from shardproxy.admin.rebalance.preflight import Case, Contents, preflight
 from shardproxy.backend.catalog import load_registered
 from shardproxy.backend.control import Credentials
+from shardproxy.backend.table_config import as_tables
 from shardproxy.config import Config
 from shardproxy.errors import BackendError, GoalError, SqlError
 from shardproxy.topology.bootstrap import with_stored
@@ -82,12 +83,8 @@ async def make_plan(
     snapshot = build_snapshot(config)
     if keyspace_name not in snapshot.keyspaces:
         raise GoalError(f"there is no keyspace {keyspace_name}; known are {', '.join(snapshot.keyspaces)}")
-    names = {shard.name: i for i, shard in enumerate(snapshot.shards)}
-    registered = [
-        (row.keyspace, Table(row.name, row.kind, row.key, None if row.shard is None else names[row.shard]))
-        for row in await load_registered(with_stored(snapshot, documents or {}), credentials, seconds)
-        if row.shard is None or row.shard in names
-    ]
+    rows = await load_registered(with_stored(snapshot, documents or {}), credentials, seconds)
+    registered, _ = as_tables(rows, [shard.name for shard in snapshot.shards])
     snapshot, _ = with_tables(snapshot, registered)
     snapshot = with_stored(snapshot, documents or {})
     keyspace = snapshot.keyspaces[keyspace_name]
@@ -183,7 +180,7 @@ async def _findings(
     ruler: Ruler,
 ) -> list[Finding]:
     involved = {shard for stream in change.streams for shard in (stream.source, stream.target)}
-    involved |= {*change.members} - {*keyspace.shards} | {r.shard for r in change.opened}
+    involved |= {*change.members} - {*keyspace.shards} | {*change.left} | {r.shard for r in change.opened}
     if not involved:
         return []
     first = keyspace.home

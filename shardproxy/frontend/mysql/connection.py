@@ -48,8 +48,8 @@ class ClientConnection(Sink):
     __slots__ = (
         "_reading_paused", "_stepping", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities",
         "closing", "crossing", "entry", "front", "gateway", "held", "host", "map", "numbered", "plans",
-        "read_ended", "redone", "relayed", "rights", "seq", "session", "source", "spanning", "started", "transport",
-        "waited", "waiting", "wire", "working",
+        "read_ended", "redone", "relayed", "rights", "seq", "session", "source", "spanning", "started", "touching",
+        "transport", "waited", "waiting", "wire", "working",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +63,7 @@ class ClientConnection(Sink):
         self.gateway: Gateway = front.gateway
         self.map: Snapshot = front.gateway.snapshot  # under which the statement under way was planned
         self.crossing: tuple[Touch, ...] = ()  # moves whose fence it needs
+        self.touching = -1.0  # the last command that had to do with moving keys
         self.waiting: asyncio.Future[None] | None = None  # it waits for a newer map
         self.waited = (0.0, 0.0)  # the last command that did, and since when
         self.plans: Space = front.plans.space(self._space())

@@ -28,6 +28,7 @@ from shardproxy.planner.redis.spec import (
 from shardproxy.protocol.redis import encode
 from shardproxy.protocol.redis.commands import BROKEN, FOUND, CommandScanner
 from shardproxy.router.redis import APART, NOWHERE, apart_error, hindrance, place_of
+from shardproxy.router.redis_scan import scan_target
 
 if TYPE_CHECKING:
     from shardproxy.frontend.redis.front import RedisFront
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 log = logs.Log("redis")
 
 STREAMED: Final = 64 << 10  # a reply of which so much is there is written before it is whole
+_NO_CURSOR = b"-ERR invalid cursor\r\n"
 _NO_AUTH = encode.error("NOAUTH Authentication required.")
 _BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET")
 _CHANGES_ORDER = (b"HELLO", b"RESET")  # replies of what stands before them come from other connections
@@ -263,7 +265,9 @@ class RedisClient(Waiter):
             return self._keyed(spec, args, used)
         if way is Way.SPLIT:
             return self._split(spec, args, used)
-        if way is Way.EVERY and spec.join is not Join.CURSOR and not spec.blocks:
+        if spec.join is Join.CURSOR:
+            return self._scan(spec, args, used)
+        if way is Way.EVERY and not spec.blocks:
             return self._every(spec, args, used)
         if way is Way.ANY:
             return self._forward(self._links[front.any_node(int(self.session.ident))], self._sent(), used)
@@ -375,6 +379,24 @@ class RedisClient(Waiter):
         for i in range(len(links)):
             part = words[i]
             self._send(links[i], joint.part(), b"*%d\r\n%b" % (len(part), b"".join(part)), used)
+        return True
+
+    def _scan(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
+        """Ask the node that the cursor names."""
+        nodes = len(self._links)
+        target = scan_target(args, nodes)
+        if target is None:
+            self._answer(_NO_CURSOR)
+            return True
+        node, words = target
+        link = self._links[node]
+        if link.full:
+            self._stop_for(link)
+            return False
+        whole = Slot(self, 1)
+        self._append(whole)
+        joint = JoinedReply(self._turn, whole, spec.join, [], [b"%d" % node, b"%d" % nodes])
+        self._send(link, joint.part(), encode.command(words), used)
         return True
 
     def _every(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:

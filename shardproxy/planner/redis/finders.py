@@ -5,19 +5,29 @@ Each answers as COMMAND GETKEYS does, and with nothing where that has an error: 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from shardproxy.planner.redis.command import Finder
+
+_NUMBER = re.compile(rb"\s*([+-]?\d{1,9})(?!\d)")
 
 
 def counted(at: int, step: int = 1, before: Sequence[int] = ()) -> Finder:
     """Keys that follow their number, which is argument `at`: each `step`-th; `before`: keys that come earlier."""
 
     def find(args: Sequence[bytes]) -> list[int]:
-        if len(args) <= at or not args[at].isdigit() or len(args[at]) > 9:
+        if len(args) <= at:
             return []
-        count = int(args[at])
-        if at + count * step >= len(args):
+        text = args[at]
+        if not text.isdigit() or len(text) > 9:
+            # No command takes such a number, but COMMAND GETKEYS does.
+            begins = _NUMBER.match(text)
+            if begins is None:
+                return []
+            text = begins[1]
+        count = int(text)
+        if count < 0 or at + count * step >= len(args):
             return []
         return [*before, *range(at + 1, at + 1 + count * step, step)]
 
@@ -76,14 +86,14 @@ def sort(args: Sequence[bytes]) -> list[int]:
 
 
 def radius(args: Sequence[bytes]) -> list[int]:
-    """GEORADIUS, GEORADIUSBYMEMBER: the set, and where to store; of several STORE and STOREDIST the last counts."""
+    """GEORADIUS, GEORADIUSBYMEMBER: the set, and all keys to store in, though the last of several counts."""
     if len(args) < 2:
         return []
-    stored = 0
+    found = [1]
     place = 5
     while place < len(args):
         if args[place].upper() in (b"STORE", b"STOREDIST") and place + 1 < len(args):
-            stored = place + 1
+            found.append(place + 1)
             place += 1
         place += 1
-    return [1, stored] if stored else [1]
+    return found

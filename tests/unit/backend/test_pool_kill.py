@@ -11,7 +11,7 @@ from shardproxy.errors import BackendUnavailable
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import build_ok
 from tests.unit.backend.fake_server import AUTOCOMMIT, IN_TRANS, SHOP, Ears, FakeServer, settled, transport_of
-from tests.unit.backend.test_pool import READ, in_loop, made, sharing, until
+from tests.unit.backend.pools import READ, in_loop, made, sharing, until
 
 
 def kills(server: FakeServer) -> list[bytes]:

@@ -19,9 +19,10 @@ from shardproxy.topology.map_document import (
     TableMove,
     advance,
     begin,
-    open_keys,
     positions_wanted,
+    same_to_proxies,
     waits_for_barrier,
+    without_move,
 )
 from shardproxy.topology.map_form import HashForm, Interval, KeySet, NamedRange, RangeForm, TableForm
 from shardproxy.topology.maps import INT_MAX, INT_MIN
@@ -98,12 +99,27 @@ def moved(shard_map: RangeForm) -> tuple[NamedRange, ...]:
 
 
 def test_keys_without_a_shard_get_one_without_a_move() -> None:
-    after = open_keys(START, [NamedRange(250, 300, "b")], "a")
+    after = without_move(START, [NamedRange(250, 300, "b")], "a")
     assert (after.epoch, after.home, after.map) == (2, "a", RangeForm.of([*RANGES.ranges, NamedRange(250, 300, "b")]))
     with pytest.raises(MoveError, match="have one by now"):
-        open_keys(after, [NamedRange(200, 251, "b")])
+        without_move(after, [NamedRange(200, 251, "b")])
     with pytest.raises(MoveError, match="under way"):
-        open_keys(begin(START, SPLIT), [NamedRange(250, 300, "b")])
+        without_move(begin(START, SPLIT), [NamedRange(250, 300, "b")])
+
+
+def test_a_shard_that_gives_all_its_keys_away_stays() -> None:
+    evacuated = move(stream("b", "a", (100, 200))).model_copy(update={"keyless": ("b",)})
+    document = begin(START, evacuated)
+    switched = step(document, *[NEXT] * 6)
+    assert (set(switched.map.shards), set(switched.shards)) == ({"a"}, {"a", "b"})
+    done = step(switched, *[NEXT] * 3)
+    assert done.move is None and done.shards == {"a", "b"}
+    back = step(switched, NEXT, Step.REVERSE)
+    while back.move is not None:
+        back = step(back, NEXT)
+    assert (back.keyless, back.map) == ((), RANGES)
+    assert without_move(done, (), keyless=()).shards == {"a"}
+    assert without_move(done, [NamedRange(200, 250, "b")]).shards == {"a", "b"}
 
 
 def hidden(document: MapDocument) -> dict[int, list[tuple[tuple[int, int], ...] | None]]:
@@ -211,6 +227,23 @@ def test_barriers_are_asked_for_by_the_phase_that_is_left() -> None:
         *[True, False, True, False, False, False, True, False, False]
     ]
     assert not waits_for_barrier(under_way(forward(2)), Step.CANCEL)
+
+
+def test_proxies_need_not_take_steps_that_change_nothing_for_them() -> None:
+    documents = [forward(steps) for steps in range(8)]
+    documents.append(step(documents[7], Step.REVERSE))
+    for _ in range(5):
+        documents.append(step(documents[-1], NEXT))
+    kept = documents[0]
+    taken = []
+    for document in documents[1:]:
+        if not same_to_proxies(kept, document):
+            kept = document
+            taken.append(document.move.stage.value if document.move else "")
+    assert taken == [
+        "copying", "armed", "closing", "switched", "open",
+        "reverse_armed", "reverse_closing", "reverse_switched", "reverse_open",
+    ]  # fmt: skip
 
 
 def test_an_illegal_step_or_an_unknown_move_is_refused() -> None:

@@ -13,7 +13,7 @@ from shardproxy.errors import DocumentError
 from shardproxy.store.interface import decode, encode
 from shardproxy.topology.barrier import Acknowledgement, Identity
 from shardproxy.topology.map_document import MapDocument
-from shardproxy.topology.map_form import HashForm, NamedRange, RangeForm, form_of
+from shardproxy.topology.map_form import HashForm, KeySet, NamedRange, RangeForm, form_of, joined
 from shardproxy.topology.stored import Stored, move_key
 from shardproxy.topology.workflow import Workflow
 from tests.unit.topology import worlds
@@ -77,6 +77,9 @@ GOOD = MapDocument(
         ({"map": {"kind": "hash", "shards": ["a"], "buckets": [0] * 4095}}, "map.hash.buckets"),
         ({"map": {"kind": "hash", "shards": ["a"], "buckets": [1] * 4096}}, "must have buckets"),
         ({"map": {"kind": "hash", "shards": ["b", "a"], "buckets": [0, 1] * 2048}}, "sorted"),
+        ({"map": {"kind": "hash", "shards": ["a"], "buckets": "00" * 4095}}, "two or four hexadecimal digits"),
+        ({"map": {"kind": "hash", "shards": ["a"], "buckets": "0x" * 4096}}, "map.hash.buckets"),
+        ({"map": {"kind": "hash", "shards": ["a"], "buckets": "01" * 4096}}, "must have buckets"),
         ({"move": {"id": 1}}, "move.stage"),
     ],
 )
@@ -111,6 +114,12 @@ OTHER = {"source": "a", "target": "b", "keys": {"ranges": [[4, 6]]}}
         ({"streams": [{**STREAM, "keys": {"ranges": [[5, 5]]}}]}, "must not be empty"),
         ({"streams": [{**STREAM, "keys": {"buckets": [[0, 4097]]}}]}, "numbered from 0 to 4095"),
         ({"streams": [{**STREAM, "keys": {"buckets": [[0, 5]]}}]}, "of a range map ranges move"),
+        ({"streams": [{**STREAM, "keys": {"buckets": "0-4"}}]}, "of a range map ranges move"),
+        ({"streams": [{**STREAM, "keys": {"buckets": "0-4096"}}]}, "numbered from 0 to 4095"),
+        ({"streams": [{**STREAM, "keys": {"buckets": "4-3"}}]}, "must not be empty"),
+        ({"streams": [{**STREAM, "keys": {"buckets": "4,3"}}]}, "sorted"),
+        ({"streams": [{**STREAM, "keys": {"buckets": ""}}]}, "buckets"),
+        ({"streams": [{**STREAM, "keys": {"buckets": "1-2-3"}}]}, "buckets"),
     ],
 )
 def test_moves_that_cannot_be_are_refused(move: dict[str, Any], told: str) -> None:
@@ -137,7 +146,18 @@ def test_a_map_of_names_and_one_of_places_say_the_same(form: RangeForm | HashFor
                 assert shard_map.lookup(start) == shard_map.lookup(end - 1) == places[shard]
 
 
-def test_workflows_are_listed_in_the_order_of_their_moves() -> None:
-    keys = [move_key(ident) for ident in (1, 2, 10, 2**64 - 1)]
-    assert keys == sorted(keys)
-    assert keys[0] == "move/00000000000000000001"
+def test_the_key_of_a_workflow_is_the_number_that_people_use() -> None:
+    assert [move_key(ident) for ident in (1, 10, 2**64 - 1)] == ["move/1", "move/10", "move/18446744073709551615"]
+
+
+@given(worlds.forms, st.sets(st.integers(0, 4095), min_size=1), st.booleans())
+def test_buckets_are_one_text_and_were_numbers(form: RangeForm | HashForm, numbers: set[int], many: bool) -> None:
+    if many:  # more shards than two digits tell apart
+        form = HashForm.of([f"s{n % 300}" for n in range(4096)])
+    keys = KeySet(buckets=joined(sorted(numbers)))
+    for value in (form, keys):
+        document = value.document()
+        assert type(value).read("it", document) == value
+        if not isinstance(value, RangeForm):
+            assert isinstance(document["buckets"], str)
+            assert type(value).read("it", {**document, "buckets": value.buckets}) == value
