@@ -27,7 +27,7 @@ def counted(at: int, step: int = 1, before: Sequence[int] = ()) -> Finder:
                 return []
             text = begins[1]
         count = int(text)
-        if count < 0 or at + count * step >= len(args):
+        if count < 0 or at + 1 + (count - 1) * step >= len(args):  # the last key is there
             return []
         return [*before, *range(at + 1, at + 1 + count * step, step)]
 
