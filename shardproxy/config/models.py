@@ -419,7 +419,7 @@ class RedisSettings(_Table):
     )
     nodes: dict[ShardName, RedisNodeSettings] = Field(min_length=1, description="The servers.", examples=[{}])
     users: dict[UserName, RedisUserSettings] = Field(
-        default_factory=dict, description="Who may connect; none: everybody, without a password."
+        default_factory=dict, description="Who may connect; none: everybody, without a password, on loopback only."
     )
     user: str = Field(default="", description="User to log in to the nodes as; empty: by the password alone.")
     password: SecretStr | None = Field(

@@ -162,6 +162,13 @@ def redis_fits(data: Raw) -> Iterator[Problem]:
     if bool(cert) != bool(key):
         given, missing = ("tls_cert", "tls_key") if cert else ("tls_key", "tls_cert")
         yield Problem(("listen", "redis", missing), "nothing", f"a file, because {given} is given")
+    host = listen.get("host", "127.0.0.1")
+    if "redis" in data and not _table(redis, "users") and isinstance(host, str) and not _loopback(host):
+        yield Problem(("redis", "users"), "nothing", f'a user, or a listen.redis.host on loopback (it is "{host}")')
+
+
+def _loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def one_use_of_each_server(data: Raw) -> Iterator[Problem]:

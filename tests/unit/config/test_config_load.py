@@ -292,6 +292,36 @@ def test_a_range_inside_another_is_found_beyond_its_neighbour() -> None:
 SECRET = "tiger-in-a-tank"
 
 
+NODE = {"nodes": {"r1": {"address": "10.0.0.9:6379"}}}
+
+
+@pytest.mark.parametrize(
+    ("tables", "told"),
+    [
+        ({"redis": {"nodes": {}}}, "redis.nodes: found an empty table; expected at least one entry"),
+        ({"redis": {**NODE, "map": "modula"}}, 'redis.map: found "modula"; expected'),
+        ({"redis": {**NODE, "user": "proxy"}}, "redis.user: found no password; expected one of"),
+        ({"redis": {**NODE, "password": "a", "password_env": "B"}}, "redis.password_env: found a second"),
+        ({"redis": {**NODE, "users": {"app": {}}}}, "redis.users.app: found no password; expected exactly one"),
+        (
+            {"redis": NODE, "listen": {"redis": {"host": "0.0.0.0"}}},
+            'redis.users: found nothing; expected a user, or a listen.redis.host on loopback (it is "0.0.0.0")',
+        ),
+        ({"redis": NODE, "listen": {"redis": {"port": 3307}}}, "listen.redis.port: found 3307; expected another port"),
+        ({"redis": NODE, "listen": {"redis": {"tls_cert": "c"}}}, "listen.redis.tls_key: found nothing; expected"),
+    ],
+)
+def test_mistakes_of_the_redis_port(tables: dict[str, Any], told: str) -> None:
+    [problem] = problems({**good(), **tables})
+    assert told in problem
+
+
+def test_a_redis_port_for_everybody_is_on_loopback() -> None:
+    assert parse({**good(), "redis": NODE}).redis is not None
+    users = {"users": {"default": {"password": "secret"}}}
+    assert parse({**good(), "redis": {**NODE, **users}, "listen": {"redis": {"host": "0.0.0.0"}}}).redis is not None
+
+
 @pytest.mark.parametrize(
     "change",
     [
