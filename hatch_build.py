@@ -22,6 +22,7 @@ HOT_PATH = (
     "shardproxy/topology/keys.py",
     "shardproxy/topology/maps.py",
     "shardproxy/topology/redis_ring.py",
+    "shardproxy/router/redis.py",
     "shardproxy/topology/sampler.py",
     "shardproxy/planner/cache.py",
     "shardproxy/backend/connection.py",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from rich.table import Column, Table
 
 from bench.rig.figures import BOUNDS, Ratio, Sample, ratios, summary
 from bench.rig.interpreter import described, warning
+from bench.rig.options import WordsOf, numbers, say_if_busy, started
 from bench.rig.peers import NAMES, PASSWORD, USER, Peer, PeerOptions, start_peer
 from bench.rig.sysbench import Mode, load_table, run_point_select
 from shardproxy.local import LocalCluster, LocalError
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slow = warning(options.python)
     if slow:
         console.print(f"[bold red]{slow}", highlight=False)
-    _say_if_busy(console)
+    say_if_busy(console)
     with LocalCluster(options.flavor, shards=2, replicas=0, server_options=_SERVER_OPTIONS) as cluster:
         cluster.create_account(USER, PASSWORD)
         for shard in cluster.shards:
@@ -59,9 +59,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of one run (default: 5)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each peer, mode and number of clients")
-    parser.add_argument("--clients", type=_numbers, default=[16, 64], help="default: 16,64")
-    parser.add_argument("--modes", type=_WordsOf(("text", "prepared")), default=["text", "prepared"])
-    parser.add_argument("--peers", type=_WordsOf(NAMES), default=list(NAMES), help=f"default: {','.join(NAMES)}")
+    parser.add_argument("--clients", type=numbers, default=[16, 64], help="default: 16,64")
+    parser.add_argument("--modes", type=WordsOf(("text", "prepared")), default=["text", "prepared"])
+    parser.add_argument("--peers", type=WordsOf(NAMES), default=list(NAMES), help=f"default: {','.join(NAMES)}")
     parser.add_argument("--flavor", choices=("mariadb", "mysql"), default="mariadb", help="servers behind the peers")
     parser.add_argument("--rows", type=int, default=100_000, help="rows of the table (default: 100000)")
     parser.add_argument("--router-threads", type=int, default=1, help="MySQL Router's io threads (default: 1)")
@@ -69,46 +69,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
-
-
-class _WordsOf:
-    """argparse type: a comma-separated list of known words."""
-
-    def __init__(self, known: Sequence[str]) -> None:
-        self._known = known
-
-    def __call__(self, text: str) -> list[str]:
-        words = text.split(",")
-        for word in words:
-            if word not in self._known:
-                raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(self._known)}")
-        return words
-
-
-def _say_if_busy(console: Console) -> None:
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        console.print(f"[yellow]the machine is busy (load {load:.1f}): trust ratios, not absolute figures")
-
-
 def _start(
     cluster: LocalCluster, options: argparse.Namespace, console: Console
 ) -> tuple[list[Peer], dict[str, LocalError]]:
     """The peers that run, and why the others do not."""
-    peers, missing = [], {}
     wanted = PeerOptions(rows=options.rows, python=options.python, router_threads=options.router_threads)
-    for name in options.peers:
-        try:
-            peer = start_peer(name, cluster, wanted)
-        except LocalError as error:
-            missing[name] = error
-            console.print(f"[bold red]NOT MEASURED: {name}: {error}", highlight=False)
-        else:
-            console.print(f"{peer.name}: {peer.detail}", highlight=False)
-            peers.append(peer)
-    return peers, missing
+    return started(options.peers, lambda name: start_peer(name, cluster, wanted), console)
 
 
 def _measure(peers: Sequence[Peer], options: argparse.Namespace, console: Console) -> list[Sample]:

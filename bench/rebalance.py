@@ -34,6 +34,7 @@ from bench.rig import mover, traffic
 from bench.rig.companion import Companion
 from bench.rig.measured import FAILED, MEASURED, Figure, notes, verdict
 from bench.rig.move_data import MOST_ROWS, TABLE, Layout, by_range, by_ring, count, load
+from bench.rig.options import WordsOf
 from bench.rig.proxy import RunningProxy, start_proxy
 from shardproxy.local import LocalCluster, LocalError, LocalServer
 from shardproxy.local.process import find_program
@@ -78,7 +79,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="bench rebalance", description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
-    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"default: {','.join(PARTS)}")
+    parser.add_argument("--only", type=WordsOf(PARTS), default=list(PARTS), help=f"default: {','.join(PARTS)}")
     parser.add_argument("--flavor", choices=("mariadb", "mysql"), default="mariadb", help="default: mariadb")
     parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the table (default: 2000000)")
     parser.add_argument(
@@ -91,14 +92,6 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not 1000 <= options.rows <= MOST_ROWS:
         parser.error(f"--rows: from 1000 to {MOST_ROWS}")
     return options
-
-
-def _parts(text: str) -> list[str]:
-    words = text.split(",")
-    for word in words:
-        if word not in PARTS:
-            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(PARTS)}")
-    return words
 
 
 class Bench:

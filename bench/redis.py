@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.rig.interpreter import described, warning
+from bench.rig.options import WordsOf, numbers, say_if_busy, started
 from bench.rig.peers import Peer
 from bench.rig.redis_peers import COMMANDS, KEYS, NAMES, VALUE, Load, run_load, start_redis_peer
 from shardproxy.local import LocalCluster, LocalError
@@ -58,18 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slow = warning(options.python)
     if slow:
         console.print(f"[bold red]{slow}", highlight=False)
+    say_if_busy(console)
     with LocalCluster("mariadb", shards=1, replicas=0, redis=2) as cluster:
-        peers, missing = [], {}
-        for name in options.peers:
-            try:
-                peer = start_redis_peer(name, cluster, options.python)
-            except LocalError as error:
-                missing[name] = error
-                console.print(f"[bold red]NOT MEASURED: {name}: {error}", highlight=False)
-            else:
-                console.print(f"{peer.name}: {peer.detail}", highlight=False)
-                peers.append(peer)
-                _fill(peer)
+        peers, missing = started(
+            options.peers, lambda name: start_redis_peer(name, cluster, options.python), console
+        )
+        for peer in peers:
+            _fill(peer)
         runs = list(_measure(peers, options, console))
     figures = summary(runs)
     if options.json:
@@ -83,23 +79,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     parser.add_argument("--seconds", type=float, default=2.0, help="about how long one run takes (default: 2)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each peer and load (default: 3)")
-    parser.add_argument("--clients", type=_numbers, default=[32, 200], help="default: 32,200")
-    parser.add_argument("--pipelines", type=_numbers, default=[1, 16, 64], help="default: 1,16,64")
-    parser.add_argument("--commands", type=_words, default=list(COMMANDS), help=f"default: {','.join(COMMANDS)}")
-    parser.add_argument("--peers", type=_words, default=list(NAMES), help=f"default: {','.join(NAMES)}")
+    parser.add_argument("--clients", type=numbers, default=[32, 200], help="default: 32,200")
+    parser.add_argument("--pipelines", type=numbers, default=[1, 16, 64], help="default: 1,16,64")
+    commands = list(COMMANDS)
+    parser.add_argument("--commands", type=WordsOf(commands), default=commands, help=f"default: {','.join(commands)}")
+    parser.add_argument("--peers", type=WordsOf(NAMES), default=list(NAMES), help=f"default: {','.join(NAMES)}")
     parser.add_argument("--python", default=sys.executable, help="interpreter that shardproxy runs on")
     return parser.parse_args(arguments)
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
-
-
-def _words(text: str) -> list[str]:
-    for word in text.split(","):
-        if word not in NAMES and word not in COMMANDS:
-            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join((*NAMES, *COMMANDS))}")
-    return text.split(",")
 
 
 def _fill(peer: Peer) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from bench.rig.before import one_shard_figures
 from bench.rig.commits import two_shard_commit
 from bench.rig.lookups import lookup_figures
 from bench.rig.measured import FAILED, Figure, median_ratio, notes, verdict
+from bench.rig.options import WordsOf, numbers, say_if_busy
 from bench.rig.peak import Peak
 from bench.rig.planning import planning_context, planning_ms, refused
 from bench.rig.process_usage import cpu_seconds, rss
@@ -67,9 +67,7 @@ _PASSES = 3
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _arguments(arguments)
     console = Console(stderr=True)
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        console.print(f"[yellow]the machine is busy (load {load:.1f}): trust ratios, not absolute figures")
+    say_if_busy(console)
     figures: list[Figure] = []
     if set(options.only) - {"before", "lookup"}:
         figures += _over_shards(options, console)
@@ -91,25 +89,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="bench scatter", description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
-    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"default: {','.join(PARTS)}")
-    parser.add_argument("--shards", type=_numbers, default=[2, 4, 8], help="default: 2,4,8")
+    parser.add_argument("--only", type=WordsOf(PARTS), default=list(PARTS), help=f"default: {','.join(PARTS)}")
+    parser.add_argument("--shards", type=numbers, default=[2, 4, 8], help="default: 2,4,8")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table (default: 1000000)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each statement (default: 5)")
     parser.add_argument("--turns", type=int, default=12, help="rounds of `before`, each of four runs (default: 12)")
     parser.add_argument("--seconds", type=int, default=1, help="length of such a run (default: 1)")
     return parser.parse_args(arguments)
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
-
-
-def _parts(text: str) -> list[str]:
-    words = text.split(",")
-    for word in words:
-        if word not in PARTS:
-            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(PARTS)}")
-    return words
 
 
 def _over_shards(options: argparse.Namespace, console: Console) -> list[Figure]:

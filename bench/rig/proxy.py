@@ -16,7 +16,7 @@ from shardproxy.admin.migrations import migrate, migrations_folder, read_migrati
 from shardproxy.backend.control import Credentials
 from shardproxy.config import load
 from shardproxy.local import LocalCluster, LocalError, Process
-from shardproxy.local.proxy_environment import proxy_environment
+from shardproxy.local.proxy_environment import is_ready, proxy_environment
 from shardproxy.topology.build import build_snapshot
 
 USER, PASSWORD = "bench", "bench"
@@ -69,18 +69,11 @@ def start_proxy(
     )
     _migrate(config.path)
 
-    def ready() -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{config.admin_port}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            return False
-
     command = [python, "-m", "shardproxy.cli.proxy", "run", "--config", str(config.path)]
     environment = proxy_environment()
     if package is not None:
         environment["PYTHONPATH"] = str(package)
-    process = cluster.program(name, command, ready=ready, environment=environment)
+    process = cluster.program(name, command, ready=lambda: is_ready(config.admin_port), environment=environment)
     process.start()
     return RunningProxy(process, config.mysql_port, config.admin_port, config.path)
 

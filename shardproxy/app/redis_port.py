@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import cast
 
 from shardproxy.app.settings import RedisWorkerSettings, client_tls
 from shardproxy.backend.redis.node import LinkSettings, RedisNode
@@ -43,9 +44,8 @@ class RedisPort:
             node.start()
         for sock in self._listeners:
             tls = self._tls if sock.family != socket.AF_UNIX else None
-            # An asyncio protocol by its methods: see RedisClient.
-            make = lambda: RedisClient(self.front)  # noqa: E731
-            self._servers.append(await loop.create_server(make, sock=sock, ssl=tls, backlog=BACKLOG))  # type: ignore[arg-type]
+            make = cast("Callable[[], asyncio.Protocol]", lambda: RedisClient(self.front))  # by its methods
+            self._servers.append(await loop.create_server(make, sock=sock, ssl=tls, backlog=BACKLOG))
         self._ticker = loop.create_task(self._tick())
 
     async def _tick(self) -> None:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from mypy_extensions import i64
 
 from shardproxy.planner.redis.spec import CommandSpec, key_indexes
 from shardproxy.topology.redis_ring import RedisRing, hash_tag
 
 NOWHERE: Final = -1  # no keys: any node may answer
 APART: Final = -2  # the keys are on different nodes
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one node gets of a SPLIT command."""
-
-    node: int  # its place
-    args: list[bytes]
-    keys: list[int]  # which of the command's keys these are: 0 is its first
 
 
 def place_of(spec: CommandSpec, args: Sequence[bytes], ring: RedisRing) -> int:
@@ -34,23 +26,40 @@ def place_of(spec: CommandSpec, args: Sequence[bytes], ring: RedisRing) -> int:
     return found
 
 
-def split(spec: CommandSpec, args: Sequence[bytes], ring: RedisRing) -> list[Part]:
-    """The parts of a SPLIT command, by their first keys; each with its keys, and what belongs to them, in order.
-
-    A key that comes twice is twice in its part. Empty when something is missing behind the last key.
+def split(
+    spec: CommandSpec, args: list[bytes], pieces: list[bytes], ring: RedisRing
+) -> tuple[list[int], list[list[bytes]], list[list[int]]]:
+    """The parts of a SPLIT command, by their first keys. For each: its node's place; of `pieces`, which are the
+    arguments as they shall be sent, those that it gets, in order; and which of the command's keys these are, 0 is the
+    first. A key that comes twice is twice in its part. All empty when something is missing behind the last key.
     """
-    step = spec.step
-    if (len(args) - spec.first) % step:
-        return []
-    parts: dict[int, Part] = {}
-    for number, index in enumerate(range(spec.first, len(args), step)):
-        node = ring.node_of(args[index])
-        part = parts.get(node)
-        if part is None:
-            part = parts[node] = Part(node, list(args[: spec.first]), [])
-        part.args.extend(args[index : index + step])
-        part.keys.append(number)
-    return list(parts.values())
+    step: i64 = spec.step
+    first: i64 = spec.first
+    size: i64 = len(args)
+    nodes: list[int] = []
+    words: list[list[bytes]] = []
+    keys: list[list[int]] = []
+    if (size - first) % step:
+        return nodes, words, keys
+    place_in: dict[int, int] = {}
+    at = first
+    number: i64 = 0
+    while at < size:
+        node = ring.node_of(args[at])
+        place = place_in.get(node, -1)
+        if place < 0:
+            place = len(nodes)
+            place_in[node] = place
+            nodes.append(node)
+            words.append(pieces[:first])
+            keys.append([])
+        words[place].append(pieces[at])
+        if step == 2:
+            words[place].append(pieces[at + 1])
+        keys[place].append(number)
+        number += 1
+        at += step
+    return nodes, words, keys
 
 
 def apart_error(spec: CommandSpec) -> bytes:

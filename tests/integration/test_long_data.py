@@ -10,20 +10,9 @@ import pytest
 
 from shardproxy.local import LocalServer
 from shardproxy.protocol.mysql.constants import Com, FieldType
-from shardproxy.protocol.mysql.values import Value
-from tests.proxy import SPLIT, ProxyUnderTest
+from tests.integration.parameters import FAR, integer, text
+from tests.proxy import ProxyUnderTest
 from tests.wire import Prepared, RawClient
-
-Parameter = tuple[int, bool, Value]
-FAR = SPLIT + 1  # a key on the second shard
-
-
-def integer(value: int | None) -> Parameter:
-    return (FieldType.LONGLONG, False, value)
-
-
-def text(value: bytes | None) -> Parameter:
-    return (FieldType.VAR_STRING, False, value)
 
 
 @pytest.fixture(params=[True, False], ids=["deprecate_eof", "eof"])

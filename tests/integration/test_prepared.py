@@ -11,20 +11,10 @@ import pytest
 from shardproxy.local import LocalCluster, LocalServer
 from shardproxy.protocol.mysql.constants import Com, FieldType
 from shardproxy.protocol.mysql.values import DateTime, Time, Value
+from tests.integration.parameters import FAR, Parameter, integer, text
 from tests.integration.process_list import kill_servers_clients
 from tests.proxy import SPLIT, ProxyUnderTest, start_proxy
 from tests.wire import Prepared, RawClient, Refused
-
-Parameter = tuple[int, bool, Value]
-FAR = SPLIT + 1  # a key on the second shard
-
-
-def integer(value: int | None) -> Parameter:
-    return (FieldType.LONGLONG, False, value)
-
-
-def text(value: bytes | None) -> Parameter:
-    return (FieldType.VAR_STRING, False, value)
 
 
 @pytest.fixture(params=[True, False], ids=["deprecate_eof", "eof"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shardproxy.local import LocalCluster, LocalError, Process, free_port
-from shardproxy.local.proxy_environment import proxy_environment
+from shardproxy.local.proxy_environment import is_ready, proxy_environment
 from tests.proxy import make_bookkeeping
 
 KEYSPACES = """
@@ -88,15 +88,8 @@ def redis_proxy(
     )
     make_bookkeeping(config.path)
 
-    def ready() -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{config.admin_port}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            return False
-
     command = [sys.executable, "-m", "shardproxy.cli.proxy", "run", "--config", str(config.path)]
-    process = cluster.program(name, command, ready=ready, environment=proxy_environment())
+    process = cluster.program(name, command, ready=lambda: is_ready(config.admin_port), environment=proxy_environment())
     process.start()
     try:
         yield RedisProxy(cluster, process, port, config.admin_port, path)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 
-from shardproxy.reshard.bookkeeping import open_writer, read_state, stream_inserts, transact
+from shardproxy.reshard.bookkeeping import StreamName, open_writer, read_state, stream_inserts, transact
 from shardproxy.reshard.link import connect
 from tests.reshard.sides import LOGIN, Sides
 
 
 def test_a_commit_under_way_is_waited_for(sides: Sides) -> None:
     """Our own, whose connection broke off: what was read before it would be taken for the doing of another."""
-    target, name = sides.server(sides.target), sides.plan((), None).name  # type: ignore[arg-type]
+    target, name = sides.server(sides.target), StreamName(sides.move_id, "forward", 1)
     waits = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
 
     async def run() -> None:

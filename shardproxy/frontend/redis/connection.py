@@ -27,7 +27,7 @@ from shardproxy.planner.redis.spec import (
 )
 from shardproxy.protocol.redis import encode
 from shardproxy.protocol.redis.commands import BROKEN, FOUND, CommandScanner
-from shardproxy.router.redis import APART, NOWHERE, apart_error, hindrance, place_of
+from shardproxy.router.redis import APART, NOWHERE, apart_error, hindrance, place_of, split
 from shardproxy.router.redis_scan import scan_target
 
 if TYPE_CHECKING:
@@ -339,35 +339,10 @@ class RedisClient(Waiter):
 
     def _split(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Give each node its keys, in the client's own bytes; the replies are joined when all are there."""
-        step: i64 = spec.step
-        first: i64 = spec.first
-        size: i64 = len(args)
-        if (size - first) % step:
+        nodes, words, keys = split(spec, args, self._scanner.pieces(), self._ring)
+        if not nodes:
             self._answer(arity_error(spec))
             return True
-        ring = self._ring
-        pieces = self._scanner.pieces()
-        nodes: list[int] = []
-        words: list[list[bytes]] = []
-        keys: list[list[int]] = []
-        place_in: dict[int, int] = {}
-        at = first
-        number: i64 = 0
-        while at < size:
-            node = ring.node_of(args[at])
-            place = place_in.get(node, -1)
-            if place < 0:
-                place = len(nodes)
-                place_in[node] = place
-                nodes.append(node)
-                words.append(pieces[:first])
-                keys.append([])
-            words[place].append(pieces[at])
-            if step == 2:
-                words[place].append(pieces[at + 1])
-            keys[place].append(number)
-            number += 1
-            at += step
         links = [self._links[node] for node in nodes]
         if len(links) == 1:
             return self._forward(links[0], self._sent(), used)

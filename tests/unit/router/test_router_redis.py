@@ -70,8 +70,8 @@ def test_several_nodes_answer_as_one_server(history: list[list[bytes]], resp3: b
         if len(args) < 2 or (args[0] in (b"DEL", b"Unlink") and any(key[:1] == b"!" for key in args)):
             continue
         spec = spec_of(*args)
-        parts = split(spec, args, ring)
-        joined = join_split(spec.join, [nodes[p.node].answer(p.args) for p in parts], [p.keys for p in parts])
+        places, words, keys = split(spec, args, args, ring)
+        joined = join_split(spec.join, [nodes[n].answer(part) for n, part in zip(places, words, strict=True)], keys)
         assert joined == whole.answer(args)
     assert whole.data == {key: value for node in nodes for key, value in node.data.items()}
     assert all(ring.node_of(key) == place for place, node in enumerate(nodes) for key in node.data)
@@ -80,17 +80,17 @@ def test_several_nodes_answer_as_one_server(history: list[list[bytes]], resp3: b
 @given(st.lists(KEYS, min_size=1, max_size=6))
 def test_parts_are_the_whole_command(keys: list[bytes]) -> None:
     args = [b"MSET", *(word for number, key in enumerate(keys) for word in (key, b"%d" % number))]
-    parts = split(spec_of(*args), args, RING)
-    assert sorted(number for part in parts for number in part.keys) == list(range(len(keys)))
-    for part in parts:
-        assert part.args == [b"MSET", *(word for n in part.keys for word in (keys[n], b"%d" % n))]
-        assert {RING.node_of(keys[n]) for n in part.keys} == {part.node}
-    assert [part.keys[0] for part in parts] == sorted(part.keys[0] for part in parts)
+    places, parts, numbers = split(spec_of(*args), args, [b"<%b>" % arg for arg in args], RING)
+    assert sorted(n for some in numbers for n in some) == list(range(len(keys)))
+    for node, part, some in zip(places, parts, numbers, strict=True):
+        assert part == [b"<MSET>", *(word for n in some for word in (b"<%b>" % keys[n], b"<%d>" % n))]
+        assert {RING.node_of(keys[n]) for n in some} == {node}
+    assert [some[0] for some in numbers] == sorted(some[0] for some in numbers)
 
 
 def test_a_value_that_is_missing() -> None:
     args = [b"MSET", b"a", b"1", b"b"]
-    assert split(spec_of(*args), args, RING) == []
+    assert split(spec_of(*args), args, args, RING) == ([], [], [])
 
 
 def test_places_of_keyed_commands() -> None:
