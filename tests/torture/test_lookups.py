@@ -120,11 +120,19 @@ class Town:
 
     def open(self) -> None:
         with closing(self.proxy.connect()) as client, client.cursor() as cursor:
-            cursor.execute("DELETE FROM users")
+            try:
+                cursor.execute("DELETE FROM users")
+            except pymysql.MySQLError as error:
+                raise AssertionError(f"{error}: who holds rows still? {self._transactions()}") from error
             for n in range(ROWS):
                 cursor.execute(f"INSERT INTO users VALUES ({n}, NULL), ({FAR + n}, NULL)")
         for thread in self._threads:
             thread.start()
+
+    def _transactions(self) -> list[str]:
+        """All that are open on the servers, and their connections: for people."""
+        asked = ("SELECT * FROM information_schema.innodb_trx", "XA RECOVER", "SHOW FULL PROCESSLIST")
+        return [f"{shard} {sql}: {self.proxy.primary(shard).rows(sql)}" for shard in (0, 1) for sql in asked]
 
     def close(self) -> None:
         self._end.set()
