@@ -10,7 +10,8 @@ from time import monotonic
 
 from shardproxy.errors import StoreError
 from shardproxy.store.interface import ABSENT, MapStore
-from shardproxy.topology.load import ENOUGH, Batch, Measured
+from shardproxy.topology.load import ENOUGH, Measured
+from shardproxy.topology.sampler import Batch
 from shardproxy.topology.stored import LOADS
 
 LOOK = 1.0  # seconds between two looks whether there is something to store

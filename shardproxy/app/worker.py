@@ -6,7 +6,6 @@ python -m shardproxy.app.worker CHANNEL_FD LISTENER_FD [REDIS_LISTENER_FD…]
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import signal
 import socket
@@ -22,6 +21,7 @@ import uvloop
 from shardproxy import logs
 from shardproxy.app.channel import Channel, Message
 from shardproxy.app.in_flight import InFlight, gives_away
+from shardproxy.app.own_process import die_with_supervisor, unmap_code_of_the_start
 from shardproxy.app.settings import WorkerSettings, client_tls, server_tls
 from shardproxy.backend.dial import DialSettings, dial
 from shardproxy.backend.gateway import Gateway, ScratchBounds
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 log = logs.Log("worker")
 BACKLOG = 4096
-PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class LateRsaKey:
@@ -151,6 +150,7 @@ class Worker:
         self._channel.send("ready")
         gc.collect()
         gc.freeze()  # what is alive now stays alive: no collection has to walk it again
+        unmap_code_of_the_start()
         ticker = loop.create_task(self._tick())
         after = self.settings.pool.deadlock_after
         watch = loop.create_task(self._deadlocks.watch(self.front.gateway, self.settings.mariadb, after))
@@ -386,12 +386,6 @@ async def _main(channel_end: socket.socket, listener: socket.socket, redis: Sequ
         worker.receive(message)
     await worker.serve()
     channel.close()
-
-
-def die_with_supervisor() -> None:
-    """Have the kernel kill this process, even a stopped one, when its supervisor ends: whoever finds that gone may take
-    it that nothing new comes from its workers (R4)."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> None:

@@ -9,35 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from shardproxy.topology.keys import KeyValue, bucket_of
 from shardproxy.topology.levelling import SLACK, Piece
-from shardproxy.topology.maps import BucketMap, RangeMap, ShardMap, UnmappedKey
+from shardproxy.topology.maps import RangeMap, ShardMap, UnmappedKey
 from shardproxy.topology.model import Keyspace
+from shardproxy.topology.sampler import Batch, Kind, kind_of
 from shardproxy.topology.stored import Stored
 
 ENOUGH = 1000  # samples; fewer say too little
 KEPT = 2048  # points that a proxy keeps of a keyspace and a generation
 STORED = 1024  # points that it stores
 GENERATION = 900.0  # seconds; what counts is the newest generation and the one before
-PACE = 512  # samples per second that a worker aims at
-MOST = 4096  # samples that it keeps between two reports
 
-Kind = Literal["range", "hash"]
 Points = dict[int, float]
-
-
-def kind_of(m: ShardMap) -> Kind:
-    """What the points of a keyspace with this map are."""
-    return "hash" if isinstance(m, BucketMap) else "range"
-
-
-def point_of(m: ShardMap, key: KeyValue) -> int:
-    """Where a key is: itself, or its bucket."""
-    return bucket_of(key) if isinstance(m, BucketMap) or not isinstance(key, int) else key
 
 
 def resampled(points: Mapping[int, float], most: int) -> Points:
@@ -54,16 +41,6 @@ def resampled(points: Mapping[int, float], most: int) -> Points:
             found[point] = step * (due - taken)
             taken = due
     return found
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one worker sampled of one keyspace since its last report. Each sample stands for `weight` statements."""
-
-    kind: Kind
-    weight: int
-    points: list[int] = field(default_factory=list)
-    writes: int = 0
 
 
 @dataclass(slots=True)

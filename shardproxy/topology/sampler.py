@@ -5,9 +5,37 @@ The gaps vary: an application that repeats a few statements in turn would otherw
 
 from __future__ import annotations
 
-from shardproxy.topology.keys import KeyValue
-from shardproxy.topology.load import MOST, PACE, Batch, kind_of, point_of
+from dataclasses import dataclass, field
+from typing import Literal
+
+from shardproxy.topology.keys import KeyValue, bucket_of
+from shardproxy.topology.maps import BucketMap, ShardMap
 from shardproxy.topology.model import Keyspace
+
+PACE = 512  # samples per second that a worker aims at
+MOST = 4096  # samples that it keeps between two reports
+
+Kind = Literal["range", "hash"]
+
+
+def kind_of(m: ShardMap) -> Kind:
+    """What the points of a keyspace with this map are."""
+    return "hash" if isinstance(m, BucketMap) else "range"
+
+
+def point_of(m: ShardMap, key: KeyValue) -> int:
+    """Where a key is: itself, or its bucket."""
+    return bucket_of(key) if isinstance(m, BucketMap) or not isinstance(key, int) else key
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one worker sampled of one keyspace since its last report. Each sample stands for `weight` statements."""
+
+    kind: Kind
+    weight: int
+    points: list[int] = field(default_factory=list)
+    writes: int = 0
 
 
 class Sampler:

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from shardproxy.topology.keys import BUCKETS, KeyType, bucket_of
 from shardproxy.topology.levelling import Piece, level_buckets, level_ranges
-from shardproxy.topology.load import GENERATION, MOST, PACE, STORED, Batch, Load, Measured, resampled, together
+from shardproxy.topology.load import GENERATION, STORED, Load, Measured, resampled, together
 from shardproxy.topology.maps import INT_MAX, INT_MIN, BucketMap, KeyRange, RangeMap, ShardMap, moved
 from shardproxy.topology.model import Keyspace
-from shardproxy.topology.sampler import Sampler
+from shardproxy.topology.sampler import MOST, PACE, Batch, Sampler
 
 TWO = RangeMap([KeyRange(INT_MIN, 1000, 0), KeyRange(1000, INT_MAX + 1, 1)])
 HASH = BucketMap([bucket % 2 for bucket in range(BUCKETS)])
