@@ -135,8 +135,8 @@ class Sha2Hash:
 
 
 _NATIVE = re.compile(r"\*([0-9A-Fa-f]{40})", re.ASCII)
-_SHA2 = re.compile(
-    rb"\$(?:(A)|B)\$([0-9A-Fa-f]{3})\$([^\0$]{20})((?(1)[./0-9A-Za-z]{43}|[+/0-9A-Za-z]{86}==))", re.DOTALL
+_SHA2 = re.compile(  # servers make salts of 7 bits (generate_user_salt)
+    rb"\$(?:(A)|B)\$([0-9A-Fa-f]{3})\$([^\0$\x80-\xff]{20})((?(1)[./0-9A-Za-z]{43}|[+/0-9A-Za-z]{86}==))", re.DOTALL
 )
 _HEX = re.compile(r"(?:0[xX])?((?:[0-9A-Fa-f]{2})+)", re.ASCII)
 

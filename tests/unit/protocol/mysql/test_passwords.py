@@ -177,6 +177,7 @@ GOOD = make_sha2_hash(b"pw", SALT, 1000)
         GOOD.replace("$A$", "$C$"),
         GOOD + "\n",
         GOOD.encode().hex()[:-2],
+        GOOD.encode().hex().replace(SALT.hex(), (b"\xaa" + SALT[1:]).hex()),  # MySQL's salts have 7 bits
         "\ud800" + GOOD,
     ],
 )
