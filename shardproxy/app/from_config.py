@@ -9,7 +9,6 @@ from shardproxy.executor.redis.local_answers import digest
 from shardproxy.frontend.mysql.front import Limits, Rights
 from shardproxy.protocol.mysql.accounts import Account
 from shardproxy.protocol.mysql.passwords import NativeHash
-from shardproxy.topology.ring import place_buckets
 
 
 def accounts_of(config: Config) -> dict[str, Account]:
@@ -76,12 +75,13 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
     r, listen = config.redis, config.listen.redis
     if r is None:
         return None
-    names = list(r.nodes)
-    weights = {name: node.weight for name, node in r.nodes.items()}
+    ketama = r.placement == "ketama"
     password = config.redis_password()
     return RedisWorkerSettings(
         nodes=[(name, node.address.host, node.address.port) for name, node in r.nodes.items()],
-        owners=place_buckets(weights, {name: i for i, name in enumerate(names)}),
+        placement=r.placement,
+        hash_tag=r.hash_tag.encode(),
+        weights={node.ketama_name if ketama else name: node.weight for name, node in r.nodes.items()},
         users={name: digest(config.redis_secret(name).encode()) for name in r.users},
         user=r.user,
         password=None if password is None else password.encode(),

@@ -43,11 +43,13 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class RedisWorkerSettings:
-    """The Redis port, as in `[redis]`. nodes: (name, host, port); owners: bucket → place of its node. users: name →
-    SHA-256 of the password."""
+    """The Redis port, as in `[redis]`. nodes: (name, host, port); weights: of the names by which a ring knows these, in
+    their order. users: name → SHA-256 of the password."""
 
     nodes: Sequence[tuple[str, str, int]]
-    owners: Sequence[int]
+    placement: str
+    hash_tag: bytes
+    weights: Mapping[str, int]
     users: Mapping[str, bytes] = field(repr=False)
     user: str
     password: bytes | None = field(repr=False)

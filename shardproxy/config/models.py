@@ -395,6 +395,13 @@ class RedisNodeSettings(_Table):
 
     address: AddressText = Field(description="The server that takes writes.", examples=["10.0.0.1:6379"])
     weight: int = Field(default=1, ge=1, le=100, description="Its part of the keys, in proportion to the others'.")
+    ketama_name: str = Field(
+        default="",
+        max_length=255,
+        description='With `placement = "ketama"`: the name behind the weight in twemproxy\'s file; for a server '
+        "without one its address there as `host:port`, or the host alone for port 11211.",
+        examples=["10.0.0.1:6379"],
+    )
 
 
 class RedisUserSettings(_Table):
@@ -414,8 +421,16 @@ class RedisUserSettings(_Table):
 class RedisSettings(_Table):
     """The Redis port: many Redis servers that look like one. Without this table there is no Redis port."""
 
-    map: Literal["ring"] = Field(
-        default="ring", description="How keys find their node: 4096 buckets on a hash ring, as with `[keyspaces]`."
+    placement: Literal["ring", "ketama"] = Field(
+        default="ring",
+        description="How keys find their node: `ring`: 4096 buckets on a hash ring, as with `[keyspaces]`; `ketama`: "
+        "where twemproxy has them with `distribution: ketama`, `hash: fnv1a_64` and the nodes in the order of its file.",
+    )
+    hash_tag: str = Field(
+        default="",
+        pattern=r"^([\x21-\x7e]{2})?$",
+        description="twemproxy's `hash_tag`, two characters, for `ketama`; empty: none. A `ring` has always `{}`.",
+        examples=["{}"],
     )
     nodes: dict[ShardName, RedisNodeSettings] = Field(min_length=1, description="The servers.", examples=[{}])
     users: dict[UserName, RedisUserSettings] = Field(

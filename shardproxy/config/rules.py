@@ -157,6 +157,10 @@ def redis_fits(data: Raw) -> Iterator[Problem]:
         found = [source for source in SOURCES[1:] if source in user]
         if len(found) != 1:
             yield Problem(("redis", "users", name), " and ".join(found) or "no password", "exactly one password source")
+    ketama = redis.get("placement") == "ketama"
+    if not ketama and redis.get("hash_tag"):
+        yield Problem(("redis", "hash_tag"), repr(redis["hash_tag"]), 'nothing, or placement = "ketama"')
+    yield from _ketama_names(redis, ketama)
     listen = _table(_table(data, "listen"), "redis")
     cert, key = listen.get("tls_cert") or "", listen.get("tls_key") or ""
     if bool(cert) != bool(key):
@@ -165,6 +169,20 @@ def redis_fits(data: Raw) -> Iterator[Problem]:
     host = listen.get("host", "127.0.0.1")
     if "redis" in data and not _table(redis, "users") and isinstance(host, str) and not _loopback(host):
         yield Problem(("redis", "users"), "nothing", f'a user, or a listen.redis.host on loopback (it is "{host}")')
+
+
+def _ketama_names(redis: Raw, ketama: bool) -> Iterator[Problem]:
+    """With ketama each node names itself: by a wrong guess all keys would be where twemproxy does not find them."""
+    seen: dict[object, str] = {}
+    for name, node in _entries(redis, "nodes"):
+        path, known = ("redis", "nodes", name, "ketama_name"), node.get("ketama_name")
+        if not ketama and known:
+            yield Problem(path, repr(known), 'nothing, or redis.placement = "ketama"')
+        elif ketama and not known:
+            yield Problem(path, "nothing", "the node's name in twemproxy's file, or its address there as host:port")
+        elif ketama and known in seen:
+            yield Problem(path, repr(known), f"another name than that of redis.nodes.{seen[known]}")
+        seen.setdefault(known, name)
 
 
 def _loopback(host: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from shardproxy.planner.redis.spec import CommandSpec, key_indexes
-from shardproxy.topology.redis_ring import RedisRing, hash_tag
+from shardproxy.topology.redis_ring import RedisRing
 
 NOWHERE: Final = -1  # no keys: any node may answer
 APART: Final = -2  # the keys are on different nodes
@@ -62,13 +62,19 @@ def split(
     return nodes, words, keys
 
 
-def apart_error(spec: CommandSpec) -> bytes:
+def apart_error(spec: CommandSpec, ring: RedisRing) -> bytes:
     """The error line for a command whose keys are APART."""
     name = spec.name.replace(b"|", b" ")
-    return (
-        b"-CROSSSLOT Keys in request don't hash to the same slot: %s needs them on one node, give them one {tag}\r\n"
-        % name
+    return b"-CROSSSLOT Keys in request don't hash to the same slot: %s needs them on one node, %s\r\n" % (
+        name,
+        _one_tag(ring, "them").encode(),
     )
+
+
+def _one_tag(ring: RedisRing, what: str) -> str:
+    if ring.example:
+        return f"give {what} one {ring.example.decode()}"
+    return f"which redis.hash_tag = '{{}}' lets you choose by giving {what} one {{tag}}"
 
 
 def hindrance(spec: CommandSpec, args: Sequence[bytes], ring: RedisRing) -> str:
@@ -85,10 +91,11 @@ def _sort(args: Sequence[bytes], ring: RedisRing) -> str:
         if word == b"BY" or word == b"GET":
             pattern = args[place + 1]
             # Whatever * stands for, these keys have the pattern's tag; a pattern without * names no keys.
-            tag = hash_tag(pattern)
+            tag = ring.tag_of(pattern)
             tagged = tag != pattern and b"*" not in tag
             if b"*" in pattern and not (tagged and ring.node_of(pattern) == ring.node_of(args[1])) and not ring.single:
-                return f"the keys of {word.decode()} may be on other nodes: give the list and the pattern one {{tag}}"
+                why = f"the keys of {word.decode()} may be on other nodes"
+                return f"{why}: {_one_tag(ring, 'the list and the pattern')}"
             place += 1
         elif word == b"LIMIT":
             place += 2

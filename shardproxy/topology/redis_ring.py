@@ -31,9 +31,10 @@ def hash_tag(key: bytes) -> bytes:
 
 
 class RedisRing:
-    """owners: of each of the buckets the place of its node."""
+    """owners: of each of the buckets the place of its node. example: of a tag, for messages."""
 
     def __init__(self, owners: Sequence[int]) -> None:
+        self.example = b"{tag}"
         self.owners: list[int] = list(owners)
         self.single = len(set(owners)) == 1  # one node has all keys
 
@@ -46,6 +47,10 @@ class RedisRing:
                 key = key[begin + 1 : end]
         # As topology.keys.bucket_of, without a call.
         return self.owners[crc32(b"%d" % crc32(key)) & 4095]
+
+    def tag_of(self, key: bytes) -> bytes:
+        """What of a key decides its place; all of it when it has no tag."""
+        return hash_tag(key)
 
 
 def ring_of(weights: Mapping[str, int]) -> RedisRing:
@@ -70,6 +75,7 @@ class KetamaRing(RedisRing):
             raise ValueError(f"a hash tag is two characters, not {tag!r}")
         self._opens = tag[:1]
         self._closes = tag[1:]
+        self.example = tag[:1] + b"tag" + tag[1:] if tag else b""
         circle = _circle(weights)
         self._values: list[int] = [value for value, _ in circle]
         # A hash beyond the last point belongs to the first.
@@ -80,15 +86,20 @@ class KetamaRing(RedisRing):
         """The place of the node that has a key."""
         if self.single:
             return 0
+        key = self.tag_of(key)
+        if not key:
+            return 0
+        return self._places[bisect_left(self._values, fnv1a(key))]
+
+    def tag_of(self, key: bytes) -> bytes:
+        """What of a key decides its place; all of it when it has no tag."""
         if self._opens:
             begin = key.find(self._opens)
             if begin >= 0:
                 end = key.find(self._closes, begin + 1)
                 if end > begin + 1:
-                    key = key[begin + 1 : end]
-        if not key:
-            return 0
-        return self._places[bisect_left(self._values, fnv1a(key))]
+                    return key[begin + 1 : end]
+        return key
 
 
 def fnv1a(key: bytes) -> int:

@@ -68,18 +68,22 @@ def redis_proxy(
     name: str = "redis-proxy",
     *,
     redis: Mapping[str, object] | None = None,
-    users: Mapping[str, str] | None = None,
-    nodes: Mapping[str, str] | None = None,
+    users: Mapping[str, str | Mapping[str, object]] | None = None,
+    nodes: Mapping[str, Mapping[str, object]] | None = None,
+    listen: Mapping[str, object] | None = None,
     workers: int = 1,
 ) -> Iterator[RedisProxy]:
-    """Start a proxy for the cluster's Redis nodes. redis: entries of [redis]; users: name → password; nodes: name →
-    address, in place of the cluster's."""
+    """Start a proxy for the cluster's Redis nodes. redis: entries of [redis]; users: name → password, or its table;
+    nodes: name → its table, in place of the cluster's; listen: entries of [listen.redis]."""
     port, path = free_port(), cluster.folder / f"{name}.sock"
-    lines = [f'[listen.redis]\nport = {port}\nsocket = "{path}"\n[redis]']
-    lines += [f"{key} = {json.dumps(value)}" for key, value in (redis or {}).items()]
-    for node, address in (nodes or {node.name: node.address for node in cluster.redis}).items():
-        lines.append(f'[redis.nodes.{node}]\naddress = "{address}"')
-    lines += [f'[redis.users.{user}]\npassword = "{password}"' for user, password in (users or {}).items()]
+    lines = [
+        _table("listen.redis", {"port": port, "socket": str(path), **(listen or {})}),
+        _table("redis", redis or {}),
+    ]
+    for node, entries in (nodes or {node.name: {"address": node.address} for node in cluster.redis}).items():
+        lines.append(_table(f"redis.nodes.{node}", entries))
+    for user, given in (users or {}).items():
+        lines.append(_table(f"redis.users.{user}", {"password": given} if isinstance(given, str) else given))
     config = cluster.config_toml(
         KEYSPACES,
         proxy={"workers": workers, "log_format": "text"},
@@ -95,6 +99,11 @@ def redis_proxy(
         yield RedisProxy(cluster, process, port, config.admin_port, path)
     finally:
         process.stop()
+
+
+def _table(title: str, entries: Mapping[str, object]) -> str:
+    # What JSON writes for text, numbers, true, false and lists of these is TOML.
+    return "\n".join([f"[{title}]", *(f"{key} = {json.dumps(value)}" for key, value in entries.items())])
 
 
 __all__ = ["LocalError", "RedisProxy", "redis_proxy"]

@@ -309,7 +309,7 @@ class RedisClient(Waiter):
     def _keyed(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         place = place_of(spec, args, self._ring)
         if place == APART:
-            self._answer(apart_error(spec))
+            self._answer(apart_error(spec, self._ring))
             return True
         hindered = hindrance(spec, args, self._ring)
         if hindered:

@@ -293,13 +293,28 @@ SECRET = "tiger-in-a-tank"
 
 
 NODE = {"nodes": {"r1": {"address": "10.0.0.9:6379"}}}
+KETAMA: dict[str, Any] = {
+    "placement": "ketama",
+    "nodes": {"r1": {"address": "10.0.0.9:6379", "ketama_name": "one"}},
+}
 
 
 @pytest.mark.parametrize(
     ("tables", "told"),
     [
         ({"redis": {"nodes": {}}}, "redis.nodes: found an empty table; expected at least one entry"),
-        ({"redis": {**NODE, "map": "modula"}}, 'redis.map: found "modula"; expected'),
+        ({"redis": {**NODE, "placement": "modula"}}, 'redis.placement: found "modula"; expected'),
+        (
+            {"redis": {**NODE, "placement": "ketama"}},
+            "redis.nodes.r1.ketama_name: found nothing; expected the node's name",
+        ),
+        ({"redis": {**NODE, "hash_tag": "{}"}}, "redis.hash_tag: found '{}'; expected nothing, or placement = "),
+        ({"redis": {**KETAMA, "hash_tag": "{"}}, "redis.hash_tag: found "),
+        ({"redis": {"nodes": KETAMA["nodes"]}}, "redis.nodes.r1.ketama_name: found 'one'; expected nothing, or"),
+        (
+            {"redis": {**KETAMA, "nodes": {**KETAMA["nodes"], "r2": KETAMA["nodes"]["r1"]}}},
+            "redis.nodes.r2.ketama_name: found 'one'; expected another name than that of redis.nodes.r1",
+        ),
         ({"redis": {**NODE, "user": "proxy"}}, "redis.user: found no password; expected one of"),
         ({"redis": {**NODE, "password": "a", "password_env": "B"}}, "redis.password_env: found a second"),
         ({"redis": {**NODE, "users": {"app": {}}}}, "redis.users.app: found no password; expected exactly one"),

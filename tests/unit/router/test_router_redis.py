@@ -113,7 +113,7 @@ def test_places_of_keyed_commands() -> None:
     ]:
         assert place_of(spec_of(*args), args, RING) == place, args
     assert place_of(spec_of(b"RENAME"), [b"RENAME", b"a", apart], ONE) == 0
-    assert apart_error(spec_of(b"RENAME")).startswith(
+    assert apart_error(spec_of(b"RENAME"), RING).startswith(
         b"-CROSSSLOT Keys in request don't hash to the same slot: RENAME "
     )
 
@@ -146,6 +146,26 @@ def test_what_would_look_on_other_nodes(text: str, hinders: bool) -> None:
     args = text.encode().split()
     assert bool(hindrance(spec_of(*args), args, RING)) is hinders
     assert bool(hindrance(spec_of(*args), args, ONE)) is (hinders and args[0] == b"COPY")
+
+
+def test_what_a_tag_is_the_ring_says() -> None:
+    square = KetamaRing({"a": 1, "b": 1, "c": 1}, b"[]")
+    plain = KetamaRing({"a": 1, "b": 1, "c": 1})
+    sort = [b"SORT", b"x[l]", b"BY", b"[l]w_*"]
+    assert hindrance(spec_of(*sort), sort, square) == ""
+    # Of the keys of this pattern nobody knows where they are: the braces mean nothing.
+    sort = [b"SORT", b"{l}", b"BY", next(p for p in (b"{l}%d*" % n for n in range(999)) if plain.node_of(p) == LISTS)]
+    assert plain.node_of(b"{l}") == LISTS
+    assert hindrance(spec_of(*sort), sort, plain).endswith(
+        "redis.hash_tag = '{}' lets you choose by giving the list and the pattern one {tag}"
+    )
+    assert apart_error(spec_of(b"RENAME"), square).endswith(b"on one node, give them one [tag]\r\n")
+    assert apart_error(spec_of(b"RENAME"), plain).endswith(
+        b"redis.hash_tag = '{}' lets you choose by giving them one {tag}\r\n"
+    )
+
+
+LISTS = KetamaRing({"a": 1, "b": 1, "c": 1}).node_of(b"{l}")
 
 
 def test_a_ring_of_one_node_knows_it() -> None:
