@@ -5,8 +5,10 @@ from __future__ import annotations
 from shardproxy.app.settings import LOGIN_SECONDS, PoolSettings, RedisWorkerSettings
 from shardproxy.config import Config
 from shardproxy.config.passwords import HashKind, PasswordHash
+from shardproxy.errors import ConfigError
 from shardproxy.executor.redis.local_answers import digest
 from shardproxy.frontend.mysql.front import Limits, Rights
+from shardproxy.planner.redis.permissions import Permissions, UserRules
 from shardproxy.protocol.mysql.accounts import Account
 from shardproxy.protocol.mysql.passwords import NativeHash
 
@@ -83,6 +85,7 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         hash_tag=r.hash_tag.encode(),
         weights={node.ketama_name if ketama else name: node.weight for name, node in r.nodes.items()},
         users={name: digest(config.redis_secret(name).encode()) for name in r.users},
+        rules={name: rules for name in r.users if (rules := _redis_rules(config, name)).limit_anything},
         user=r.user,
         password=None if password is None else password.encode(),
         connections=r.connections,
@@ -97,6 +100,17 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         tls_cert=str(config.resolve(listen.tls_cert)) if listen.tls_cert else "",
         tls_key=str(config.resolve(listen.tls_key)) if listen.tls_key else "",
     )
+
+
+def _redis_rules(config: Config, name: str) -> UserRules:
+    assert config.redis is not None
+    user = config.redis.users[name]
+    rules = UserRules(user.commands, user.keys, user.channels, user.scripts)
+    try:
+        Permissions(rules)
+    except ValueError as error:
+        raise ConfigError(f"{config.source}: redis.users.{name}.commands: {error}") from error
+    return rules
 
 
 def greeted_version(version: str) -> str:

@@ -14,6 +14,7 @@ from shardproxy.backend.redis.slot import Turn
 from shardproxy.counters import Counters
 from shardproxy.frontend.redis.connection import RedisClient
 from shardproxy.frontend.redis.front import RedisFront, RedisLimits
+from shardproxy.planner.redis.permissions import Permissions
 from shardproxy.topology.redis_ring import KetamaRing, ring_of
 
 TICK = 0.25  # seconds
@@ -30,7 +31,8 @@ class RedisPort:
         nodes = [RedisNode(name, host, port, links, turn) for name, host, port in s.nodes]
         limits = RedisLimits(s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout)
         ring = KetamaRing(s.weights, s.hash_tag) if s.placement == "ketama" else ring_of(s.weights)
-        self.front = RedisFront(worker, turn, nodes, ring, s.users, limits)
+        permissions = {name: Permissions(rules) for name, rules in s.rules.items()}
+        self.front = RedisFront(worker, turn, nodes, ring, s.users, limits, permissions)
         self._worker = str(worker)
         self._listeners = listeners
         self._tls = client_tls(s.tls_cert, s.tls_key)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shardproxy.frontend.mysql.front import Limits, Rights
+from shardproxy.planner.redis.permissions import UserRules
 from shardproxy.protocol.mysql.accounts import Account
 from shardproxy.router.balance import ServerHealth
 from shardproxy.topology.model import Snapshot
@@ -44,13 +45,14 @@ class PoolSettings:
 @dataclass(frozen=True, slots=True)
 class RedisWorkerSettings:
     """The Redis port, as in `[redis]`. nodes: (name, host, port); weights: of the names by which a ring knows these, in
-    their order. users: name → SHA-256 of the password."""
+    their order. users: name → SHA-256 of the password; rules: of those who have any."""
 
     nodes: Sequence[tuple[str, str, int]]
     placement: str
     hash_tag: bytes
     weights: Mapping[str, int]
     users: Mapping[str, bytes] = field(repr=False)
+    rules: Mapping[str, UserRules]
     user: str
     password: bytes | None = field(repr=False)
     connections: int

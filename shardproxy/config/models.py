@@ -48,6 +48,8 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 ShardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 DatabaseName = Annotated[str, Field(pattern=r"^[^\x00-\x1f`/\\.\x7f]{1,64}$"), AfterValidator(_not_reserved)]
+CommandRule = Annotated[str, Field(pattern=r"^[+-]@?[A-Za-z][A-Za-z0-9_|-]*$")]
+Glob = Annotated[str, Field(pattern=r"^([^~%].*)?$", max_length=1000)]  # Redis's ~ and %R~ before it are not meant
 UserName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,32}$")]
 StoredHash = Annotated[PasswordHash, BeforeValidator(_hash_or_error), PlainSerializer(repr)]
 PositiveDuration = Annotated[Duration, Field(gt=0)]
@@ -416,6 +418,32 @@ class RedisUserSettings(_Table):
     password_file: Name | None = Field(
         default=None, description="File that holds the password, relative to this file.", examples=["redis.password"]
     )
+    commands: tuple[CommandRule, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="What the user may run, as for Redis's `ACL SETUSER`, in order, beginning with nothing: `+get`, "
+        "`-flushall`, `+@read`, `+@all`. Without it: all; with `keys` all but `@dangerous`, `SCAN` and `RANDOMKEY`, "
+        "which concern keys of others.",
+        examples=[["+@all", "-@dangerous"]],
+    )
+    keys: tuple[Glob, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="Patterns of the keys that commands of the user may name; without it: all. Commands on all keys "
+        "(`SCAN`, `FLUSHALL`) name none: as in Redis they are a matter of `commands`.",
+        examples=[["app:*"]],
+    )
+    channels: tuple[Glob, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="Patterns of the channels that the user may publish or subscribe to; without it: all.",
+        examples=[["app:*"]],
+    )
+    scripts: bool = Field(
+        default=False,
+        description="Whether a user with any of these rules may use commands of `@scripting`: nodes do not know the "
+        "rules, so a script can do what they forbid.",
+    )
 
 
 class RedisSettings(_Table):
@@ -424,7 +452,7 @@ class RedisSettings(_Table):
     placement: Literal["ring", "ketama"] = Field(
         default="ring",
         description="How keys find their node: `ring`: 4096 buckets on a hash ring, as with `[keyspaces]`; `ketama`: "
-        "where twemproxy has them with `distribution: ketama`, `hash: fnv1a_64` and the nodes in the order of its file.",
+        "where twemproxy has them with `distribution: ketama`, `hash: fnv1a_64` and nodes in the order of its file.",
     )
     hash_tag: str = Field(
         default="",

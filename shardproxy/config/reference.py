@@ -188,11 +188,15 @@ def _parser(field: FieldInfo) -> object:
 
 def _inner(field: FieldInfo) -> Any:
     """The field's type without None and without the container that repeats it."""
-    kind: Any = field.annotation
-    if get_origin(kind) in (Union, types.UnionType):
-        kind = next(a for a in get_args(kind) if a is not type(None))
+    kind = _without_none(field.annotation)
     if get_origin(kind) is tuple:
         kind = get_args(kind)[0]
+    return kind
+
+
+def _without_none(kind: Any) -> Any:
+    if get_origin(kind) in (Union, types.UnionType):
+        return next(a for a in get_args(kind) if a is not type(None))
     return kind
 
 
@@ -205,7 +209,7 @@ _BY_PARSER = {
 
 
 def _type_text(field: FieldInfo) -> str:
-    kind, parser = field.annotation, _parser(field)
+    kind, parser = _without_none(field.annotation), _parser(field)
     known = next((text for function, text in _BY_PARSER.items() if function is parser), None)
     if known:
         return known

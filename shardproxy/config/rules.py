@@ -157,6 +157,10 @@ def redis_fits(data: Raw) -> Iterator[Problem]:
         found = [source for source in SOURCES[1:] if source in user]
         if len(found) != 1:
             yield Problem(("redis", "users", name), " and ".join(found) or "no password", "exactly one password source")
+        commands = user.get("commands")
+        if isinstance(commands, list) and commands and str(commands[0]).startswith("-"):
+            path = ("redis", "users", name, "commands")
+            yield Problem(path, f"{commands[0]!r} first, which takes away from nothing", '"+@all" before it')
     ketama = redis.get("placement") == "ketama"
     if not ketama and redis.get("hash_tag"):
         yield Problem(("redis", "hash_tag"), repr(redis["hash_tag"]), 'nothing, or placement = "ketama"')

@@ -16,6 +16,7 @@ from shardproxy.backend.redis.slot import Holdable, Slot, Turn
 from shardproxy.backend.tls import Transport
 from shardproxy.executor.redis.joining import JoinedReply
 from shardproxy.executor.redis.local_answers import RedisSession, answer
+from shardproxy.planner.redis.permissions import Permissions
 from shardproxy.planner.redis.spec import (
     CommandSpec,
     Join,
@@ -69,7 +70,10 @@ class RedisClient(Waiter):
         self._reading_paused = False
         self._waits: list[Holdable] = []
         self._stalled: float = 0.0  # since when links wait for it
+        self._rules: Permissions | None = None  # of a user for whom not everything is allowed
+        self._simple: set[bytes] = front.simple
         self._renew_links()
+        self._renew_rules()
 
     @property
     def busy(self) -> bool:
@@ -77,6 +81,12 @@ class RedisClient(Waiter):
 
     def _renew_links(self) -> None:
         self._links = [node.link(self.session.resp3, self.session.ident) for node in self.front.nodes]
+
+    def _renew_rules(self) -> None:
+        front = self.front
+        user = self.session.user
+        self._rules = None if user is None else front.permissions.get(user)
+        self._simple = front.simple if user is None or self._rules is None else front.simple_for[user]
 
     # ── asyncio.Protocol ──
 
@@ -148,7 +158,7 @@ class RedisClient(Waiter):
     def _work(self) -> None:
         """Do all commands that are whole."""
         scanner = self._scanner
-        simple = self.front.simple
+        simple = self._simple
         links = self._links
         ring = self._ring
         used: list[Link] = []
@@ -200,6 +210,7 @@ class RedisClient(Waiter):
                 break
             done += 1
             links = self._links
+            simple = self._simple
             if self._ended:
                 break
         if run is not None:
@@ -246,7 +257,8 @@ class RedisClient(Waiter):
         scanner = self._scanner
         args = scanner.arguments()
         spec = front.splits.get(args[0])
-        if spec is not None and self._open and len(args) >= -spec.min_args:
+        rules = self._rules
+        if spec is not None and self._open and rules is None and len(args) >= -spec.min_args:
             return self._split(spec, args, used)
         spec = front.spec_of(args)
         if not self._open and (spec is None or spec.name not in _BEFORE_LOGIN):
@@ -257,6 +269,9 @@ class RedisClient(Waiter):
             return True
         if not arity_fits(spec, args):
             self._answer(arity_error(spec))
+            return True
+        if rules is not None and (denial := rules.denial(spec, args)):
+            self._answer(denial)
             return True
         way = spec.way
         if way is Way.LOCAL:
@@ -294,6 +309,7 @@ class RedisClient(Waiter):
         self._answer(answer(session, args))
         self._open = self._scanner.trusted = session.user is not None
         self._renew_links()
+        self._renew_rules()
         if session.closing:
             self._end()
         return True

@@ -10,6 +10,7 @@ from mypy_extensions import i64
 
 from shardproxy.backend.redis.node import RedisNode
 from shardproxy.backend.redis.slot import Turn
+from shardproxy.planner.redis.permissions import Permissions
 from shardproxy.planner.redis.spec import CommandSpec, Way, find_spec
 from shardproxy.planner.redis.table import SPECS
 from shardproxy.router.redis import CHECKED
@@ -42,8 +43,19 @@ def is_simple(spec: CommandSpec) -> bool:
 _SIMPLE = frozenset(name for name, spec in SPECS.items() if is_simple(spec))
 
 
+def _simple_for(permissions: Permissions) -> set[bytes]:
+    """Of the simple commands those that a user may run whatever they name."""
+    found: set[bytes] = set()
+    for name in _SIMPLE:
+        spec = SPECS[name]
+        limits = permissions.channels if spec.channels else permissions.keys
+        if spec.name in permissions.names and limits is None:
+            found.add(name)
+    return found
+
+
 class RedisFront:
-    """One per worker. users: name → SHA-256 of the password."""
+    """One per worker. users: name → SHA-256 of the password. permissions: of users that have rules."""
 
     def __init__(
         self,
@@ -53,6 +65,7 @@ class RedisFront:
         ring: RedisRing,
         users: Mapping[str, bytes],
         limits: RedisLimits,
+        permissions: Mapping[str, Permissions],
     ) -> None:
         self.worker = worker
         self.turn = turn
@@ -61,6 +74,8 @@ class RedisFront:
         self.users = users
         self.limits = limits
         self.simple = set(_SIMPLE)  # names of commands whose second word is their key, and that go there as they are
+        self.permissions = permissions
+        self.simple_for: dict[str, set[bytes]] = {user: _simple_for(permissions[user]) for user in permissions}
         self.splits: dict[bytes, CommandSpec] = {
             name: spec for name, spec in SPECS.items() if spec.way is Way.SPLIT and spec.min_args < 0
         }

@@ -319,6 +319,15 @@ KETAMA: dict[str, Any] = {
         ({"redis": {**NODE, "password": "a", "password_env": "B"}}, "redis.password_env: found a second"),
         ({"redis": {**NODE, "users": {"app": {}}}}, "redis.users.app: found no password; expected exactly one"),
         (
+            {"redis": {**NODE, "users": {"app": {"password": "a", "commands": ["-flushall"]}}}},
+            "redis.users.app.commands: found '-flushall' first, which takes away from nothing; expected",
+        ),
+        (
+            {"redis": {**NODE, "users": {"app": {"password": "a", "commands": ["get"]}}}},
+            'redis.users.app.commands[0]: found "get"',
+        ),
+        ({"redis": {**NODE, "users": {"app": {"password": "a", "keys": ["~a*"]}}}}, "redis.users.app.keys[0]: found "),
+        (
             {"redis": NODE, "listen": {"redis": {"host": "0.0.0.0"}}},
             'redis.users: found nothing; expected a user, or a listen.redis.host on loopback (it is "0.0.0.0")',
         ),
