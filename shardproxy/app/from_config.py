@@ -88,6 +88,8 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         rules={name: rules for name in r.users if (rules := _redis_rules(config, name)).limit_anything},
         user=r.user,
         password=None if password is None else password.encode(),
+        tls=r.tls,
+        tls_ca=str(config.resolve(r.tls_ca)) if r.tls_ca else "",
         connections=r.connections,
         depth=r.depth,
         connect_timeout=r.connect_timeout,

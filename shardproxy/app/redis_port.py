@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import cast
 
-from shardproxy.app.settings import RedisWorkerSettings, client_tls
+from shardproxy.app.settings import RedisWorkerSettings, client_tls, server_tls
 from shardproxy.backend.redis.node import LinkSettings, RedisNode
 from shardproxy.backend.redis.slot import Turn
 from shardproxy.counters import Counters
@@ -26,7 +26,8 @@ class RedisPort:
 
     def __init__(self, worker: int, settings: RedisWorkerSettings, listeners: Sequence[socket.socket]) -> None:
         s = settings
-        links = LinkSettings(s.connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password)
+        tls = server_tls(s.tls, s.tls_ca)
+        links = LinkSettings(s.connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password, tls)
         turn = Turn(asyncio.get_running_loop())
         nodes = [RedisNode(name, host, port, links, turn) for name, host, port in s.nodes]
         limits = RedisLimits(s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout)

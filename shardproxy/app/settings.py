@@ -55,6 +55,8 @@ class RedisWorkerSettings:
     rules: Mapping[str, UserRules]
     user: str
     password: bytes | None = field(repr=False)
+    tls: str
+    tls_ca: str
     connections: int
     depth: int
     connect_timeout: float
@@ -111,12 +113,13 @@ def client_tls(cert: str, key: str) -> ssl.SSLContext | None:
     return context
 
 
-def server_tls(settings: PoolSettings) -> ssl.SSLContext | None:
-    """How servers are verified: by their CA when one is given; else encrypted only."""
-    if settings.tls == "off":
+def server_tls(tls: str, ca: str) -> ssl.SSLContext | None:
+    """How servers are verified: by their CA when one is given; else encrypted only. None for "off". Raises OSError,
+    ssl.SSLError for an unusable file."""
+    if tls == "off":
         return None
-    context = ssl.create_default_context(cafile=settings.tls_ca or None)
-    context.check_hostname = bool(settings.tls_ca)
-    if not settings.tls_ca:
+    context = ssl.create_default_context(cafile=ca or None)
+    context.check_hostname = bool(ca)
+    if not ca:
         context.verify_mode = ssl.CERT_NONE
     return context

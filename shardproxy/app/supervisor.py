@@ -35,7 +35,7 @@ from shardproxy.app.handover import Handover
 from shardproxy.app.kills import Kills
 from shardproxy.app.load_samples import LoadSamples
 from shardproxy.app.map_watch import Documents, MapWatch
-from shardproxy.app.settings import WorkerSettings, client_tls
+from shardproxy.app.settings import WorkerSettings, client_tls, server_tls
 from shardproxy.app.system import ended, listen, listen_redis, raise_file_limit, resident_bytes
 from shardproxy.app.worker_handle import WorkerHandle
 from shardproxy.backend import health
@@ -583,6 +583,11 @@ def run(config: Config) -> int:
             client_tls(str(config.resolve(redis.tls_cert)), str(config.resolve(redis.tls_key)) if redis.tls_key else "")
         except OSError as error:
             raise ConfigError(f"listen.redis.tls_cert: cannot be used ({error}); expected a PEM file") from error
+    if config.redis is not None and config.redis.tls_ca:
+        try:
+            server_tls(config.redis.tls, str(config.resolve(config.redis.tls_ca)))
+        except OSError as error:
+            raise ConfigError(f"redis.tls_ca: cannot be used ({error}); expected a PEM file") from error
     raise_file_limit(config)
 
     async def main() -> int:

@@ -96,7 +96,12 @@ class Worker:
         s = self.settings
         charsets = Charsets(s.collations)
         dialing = DialSettings(
-            s.pool.user, s.pool.password, charsets, s.pool.connect_timeout, s.pool.tls, server_tls(s.pool)
+            s.pool.user,
+            s.pool.password,
+            charsets,
+            s.pool.connect_timeout,
+            s.pool.tls,
+            server_tls(s.pool.tls, s.pool.tls_ca),
         )
         self._slots: list[Server] = []
 

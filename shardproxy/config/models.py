@@ -479,6 +479,12 @@ class RedisSettings(_Table):
         description="File that holds the password, relative to this file. One of the three sources.",
         examples=["redis-nodes.password"],
     )
+    tls: Literal["off", "required"] = Field(default="off", description="TLS to the nodes: never, or always.")
+    tls_ca: str = Field(
+        default="",
+        description="PEM file of the CA that nodes' certificates must come from, for the host by which `address` names "
+        "the node; empty: any is taken.",
+    )
     connections: int = Field(
         default=1, ge=1, le=64, description="Connections per node, worker and protocol version; clients share them."
     )

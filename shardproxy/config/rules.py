@@ -161,6 +161,8 @@ def redis_fits(data: Raw) -> Iterator[Problem]:
         if isinstance(commands, list) and commands and str(commands[0]).startswith("-"):
             path = ("redis", "users", name, "commands")
             yield Problem(path, f"{commands[0]!r} first, which takes away from nothing", '"+@all" before it')
+    if redis.get("tls_ca") and redis.get("tls") != "required":
+        yield Problem(("redis", "tls_ca"), repr(redis["tls_ca"]), 'nothing, or redis.tls = "required"')
     ketama = redis.get("placement") == "ketama"
     if not ketama and redis.get("hash_tag"):
         yield Problem(("redis", "hash_tag"), repr(redis["hash_tag"]), 'nothing, or placement = "ketama"')

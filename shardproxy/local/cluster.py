@@ -249,6 +249,10 @@ class LocalCluster:
         self._processes.append(process)
         return process
 
+    def add_redis(self, name: str, options: Sequence[str] = ()) -> RedisNode:
+        """One more Redis server, running, that ends with the cluster. options: see RedisNode. Raises LocalError."""
+        return self._on_free_port(lambda port: RedisNode(name, self.folder / name, port, self._id, options=options))
+
     def tree_folder(self) -> Path:
         """A folder inside MySQL's tree that vanishes with the cluster, for files of programs that run there by chroot.
 

@@ -12,7 +12,8 @@ from shardproxy.local.process import Process
 class RedisNode:
     """A Redis server on 127.0.0.1:`port` that keeps nothing on disk.
 
-    command: argv of another program than Redis; directory: its working one, as it sees it, in place of `folder`.
+    command: argv of another program than Redis; directory: its working one, as it sees it, in place of `folder`;
+    options: more of its own, such as "--tls-port", "6380".
     """
 
     host = "127.0.0.1"
@@ -25,6 +26,7 @@ class RedisNode:
         mark: str,
         command: Sequence[str] = ("redis-server",),
         directory: str | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.port = port
@@ -37,6 +39,7 @@ class RedisNode:
                 *("--save", "", "--appendonly", "no", "--daemonize", "no"),
                 # Its changed title would overwrite the environment, where the mark is.
                 *("--set-proc-title", "no"),
+                *options,
             ],
             log=folder / "redis.log",
             port=port,

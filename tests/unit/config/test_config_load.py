@@ -308,6 +308,7 @@ KETAMA: dict[str, Any] = {
             {"redis": {**NODE, "placement": "ketama"}},
             "redis.nodes.r1.ketama_name: found nothing; expected the node's name",
         ),
+        ({"redis": {**NODE, "tls_ca": "ca.pem"}}, "redis.tls_ca: found 'ca.pem'; expected nothing, or redis.tls = "),
         ({"redis": {**NODE, "hash_tag": "{}"}}, "redis.hash_tag: found '{}'; expected nothing, or placement = "),
         ({"redis": {**KETAMA, "hash_tag": "{"}}, "redis.hash_tag: found "),
         ({"redis": {"nodes": KETAMA["nodes"]}}, "redis.nodes.r1.ketama_name: found 'one'; expected nothing, or"),
