@@ -115,6 +115,10 @@ FAMILIES: Mapping[str, Family] = _families(
     ),
     Family("shardproxy_redis_node_up", Kind.GAUGE, "1 when a worker's last connection was made.", ("node", "worker")),
     Family("shardproxy_redis_node_failures_total", Kind.COUNTER, "Connections lost, or not made.", ("node",)),
+    Family(
+        "shardproxy_redis_node_ejected", Kind.GAUGE, "1 while a worker waits for a node no more.", ("node", "worker")
+    ),
+    Family("shardproxy_redis_node_ejections_total", Kind.COUNTER, "How often a worker has given a node up.", ("node",)),
     Family("shardproxy_map_epoch", Kind.GAUGE, "Epoch of the newest map.", ()),
 )
 

@@ -90,6 +90,8 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         password=None if password is None else password.encode(),
         tls=r.tls,
         tls_ca=str(config.resolve(r.tls_ca)) if r.tls_ca else "",
+        eject_after=r.eject_after,
+        cache=r.mode == "cache",
         connections=r.connections,
         depth=r.depth,
         connect_timeout=r.connect_timeout,

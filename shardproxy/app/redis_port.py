@@ -27,13 +27,15 @@ class RedisPort:
     def __init__(self, worker: int, settings: RedisWorkerSettings, listeners: Sequence[socket.socket]) -> None:
         s = settings
         tls = server_tls(s.tls, s.tls_ca)
-        links = LinkSettings(s.connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password, tls)
+        links = LinkSettings(
+            s.connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password, tls, s.eject_after
+        )
         turn = Turn(asyncio.get_running_loop())
         nodes = [RedisNode(name, host, port, links, turn) for name, host, port in s.nodes]
         limits = RedisLimits(s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout)
         ring = KetamaRing(s.weights, s.hash_tag) if s.placement == "ketama" else ring_of(s.weights)
         permissions = {name: Permissions(rules) for name, rules in s.rules.items()}
-        self.front = RedisFront(worker, turn, nodes, ring, s.users, limits, permissions)
+        self.front = RedisFront(worker, turn, nodes, ring, s.users, limits, permissions, s.weights, s.cache)
         self._worker = str(worker)
         self._listeners = listeners
         self._tls = client_tls(s.tls_cert, s.tls_key)
@@ -86,6 +88,8 @@ class RedisPort:
         for node in front.nodes:
             counters.set("shardproxy_redis_node_up", (node.name, self._worker), float(node.up))
             self._add(counters, "shardproxy_redis_node_failures_total", (node.name,), node.failures)
+            counters.set("shardproxy_redis_node_ejected", (node.name, self._worker), float(node.ejected))
+            self._add(counters, "shardproxy_redis_node_ejections_total", (node.name,), node.ejections)
 
     def _add(self, counters: Counters, name: str, labels: tuple[str, ...], total: int) -> None:
         key = name + "".join(labels)

@@ -57,6 +57,8 @@ class RedisWorkerSettings:
     password: bytes | None = field(repr=False)
     tls: str
     tls_ca: str
+    eject_after: int
+    cache: bool
     connections: int
     depth: int
     connect_timeout: float

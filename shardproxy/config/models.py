@@ -495,6 +495,18 @@ class RedisSettings(_Table):
     timeout: PositiveDuration = Field(
         default=10.0, description="A connection that gives no reply this long is given up: its commands get errors."
     )
+    eject_after: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="A node that gives no reply, or no connection, so often in a row is ejected: commands for its "
+        "keys do not wait for it but get an error at once, until it answers again. It is tried in pauses of up to 5s.",
+    )
+    mode: Literal["store", "cache"] = Field(
+        default="store",
+        description="`store`: keys never change their node. `cache`: while a node is ejected its keys are on the "
+        "others, where they are not found at first; when it is back it may have old values: see docs/operations.md.",
+    )
     max_command: Size = Field(
         default=512 * 2**20 + 2**20, ge=2**10, description="Largest command that a client may send, with its values."
     )

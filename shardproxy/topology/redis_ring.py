@@ -52,6 +52,16 @@ class RedisRing:
         """What of a key decides its place; all of it when it has no tag."""
         return hash_tag(key)
 
+    def without(self, away: frozenset[int], weights: Mapping[str, int]) -> RedisRing:
+        """The ring on which keys of nodes that are away are on others; all other keys stay where they are. weights: of
+        all nodes, as for `ring_of`. When all are away it is this ring."""
+        order = {name: place for place, name in enumerate(weights)}
+        rest = {name: weight for name, weight in weights.items() if order[name] not in away}
+        if not rest or not away:
+            return self
+        spare = place_buckets(rest, order)
+        return RedisRing([spare[i] if self.owners[i] in away else self.owners[i] for i in range(len(spare))])
+
 
 def ring_of(weights: Mapping[str, int]) -> RedisRing:
     """The ring of named nodes, in the order in which they are given: the same map that shards of this name and weight
@@ -64,10 +74,10 @@ class KetamaRing(RedisRing):
 
     weights: name → weight ≥ 1, in twemproxy's order. A name is what twemproxy's file has behind the weight; without one
     it is the address as host:port, or the host alone for port 11211. tag: twemproxy's `hash_tag`, two characters, or
-    empty for none. Raises ValueError for no nodes or another tag.
+    empty for none. away: places of nodes whose points are left out. Raises ValueError for no nodes or another tag.
     """
 
-    def __init__(self, weights: Mapping[str, int], tag: bytes = b"") -> None:
+    def __init__(self, weights: Mapping[str, int], tag: bytes = b"", away: frozenset[int] = frozenset()) -> None:
         super().__init__(())
         if not weights:
             raise ValueError("a ring needs at least one node")
@@ -76,7 +86,9 @@ class KetamaRing(RedisRing):
         self._opens = tag[:1]
         self._closes = tag[1:]
         self.example = tag[:1] + b"tag" + tag[1:] if tag else b""
-        circle = _circle(weights)
+        circle = [point for point in _circle(weights) if point[1] not in away]
+        self._tag = tag
+        self._first = min(place for _, place in circle)
         self._values: list[int] = [value for value, _ in circle]
         # A hash beyond the last point belongs to the first.
         self._places: list[int] = [place for _, place in circle] + [circle[0][1]]
@@ -88,7 +100,7 @@ class KetamaRing(RedisRing):
             return 0
         key = self.tag_of(key)
         if not key:
-            return 0
+            return self._first
         return self._places[bisect_left(self._values, fnv1a(key))]
 
     def tag_of(self, key: bytes) -> bytes:
@@ -100,6 +112,12 @@ class KetamaRing(RedisRing):
                 if end > begin + 1:
                     return key[begin + 1 : end]
         return key
+
+    def without(self, away: frozenset[int], weights: Mapping[str, int]) -> RedisRing:
+        """As RedisRing's."""
+        if not away or len(away) == len(weights):
+            return self
+        return KetamaRing(weights, self._tag, away)
 
 
 def fnv1a(key: bytes) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DOWN: Final = 0
 CONNECTING: Final = 1
 UP: Final = 2
+_PING: Final = b"*1\r\n$4\r\nPING\r\n"
 
 
 class Link(Holdable):
@@ -90,6 +91,13 @@ class Link(Holdable):
             transport.write(out[0] if len(out) == 1 else b"".join(out))
         except RuntimeError:  # uvloop's, when the socket has failed and it has not said so yet
             self.node.loop.call_soon(self.connection_lost, None)
+
+    def ping(self) -> None:
+        """Ask for a sign of life, to be seen in `received`."""
+        self.expect(Slot(None, 1))
+        self.out.append(_PING)
+        self.fresh += 1
+        self.flush()
 
     def when_free(self, waiter: Waiter) -> None:
         """Tell once when the link is not full any more."""

@@ -1,4 +1,8 @@
-"""A node: its connections, made when they are needed, and made anew with growing pauses when they cannot be."""
+"""A node: its connections, made when they are needed, and made anew with growing pauses when they cannot be.
+
+A node that cannot be reached several times in a row is ejected: commands do not wait for it any more, they get an
+error at once. A probe of its own finds out when it answers again.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,23 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from shardproxy import logs
+from shardproxy.backend.redis.asking import Asker, Refused
 from shardproxy.backend.redis.link import CONNECTING, DOWN, UP, Greeting, Link
 from shardproxy.backend.redis.slot import Turn
+from shardproxy.errors import RemoteProtocolError
 from shardproxy.protocol.redis import encode
 
 log = logs.Log("redis")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds
+PING_EVERY = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
     """connections: per node, worker and protocol version. depth: commands in flight on each. connect_timeout, timeout
-    (of a reply): seconds. user empty: AUTH with the password alone; password None: no AUTH."""
+    (of a reply): seconds. user empty: AUTH with the password alone; password None: no AUTH. eject_after: failures in a
+    row."""
 
     connections: int = 1
     depth: int = 16384
@@ -31,10 +39,12 @@ class LinkSettings:
     user: str = ""
     password: bytes | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
+    eject_after: int = 3
 
 
 class RedisNode:
-    """One node as one worker sees it. why_down: of the last failure, for clients; empty while it is up."""
+    """One node as one worker sees it. why_down: of the last failure, for clients; empty while it is up. ejected:
+    nothing is sent to it until it has answered a probe."""
 
     def __init__(self, name: str, host: str, port: int, settings: LinkSettings, turn: Turn) -> None:
         self.name = name
@@ -46,13 +56,18 @@ class RedisNode:
         self.loop = turn.loop
         self.why_down = ""
         self.failures = 0  # connections lost, or not made
+        self.ejected = False
+        self.ejections = 0
         self.links = [
             [Link(self, resp3, settings.depth) for _ in range(settings.connections)] for resp3 in (False, True)
         ]
         self._tasks: dict[Link, asyncio.Task[None]] = {}
+        self._in_a_row = 0  # failures
+        self._probe: asyncio.Task[None] | None = None
         self._pause = FIRST_PAUSE
         self._not_before = 0.0  # of the loop's clock
         self._closed = False
+        self._pinged: dict[Link, float] = {}
         self._seen: dict[Link, tuple[int, float]] = {}
 
     @property
@@ -70,8 +85,8 @@ class RedisNode:
             self.open(link)
 
     def open(self, link: Link) -> None:
-        """Begin to connect, unless it is too early after a failure."""
-        if link.state == DOWN and not self._closed and self.loop.time() >= self._not_before:
+        """Begin to connect, unless it is too early after a failure, or the node is ejected."""
+        if link.state == DOWN and not self._closed and not self.ejected and self.loop.time() >= self._not_before:
             link.state = CONNECTING
             task = self.loop.create_task(self._connect(link))
             self._tasks[link] = task
@@ -84,21 +99,22 @@ class RedisNode:
                 await self._greet(link)
         except TimeoutError:
             self._failed(link, f"no answer within {self.settings.connect_timeout:g} s")
-        except (OSError, _Refused) as error:
+        except (OSError, Refused) as error:
             self._failed(link, f"cannot connect: {error}")
         else:
             if link.state == UP:
                 if self.why_down:
                     log.info("redis_node_up", node=self.name)
                 self.why_down = ""
+                self._in_a_row = 0
                 self._pause = FIRST_PAUSE
         finally:
             self._tasks.pop(link, None)
 
     async def _greet(self, link: Link) -> None:
-        """Log in. Commands of clients that have come meanwhile stand behind it."""
+        """Log in, or see that it answers. Commands of clients that have come meanwhile stand behind it."""
         s = self.settings
-        words: list[bytes] = []
+        words: list[bytes] = [b"PING"]  # a server that hangs accepts connections too
         if link.resp3:
             words = [b"HELLO", b"3"]
             if s.password is not None:
@@ -107,16 +123,15 @@ class RedisNode:
             words = [b"AUTH", *([s.user.encode()] if s.user else []), s.password]
         transport = link.transport
         if transport is None:
-            raise _Refused("closed at once")
-        if words:
-            greeting = Greeting(1)
-            link.expect_first(greeting.slot)
-            transport.write(encode.command(words))
-            reply = await greeting.future
-            if reply[:1] == b"-":
-                raise _Refused(reply[1:-2].decode(errors="replace"))
+            raise Refused("closed at once")
+        greeting = Greeting(1)
+        link.expect_first(greeting.slot)
+        transport.write(encode.command(words))
+        reply = await greeting.future
+        if reply[:1] == b"-":
+            raise Refused(reply[1:-2].decode(errors="replace"))
         if link.transport is None:
-            raise _Refused("closed at once")
+            raise Refused("closed at once")
         link.ready()
 
     def _failed(self, link: Link, why: str) -> None:
@@ -143,10 +158,46 @@ class RedisNode:
         if not at_once and self.loop.time() >= self._not_before:
             self._not_before = self.loop.time() + self._pause
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
+            self._count()
+
+    def _count(self) -> None:
+        """One more failure in a row. Connections that still answer keep a node from being ejected: perhaps it only
+        takes no more of them."""
+        self._in_a_row += 1
+        working = any(link.state == UP for links in self.links for link in links)
+        if self._in_a_row >= self.settings.eject_after and not working and not self.ejected:
+            self.ejected = True
+            self.ejections += 1
+            log.warning("redis_node_ejected", node=self.name, address=self.address, reason=self.why_down)
+
+    async def _try(self) -> None:
+        """Whether an ejected node answers again."""
+        s = self.settings
+        try:
+            async with asyncio.timeout(s.connect_timeout):
+                async with await Asker.open(self.host, self.port, s.user, s.password, s.tls) as asker:
+                    await asker.ask(b"PING")
+        except TimeoutError:
+            self._down(f"no answer within {s.connect_timeout:g} s")
+        except (OSError, Refused, RemoteProtocolError) as error:
+            self._down(f"cannot connect: {error}")
+        else:
+            self.ejected = False
+            self._in_a_row = 0
+            self._not_before = 0.0
+            log.warning("redis_node_back", node=self.name, address=self.address)
+            self.start()
 
     def tick(self) -> None:
         """To be called about once a second: connections come back by themselves, and stuck ones are given up."""
         now = self.loop.time()
+        if (
+            self.ejected
+            and not self._closed
+            and now >= self._not_before
+            and (self._probe is None or self._probe.done())
+        ):
+            self._probe = self.loop.create_task(self._try())
         for links in self.links:
             for link in links:
                 if link.state == DOWN and (links is self.links[False] or link in self._seen):
@@ -154,19 +205,21 @@ class RedisNode:
                 reads, since = self._seen.get(link, (-1, now))
                 if link.state != UP or not link.pending or link.held_by is not None or reads != link.received:
                     self._seen[link] = (int(link.received), now)
+                    if link.state == UP and not link.pending and now - self._pinged.get(link, 0.0) > PING_EVERY:
+                        self._pinged[link] = now
+                        link.ping()
                 elif now - since > self.settings.timeout:
                     link.fail(f"gave no reply for {self.settings.timeout:g} s")
+                    self._count()
 
     def close(self) -> None:
         """For good."""
         self._closed = True
+        if self._probe is not None:
+            self._probe.cancel()
         for task in list(self._tasks.values()):
             task.cancel()
         for links in self.links:
             for link in links:
                 with contextlib.suppress(RuntimeError):
                     link.fail("the proxy ends")
-
-
-class _Refused(Exception):
-    """The node does not let us in."""

@@ -160,7 +160,7 @@ class RedisClient(Waiter):
         scanner = self._scanner
         simple = self._simple
         links = self._links
-        ring = self._ring
+        ring = self._ring = self.front.ring
         used: list[Link] = []
         data = scanner.data
         slot: Slot | None = None  # of the present run

@@ -55,7 +55,9 @@ def _simple_for(permissions: Permissions) -> set[bytes]:
 
 
 class RedisFront:
-    """One per worker. users: name → SHA-256 of the password. permissions: of users that have rules."""
+    """One per worker. users: name → SHA-256 of the password. permissions: of users that have rules. weights: of the
+    nodes by the names by which the ring knows them. cache: keys of a node that is ejected are on others as long as it
+    is."""
 
     def __init__(
         self,
@@ -66,11 +68,17 @@ class RedisFront:
         users: Mapping[str, bytes],
         limits: RedisLimits,
         permissions: Mapping[str, Permissions],
+        weights: Mapping[str, int],
+        cache: bool,
     ) -> None:
         self.worker = worker
         self.turn = turn
         self.nodes = list(nodes)
         self.ring = ring
+        self._whole_ring = ring
+        self._weights = weights
+        self._cache = cache
+        self._away: frozenset[int] = frozenset()
         self.users = users
         self.limits = limits
         self.simple = set(_SIMPLE)  # names of commands whose second word is their key, and that go there as they are
@@ -110,8 +118,16 @@ class RedisFront:
         """To be called about once a second."""
         for node in self.nodes:
             node.tick()
+        if self._cache:
+            self._find_ring()
         for client in list(self.clients.values()):
             client.tick(now)
+
+    def _find_ring(self) -> None:
+        away = frozenset([place for place in range(len(self.nodes)) if self.nodes[place].ejected])
+        if away != self._away:
+            self._away = away
+            self.ring = self._whole_ring.without(away, self._weights)
 
     def close(self) -> None:
         """For good."""

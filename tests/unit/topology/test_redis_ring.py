@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections import Counter
+from itertools import combinations
 
 import pytest
 from hypothesis import given
@@ -73,9 +74,23 @@ def test_ketama_sums_its_bytes_as_signed_numbers() -> None:
     assert fnv1a(b"\x80") == ((0x84222325 ^ 0xFFFFFF80) * 0x1B3) & 0xFFFFFFFF
 
 
+@given(KEYS, st.sets(st.integers(0, 2)))
+def test_keys_of_nodes_that_are_away_are_on_others(key: bytes, away: set[int]) -> None:
+    for ring, weights in ((RING, {"b": 2, "a": 1, "c": 3}), (KETAMA, {"a": 1, "b": 1, "c": 5})):
+        place, meanwhile = ring.node_of(key), WITHOUT[ring, frozenset(away)].node_of(key)
+        assert meanwhile == place if place not in away or len(away) == 3 else meanwhile not in away
+        assert ring.without(frozenset(), weights) is ring
+
+
 @given(KEYS)
 def test_a_hash_beyond_the_last_point_is_the_firsts(key: bytes) -> None:
     assert KETAMA.node_of(key) in (0, 1, 2)
 
 
 KETAMA = KetamaRing({"a": 1, "b": 1, "c": 5}, b"{}")
+WITHOUT = {
+    (ring, frozenset(away)): ring.without(frozenset(away), weights)
+    for ring, weights in ((RING, {"b": 2, "a": 1, "c": 3}), (KETAMA, {"a": 1, "b": 1, "c": 5}))
+    for count in range(4)
+    for away in combinations(range(3), count)
+}
