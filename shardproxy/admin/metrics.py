@@ -114,6 +114,13 @@ FAMILIES: Mapping[str, Family] = _families(
         (),
     ),
     Family("shardproxy_redis_node_up", Kind.GAUGE, "1 when a worker's last connection was made.", ("node", "worker")),
+    Family(
+        "shardproxy_redis_replica_lag_seconds",
+        Kind.GAUGE,
+        "Age up to which a Redis replica is complete.",
+        ("node", "worker"),
+    ),
+    Family("shardproxy_redis_replica_reads_total", Kind.COUNTER, "Commands that a Redis replica got.", ("node",)),
     Family("shardproxy_redis_node_failures_total", Kind.COUNTER, "Connections lost, or not made.", ("node",)),
     Family(
         "shardproxy_redis_node_ejected", Kind.GAUGE, "1 while a worker waits for a node no more.", ("node", "worker")

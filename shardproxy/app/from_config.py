@@ -81,6 +81,9 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
     password = config.redis_password()
     return RedisWorkerSettings(
         nodes=[(name, node.address.host, node.address.port) for name, node in r.nodes.items()],
+        replicas=[[(address.host, address.port) for address in node.replicas] for node in r.nodes.values()],
+        replica_readers={name: u.read_your_writes for name, u in r.users.items() if u.reads == "replica"},
+        max_replica_lag=r.max_replica_lag,
         placement=r.placement,
         hash_tag=r.hash_tag.encode(),
         weights={node.ketama_name if ketama else name: node.weight for name, node in r.nodes.items()},

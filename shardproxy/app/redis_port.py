@@ -10,6 +10,7 @@ from typing import cast
 
 from shardproxy.app.settings import RedisWorkerSettings, client_tls, server_tls
 from shardproxy.backend.redis.node import LinkSettings, RedisNode
+from shardproxy.backend.redis.replication import Replication
 from shardproxy.backend.redis.slot import Turn
 from shardproxy.counters import Counters
 from shardproxy.frontend.redis.connection import RedisClient
@@ -36,6 +37,13 @@ class RedisPort:
         ring = KetamaRing(s.weights, s.hash_tag) if s.placement == "ketama" else ring_of(s.weights)
         permissions = {name: Permissions(rules) for name, rules in s.rules.items()}
         self.front = RedisFront(worker, turn, nodes, ring, s.users, limits, permissions, s.weights, s.cache)
+        replicas = [
+            [RedisNode(f"{node.name}/replica{n}", *address, links, turn) for n, address in enumerate(some, 1)]
+            for node, some in zip(nodes, s.replicas, strict=True)
+        ]
+        self.front.read_from(replicas, s.replica_readers, s.max_replica_lag)
+        watched = [i for i in range(len(nodes)) if replicas[i] and s.replica_readers]
+        self._replication = [Replication(nodes[i], replicas[i]) for i in watched]
         self._worker = str(worker)
         self._listeners = listeners
         self._tls = client_tls(s.tls_cert, s.tls_key)
@@ -46,8 +54,10 @@ class RedisPort:
     async def start(self) -> None:
         """Accept clients."""
         loop = asyncio.get_running_loop()
-        for node in self.front.nodes:
+        for node in self.front.all_nodes():
             node.start()
+        for replication in self._replication:
+            replication.start()
         for sock in self._listeners:
             tls = self._tls if sock.family != socket.AF_UNIX else None
             make = cast("Callable[[], asyncio.Protocol]", lambda: RedisClient(self.front))  # by its methods
@@ -76,6 +86,8 @@ class RedisPort:
         """For good."""
         if self._ticker is not None:
             self._ticker.cancel()
+        for replication in self._replication:
+            replication.close()
         self.front.close()
 
     def count(self, counters: Counters) -> None:
@@ -85,7 +97,14 @@ class RedisPort:
         self._add(counters, "shardproxy_redis_commands_total", (), int(front.commands))
         self._add(counters, "shardproxy_redis_connections_total", (), front.accepted)
         self._add(counters, "shardproxy_redis_slow_clients_closed_total", (), front.slow_closed)
-        for node in front.nodes:
+        now = monotonic()
+        for some in front.replicas:
+            for replica in some:
+                self._add(counters, "shardproxy_redis_replica_reads_total", (replica.name,), replica.reads)
+                if replica.complete_until is not None:
+                    lag = now - replica.complete_until
+                    counters.set("shardproxy_redis_replica_lag_seconds", (replica.name, self._worker), lag)
+        for node in front.all_nodes():
             counters.set("shardproxy_redis_node_up", (node.name, self._worker), float(node.up))
             self._add(counters, "shardproxy_redis_node_failures_total", (node.name,), node.failures)
             counters.set("shardproxy_redis_node_ejected", (node.name, self._worker), float(node.ejected))

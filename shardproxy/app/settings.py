@@ -45,9 +45,13 @@ class PoolSettings:
 @dataclass(frozen=True, slots=True)
 class RedisWorkerSettings:
     """The Redis port, as in `[redis]`. nodes: (name, host, port); weights: of the names by which a ring knows these, in
-    their order. users: name → SHA-256 of the password; rules: of those who have any."""
+    their order. users: name → SHA-256 of the password; rules: of those who have any. replicas: (host, port), of each
+    node. replica_readers: users whose reads go to replicas → whether they see their own writes."""
 
     nodes: Sequence[tuple[str, str, int]]
+    replicas: Sequence[Sequence[tuple[str, int]]]
+    replica_readers: Mapping[str, bool]
+    max_replica_lag: float
     placement: str
     hash_tag: bytes
     weights: Mapping[str, int]

@@ -396,6 +396,11 @@ class RedisNodeSettings(_Table):
     """A Redis server that has a part of the keys. The table's name is the node's name, by which keys find it."""
 
     address: AddressText = Field(description="The server that takes writes.", examples=["10.0.0.1:6379"])
+    replicas: Annotated[tuple[AddressText, ...], Field(strict=False)] = Field(
+        default=(),
+        description='Its replicas, for reads of users with `reads = "replica"`.',
+        examples=[["10.0.0.2:6379"]],
+    )
     weight: int = Field(default=1, ge=1, le=100, description="Its part of the keys, in proportion to the others'.")
     ketama_name: str = Field(
         default="",
@@ -438,6 +443,16 @@ class RedisUserSettings(_Table):
         strict=False,
         description="Patterns of the channels that the user may publish or subscribe to; without it: all.",
         examples=[["app:*"]],
+    )
+    reads: Literal["primary", "replica"] = Field(
+        default="primary",
+        description="`replica`: commands of `@read` on keys go to a replica of the keys' node, if one is not further "
+        "behind than `redis.max_replica_lag`.",
+    )
+    read_your_writes: bool = Field(
+        default=True,
+        description='With `reads = "replica"`: a client that has written reads from the primaries until a replica '
+        "is known to have what it wrote.",
     )
     scripts: bool = Field(
         default=False,
@@ -494,6 +509,9 @@ class RedisSettings(_Table):
     connect_timeout: PositiveDuration = Field(default=2.0, description="Longest wait for a connection and its login.")
     timeout: PositiveDuration = Field(
         default=10.0, description="A connection that gives no reply this long is given up: its commands get errors."
+    )
+    max_replica_lag: PositiveDuration = Field(
+        default=5.0, ge=1, description="Replicas that are further behind, or of which that is not known, get no reads."
     )
     eject_after: int = Field(
         default=3,

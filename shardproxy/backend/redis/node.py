@@ -58,6 +58,8 @@ class RedisNode:
         self.failures = 0  # connections lost, or not made
         self.ejected = False
         self.ejections = 0
+        self.complete_until: float | None = None  # of a replica: see Replication
+        self.reads = 0  # of a replica: commands that it got
         self.links = [
             [Link(self, resp3, settings.depth) for _ in range(settings.connections)] for resp3 in (False, True)
         ]

@@ -16,6 +16,7 @@ from shardproxy.backend.redis.slot import Holdable, Slot, Turn
 from shardproxy.backend.tls import Transport
 from shardproxy.executor.redis.joining import JoinedReply
 from shardproxy.executor.redis.local_answers import RedisSession, answer
+from shardproxy.frontend.redis.replica_reads import ReplicaReads
 from shardproxy.planner.redis.permissions import Permissions
 from shardproxy.planner.redis.spec import (
     CommandSpec,
@@ -72,6 +73,7 @@ class RedisClient(Waiter):
         self._stalled: float = 0.0  # since when links wait for it
         self._rules: Permissions | None = None  # of a user for whom not everything is allowed
         self._simple: set[bytes] = front.simple
+        self._reads: ReplicaReads | None = None  # of a user whose reads go to replicas
         self._renew_links()
         self._renew_rules()
 
@@ -87,6 +89,9 @@ class RedisClient(Waiter):
         user = self.session.user
         self._rules = None if user is None else front.permissions.get(user)
         self._simple = front.simple if user is None or self._rules is None else front.simple_for[user]
+        self._reads = front.reads_of(user, int(self.session.ident))
+        if self._reads is not None:
+            self._simple = set()  # each command is looked at
 
     # ── asyncio.Protocol ──
 
@@ -257,8 +262,8 @@ class RedisClient(Waiter):
         scanner = self._scanner
         args = scanner.arguments()
         spec = front.splits.get(args[0])
-        rules = self._rules
-        if spec is not None and self._open and rules is None and len(args) >= -spec.min_args:
+        rules, reads = self._rules, self._reads
+        if spec is not None and self._open and rules is None and reads is None and len(args) >= -spec.min_args:
             return self._split(spec, args, used)
         spec = front.spec_of(args)
         if not self._open and (spec is None or spec.name not in _BEFORE_LOGIN):
@@ -273,6 +278,8 @@ class RedisClient(Waiter):
         if rules is not None and (denial := rules.denial(spec, args)):
             self._answer(denial)
             return True
+        if reads is not None:
+            reads.note(spec)
         way = spec.way
         if way is Way.LOCAL:
             return self._local(spec, args)
@@ -334,7 +341,13 @@ class RedisClient(Waiter):
             return True
         if place == NOWHERE:
             place = self.front.any_node(int(self.session.ident))
-        return self._forward(self._links[place], self._sent(), used)
+        return self._forward(self._link_for(spec, place), self._sent(), used)
+
+    def _link_for(self, spec: CommandSpec, place: int) -> Link:
+        """To a node, or to a replica of it."""
+        reads = self._reads
+        link = None if reads is None else reads.link(spec, place, self.session.resp3)
+        return self._links[place] if link is None else link
 
     def _forward(self, link: Link, data: bytes, used: list[Link]) -> bool:
         """Send a whole command to one node."""
@@ -359,7 +372,7 @@ class RedisClient(Waiter):
         if not nodes:
             self._answer(arity_error(spec))
             return True
-        links = [self._links[node] for node in nodes]
+        links = [self._link_for(spec, node) for node in nodes]
         if len(links) == 1:
             return self._forward(links[0], self._sent(), used)
         if self._stops_for_any(links):
@@ -460,6 +473,9 @@ class RedisClient(Waiter):
                 transport.abort()
                 return False
         if slot is None:
+            reads = self._reads
+            if reads is not None and reads.writing:
+                reads.settled()
             if self._barrier:
                 self._barrier = False
                 self.front.nodes[0].loop.call_soon(self.go_on)

@@ -10,6 +10,7 @@ from mypy_extensions import i64
 
 from shardproxy.backend.redis.node import RedisNode
 from shardproxy.backend.redis.slot import Turn
+from shardproxy.frontend.redis.replica_reads import ReplicaReads
 from shardproxy.planner.redis.permissions import Permissions
 from shardproxy.planner.redis.spec import CommandSpec, Way, find_spec
 from shardproxy.planner.redis.table import SPECS
@@ -84,6 +85,9 @@ class RedisFront:
         self.simple = set(_SIMPLE)  # names of commands whose second word is their key, and that go there as they are
         self.permissions = permissions
         self.simple_for: dict[str, set[bytes]] = {user: _simple_for(permissions[user]) for user in permissions}
+        self.replicas: list[list[RedisNode]] = [[] for _ in nodes]
+        self.replica_readers: Mapping[str, bool] = {}
+        self.max_replica_lag = 0.0
         self.splits: dict[bytes, CommandSpec] = {
             name: spec for name, spec in SPECS.items() if spec.way is Way.SPLIT and spec.min_args < 0
         }
@@ -116,12 +120,32 @@ class RedisFront:
 
     def tick(self, now: float) -> None:
         """To be called about once a second."""
-        for node in self.nodes:
+        for node in self.all_nodes():
             node.tick()
         if self._cache:
             self._find_ring()
         for client in list(self.clients.values()):
             client.tick(now)
+
+    def read_from(self, replicas: Sequence[Sequence[RedisNode]], readers: Mapping[str, bool], max_lag: float) -> None:
+        """Let some users read from replicas. replicas: of each node; readers: user → whether it sees its own writes at
+        once; max_lag: seconds. To be called before there are clients."""
+        self.replicas = [list(some) for some in replicas]
+        self.replica_readers = readers
+        self.max_replica_lag = max_lag
+
+    def reads_of(self, user: str | None, ident: int) -> ReplicaReads | None:
+        """How a client's reads go to replicas; None: they do not."""
+        if user is None or user not in self.replica_readers:
+            return None
+        return ReplicaReads(self.replicas, self.max_replica_lag, self.replica_readers[user], ident)
+
+    def all_nodes(self) -> list[RedisNode]:
+        """With replicas."""
+        found = list(self.nodes)
+        for some in self.replicas:
+            found += some
+        return found
 
     def _find_ring(self) -> None:
         away = frozenset([place for place in range(len(self.nodes)) if self.nodes[place].ejected])
@@ -133,5 +157,5 @@ class RedisFront:
         """For good."""
         for client in list(self.clients.values()):
             client.abort("the proxy ends")
-        for node in self.nodes:
+        for node in self.all_nodes():
             node.close()
