@@ -81,6 +81,8 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
     password = config.redis_password()
     return RedisWorkerSettings(
         nodes=[(name, node.address.host, node.address.port) for name, node in r.nodes.items()],
+        sentinels=[(address.host, address.port) for address in r.sentinels],
+        watched=[node.sentinel_name or name for name, node in r.nodes.items()],
         replicas=[[(address.host, address.port) for address in node.replicas] for node in r.nodes.values()],
         replica_readers={name: u.read_your_writes for name, u in r.users.items() if u.reads == "replica"},
         max_replica_lag=r.max_replica_lag,

@@ -11,6 +11,7 @@ from typing import cast
 from shardproxy.app.settings import RedisWorkerSettings, client_tls, server_tls
 from shardproxy.backend.redis.node import LinkSettings, RedisNode
 from shardproxy.backend.redis.replication import Replication
+from shardproxy.backend.redis.sentinels import Sentinels
 from shardproxy.backend.redis.slot import Turn
 from shardproxy.counters import Counters
 from shardproxy.frontend.redis.connection import RedisClient
@@ -44,6 +45,9 @@ class RedisPort:
         self.front.read_from(replicas, s.replica_readers, s.max_replica_lag)
         watched = [i for i in range(len(nodes)) if replicas[i] and s.replica_readers]
         self._replication = [Replication(nodes[i], replicas[i]) for i in watched]
+        self._sentinels = (
+            Sentinels(s.sentinels, dict(zip(s.watched, nodes, strict=True)), links) if s.sentinels else None
+        )
         self._worker = str(worker)
         self._listeners = listeners
         self._tls = client_tls(s.tls_cert, s.tls_key)
@@ -54,6 +58,8 @@ class RedisPort:
     async def start(self) -> None:
         """Accept clients."""
         loop = asyncio.get_running_loop()
+        if self._sentinels is not None:
+            self._sentinels.start()
         for node in self.front.all_nodes():
             node.start()
         for replication in self._replication:
@@ -88,6 +94,8 @@ class RedisPort:
             self._ticker.cancel()
         for replication in self._replication:
             replication.close()
+        if self._sentinels is not None:
+            self._sentinels.close()
         self.front.close()
 
     def count(self, counters: Counters) -> None:

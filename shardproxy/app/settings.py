@@ -46,9 +46,12 @@ class PoolSettings:
 class RedisWorkerSettings:
     """The Redis port, as in `[redis]`. nodes: (name, host, port); weights: of the names by which a ring knows these, in
     their order. users: name → SHA-256 of the password; rules: of those who have any. replicas: (host, port), of each
-    node. replica_readers: users whose reads go to replicas → whether they see their own writes."""
+    node. replica_readers: users whose reads go to replicas → whether they see their own writes. watched: of each node
+    the name that the sentinels have for it."""
 
     nodes: Sequence[tuple[str, str, int]]
+    sentinels: Sequence[tuple[str, int]]
+    watched: Sequence[str]
     replicas: Sequence[Sequence[tuple[str, int]]]
     replica_readers: Mapping[str, bool]
     max_replica_lag: float

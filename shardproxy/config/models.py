@@ -402,6 +402,12 @@ class RedisNodeSettings(_Table):
         examples=[["10.0.0.2:6379"]],
     )
     weight: int = Field(default=1, ge=1, le=100, description="Its part of the keys, in proportion to the others'.")
+    sentinel_name: str = Field(
+        default="",
+        max_length=255,
+        description="The name under which `redis.sentinels` watch it; empty: this table's name.",
+        examples=["mymaster"],
+    )
     ketama_name: str = Field(
         default="",
         max_length=255,
@@ -509,6 +515,12 @@ class RedisSettings(_Table):
     connect_timeout: PositiveDuration = Field(default=2.0, description="Longest wait for a connection and its login.")
     timeout: PositiveDuration = Field(
         default=10.0, description="A connection that gives no reply this long is given up: its commands get errors."
+    )
+    sentinels: Annotated[tuple[AddressText, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Sentinels that say where the nodes are, in place of `address`, and which replica is the node "
+        "after a failover. They are asked without a login, and with TLS when nodes are.",
+        examples=[["10.0.0.11:26379", "10.0.0.12:26379", "10.0.0.13:26379"]],
     )
     max_replica_lag: PositiveDuration = Field(
         default=5.0, ge=1, description="Replicas that are further behind, or of which that is not known, get no reads."

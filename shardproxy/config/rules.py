@@ -167,6 +167,14 @@ def redis_fits(data: Raw) -> Iterator[Problem]:
     if not ketama and redis.get("hash_tag"):
         yield Problem(("redis", "hash_tag"), repr(redis["hash_tag"]), 'nothing, or placement = "ketama"')
     yield from _ketama_names(redis, ketama)
+    watched: dict[object, str] = {}
+    for name, node in _entries(redis, "nodes"):
+        known, path = node.get("sentinel_name") or name, ("redis", "nodes", name, "sentinel_name")
+        if node.get("sentinel_name") and not redis.get("sentinels"):
+            yield Problem(path, repr(known), "nothing, or addresses in redis.sentinels")
+        if known in watched and redis.get("sentinels"):
+            yield Problem(path, repr(known), f"another name than that of redis.nodes.{watched[known]}")
+        watched.setdefault(known, name)
     listen = _table(_table(data, "listen"), "redis")
     cert, key = listen.get("tls_cert") or "", listen.get("tls_key") or ""
     if bool(cert) != bool(key):

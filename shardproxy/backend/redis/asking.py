@@ -24,7 +24,7 @@ class Asker:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._left = b""
+        self._data = b""  # not asked for yet, or not whole
 
     @classmethod
     async def open(cls, host: str, port: int, user: str, password: bytes | None, tls: ssl.SSLContext | None) -> Asker:
@@ -48,16 +48,15 @@ class Asker:
 
     async def next(self) -> bytes:
         """The next answer, or message."""
-        data = self._left
-        while (end := ReplyScanner().scan(data, 0) if data else -1) < 0:
+        while (end := ReplyScanner().scan(self._data, 0) if self._data else -1) < 0:
             more = await self._reader.read(65536)
             if not more:
                 raise OSError("it closed the connection")
-            data += more
-            if len(data) > _MOST:
+            self._data += more  # kept, also when the caller waits no longer
+            if len(self._data) > _MOST:
                 raise RemoteProtocolError("an answer that does not end")
-        self._left = data[end:]
-        return data[:end]
+        answer, self._data = self._data[:end], self._data[end:]
+        return answer
 
     def close(self) -> None:
         """For good."""

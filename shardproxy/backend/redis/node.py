@@ -69,6 +69,7 @@ class RedisNode:
         self._pause = FIRST_PAUSE
         self._not_before = 0.0  # of the loop's clock
         self._closed = False
+        self._held = False
         self._pinged: dict[Link, float] = {}
         self._seen: dict[Link, tuple[int, float]] = {}
 
@@ -88,7 +89,8 @@ class RedisNode:
 
     def open(self, link: Link) -> None:
         """Begin to connect, unless it is too early after a failure, or the node is ejected."""
-        if link.state == DOWN and not self._closed and not self.ejected and self.loop.time() >= self._not_before:
+        stays = self._closed or self._held or self.ejected
+        if link.state == DOWN and not stays and self.loop.time() >= self._not_before:
             link.state = CONNECTING
             task = self.loop.create_task(self._connect(link))
             self._tasks[link] = task
@@ -111,7 +113,8 @@ class RedisNode:
                 self._in_a_row = 0
                 self._pause = FIRST_PAUSE
         finally:
-            self._tasks.pop(link, None)
+            if self._tasks.get(link) is asyncio.current_task():
+                del self._tasks[link]
 
     async def _greet(self, link: Link) -> None:
         """Log in, or see that it answers. Commands of clients that have come meanwhile stand behind it."""
@@ -189,6 +192,33 @@ class RedisNode:
             self._not_before = 0.0
             log.warning("redis_node_back", node=self.name, address=self.address)
             self.start()
+
+    def hold(self, why: str) -> None:
+        """Do not connect before `move` has said where to."""
+        self._held = True
+        self.why_down = why
+
+    def move(self, host: str, port: int) -> None:
+        """The node is at another address from now on. Commands that are running get errors; none is sent again."""
+        if (host, port) == (self.host, self.port) and not self._held:
+            return
+        before = self.address
+        self.host, self.port, self.address = host, port, f"{host}:{port}"
+        if before != self.address:
+            log.warning("redis_node_moved", node=self.name, before=before, now=self.address)
+        for links in self.links:
+            for link in links:
+                task = self._tasks.pop(link, None)
+                if task is not None:
+                    task.cancel()
+                    self._failed(link, "it has moved")
+                elif link.state == UP:
+                    link.fail(f"{before} is not the primary any more")
+        self._held = self.ejected = False
+        self._in_a_row = 0
+        self._not_before = 0.0
+        self._pause = FIRST_PAUSE
+        self.start()
 
     def tick(self) -> None:
         """To be called about once a second: connections come back by themselves, and stuck ones are given up."""

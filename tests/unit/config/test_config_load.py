@@ -309,6 +309,22 @@ KETAMA: dict[str, Any] = {
             "redis.nodes.r1.ketama_name: found nothing; expected the node's name",
         ),
         ({"redis": {**NODE, "tls_ca": "ca.pem"}}, "redis.tls_ca: found 'ca.pem'; expected nothing, or redis.tls = "),
+        (
+            {"redis": {"nodes": {"r1": {"address": "10.0.0.9:6379", "sentinel_name": "main"}}}},
+            "redis.nodes.r1.sentinel_name: found 'main'; expected nothing, or addresses in redis.sentinels",
+        ),
+        (
+            {
+                "redis": {
+                    "sentinels": ["10.0.0.8:26379"],
+                    "nodes": {
+                        "r1": {"address": "10.0.0.9:6379", "sentinel_name": "r2"},
+                        "r2": {"address": "10.0.0.10:6379"},
+                    },
+                }
+            },
+            "redis.nodes.r2.sentinel_name: found 'r2'; expected another name than that of redis.nodes.r1",
+        ),
         ({"redis": {**NODE, "hash_tag": "{}"}}, "redis.hash_tag: found '{}'; expected nothing, or placement = "),
         ({"redis": {**KETAMA, "hash_tag": "{"}}, "redis.hash_tag: found "),
         ({"redis": {"nodes": KETAMA["nodes"]}}, "redis.nodes.r1.ketama_name: found 'one'; expected nothing, or"),

@@ -1,0 +1,124 @@
+"""Failover by real sentinels: the proxy follows, and does not go back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from shardproxy.local import LocalCluster
+from shardproxy.local.ports import free_port
+from shardproxy.local.redis_node import RedisNode
+from tests.proxy import eventually
+from tests.redis.proxied import RedisProxy, redis_proxy
+
+SENTINEL = """
+port {port}
+bind 127.0.0.1
+dir {folder}
+sentinel monitor main 127.0.0.1 {primary} 2
+sentinel down-after-milliseconds main 500
+sentinel failover-timeout main 2000
+"""
+
+
+def start_sentinels(cluster: LocalCluster, primary: RedisNode) -> list[str]:
+    """Addresses of three sentinels of which two decide, when they know of each other and of the replica."""
+    addresses = []
+    for number in range(3):
+        port = free_port()
+        folder = cluster.folder / f"sentinel{number}"
+        folder.mkdir()
+        file = folder / "sentinel.conf"
+        file.write_text(SENTINEL.format(port=port, folder=folder, primary=primary.port))
+        command = ["redis-server", str(file), "--sentinel", "--set-proc-title", "no"]
+        cluster.program(f"sentinel{number}", command, port=port, hint="apt-get install redis-server").start()
+        addresses.append(f"127.0.0.1:{port}")
+    for address in addresses:
+        with redis.Redis(port=int(address.partition(":")[2]), decode_responses=True) as sentinel:
+
+            def knows(asked: Any = sentinel) -> bool:
+                told = asked.sentinel_master("main")
+                return bool(told["num-other-sentinels"] == 2 and told["num-slaves"] == 1)
+
+            eventually(knows, "the sentinels know of each other", 30)
+    return addresses
+
+
+def follows(replica: RedisNode, primary: RedisNode) -> bool:
+    with replica.connect(decode_responses=True) as direct:
+        told = direct.info("replication")
+    return told["role"] == "slave" and told["master_port"] == primary.port and told["master_link_status"] == "up"
+
+
+@pytest.fixture
+def parts() -> Iterator[tuple[LocalCluster, RedisNode, RedisNode, list[str]]]:
+    """A cluster, a primary, its replica, and sentinels."""
+    with LocalCluster("mariadb", shards=1, replicas=0, redis=1) as cluster:
+        [primary] = cluster.redis
+        with primary.connect() as direct:
+            direct.config_set("repl-diskless-sync-delay", 0)
+        replica = cluster.add_redis("replica", ["--replicaof", "127.0.0.1", str(primary.port)])
+        eventually(lambda: follows(replica, primary), "it follows", 30)
+        yield cluster, primary, replica, start_sentinels(cluster, primary)
+
+
+def sets(client: Any, value: str) -> bool:
+    try:
+        return bool(client.set("k", value))
+    except redis.ResponseError:
+        return False
+
+
+def value_at(node: RedisNode) -> bytes | None:
+    with node.connect() as direct:
+        found: bytes | None = direct.get("k")
+    return found
+
+
+def start_proxy(cluster: LocalCluster, name: str, address: str, sentinels: list[str]) -> Any:
+    nodes: dict[str, dict[str, object]] = {"r1": {"address": address, "sentinel_name": "main"}}
+    return redis_proxy(cluster, name, nodes=nodes, redis={"sentinels": sentinels, "connect_timeout": "500ms"})
+
+
+def test_the_proxy_follows_a_failover(parts: tuple[LocalCluster, RedisNode, RedisNode, list[str]]) -> None:
+    cluster, first, second, sentinels = parts
+    proxy: RedisProxy
+    with start_proxy(cluster, "before", first.address, sentinels) as proxy, proxy.connect() as client:
+        eventually(lambda: sets(client, "one"), "a sentinel has told where the node is")
+        assert value_at(first) == b"one"
+        first.kill()
+        with pytest.raises(redis.ResponseError, match="node r1"):
+            client.set("k", "lost")
+        eventually(lambda: sets(client, "two"), "the replica is the node now", 30)
+        assert value_at(second) == b"two"
+        first.restart()  # as a primary: it does not know better yet
+        assert sets(client, "three")
+        assert value_at(second) == b"three"
+        # A proxy whose file names the former primary asks the sentinels first.
+        with start_proxy(cluster, "after", first.address, sentinels) as late, late.connect() as other:
+            eventually(lambda: sets(other, "four"), "it knows where the node is")
+            assert value_at(second) == b"four"
+        eventually(lambda: follows(first, second), "the former primary is a replica", 30)
+        assert sets(client, "five")
+        assert value_at(second) == b"five"
+
+
+def test_without_an_answer_of_a_sentinel_nothing_is_sent(cluster_of_one: LocalCluster) -> None:
+    [node] = cluster_of_one.redis
+    nobody = f"127.0.0.1:{free_port()}"
+    with (
+        start_proxy(cluster_of_one, "alone", node.address, [nobody]) as proxy,
+        proxy.connect() as client,
+        pytest.raises(redis.ResponseError, match="no sentinel has told yet where it is; the command was not sent"),
+    ):
+        client.set("k", "v")
+    assert value_at(node) is None
+
+
+@pytest.fixture
+def cluster_of_one() -> Iterator[LocalCluster]:
+    with LocalCluster("mariadb", shards=1, replicas=0, redis=1) as cluster:
+        yield cluster
