@@ -149,6 +149,7 @@ def test_a_client_sees_its_own_writes(setup: Setup) -> None:
             line.hold()
         try:
             client.set("n", "held")
+            client.ping()  # and not only just after it
             deadline = time.monotonic() + 1.0  # replicas are within max_replica_lag that long
             while time.monotonic() < deadline:
                 assert client.get("n") == b"held"

@@ -230,6 +230,7 @@ class RedisNode:
             and (self._probe is None or self._probe.done())
         ):
             self._probe = self.loop.create_task(self._try())
+        stuck = False
         for links in self.links:
             for link in links:
                 if link.state == DOWN and (links is self.links[False] or link in self._seen):
@@ -242,7 +243,9 @@ class RedisNode:
                         link.ping()
                 elif now - since > self.settings.timeout:
                     link.fail(f"gave no reply for {self.settings.timeout:g} s")
-                    self._count()
+                    stuck = True
+        if stuck:
+            self._count()
 
     def close(self) -> None:
         """For good."""

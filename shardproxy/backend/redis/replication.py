@@ -50,13 +50,13 @@ class Replication:
     async def _ask_primary(self) -> None:
         asked = monotonic()
         told = await self._told(self._primary)
-        if told.get("role") == "master":  # the protocol's own word
+        if told.get("role") == "master" and "master_replid" in told:  # the protocol's own word
             self._history.add(told["master_replid"], int(told["master_repl_offset"]), asked)
 
     async def _ask_replica(self, replica: RedisNode) -> None:
         told = await self._told(replica)
-        if told.get("role") == "slave" and told["master_link_status"] == "up":
-            until = self._history.complete_until(told["master_replid"], int(told["slave_repl_offset"]))
+        if told.get("role") == "slave" and told.get("master_link_status") == "up":
+            until = self._history.complete_until(told.get("master_replid", ""), int(told.get("slave_repl_offset", -1)))
             replica.complete_until = until
         elif told:
             replica.complete_until = None

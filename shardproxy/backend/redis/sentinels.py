@@ -30,6 +30,7 @@ class Sentinels:
         self._addresses = list(addresses)
         self._nodes = nodes
         self._settings = settings
+        self._unknown: set[str] = set()
         self._epochs: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -50,7 +51,7 @@ class Sentinels:
         while True:
             try:
                 await self._listen(host, port)
-            except (OSError, Refused, RemoteProtocolError, ValueError) as error:  # a TimeoutError is an OSError
+            except (OSError, Refused, RemoteProtocolError, ValueError, LookupError) as error:
                 why = str(error) or "no answer"
                 if why != told:
                     told = why
@@ -85,8 +86,11 @@ class Sentinels:
             flat = values_of(await asker.ask(b"SENTINEL", b"MASTER", name.encode()))
             address = values_of(await asker.ask(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name.encode()))
         except Refused as error:
-            log.warning("redis_sentinel_does_not_know", name=name, reason=str(error))
+            if name not in self._unknown:
+                self._unknown.add(name)
+                log.warning("redis_sentinel_does_not_know", name=name, reason=str(error))
             return
+        self._unknown.discard(name)
         fields = dict(zip(map(text_of, flat[::2]), map(text_of, flat[1::2]), strict=True))
         self.heard(name, int(fields["config-epoch"]), text_of(address[0]), int(text_of(address[1])))
 

@@ -74,6 +74,7 @@ class RedisClient(Waiter):
         self._rules: Permissions | None = None  # of a user for whom not everything is allowed
         self._simple: set[bytes] = front.simple
         self._reads: ReplicaReads | None = None  # of a user whose reads go to replicas
+        self._user: str | None = None  # to whom these belong
         self._renew_links()
         self._renew_rules()
 
@@ -85,8 +86,12 @@ class RedisClient(Waiter):
         self._links = [node.link(self.session.resp3, self.session.ident) for node in self.front.nodes]
 
     def _renew_rules(self) -> None:
+        """After the user may have changed."""
         front = self.front
         user = self.session.user
+        if user == self._user:
+            return
+        self._user = user
         self._rules = None if user is None else front.permissions.get(user)
         self._simple = front.simple if user is None or self._rules is None else front.simple_for[user]
         self._reads = front.reads_of(user, int(self.session.ident))

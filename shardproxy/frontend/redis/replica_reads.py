@@ -27,7 +27,7 @@ class ReplicaReads:
         self._own_writes = own_writes
         self._number = number
         self._written = 0.0  # when it was seen last that all writes were answered
-        self.writing = False  # some may not be answered yet
+        self.writing = own_writes  # some may not be answered yet, perhaps from before there was this object
 
     def note(self, spec: CommandSpec) -> None:
         """A command comes. Of those on connections of their own, EXEC may write."""
