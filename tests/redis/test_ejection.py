@@ -133,3 +133,23 @@ def test_a_node_that_comes_back_to_a_cache_has_old_values(cluster: LocalCluster)
         finally:
             os.kill(stopped.pid, signal.SIGCONT)
         eventually(lambda: client.get(key) == key.encode(), "the old value is seen again")
+
+
+def test_connections_are_made_for_who_uses_them(cluster: LocalCluster) -> None:
+    node = cluster.add_redis("lonely")
+    with (
+        redis_proxy(cluster, "few", nodes={"lonely": {"address": node.address}}) as proxy,
+        node.connect(protocol=2, client_name="test") as direct,
+    ):
+
+        def pings() -> int:
+            return int(direct.info("commandstats").get("cmdstat_ping", {}).get("calls", 0))
+
+        def connections() -> int:
+            return sum(client["name"] != "test" for client in direct.client_list())
+
+        eventually(lambda: pings() >= 3, "idle connections are asked whether they live")
+        assert connections() == 1
+        with proxy.connect(protocol=3) as client:
+            client.set("k", "v")
+        assert connections() == 2

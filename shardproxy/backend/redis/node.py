@@ -71,6 +71,7 @@ class RedisNode:
         self._closed = False
         self._held = False
         self._pinged: dict[Link, float] = {}
+        # Of links that have been up: what they had received, and since when they have received no more.
         self._seen: dict[Link, tuple[int, float]] = {}
 
     @property
@@ -235,10 +236,12 @@ class RedisNode:
             for link in links:
                 if link.state == DOWN and (links is self.links[False] or link in self._seen):
                     self.open(link)
+                if link.state != UP:
+                    continue
                 reads, since = self._seen.get(link, (-1, now))
-                if link.state != UP or not link.pending or link.held_by is not None or reads != link.received:
+                if not link.pending or link.held_by is not None or reads != link.received:
                     self._seen[link] = (int(link.received), now)
-                    if link.state == UP and not link.pending and now - self._pinged.get(link, 0.0) > PING_EVERY:
+                    if not link.pending and now - self._pinged.get(link, 0.0) > PING_EVERY:
                         self._pinged[link] = now
                         link.ping()
                 elif now - since > self.settings.timeout:
