@@ -139,6 +139,8 @@ def _patterns(patterns: Sequence[str] | None) -> re.Pattern[bytes] | None:
 
 def _expression(pattern: bytes) -> bytes:
     """A pattern of Redis as a regular expression: * ? [a-c] [^a-c] and \\ before a byte that stands for itself."""
+    if pattern and not pattern.strip(b"*"):
+        return b"."  # in Redis the empty text matches only the empty pattern
     parts: list[bytes] = [b""]  # between stars
     at = 0
     while at < len(pattern):
