@@ -52,4 +52,5 @@ class ReplicaReads:
                 if link.state == UP and not link.full:
                     replica.reads += 1
                     return link
+                replica.open(link)  # for the next one
         return None

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from shardproxy.backend.redis.link import DOWN, UP
+from shardproxy.backend.redis.link import CONNECTING, DOWN, UP
 from shardproxy.backend.redis.node import LinkSettings, RedisNode
 from shardproxy.backend.redis.slot import Turn
 from shardproxy.frontend.redis.replica_reads import ReplicaReads
@@ -60,6 +60,7 @@ def test_a_client_stays_on_a_replica_that_is_fit() -> None:
         assert reads.link(spec("GET"), 1, True) is second.links[True][0]
         second.links[True][0].state = DOWN
         assert reads.link(spec("GET"), 1, True) is None
+        assert second.links[True][0].state == CONNECTING
 
     with_replicas(use)
 
