@@ -185,7 +185,7 @@ def test_scripts_need_a_word_of_their_own() -> None:
     assert b"one of the keys" in Permissions(UserRules(keys=["b"], scripts=True)).denial(spec, args)
 
 
-USERS = {
+USERS: dict[str, dict[str, object]] = {
     "default": {"password": "word"},
     "reader": {"password": "r", "commands": ["+@read", "+ping", "+hello", "-keys", "+acl|whoami"]},
     "app": {"password": "a", "keys": ["app:*", "x[12]"], "channels": ["news"]},

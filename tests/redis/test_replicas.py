@@ -84,7 +84,7 @@ class Setup:
         eventually(fit, "reads go to the replicas", 30)
 
 
-USERS = {
+USERS: dict[str, dict[str, object]] = {
     "writer": {"password": "p"},
     "reader": {"password": "p", "reads": "replica", "read_your_writes": False},
     "own": {"password": "p", "reads": "replica"},
