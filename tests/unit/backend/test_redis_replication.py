@@ -25,6 +25,10 @@ def test_offsets_of_another_history_mean_nothing() -> None:
     history.add("b", 5, 2.0)
     assert history.complete_until("a", 100) is None
     assert history.complete_until("b", 100) == 2.0
+    assert history.complete_until("b", 4) is None
+    history.add("a", 3, 2.5)
+    history.add("b", 50, 2.7)
+    assert history.complete_until("b", 20) is None
     history.add("a", 100, 3.0)
     assert history.complete_until("a", 100) == 3.0
 
