@@ -253,6 +253,26 @@ class LocalCluster:
         """One more Redis server, running, that ends with the cluster. options: see RedisNode. Raises LocalError."""
         return self._on_free_port(lambda port: RedisNode(name, self.folder / name, port, self._id, options=options))
 
+    def add_sentinels(self, name: str, primary: RedisNode, count: int = 3) -> list[str]:
+        """Addresses of running Redis sentinels that watch a primary and its replicas by this name, and end with the
+        cluster. More than half of them make a replica the primary, half a second after the primary's death. They find
+        each other, and the replicas, some seconds later. Raises LocalError."""
+        addresses = []
+        for number in range(1, count + 1):
+            folder = self.folder / f"{name}-sentinel{number}"
+            folder.mkdir()
+            port = free_port()
+            file = folder / "sentinel.conf"  # it writes there what it learns
+            file.write_text(
+                f"port {port}\nbind {primary.host}\ndir {folder}\n"
+                f"sentinel monitor {name} {primary.host} {primary.port} {count // 2 + 1}\n"
+                f"sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 2000\n"
+            )
+            command = ["redis-server", str(file), "--sentinel", "--set-proc-title", "no"]
+            self.program(folder.name, command, port=port, hint="apt-get install redis-server").start()
+            addresses.append(f"{primary.host}:{port}")
+        return addresses
+
     def tree_folder(self) -> Path:
         """A folder inside MySQL's tree that vanishes with the cluster, for files of programs that run there by chroot.
 

@@ -14,28 +14,10 @@ from shardproxy.local.redis_node import RedisNode
 from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, redis_proxy
 
-SENTINEL = """
-port {port}
-bind 127.0.0.1
-dir {folder}
-sentinel monitor main 127.0.0.1 {primary} 2
-sentinel down-after-milliseconds main 500
-sentinel failover-timeout main 2000
-"""
-
 
 def start_sentinels(cluster: LocalCluster, primary: RedisNode) -> list[str]:
     """Addresses of three sentinels of which two decide, when they know of each other and of the replica."""
-    addresses = []
-    for number in range(3):
-        port = free_port()
-        folder = cluster.folder / f"sentinel{number}"
-        folder.mkdir()
-        file = folder / "sentinel.conf"
-        file.write_text(SENTINEL.format(port=port, folder=folder, primary=primary.port))
-        command = ["redis-server", str(file), "--sentinel", "--set-proc-title", "no"]
-        cluster.program(f"sentinel{number}", command, port=port, hint="apt-get install redis-server").start()
-        addresses.append(f"127.0.0.1:{port}")
+    addresses = cluster.add_sentinels("main", primary)
     for address in addresses:
         with redis.Redis(port=int(address.partition(":")[2]), decode_responses=True) as sentinel:
 
