@@ -222,6 +222,30 @@ def one_use_of_each_server(data: Raw) -> Iterator[Problem]:
                 seen[address] = f"shards.{name}.{tail[0]}" + (f"[{tail[1]}]" if len(tail) > 1 else "")
 
 
+def one_use_of_each_redis_node(data: Raw) -> Iterator[Problem]:
+    """No Redis server is two nodes, which would find its keys twice, or a replica of another node. With sentinels a
+    node may be among its own replicas: they say which one it is."""
+    redis = _table(data, "redis")
+    seen: dict[Address, str] = {}
+    for name, node in _entries(redis, "nodes"):
+        replicas = node.get("replicas")
+        places: list[tuple[KeyPath, object]] = [(("address",), node.get("address"))]
+        places += [(("replicas", i), r) for i, r in enumerate(replicas if isinstance(replicas, list) else [])]
+        for tail, text in places:
+            try:
+                address = parse_address(text)
+            except ValueError:
+                continue
+            first = f"redis.nodes.{name}.address"
+            if tail[0] == "replicas" and redis.get("sentinels") and seen.get(address) == first:
+                continue
+            if address in seen:
+                path: KeyPath = ("redis", "nodes", name, *tail)
+                yield Problem(path, f'"{address}"', f"a server that stands nowhere else (it is {seen[address]} too)")
+            else:
+                seen[address] = f"redis.nodes.{name}.{tail[0]}" + (f"[{tail[1]}]" if len(tail) > 1 else "")
+
+
 def map_fits(data: Raw) -> Iterator[Problem]:
     """A range map has ranges over integers, a hash map has a ring, and neither has the other's table."""
     for name, keyspace in _entries(data, "keyspaces"):
@@ -358,6 +382,7 @@ RULES: tuple[Callable[[Raw], Iterator[Problem]], ...] = (
     one_use_of_each_port,
     redis_fits,
     one_use_of_each_server,
+    one_use_of_each_redis_node,
     map_fits,
     shards_exist,
     ranges_are_disjoint,

@@ -325,11 +325,36 @@ KETAMA: dict[str, Any] = {
             },
             "redis.nodes.r2.sentinel_name: found 'r2'; expected another name than that of redis.nodes.r1",
         ),
+        (
+            {"redis": {"nodes": {"r1": {"address": "10.0.0.9:1"}, "r2": {"address": "10.0.0.9:1"}}}},
+            'redis.nodes.r2.address: found "10.0.0.9:1"; expected a server that stands nowhere else (it is ',
+        ),
+        (
+            {"redis": {"nodes": {"r1": {"address": "10.0.0.9:1", "replicas": ["10.0.0.9:1"]}}}},
+            'redis.nodes.r1.replicas[0]: found "10.0.0.9:1"; expected a server that stands nowhere else',
+        ),
+        (
+            {
+                "redis": {
+                    "sentinels": ["10.0.0.8:26379"],
+                    "nodes": {
+                        "r1": {"address": "10.0.0.9:1", "replicas": ["10.0.0.9:1", "10.0.0.9:2"]},
+                        "r2": {"address": "10.0.0.9:3", "replicas": ["10.0.0.9:2"]},
+                    },
+                }
+            },
+            'redis.nodes.r2.replicas[0]: found "10.0.0.9:2"; expected a server that stands nowhere else',
+        ),
         ({"redis": {**NODE, "hash_tag": "{}"}}, "redis.hash_tag: found '{}'; expected nothing, or placement = "),
         ({"redis": {**KETAMA, "hash_tag": "{"}}, "redis.hash_tag: found "),
         ({"redis": {"nodes": KETAMA["nodes"]}}, "redis.nodes.r1.ketama_name: found 'one'; expected nothing, or"),
         (
-            {"redis": {**KETAMA, "nodes": {**KETAMA["nodes"], "r2": KETAMA["nodes"]["r1"]}}},
+            {
+                "redis": {
+                    **KETAMA,
+                    "nodes": {**KETAMA["nodes"], "r2": {"address": "10.0.0.8:6379", "ketama_name": "one"}},
+                }
+            },
             "redis.nodes.r2.ketama_name: found 'one'; expected another name than that of redis.nodes.r1",
         ),
         ({"redis": {**NODE, "user": "proxy"}}, "redis.user: found no password; expected one of"),
