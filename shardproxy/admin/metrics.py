@@ -115,6 +115,18 @@ FAMILIES: Mapping[str, Family] = _families(
     ),
     Family("shardproxy_redis_node_up", Kind.GAUGE, "1 when a worker's last connection was made.", ("node", "worker")),
     Family("shardproxy_redis_node_failures_total", Kind.COUNTER, "Connections lost, or not made.", ("node",)),
+    Family(
+        "shardproxy_redis_own_connections",
+        Kind.GAUGE,
+        "Connections that one client has for itself: it blocks, watches, subscribes or monitors.",
+        ("node", "worker"),
+    ),
+    Family(
+        "shardproxy_redis_own_connections_refused_total",
+        Kind.COUNTER,
+        "Clients that got no connection of their own: redis.own_connections.",
+        ("node",),
+    ),
     Family("shardproxy_map_epoch", Kind.GAUGE, "Epoch of the newest map.", ()),
 )
 

@@ -86,6 +86,7 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         user=r.user,
         password=None if password is None else password.encode(),
         connections=r.connections,
+        own_connections=r.own_connections,
         depth=r.depth,
         connect_timeout=r.connect_timeout,
         timeout=r.timeout,

@@ -25,7 +25,9 @@ class RedisPort:
 
     def __init__(self, worker: int, settings: RedisWorkerSettings, listeners: Sequence[socket.socket]) -> None:
         s = settings
-        links = LinkSettings(s.connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password)
+        links = LinkSettings(
+            s.connections, s.own_connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password
+        )
         turn = Turn(asyncio.get_running_loop())
         nodes = [RedisNode(name, host, port, links, turn) for name, host, port in s.nodes]
         limits = RedisLimits(s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout)
@@ -82,6 +84,8 @@ class RedisPort:
         for node in front.nodes:
             counters.set("shardproxy_redis_node_up", (node.name, self._worker), float(node.up))
             self._add(counters, "shardproxy_redis_node_failures_total", (node.name,), node.failures)
+            counters.set("shardproxy_redis_own_connections", (node.name, self._worker), len(node.own.taken))
+            self._add(counters, "shardproxy_redis_own_connections_refused_total", (node.name,), node.own.refused)
 
     def _add(self, counters: Counters, name: str, labels: tuple[str, ...], total: int) -> None:
         key = name + "".join(labels)

@@ -52,6 +52,7 @@ class RedisWorkerSettings:
     user: str
     password: bytes | None = field(repr=False)
     connections: int
+    own_connections: int
     depth: int
     connect_timeout: float
     timeout: float

@@ -439,6 +439,13 @@ class RedisSettings(_Table):
     connections: int = Field(
         default=1, ge=1, le=64, description="Connections per node, worker and protocol version; clients share them."
     )
+    own_connections: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Connections per node and worker for clients that need one of their own: they block, watch, "
+        "subscribe or monitor. Beyond it such commands get an error.",
+    )
     depth: int = Field(
         default=16384, ge=1, le=1_000_000, description="Commands in flight on one connection; clients wait for more."
     )

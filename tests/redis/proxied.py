@@ -14,6 +14,7 @@ from typing import Any
 
 from shardproxy.local import LocalCluster, LocalError, Process, free_port
 from shardproxy.local.proxy_environment import is_ready, proxy_environment
+from shardproxy.local.redis_node import RedisNode
 from tests.proxy import make_bookkeeping
 
 KEYSPACES = """
@@ -97,4 +98,35 @@ def redis_proxy(
         process.stop()
 
 
-__all__ = ["LocalError", "RedisProxy", "redis_proxy"]
+def reads(sock: socket.socket, size: int) -> bytes:
+    """Exactly so many bytes, or all until the peer closes."""
+    found = bytearray()
+    while len(found) < size:
+        data = sock.recv(min(1 << 20, size - len(found)))
+        if not data:
+            break
+        found += data
+    return bytes(found)
+
+
+def node_of(cluster: LocalCluster, client: Any, key: str) -> RedisNode:
+    """The node that has a key."""
+    client.set(key, "here")
+    for node in cluster.redis:
+        with node.connect() as direct:
+            if direct.exists(key):
+                return node
+    raise AssertionError(f"no node has {key}")
+
+
+def keys_on(cluster: LocalCluster, client: Any, nodes: int = 0) -> dict[str, str]:
+    """For each node's name, a key that is there. nodes: how many the proxy has; 0: all of the cluster."""
+    found: dict[str, str] = {}
+    number = 0
+    while len(found) < (nodes or len(cluster.redis)):
+        found.setdefault(node_of(cluster, client, f"on:{number}").name, f"on:{number}")
+        number += 1
+    return found
+
+
+__all__ = ["LocalError", "RedisProxy", "keys_on", "node_of", "reads", "redis_proxy"]

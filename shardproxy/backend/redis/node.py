@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import cast
 
 from shardproxy import logs
 from shardproxy.backend.redis.link import CONNECTING, DOWN, UP, Greeting, Link
+from shardproxy.backend.redis.own import OwnLinks
 from shardproxy.backend.redis.slot import Turn
 from shardproxy.protocol.redis import encode
 
@@ -21,10 +23,12 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """connections: per node, worker and protocol version. depth: commands in flight on each. connect_timeout, timeout
-    (of a reply): seconds. user empty: AUTH with the password alone; password None: no AUTH."""
+    """connections: per node, worker and protocol version, of all clients. own: per node and worker, of one client each,
+    at most. depth: commands in flight on each. connect_timeout, timeout (of a reply): seconds. user empty: AUTH with
+    the password alone; password None: no AUTH."""
 
     connections: int = 1
+    own: int = 1000
     depth: int = 16384
     connect_timeout: float = 2.0
     timeout: float = 10.0
@@ -49,6 +53,7 @@ class RedisNode:
         self.links = [
             [Link(self, resp3, settings.depth) for _ in range(settings.connections)] for resp3 in (False, True)
         ]
+        self.own = OwnLinks(self, settings.own)
         self._tasks: dict[Link, asyncio.Task[None]] = {}
         self._pause = FIRST_PAUSE
         self._not_before = 0.0  # of the loop's clock
@@ -71,7 +76,8 @@ class RedisNode:
 
     def open(self, link: Link) -> None:
         """Begin to connect, unless it is too early after a failure."""
-        if link.state == DOWN and not self._closed and self.loop.time() >= self._not_before:
+        may = self.loop.time() >= self._not_before or (link.own and self.up)
+        if link.state == DOWN and not self._closed and may:
             link.state = CONNECTING
             task = self.loop.create_task(self._connect(link))
             self._tasks[link] = task
@@ -87,13 +93,24 @@ class RedisNode:
         except (OSError, _Refused) as error:
             self._failed(link, f"cannot connect: {error}")
         else:
-            if link.state == UP:
+            if link.own:
+                self._keep_alive(link)
+            elif link.state == UP:
                 if self.why_down:
                     log.info("redis_node_up", node=self.name)
                 self.why_down = ""
                 self._pause = FIRST_PAUSE
         finally:
             self._tasks.pop(link, None)
+
+    def _keep_alive(self, link: Link) -> None:
+        """A blocked command may be silent for ever: the kernel finds out when the node's machine is gone."""
+        sock = link.transport.get_extra_info("socket") if link.transport is not None else None
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(self.settings.timeout)))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(self.settings.timeout / 3)))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
     async def _greet(self, link: Link) -> None:
         """Log in. Commands of clients that have come meanwhile stand behind it."""
@@ -124,16 +141,31 @@ class RedisNode:
         if transport is not None:
             transport.abort()
         link.state = DOWN
-        self._down(why)
-        link.lose(f"{self.why_down}; the command was not sent")
+        if link.own:
+            self.failures += 1
+            self.own.forget(link)
+        else:
+            self._down(why)
+        link.lose(f"{why}; the command was not sent")
+        link.end(why)
 
     def lost(self, link: Link, why: str) -> None:
         """The connection broke. A new one is tried at once; in case of need later."""
         task = self._tasks.get(link)
         if task is not None:  # it was still being made: that task finds out
             return
+        if link.own:
+            self.own.forget(link)
+            return
         self._down(why, at_once=True)
         self.open(link)
+
+    def abandon(self, link: Link) -> None:
+        """Nobody waits for this connection any more."""
+        task = self._tasks.get(link)
+        if task is not None:
+            task.cancel()
+        link.drop()
 
     def _down(self, why: str, at_once: bool = False) -> None:
         self.failures += 1
@@ -156,6 +188,7 @@ class RedisNode:
                     self._seen[link] = (int(link.received), now)
                 elif now - since > self.settings.timeout:
                     link.fail(f"gave no reply for {self.settings.timeout:g} s")
+        self.own.tick(now)
 
     def close(self) -> None:
         """For good."""
@@ -166,6 +199,8 @@ class RedisNode:
             for link in links:
                 with contextlib.suppress(RuntimeError):
                     link.fail("the proxy ends")
+        with contextlib.suppress(RuntimeError):
+            self.own.close()
 
 
 class _Refused(Exception):

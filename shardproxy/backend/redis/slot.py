@@ -26,6 +26,16 @@ class Taker:
         """A reply of which it has a part already will not be whole."""
 
 
+class Ear:
+    """Who listens to a link of its own."""
+
+    def heard(self, data: bytes) -> None:
+        """A push message, or a reply that is due to nobody: whole."""
+
+    def lost(self, link: Holdable, why: str) -> None:
+        """The link broke, or could not be made: there is nothing more to hear."""
+
+
 class Holdable:
     """A link, as far as a taker knows it."""
 

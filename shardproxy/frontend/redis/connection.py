@@ -16,6 +16,7 @@ from shardproxy.backend.redis.slot import Holdable, Slot, Turn
 from shardproxy.backend.tls import Transport
 from shardproxy.executor.redis.joining import JoinedReply
 from shardproxy.executor.redis.local_answers import RedisSession, answer
+from shardproxy.frontend.redis.own import Own
 from shardproxy.planner.redis.spec import (
     CommandSpec,
     Join,
@@ -40,6 +41,7 @@ _NO_CURSOR = b"-ERR invalid cursor\r\n"
 _NO_AUTH = encode.error("NOAUTH Authentication required.")
 _BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET")
 _CHANGES_ORDER = (b"HELLO", b"RESET")  # replies of what stands before them come from other connections
+_WATCHES = encode.error("ERR shardproxy does not do HELLO while keys are watched: UNWATCH first")
 _TOO_MANY = encode.error("ERR max number of clients reached")
 
 
@@ -55,28 +57,40 @@ class RedisClient(Waiter):
         self._transport: Transport | None = None
         self._scanner = CommandScanner(front.limits.max_command, self.session.user is not None)
         self._ring = front.ring
-        self._turn: Turn = front.turn
-        self._links: list[Link] = []
+        self.turn: Turn = front.turn
+        self.links: list[Link] = []
         self._open = self.session.user is not None
+        self._plain = self._open  # and commands are done as they come
+        self._own: Own | None = None
         self._head: Slot | None = None
         self._tail: Slot | None = None
         self._again = False  # the command that was found last is still to be done
         self._stopped = False  # nothing is done until go_on
         self._barrier = False  # … which is when all replies have been written
         self._late: list[bytes] = []  # received while stopped
+        self._late_size: i64 = 0
         self._ended = False  # it says no more, or nothing more is listened to
         self._writing_paused = False
         self._reading_paused = False
         self._waits: list[Holdable] = []
         self._stalled: float = 0.0  # since when links wait for it
-        self._renew_links()
+        self.renew_links()
 
     @property
     def busy(self) -> bool:
         return self._head is not None
 
-    def _renew_links(self) -> None:
-        self._links = [node.link(self.session.resp3, self.session.ident) for node in self.front.nodes]
+    def renew_links(self) -> None:
+        self.links = [node.link(self.session.resp3, self.session.ident) for node in self.front.nodes]
+        own = self._own
+        if own is not None and own.watching is not None:
+            self.links[own.watched_at] = own.watching
+
+    def settled(self) -> None:
+        """What decides how commands are done has changed."""
+        self._open = self._scanner.trusted = self.session.user is not None
+        self._plain = self._open and (self._own is None or not self._own.takes_all)
+        self.renew_links()
 
     # ── asyncio.Protocol ──
 
@@ -96,12 +110,18 @@ class RedisClient(Waiter):
             return
         if self._stopped:
             self._late.append(data)
+            self._late_size += len(data)
+            if self._late_size > self.front.limits.buffer:
+                self._pause_reading()
             return
         self._scanner.feed(data)
         self._work()
 
     def eof_received(self) -> bool:
-        """What it has asked for is still answered: `redis-cli --pipe` and `nc` end like this."""
+        """What it has asked for is still answered: `redis-cli --pipe` and `nc` end like this. Not what it may wait for
+        for ever, as with Redis."""
+        if self._own is not None and self._own.waits:
+            return False
         self._ended = self._ended or not self._stopped
         if self._stopped:
             self.session.closing = True
@@ -120,6 +140,9 @@ class RedisClient(Waiter):
             slot.take()
             after, slot.after = slot.after, None
             slot = after
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
         self._release()
 
     def pause_writing(self) -> None:
@@ -149,7 +172,7 @@ class RedisClient(Waiter):
         """Do all commands that are whole."""
         scanner = self._scanner
         simple = self.front.simple
-        links = self._links
+        links = self.links
         ring = self._ring
         used: list[Link] = []
         data = scanner.data
@@ -172,20 +195,20 @@ class RedisClient(Waiter):
                     run.out.append(data[begin:end])
                     run = None
                 data = scanner.data
-            if scanner.count > 1 and self._open and data[scanner.name : scanner.name_end] in simple:
+            if scanner.count > 1 and self._plain and data[scanner.name : scanner.name_end] in simple:
                 link = links[ring.node_of(data[scanner.key : scanner.key_end])]
                 if link is run and slot is not None:
                     slot.left += 1
                 else:
                     if link.full:
-                        self._stop_for(link)
+                        self.stop_for(link)
                         break
                     if run is not None:
                         run.out.append(data[begin:end])
                     run = link
                     begin = scanner.start
                     slot = Slot(self, 1)
-                    self._append(slot)
+                    self.append(slot)
                     link.expect(slot)
                     if link.fresh == 0:
                         used.append(link)
@@ -199,7 +222,7 @@ class RedisClient(Waiter):
             if not self._other(used):
                 break
             done += 1
-            links = self._links
+            links = self.links
             if self._ended:
                 break
         if run is not None:
@@ -210,11 +233,11 @@ class RedisClient(Waiter):
         self.active = monotonic()
         head = self._head
         if head is not None and head.done:
-            self._turn.touch(self)
+            self.turn.touch(self)
         elif self._ended and head is None:
             self._close()
 
-    def _append(self, slot: Slot) -> None:
+    def append(self, slot: Slot) -> None:
         tail = self._tail
         if tail is None:
             self._head = slot
@@ -222,16 +245,16 @@ class RedisClient(Waiter):
             tail.after = slot
         self._tail = slot
 
-    def _answer(self, reply: bytes) -> None:
+    def reply(self, reply: bytes) -> None:
         """A reply of our own, in its turn."""
         slot = Slot(self, 0)
         slot.done = True
         slot.add(reply)
         self.held += len(reply)
-        self._append(slot)
+        self.append(slot)
 
     def _broken(self, why: str) -> None:
-        self._answer(encode.error(f"ERR Protocol error: {why}"))
+        self.reply(encode.error(f"ERR Protocol error: {why}"))
         self._end()
 
     def _end(self) -> None:
@@ -245,18 +268,22 @@ class RedisClient(Waiter):
         front = self.front
         scanner = self._scanner
         args = scanner.arguments()
-        spec = front.splits.get(args[0])
-        if spec is not None and self._open and len(args) >= -spec.min_args:
-            return self._split(spec, args, used)
+        if self._plain:
+            spec = front.splits.get(args[0])
+            if spec is not None and len(args) >= -spec.min_args:
+                return self._split(spec, args, used)
         spec = front.spec_of(args)
         if not self._open and (spec is None or spec.name not in _BEFORE_LOGIN):
-            self._answer(_NO_AUTH)
+            self.reply(_NO_AUTH)
             return True
+        own = self._own
+        if own is not None and not self._plain and own.takes(spec, args):
+            return own.take(spec, args, used)
         if spec is None:
-            self._answer(unknown_error(args))
+            self.reply(unknown_error(args))
             return True
         if not arity_fits(spec, args):
-            self._answer(arity_error(spec))
+            self.reply(arity_error(spec))
             return True
         way = spec.way
         if way is Way.LOCAL:
@@ -270,30 +297,32 @@ class RedisClient(Waiter):
         if way is Way.EVERY and not spec.blocks:
             return self._every(spec, args, used)
         if way is Way.ANY:
-            return self._forward(self._links[front.any_node(int(self.session.ident))], self._sent(), used)
+            return self.forward(self.links[front.any_node(int(self.session.ident))], self.sent(), used)
         if way is Way.REFUSED:
-            self._answer(refusal_error(spec))
+            self.reply(refusal_error(spec))
             return True
-        shown = spec.name.decode().replace("|", " ")
-        reason = "it needs a connection of its own" if way is Way.OWN else "it goes through all nodes"
-        self._answer(encode.error(f"ERR shardproxy does not do {shown} yet: {reason}"))
-        return True
+        if own is None:
+            own = self._own = Own(self)
+        return own.do(spec, args, used)
 
-    def _sent(self) -> bytes:
+    def sent(self) -> bytes:
         """The command that was found, as the client has sent it."""
         scanner = self._scanner
         return scanner.data[scanner.start : scanner.end]
 
     def _local(self, spec: CommandSpec, args: list[bytes]) -> bool:
-        if spec.name in _CHANGES_ORDER and self._head is not None and not self._all_done():
-            self._again = True
-            self._barrier = True
-            self._stop()
+        if spec.name in _CHANGES_ORDER and self.waits_for_earlier():
             return False
         session = self.session
-        self._answer(answer(session, args))
-        self._open = self._scanner.trusted = session.user is not None
-        self._renew_links()
+        own = self._own
+        if own is not None and spec.name == b"RESET":
+            own.close()
+            self._own = None
+        if own is not None and spec.name == b"HELLO" and own.watching is not None:
+            self.reply(_WATCHES)
+            return True
+        self.reply(answer(session, args))
+        self.settled()
         if session.closing:
             self._end()
         return True
@@ -309,28 +338,28 @@ class RedisClient(Waiter):
     def _keyed(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         place = place_of(spec, args, self._ring)
         if place == APART:
-            self._answer(apart_error(spec))
+            self.reply(apart_error(spec))
             return True
         hindered = hindrance(spec, args, self._ring)
         if hindered:
             shown = spec.name.decode().replace("|", " ")
-            self._answer(encode.error(f"ERR shardproxy does not do this {shown}: {hindered}"))
+            self.reply(encode.error(f"ERR shardproxy does not do this {shown}: {hindered}"))
             return True
         if place == NOWHERE:
             place = self.front.any_node(int(self.session.ident))
-        return self._forward(self._links[place], self._sent(), used)
+        return self.forward(self.links[place], self.sent(), used)
 
-    def _forward(self, link: Link, data: bytes, used: list[Link]) -> bool:
+    def forward(self, link: Link, data: bytes, used: list[Link]) -> bool:
         """Send a whole command to one node."""
         if link.full:
-            self._stop_for(link)
+            self.stop_for(link)
             return False
         slot = Slot(self, 1)
-        self._append(slot)
-        self._send(link, slot, data, used)
+        self.append(slot)
+        self.send(link, slot, data, used)
         return True
 
-    def _send(self, link: Link, slot: Slot, data: bytes, used: list[Link]) -> None:
+    def send(self, link: Link, slot: Slot, data: bytes, used: list[Link]) -> None:
         link.expect(slot)
         if link.fresh == 0:
             used.append(link)
@@ -341,66 +370,82 @@ class RedisClient(Waiter):
         """Give each node its keys, in the client's own bytes; the replies are joined when all are there."""
         nodes, words, keys = split(spec, args, self._scanner.pieces(), self._ring)
         if not nodes:
-            self._answer(arity_error(spec))
+            self.reply(arity_error(spec))
             return True
-        links = [self._links[node] for node in nodes]
+        links = [self.links[node] for node in nodes]
         if len(links) == 1:
-            return self._forward(links[0], self._sent(), used)
+            return self.forward(links[0], self.sent(), used)
         if self._stops_for_any(links):
             return False
         whole = Slot(self, 1)
-        self._append(whole)
-        joint = JoinedReply(self._turn, whole, spec.join, keys)
+        self.append(whole)
+        joint = JoinedReply(self.turn, whole, spec.join, keys)
         for i in range(len(links)):
             part = words[i]
-            self._send(links[i], joint.part(), b"*%d\r\n%b" % (len(part), b"".join(part)), used)
+            self.send(links[i], joint.part(), b"*%d\r\n%b" % (len(part), b"".join(part)), used)
         return True
 
     def _scan(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Ask the node that the cursor names."""
-        nodes = len(self._links)
+        nodes = len(self.links)
         target = scan_target(args, nodes)
         if target is None:
-            self._answer(_NO_CURSOR)
+            self.reply(_NO_CURSOR)
             return True
         node, words = target
-        link = self._links[node]
+        link = self.links[node]
         if link.full:
-            self._stop_for(link)
+            self.stop_for(link)
             return False
         whole = Slot(self, 1)
-        self._append(whole)
-        joint = JoinedReply(self._turn, whole, spec.join, [], [b"%d" % node, b"%d" % nodes])
-        self._send(link, joint.part(), encode.command(words), used)
+        self.append(whole)
+        joint = JoinedReply(self.turn, whole, spec.join, [], [b"%d" % node, b"%d" % nodes])
+        self.send(link, joint.part(), encode.command(words), used)
         return True
 
     def _every(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Give each node the whole command."""
-        links = self._links
+        links = self.links
         if self._stops_for_any(links):
             return False
         whole = Slot(self, 1)
-        self._append(whole)
-        joint = JoinedReply(self._turn, whole, spec.join, [], args)
-        data = self._sent()
+        self.append(whole)
+        joint = JoinedReply(self.turn, whole, spec.join, [], args)
+        data = self.sent()
         for link in links:
-            self._send(link, joint.part(), data, used)
+            self.send(link, joint.part(), data, used)
         return True
 
     def _stops_for_any(self, links: list[Link]) -> bool:
         for link in links:
             if link.full:
-                self._stop_for(link)
+                self.stop_for(link)
                 return True
         return False
 
     # ── waiting ──
 
-    def _stop_for(self, link: Link) -> None:
+    def stop_for(self, link: Link) -> None:
         """The command that was found last has to wait for a link."""
         self._again = True
         self._stop()
         link.when_free(self)
+
+    def waits_for_earlier(self) -> bool:
+        """Whether the command that was found last has to wait until all before it are done: it, or what comes behind
+        it, goes to other connections than they do."""
+        if self._head is None or self._all_done():
+            return False
+        self._again = True
+        self._barrier = True
+        self._stop()
+        return True
+
+    def wait_for_reply(self) -> None:
+        """Nothing more is done until all replies are there. It is still read, up to a limit: to see when it is gone."""
+        self._stopped = True
+        self._barrier = True
+        self.front.commands += 1
 
     def _stop(self) -> None:
         self._stopped = True
@@ -410,9 +455,14 @@ class RedisClient(Waiter):
         if self._transport is None or not self._stopped:
             return
         self._stopped = False
+        own = self._own
+        if own is not None:
+            own.go_on()
         self._work()
         while self._late and not self._stopped and not self._ended:
-            self._scanner.feed(self._late.pop(0))
+            data = self._late.pop(0)
+            self._late_size -= len(data)
+            self._scanner.feed(data)
             self._work()
         if not self._stopped:
             self._resume_reading()
@@ -483,7 +533,7 @@ class RedisClient(Waiter):
 
     def close_when_idle(self) -> None:
         """The worker drains."""
-        if self._head is None and not self._stopped:
+        if self._head is None and not self._stopped and (self._own is None or not self._own.holds):
             self._close()
 
     def abort(self, why: str) -> None:

@@ -19,13 +19,9 @@ from tests.redis.proxied import RedisProxy, redis_proxy
 # Tests that a proxy does not pass, with the reason; pytest prints them at the end of a run.
 NOT_YET: dict[str, str] = {
     "test_blocking": "blocking commands, CLIENT LIST",
-    "test_blocking_ends_without_an_element": "blocking commands",
     "test_channels": "SUBSCRIBE",
     "test_monitor": "MONITOR",
     "test_sharded_channels": "SSUBSCRIBE",
-    "test_transactions": "MULTI",
-    "test_wait_for_replicas": "WAIT",
-    "test_watch": "WATCH",
     "test_what_is_known_of_clients": "CLIENT INFO, CLIENT LIST",
 }
 
