@@ -50,6 +50,8 @@ HOT_PATH = (
     "shardproxy/frontend/redis/front.py",
     "shardproxy/frontend/redis/connection.py",
     "shardproxy/frontend/redis/own.py",
+    "shardproxy/frontend/redis/about.py",
+    "shardproxy/frontend/redis/channels.py",
     # Every change that follows a move.
     "shardproxy/reshard/binlog.py",
     "shardproxy/reshard/row_image.py",

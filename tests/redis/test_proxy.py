@@ -203,8 +203,6 @@ def test_redis_py(proxy: RedisProxy, client: Any, protocol: int) -> None:
             assert pipe.execute() == [i // 7 + 1 for i in range(200)]
         with pytest.raises(redis.ResponseError, match="hash to the same slot"):
             connected.sinter(*(f"s{i}" for i in range(50)))
-        with pytest.raises(redis.ResponseError, match="shardproxy does not do SUBSCRIBE yet"):
-            connected.execute_command("SUBSCRIBE", "c")
         with pytest.raises(redis.ResponseError, match="unknown command"):
             connected.execute_command("NOSUCH", "c")
 

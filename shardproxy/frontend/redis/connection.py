@@ -16,6 +16,7 @@ from shardproxy.backend.redis.slot import Holdable, Slot, Turn
 from shardproxy.backend.tls import Transport
 from shardproxy.executor.redis.joining import JoinedReply
 from shardproxy.executor.redis.local_answers import RedisSession, answer
+from shardproxy.frontend.redis.about import ABOUT_CLIENTS, about_clients
 from shardproxy.frontend.redis.own import Own
 from shardproxy.planner.redis.spec import (
     CommandSpec,
@@ -53,15 +54,15 @@ class RedisClient(Waiter):
         self.front = front
         self.session = RedisSession(front.new_ident(), front.users)
         self.session.start()
-        self.active = monotonic()
-        self._transport: Transport | None = None
+        self.since = self.active = monotonic()
+        self.transport: Transport | None = None
         self._scanner = CommandScanner(front.limits.max_command, self.session.user is not None)
         self._ring = front.ring
         self.turn: Turn = front.turn
         self.links: list[Link] = []
         self._open = self.session.user is not None
         self._plain = self._open  # and commands are done as they come
-        self._own: Own | None = None
+        self.own: Own | None = None
         self._head: Slot | None = None
         self._tail: Slot | None = None
         self._again = False  # the command that was found last is still to be done
@@ -69,6 +70,9 @@ class RedisClient(Waiter):
         self._barrier = False  # … which is when all replies have been written
         self._late: list[bytes] = []  # received while stopped
         self._late_size: i64 = 0
+        self._broken_off = False
+        self._pushes: list[bytes] = []  # what it gets out of turn
+        self._stopped_at: float = 0.0
         self._ended = False  # it says no more, or nothing more is listened to
         self._writing_paused = False
         self._reading_paused = False
@@ -80,23 +84,28 @@ class RedisClient(Waiter):
     def busy(self) -> bool:
         return self._head is not None
 
+    @property
+    def unread(self) -> int:
+        """Bytes of commands that are still to be done."""
+        return self._scanner.waiting + self._late_size
+
     def renew_links(self) -> None:
         self.links = [node.link(self.session.resp3, self.session.ident) for node in self.front.nodes]
-        own = self._own
+        own = self.own
         if own is not None and own.watching is not None:
             self.links[own.watched_at] = own.watching
 
     def settled(self) -> None:
         """What decides how commands are done has changed."""
         self._open = self._scanner.trusted = self.session.user is not None
-        self._plain = self._open and (self._own is None or not self._own.takes_all)
+        self._plain = self._open and (self.own is None or not self.own.takes_all)
         self.renew_links()
 
     # ── asyncio.Protocol ──
 
     def connection_made(self, transport: Transport) -> None:
         front = self.front
-        self._transport = transport
+        self.transport = transport
         front.accepted += 1
         if len(front.clients) >= front.limits.max_clients or front.draining:
             transport.write(_TOO_MANY)
@@ -120,7 +129,7 @@ class RedisClient(Waiter):
     def eof_received(self) -> bool:
         """What it has asked for is still answered: `redis-cli --pipe` and `nc` end like this. Not what it may wait for
         for ever, as with Redis."""
-        if self._own is not None and self._own.waits:
+        if self.own is not None and self.own.waits:
             return False
         self._ended = self._ended or not self._stopped
         if self._stopped:
@@ -132,7 +141,7 @@ class RedisClient(Waiter):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
-        self._transport = None
+        self.transport = None
         self.front.clients.pop(self.session.ident, None)
         slot, self._head, self._tail = self._head, None, None
         while slot is not None:  # nodes go on: their replies go nowhere
@@ -140,7 +149,7 @@ class RedisClient(Waiter):
             slot.take()
             after, slot.after = slot.after, None
             slot = after
-        own, self._own = self._own, None
+        own, self.own = self.own, None
         if own is not None:
             own.close()
         self._release()
@@ -157,14 +166,14 @@ class RedisClient(Waiter):
             self._resume_reading()
 
     def _pause_reading(self) -> None:
-        if not self._reading_paused and self._transport is not None and not self._ended:
+        if not self._reading_paused and self.transport is not None and not self._ended:
             self._reading_paused = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._reading_paused and self._transport is not None and not self._writing_paused:
+        if self._reading_paused and self.transport is not None and not self._writing_paused:
             self._reading_paused = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     # ── commands ──
 
@@ -276,7 +285,7 @@ class RedisClient(Waiter):
         if not self._open and (spec is None or spec.name not in _BEFORE_LOGIN):
             self.reply(_NO_AUTH)
             return True
-        own = self._own
+        own = self.own
         if own is not None and not self._plain and own.takes(spec, args):
             return own.take(spec, args, used)
         if spec is None:
@@ -302,7 +311,7 @@ class RedisClient(Waiter):
             self.reply(refusal_error(spec))
             return True
         if own is None:
-            own = self._own = Own(self)
+            own = self.own = Own(self)
         return own.do(spec, args, used)
 
     def sent(self) -> bytes:
@@ -314,14 +323,14 @@ class RedisClient(Waiter):
         if spec.name in _CHANGES_ORDER and self.waits_for_earlier():
             return False
         session = self.session
-        own = self._own
+        own = self.own
         if own is not None and spec.name == b"RESET":
             own.close()
-            self._own = None
+            self.own = None
         if own is not None and spec.name == b"HELLO" and own.watching is not None:
             self.reply(_WATCHES)
             return True
-        self.reply(answer(session, args))
+        self.reply(about_clients(self, args) if spec.name in ABOUT_CLIENTS else answer(session, args))
         self.settled()
         if session.closing:
             self._end()
@@ -444,6 +453,7 @@ class RedisClient(Waiter):
     def wait_for_reply(self) -> None:
         """Nothing more is done until all replies are there. It is still read, up to a limit: to see when it is gone."""
         self._stopped = True
+        self._stopped_at = monotonic()
         self._barrier = True
         self.front.commands += 1
 
@@ -452,10 +462,10 @@ class RedisClient(Waiter):
         self._pause_reading()
 
     def go_on(self) -> None:
-        if self._transport is None or not self._stopped:
+        if self.transport is None or not self._stopped:
             return
         self._stopped = False
-        own = self._own
+        own = self.own
         if own is not None:
             own.go_on()
         self._work()
@@ -466,11 +476,13 @@ class RedisClient(Waiter):
             self._work()
         if not self._stopped:
             self._resume_reading()
+            if self.session.closing and self._head is None:
+                self._close()
 
     # ── replies ──
 
     def flush(self) -> bool:
-        transport = self._transport
+        transport = self.transport
         if transport is None:
             return False
         slot = self._head
@@ -484,6 +496,11 @@ class RedisClient(Waiter):
             self.held -= slot.size
             out.append(slot.first if slot.more is None else slot.take())
             slot = slot.after
+        if self._pushes and (slot is None or not slot.written):  # not into the middle of a reply
+            pushed = b"".join(self._pushes)
+            self._pushes = []
+            self.held -= len(pushed)
+            out.append(pushed)
         self._head = slot
         if slot is None:
             self._tail = None
@@ -505,8 +522,35 @@ class RedisClient(Waiter):
             self._release()
         return False
 
+    def push(self, data: bytes) -> None:
+        """Something that is no reply. Who does not take it is closed: nobody waits for it, and it has to be kept."""
+        transport = self.transport
+        if transport is None or self._broken_off:
+            return
+        self._pushes.append(data)
+        self.held += len(data)
+        if self.held + transport.get_write_buffer_size() > self.front.limits.buffer:
+            self.front.slow_closed += 1
+            self._broken_off = True
+            self.abort("it has not taken what it listens to")
+            return
+        self.turn.touch(self)
+
+    def break_off(self, why: str) -> None:
+        """It cannot get what it was promised: it is told, and closed."""
+        transport = self.transport
+        if transport is None or self._broken_off:
+            return
+        self.flush()
+        self._broken_off = self._ended = True
+        log.warning("redis_client_closed", client=self.session.ident, reason=why)
+        slot = self._head
+        if slot is None or not slot.written:
+            transport.write(encode.error(f"ERR shardproxy closes this connection: {why}"))
+        transport.close()
+
     def wait_for_me(self, link: Holdable) -> None:
-        if self._transport is None:
+        if self.transport is None:
             link.read_on()
             return
         if not self._waits:
@@ -524,20 +568,22 @@ class RedisClient(Waiter):
         if self._waits and now - self._stalled > limits.stall:
             self.front.slow_closed += 1
             self.abort(f"it has not taken its replies for {limits.stall:g} s")
-        elif self._head is None and now - self.active > limits.idle:
+        elif self._head is None and now - self.active > limits.idle and (self.own is None or not self.own.listens):
             self._close()
+        elif self.own is not None and self._stopped:
+            self.own.tick(now - self._stopped_at)
 
     def _close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def close_when_idle(self) -> None:
         """The worker drains."""
-        if self._head is None and not self._stopped and (self._own is None or not self._own.holds):
+        if self._head is None and not self._stopped and (self.own is None or not self.own.holds):
             self._close()
 
     def abort(self, why: str) -> None:
-        transport = self._transport
+        transport = self.transport
         if transport is not None:
             log.warning("redis_client_closed", client=self.session.ident, reason=why)
             transport.abort()

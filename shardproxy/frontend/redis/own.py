@@ -1,4 +1,4 @@
-"""What a Redis client has for itself: a transaction, keys that it watches, a command that blocks.
+"""What a Redis client has for itself: a transaction, keys that it watches, a command that blocks, what it listens to.
 
 A transaction is queued here and sent in one piece, so it needs no connection of its own. Watched keys do: as long as
 there are some, all commands to their node go through that connection, in the client's order. A blocking command has one
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from shardproxy.backend.redis.link import Link
 from shardproxy.backend.redis.slot import Ear, Holdable, Joint, Slot
 from shardproxy.executor.redis.joining import JoinedReply
+from shardproxy.frontend.redis.channels import Channels, Monitor
 from shardproxy.planner.redis.spec import CommandSpec, arity_error, arity_fits, unknown_error
 from shardproxy.planner.redis.waits import longest_wait
 from shardproxy.protocol.redis import encode
@@ -32,6 +33,11 @@ _NESTED: Final = b"-ERR MULTI calls can not be nested\r\n"
 _LATE_WATCH: Final = b"-ERR WATCH inside MULTI is not allowed\r\n"
 _ABORTED: Final = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
 _TOO_LONG: Final = encode.error("ERR the transaction is longer than redis.max_command: send fewer commands in one")
+_IN_MULTI: Final = (b"RESET", b"QUIT")
+_WHILE_SUBSCRIBED: Final = (
+    *(b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE", b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE"),
+    *(b"RESET", b"QUIT"),
+)
 _WATCHES_APART: Final = (
     b"-CROSSSLOT Keys in request don't hash to the same slot: the keys that are watched already are on another node, "
     b"give them one {tag}\r\n"
@@ -56,10 +62,21 @@ class Own(Ear):
         self._size = 0  # their bytes
         self._place = NOWHERE  # their node
         self._wrong = False  # one of them got an error
+        self.channels: Channels | None = None
+        self._monitor: Monitor | None = None
 
     @property
     def takes_all(self) -> bool:
-        return self._queue is not None
+        return self._queue is not None or (self._subscribed and not self.client.session.resp3)
+
+    @property
+    def _subscribed(self) -> bool:
+        return self.channels is not None and self.channels.any
+
+    @property
+    def listens(self) -> bool:
+        """Whether it may be silent for as long as it likes."""
+        return self._subscribed or self._monitor is not None
 
     @property
     def waits(self) -> bool:
@@ -70,9 +87,17 @@ class Own(Ear):
         return self._queue is not None or self.watching is not None
 
     @property
+    def listens_soon(self) -> bool:
+        """Whether nodes still have to confirm that it listens."""
+        by_channels = self.channels is not None and self.channels.waits
+        return by_channels or (self._monitor is not None and self._monitor.waits)
+
+    @property
     def flags(self) -> str:
         """As CLIENT LIST shows them."""
-        return ("x" if self._queue is not None else "") + ("b" if self._lent else "")
+        shown = "O" if self._monitor is not None else ""
+        shown += "P" if self._subscribed else ""
+        return shown + ("x" if self._queue is not None else "") + ("b" if self._lent else "")
 
     @property
     def queued(self) -> int:
@@ -81,13 +106,16 @@ class Own(Ear):
 
     def takes(self, spec: CommandSpec | None, args: list[bytes]) -> bool:
         """Whether a command is not done as it is otherwise."""
-        return self._queue is not None and (spec is None or spec.name not in (b"RESET", b"QUIT"))
+        return spec is None or spec.name not in (_IN_MULTI if self._queue is not None else _WHILE_SUBSCRIBED)
 
     # Both: used: links with commands to flush. False: nothing more is done for now.
 
     def take(self, spec: CommandSpec | None, args: list[bytes], used: list[Link]) -> bool:
-        """A command behind MULTI."""
+        """A command behind MULTI, or of a RESP2 client that is subscribed."""
         client = self.client
+        if self._queue is None:
+            client.reply(_subscribed_reply(spec, args))
+            return True
         if spec is None:
             return self._refuse(unknown_error(args))
         name = spec.name
@@ -141,9 +169,11 @@ class Own(Ear):
             return self._wait(spec, args, used)
         if spec.blocks:
             return self._block(spec, args, used)
-        shown = name.decode().replace("|", " ")
-        client.reply(encode.error(f"ERR shardproxy does not do {shown} yet: it needs a connection of its own"))
-        return True
+        if name == b"MONITOR":
+            return self._watch_all()
+        if self.channels is None:
+            self.channels = Channels(client)
+        return self.channels.do(spec, args)
 
     def _refuse(self, error: bytes) -> bool:
         self._wrong = True
@@ -251,6 +281,18 @@ class Own(Ear):
             self._void = why
             self.client.settled()
 
+    def _watch_all(self) -> bool:
+        if self._monitor is not None:
+            self.client.reply(encode.OK)
+            return True
+        if self.client.waits_for_earlier():
+            return False
+        monitor = Monitor(self.client)
+        if monitor.start():
+            return True
+        self._monitor = monitor
+        return False
+
     # ── blocking commands ──
 
     def _block(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
@@ -312,6 +354,12 @@ class Own(Ear):
         client.wait_for_reply()
         return False
 
+    def tick(self, waited: float) -> None:
+        """The client has waited so many seconds for one reply."""
+        timeout = self.client.front.nodes[0].settings.timeout
+        if waited > timeout and self.listens_soon:
+            self.client.break_off(f"no node's word within {timeout:g} s that it listens")
+
     def go_on(self) -> None:
         """The client goes on. If it has waited for all replies, what it had for them goes back."""
         lent, self._lent = self._lent, []
@@ -336,6 +384,10 @@ class Own(Ear):
         self._lent = []
         self._drop_watching()
         self._queue = None
+        if self.channels is not None:
+            self.channels.close()
+        if self._monitor is not None:
+            self._monitor.close()
 
 
 class _Begun(Joint):
@@ -364,6 +416,20 @@ class _Begun(Joint):
         elif data != encode.OK + _QUEUED * self._count:
             self._error = next((line[1:] for line in data.split(b"\r\n") if line.startswith(b"-")), b"previous errors")
             whole.joint = self
+
+
+def _subscribed_reply(spec: CommandSpec | None, args: list[bytes]) -> bytes:
+    """As Redis has it, for what is not _WHILE_SUBSCRIBED."""
+    if spec is None:
+        return unknown_error(args)
+    if not arity_fits(spec, args) or (spec.name == b"PING" and len(args) > 2):
+        return arity_error(spec)
+    if spec.name == b"PING":
+        return encode.array([encode.bulk(b"pong"), encode.bulk(args[1] if len(args) > 1 else b"")])
+    return (
+        b"-ERR Can't execute '%b': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this "
+        b"context\r\n" % spec.name.lower()
+    )
 
 
 def _aborted(why: str) -> bytes:
