@@ -74,7 +74,8 @@ def test_longer_than_the_time_for_replies(proxy: RedisProxy, client: Any) -> Non
 def test_no_element_goes_to_a_client_that_is_gone(cluster: LocalCluster, proxy: RedisProxy, client: Any) -> None:
     for half in (False, True):
         sock = proxy.raw()
-        sock.sendall(b"BLPOP l 0\r\nBLPOP l 0\r\n")
+        sock.sendall(b"GET none\r\nBLPOP l 0\r\nBLPOP l 0\r\n")
+        assert line(sock) == b"$-1\r\n"
         blocks(proxy)
         if half:
             sock.shutdown(socket.SHUT_WR)
@@ -127,6 +128,26 @@ def test_while_it_watches(proxy: RedisProxy, client: Any) -> None:
         client.rpush("{b}l", "x")
         wanted = b"+OK\r\n*2\r\n$4\r\n{b}l\r\n$1\r\nx\r\n+OK\r\n+QUEUED\r\n*-1\r\n"
         assert reads(sock, len(wanted)) == wanted
+
+
+def test_unblock(proxy: RedisProxy, client: Any) -> None:
+    with proxy.raw() as sock:
+        sock.sendall(b"CLIENT ID\r\n")
+        number = int(line(sock)[1:])
+        assert client.execute_command("CLIENT UNBLOCK", number) == 0 == client.execute_command("CLIENT UNBLOCK", 1)
+        for command, reason, wanted in (
+            ("BLPOP l 0", "TIMEOUT", b"*-1\r\n"),
+            ("XREAD BLOCK 0 STREAMS s $", "ERROR", b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"),
+            ("WAIT 1 0", "TIMEOUT", b":0\r\n"),
+        ):
+            sock.sendall(f"{command}\r\n".encode())
+            eventually(lambda: client.execute_command("CLIENT UNBLOCK", number, reason) == 1, "it does not wait")  # noqa: B023
+            assert line(sock) == wanted
+        sock.sendall(b"PING\r\n")
+        assert line(sock) == b"+PONG\r\n"
+        for words, error in (("x", "not an integer"), ("1 FOO", "reason should be"), ("1 ERROR x", "syntax error")):
+            sock.sendall(f"CLIENT UNBLOCK {words}\r\n".encode())
+            assert error.encode() in line(sock)
 
 
 def test_connections_are_used_again(cluster: LocalCluster, proxy: RedisProxy, client: Any) -> None:

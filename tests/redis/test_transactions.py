@@ -141,6 +141,21 @@ def test_a_transaction_has_a_limit(cluster: LocalCluster, nodes: list[RedisNode]
         assert found.endswith(b"-EXECABORT Transaction discarded because of previous errors.\r\n")
 
 
+def test_a_node_that_refuses_multi_does_nothing_at_all(cluster: LocalCluster) -> None:
+    server = cluster.redis[3]
+    with server.connect() as direct:
+        direct.execute_command("ACL", "SETUSER", "proxy", "on", ">word", "~*", "&*", "+@all", "-multi")
+        settings = {"user": "proxy", "password": "word"}
+        with (
+            redis_proxy(cluster, "strict", nodes={"r": server.address}, redis=settings) as strict,
+            strict.raw() as sock,
+        ):
+            for watch in ("PING", "WATCH k"):
+                found = ask(sock, watch, "SET k old", "MULTI", "SET k new", "EXEC", "GET k")
+                assert b"-EXECABORT Transaction discarded because of: node r (" in found and b"says NOPERM" in found
+                assert found.endswith(b"$3\r\nold\r\n")
+
+
 def test_increments_under_watch_are_all_there(proxy: RedisProxy, client: Any) -> None:
     """Each thread reads, then writes if nothing has changed; the commands come in one packet as far as possible."""
     wanted, wins = 60, [0] * 4

@@ -41,6 +41,9 @@ class Link(Holdable):
         self.own = own
         self.ear: Ear | None = None
         self.patience: float = node.settings.timeout
+        self.no_multi = ""  # why the node takes no transactions
+        self.ident = 0  # of an own link: the node's number for it, 0 if not known
+        self.ended = False  # of an own link: the node was told to end what it does there, so it is not used again
         self.spent = ""  # of an own link: why it takes no more commands
         self.state = DOWN
         self.full = False
@@ -237,7 +240,7 @@ class Link(Holdable):
         self._head = slot
         if self._tail is None:
             self._tail = slot
-        self.pending += 1
+        self.pending += slot.left
 
     def ready(self) -> None:
         """The connection is made and logged in: what came meanwhile goes out."""

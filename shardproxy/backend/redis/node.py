@@ -18,6 +18,7 @@ from shardproxy.protocol.redis import encode
 
 log = logs.Log("redis")
 
+_NOT_ALLOWED = (b"-NOPERM", b"-ERR unknown command")  # by the node's rules or its renamed commands
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds
 
 
@@ -115,23 +116,29 @@ class RedisNode:
     async def _greet(self, link: Link) -> None:
         """Log in. Commands of clients that have come meanwhile stand behind it."""
         s = self.settings
-        words: list[bytes] = []
+        asked: list[list[bytes]] = []
         if link.resp3:
-            words = [b"HELLO", b"3"]
-            if s.password is not None:
-                words += [b"AUTH", s.user.encode() or b"default", s.password]
+            login = [] if s.password is None else [b"AUTH", s.user.encode() or b"default", s.password]
+            asked.append([b"HELLO", b"3", *login])
         elif s.password is not None:
-            words = [b"AUTH", *([s.user.encode()] if s.user else []), s.password]
+            asked.append([b"AUTH", *([s.user.encode()] if s.user else []), s.password])
+        greetings = len(asked)
+        if link.own:
+            asked.append([b"CLIENT", b"ID"])
+        asked += [[b"MULTI"], [b"DISCARD"]]
         transport = link.transport
         if transport is None:
             raise _Refused("closed at once")
-        if words:
-            greeting = Greeting(1)
-            link.expect_first(greeting.slot)
-            transport.write(encode.command(words))
-            reply = await greeting.future
-            if reply[:1] == b"-":
-                raise _Refused(reply[1:-2].decode(errors="replace"))
+        greeting = Greeting(len(asked))
+        link.expect_first(greeting.slot)
+        transport.write(b"".join(map(encode.command, asked)))
+        lines = (await greeting.future).split(b"\r\n")
+        if lines[0][:1] == b"-" and (greetings or lines[0].startswith(b"-NOAUTH")):
+            raise _Refused(lines[0][1:].decode(errors="replace"))
+        if link.own and lines[-4][:1] == b":":
+            link.ident = int(lines[-4][1:])
+        # Behind a MULTI that is refused the commands would be done one by one.
+        link.no_multi = lines[-3][1:].decode(errors="replace") if lines[-3].startswith(_NOT_ALLOWED) else ""
         if link.transport is None:
             raise _Refused("closed at once")
         link.ready()

@@ -56,6 +56,7 @@ class OwnLinks:
         """The node remembers nothing of the client: no watched keys, no channels. Else: `drop`."""
         idle = self._idle[link.resp3]
         clean = link.state == UP and not link.pending and not link.out and link.held_by is None
+        clean = clean and not link.ended
         if link not in self.taken or not clean or len(idle) >= KEPT:
             self.drop(link)
             return

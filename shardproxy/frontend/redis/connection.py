@@ -270,6 +270,7 @@ class RedisClient(Waiter):
         """Nothing more is listened to; the connection is closed behind the last reply."""
         self._ended = True
         self._late = []
+        self._late_size = 0
         self.session.closing = True
 
     def _other(self, used: list[Link]) -> bool:
@@ -456,13 +457,15 @@ class RedisClient(Waiter):
         self._stopped_at = monotonic()
         self._barrier = True
         self.front.commands += 1
+        if self._late_size <= self.front.limits.buffer:
+            self._resume_reading()
 
     def _stop(self) -> None:
         self._stopped = True
         self._pause_reading()
 
     def go_on(self) -> None:
-        if self.transport is None or not self._stopped:
+        if self.transport is None or not self._stopped or self._broken_off:
             return
         self._stopped = False
         own = self.own

@@ -14,7 +14,7 @@ from shardproxy.backend.redis.link import Link
 from shardproxy.backend.redis.slot import Ear, Holdable, Joint, Slot
 from shardproxy.executor.redis.joining import JoinedReply
 from shardproxy.frontend.redis.channels import Channels, Monitor
-from shardproxy.planner.redis.spec import CommandSpec, arity_error, arity_fits, unknown_error
+from shardproxy.planner.redis.spec import CommandSpec, Join, arity_error, arity_fits, unknown_error
 from shardproxy.planner.redis.waits import longest_wait
 from shardproxy.protocol.redis import encode
 from shardproxy.router.redis import APART, NOWHERE, apart_error, place_of
@@ -33,6 +33,9 @@ _NESTED: Final = b"-ERR MULTI calls can not be nested\r\n"
 _LATE_WATCH: Final = b"-ERR WATCH inside MULTI is not allowed\r\n"
 _ABORTED: Final = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
 _TOO_LONG: Final = encode.error("ERR the transaction is longer than redis.max_command: send fewer commands in one")
+_SYNTAX: Final = encode.error("ERR syntax error")
+_NO_NUMBER: Final = encode.error("ERR value is not an integer or out of range")
+_NO_REASON: Final = encode.error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
 _IN_MULTI: Final = (b"RESET", b"QUIT")
 _WHILE_SUBSCRIBED: Final = (
     *(b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE", b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE"),
@@ -171,6 +174,8 @@ class Own(Ear):
             return self._block(spec, args, used)
         if name == b"MONITOR":
             return self._watch_all()
+        if name == b"CLIENT|UNBLOCK":
+            return self._unblock(args, used)
         if self.channels is None:
             self.channels = Channels(client)
         return self.channels.do(spec, args)
@@ -190,12 +195,17 @@ class Own(Ear):
             client.stop_for(link)
             return False
         self._queue = None
-        if self._wrong or self._void:
-            void, self._void = self._void, ""
+        why = ""
+        if self._void:
+            why = f"what was watched is not any more: {self._void}"
+        elif link.no_multi:
+            why = f"node {link.node.name} ({link.node.address}) says {link.no_multi}"
+        if self._wrong or why:
+            self._void = ""
             if self.watching is not None:  # it is not worth a round trip
                 self._drop_watching()
             client.settled()
-            client.reply(_ABORTED if self._wrong else _aborted(f"what was watched is not any more: {void}"))
+            client.reply(_ABORTED if self._wrong else _aborted(why))
             return True
         client.settled()
         if not queue and self.watching is None:
@@ -353,6 +363,37 @@ class Own(Ear):
         self._lent = links
         client.wait_for_reply()
         return False
+
+    def _unblock(self, args: list[bytes], used: list[Link]) -> bool:
+        """End another client's waiting: its nodes are told to, and say whether it did."""
+        client = self.client
+        if len(args) > 4 or not args[2].isdigit():
+            client.reply(_NO_NUMBER if len(args) <= 4 else _SYNTAX)
+            return True
+        if len(args) == 4 and args[3].upper() not in (b"TIMEOUT", b"ERROR"):
+            client.reply(_NO_REASON)
+            return True
+        other = client.front.clients.get(int(args[2]))
+        links = other.own.ends_waiting() if other is not None and other.own is not None else []
+        if not links:
+            client.reply(encode.integer(0))
+            return True
+        whole = Slot(client, 1)
+        client.append(whole)
+        joint = JoinedReply(client.turn, whole, Join.MAX, [], args)
+        parts = [joint.part() for _ in links]
+        for i in range(len(links)):
+            shared = links[i].node.link(client.session.resp3, client.session.ident)
+            words = [b"CLIENT", b"UNBLOCK", b"%d" % links[i].ident, *args[3:]]
+            client.send(shared, parts[i], encode.command(words), used)
+        return True
+
+    def ends_waiting(self) -> list[Link]:
+        """The connections on which a command blocks. They are not used again: a node may be told late to end what they
+        do."""
+        for link in self._lent:
+            link.ended = True
+        return [link for link in self._lent if link.ident]
 
     def tick(self, waited: float) -> None:
         """The client has waited so many seconds for one reply."""

@@ -319,7 +319,6 @@ CLIENT|NO-EVICT         3 r -
 CLIENT|REPLY            3 r -
 CLIENT|SETINFO          4 r -
 CLIENT|SETNAME          3 r -
-CLIENT|UNBLOCK         -3 r -
 ECHO                    2 r -
 HELLO                  -1 r -
 PING                   -1 r -
@@ -337,6 +336,7 @@ BRPOPLPUSH              4 w 1 2 1  blocks
 BZMPOP                 -5 w -      counted2 blocks
 BZPOPMAX               -3 w 1 -2 1 blocks
 BZPOPMIN               -3 w 1 -2 1 blocks
+CLIENT|UNBLOCK         -3 r -
 DISCARD                 1 r -
 EXEC                    1 r -
 MONITOR                 1 r -
