@@ -96,7 +96,9 @@ class Link(Holdable):
         if self.state == DOWN:
             self.node.open(self)
             if self.state == DOWN:
-                self.lose(f"{self.node.why_down}; the command was not sent")
+                why = self.node.why_down or "the proxy ends"
+                self.lose(f"{why}; the command was not sent")
+                self.end(why)
             return
         out, self.out = self.out, []
         transport = self.transport
@@ -268,6 +270,7 @@ class Link(Holdable):
     def end(self, why: str) -> None:
         """An own link takes no more commands, and who listens to it is told."""
         if self.own:
+            self.node.own.forget(self)
             self.spent = why
             ear, self.ear = self.ear, None
             if ear is not None:

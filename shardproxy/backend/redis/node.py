@@ -150,7 +150,6 @@ class RedisNode:
         link.state = DOWN
         if link.own:
             self.failures += 1
-            self.own.forget(link)
         else:
             self._down(why)
         link.lose(f"{why}; the command was not sent")
@@ -162,7 +161,6 @@ class RedisNode:
         if task is not None:  # it was still being made: that task finds out
             return
         if link.own:
-            self.own.forget(link)
             return
         self._down(why, at_once=True)
         self.open(link)
