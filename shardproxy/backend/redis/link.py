@@ -109,6 +109,12 @@ class Link(Holdable):
         except RuntimeError:  # uvloop's, when the socket has failed and it has not said so yet
             self.node.loop.call_soon(self.connection_lost, None)
 
+    def connects(self) -> bool:
+        """Begin to connect if there is no connection. Whether it is being made: `when_free` tells when that ends."""
+        if self.state == DOWN and not self.spent:
+            self.node.open(self)
+        return self.state == CONNECTING
+
     def when_free(self, waiter: Waiter) -> None:
         """Tell once when the link is not full any more."""
         self._waiting.append(waiter)
@@ -250,6 +256,8 @@ class Link(Holdable):
         out, self.out = self.out, []
         if out and self.transport is not None:
             self.transport.write(b"".join(out))
+        if self._waiting and self.pending < self.depth:
+            self._free()
 
     def fail(self, why: str) -> None:
         """Give the connection up: every command whose reply is not whole gets an error."""

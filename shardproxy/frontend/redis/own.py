@@ -28,6 +28,8 @@ _MULTI: Final = b"*1\r\n$5\r\nMULTI\r\n"
 _EXEC: Final = b"*1\r\n$4\r\nEXEC\r\n"
 _UNWATCH: Final = b"*1\r\n$7\r\nUNWATCH\r\n"
 _PING: Final = b"*1\r\n$4\r\nPING\r\n"
+_SPUBLISH: Final = encode.command([b"SPUBLISH", b"__shardproxy:wait", b""])
+_MOST: Final = encode.integer((1 << 63) - 1)
 _NO_MULTI: Final = b"-ERR %b without MULTI\r\n"
 _NESTED: Final = b"-ERR MULTI calls can not be nested\r\n"
 _LATE_WATCH: Final = b"-ERR WATCH inside MULTI is not allowed\r\n"
@@ -191,7 +193,7 @@ class Own(Ear):
         front = client.front
         place = self._place if self._place != NOWHERE else front.any_node(int(client.session.ident))
         link = client.links[place]
-        if link.full:
+        if link.full or link.connects():
             client.stop_for(link)
             return False
         self._queue = None
@@ -333,8 +335,9 @@ class Own(Ear):
     def _wait(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """WAIT, WAITAOF: the least of what all nodes say of the writes before it.
 
-        A node counts for what its connection did last, whatever that was: PING, and so for all that the node had
-        written by then, as all earlier commands of this client have their replies.
+        A node counts replicas that have what its own connection did last, and so all that the node had written by then;
+        and all earlier commands of this client have their replies. Up to Redis 7.0 that may be any command; later
+        servers look at commands that replicas get, of which SPUBLISH to nobody is one that hurts nobody.
         """
         client = self.client
         if client.waits_for_earlier():
@@ -348,17 +351,21 @@ class Own(Ear):
                 client.reply(node.own.full_error)
                 return True
             links.append(link)
-        milliseconds = args[-1]
+        name, milliseconds = spec.name, args[-1]
         whole = Slot(client, 1)
         client.append(whole)
         joint = JoinedReply(client.turn, whole, spec.join, [], args)
         parts = [joint.part() for _ in links]
+        marks = [_Mark(joint, joint.part(), name == b"WAIT") for _ in links]
         sent = client.sent()
         for i in range(len(links)):
             link = links[i]
             endless = milliseconds == b"0" or not milliseconds.isdigit()
             link.patience = 0.0 if endless else int(milliseconds) / 1000 + link.node.settings.timeout
             client.send(link, Slot(None, 1), _PING, used)
+            mark = Slot(None, 1)
+            mark.joint = marks[i]
+            client.send(link, mark, _SPUBLISH, used)
             client.send(link, parts[i], sent, used)
         self._lent = links
         client.wait_for_reply()
@@ -389,11 +396,13 @@ class Own(Ear):
         return True
 
     def ends_waiting(self) -> list[Link]:
-        """The connections on which a command blocks. They are not used again: a node may be told late to end what they
-        do."""
+        """The connections on which a command blocks, none if it is still on its way. They are not used again: a node
+        may be told late to end what they do."""
+        if not all(link.ident for link in self._lent):
+            return []
         for link in self._lent:
             link.ended = True
-        return [link for link in self._lent if link.ident]
+        return list(self._lent)
 
     def tick(self, waited: float) -> None:
         """The client has waited so many seconds for one reply."""
@@ -429,6 +438,25 @@ class Own(Ear):
             self.channels.close()
         if self._monitor is not None:
             self._monitor.close()
+
+
+class _Mark(Joint):
+    """The reply to what stands before WAIT. An error of it is WAIT's answer, but for servers that do not know it."""
+
+    def __init__(self, joint: Joint, part: Slot, one_number: bool) -> None:
+        self._joint = joint
+        self._part = part
+        self._well = _MOST if one_number else encode.array([_MOST, _MOST])
+
+    def came(self, slot: Slot) -> None:
+        if not slot.done:
+            return
+        data = slot.take()
+        slot.joint = None
+        refused = data[:1] == b"-" and not data.startswith(b"-ERR unknown command")
+        self._part.add(data if refused else self._well)
+        self._part.done = True
+        self._joint.came(self._part)
 
 
 class _Begun(Joint):
