@@ -85,8 +85,19 @@ _COMMANDS = st.one_of(
 )
 
 
+_TRANSACTIONS = st.builds(
+    lambda first, inner, last: [*first, "MULTI", *inner, last],
+    st.lists(st.builds("WATCH {}".format, _KEYS) | _COMMANDS, max_size=3),
+    st.lists(_COMMANDS, max_size=4),
+    st.sampled_from(["EXEC", "EXEC", "EXEC", "DISCARD"]),
+)
+_SESSIONS = st.lists(_TRANSACTIONS | st.lists(_COMMANDS, max_size=5), max_size=6).map(
+    lambda parts: [text for part in parts for text in part]
+)
+
+
 @settings(max_examples=200)
-@given(commands=st.lists(_COMMANDS, max_size=40), protocol=st.sampled_from([2, 3]), data=st.data())
+@given(commands=_SESSIONS, protocol=st.sampled_from([2, 3]), data=st.data())
 def test_any_commands_are_answered_as_by_one_server(
     cluster: LocalCluster, proxy: RedisProxy, commands: list[str], protocol: int, data: st.DataObject
 ) -> None:

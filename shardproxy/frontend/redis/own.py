@@ -204,11 +204,11 @@ class Own(Ear):
             why = f"node {link.node.name} ({link.node.address}) says {link.no_multi}"
         if self._wrong or why:
             self._void = ""
-            if self.watching is not None:  # it is not worth a round trip
-                self._drop_watching()
             client.settled()
             client.reply(_ABORTED if self._wrong else _aborted(why))
-            return True
+            if self.watching is not None:
+                client.send(self.watching, Slot(None, 1), _UNWATCH, used)
+            return self._leave()
         client.settled()
         if not queue and self.watching is None:
             client.reply(encode.array([]))
