@@ -97,8 +97,8 @@ class Link(Holdable):
             self.node.open(self)
             if self.state == DOWN:
                 why = self.node.why_down or "the proxy ends"
-                self.lose(f"{why}; the command was not sent")
                 self.end(why)
+                self.lose(f"{why}; the command was not sent")
             return
         out, self.out = self.out, []
         transport = self.transport
@@ -272,11 +272,11 @@ class Link(Holdable):
         self.held_by = None
         self._unasked = []
         self.node.lost(self, why)
-        self.lose(f"{why} while this command was running; whether it ran is not known")
         self.end(why)
+        self.lose(f"{why} while this command was running; whether it ran is not known")
 
     def end(self, why: str) -> None:
-        """An own link takes no more commands, and who listens to it is told."""
+        """An own link takes no more commands; who listens to it is told. Before `lose`, which lets clients go on."""
         if self.own:
             self.node.own.forget(self)
             self.spent = why

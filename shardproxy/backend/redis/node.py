@@ -152,8 +152,8 @@ class RedisNode:
             self.failures += 1
         else:
             self._down(why)
-        link.lose(f"{why}; the command was not sent")
         link.end(why)
+        link.lose(f"{why}; the command was not sent")
 
     def lost(self, link: Link, why: str) -> None:
         """The connection broke. A new one is tried at once; in case of need later."""
