@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -157,6 +158,8 @@ class Supervisor:
                 self._why_not_ready = str(error)
                 log.warning("catalog_not_read", error=error, reason=str(error))
                 await asyncio.sleep(CATALOG_RETRY)
+        gc.collect()
+        gc.freeze()  # a full collection would take 50 ms, perhaps while writes wait for a map that we pass on
         for worker in self.workers:
             self._spawn(self._keep_running(worker))
         self._spawn(silence.watch(self.workers, self.config.proxy.worker_silence, self._end_silent))
