@@ -30,6 +30,8 @@ HOLDS = [
     ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=1"),
     ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=2"),
     ("cutover", f"{BACK} {MIX} -DNCR=0 -DNRE=1"),
+    ("cache", "-DNR=1 -DNC=1 -DNF=0"),
+    ("cache", "-DNR=1 -DNC=0 -DNF=1"),
 ]
 FAILS = [
     *[
@@ -39,6 +41,11 @@ FAILS = [
         )
     ],
     *[("copy", f"-DMARIADB -DMUT_{rule}") for rule in ("NO_DOUBT", "NO_RUNNING", "LIST_AT_ONCE")],
+    *[
+        ("cache", f"-DNF=0 -DMUT_{rule}")
+        for rule in ("NO_LEASE", "NO_HOLDOFF", "NO_SECOND", "SHORTEN", "POS_AHEAD", "MARK_EARLY", "GEN_AT_ONCE")
+    ],
+    ("cache", "-DNC=0 -DONE_READER -DMUT_NO_RUN"),
     ("cutover", f"-DNOFILTER {BACK} {ALONE} -DNCR=0 -DNRE=1 -DMUT_KEEP_FWD"),
 ]  # fmt: skip
 

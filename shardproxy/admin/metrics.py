@@ -127,6 +127,15 @@ FAMILIES: Mapping[str, Family] = _families(
         "Clients that got no connection of their own: redis.own_connections.",
         ("node",),
     ),
+        "shardproxy_cache_reads_total",
+        Kind.COUNTER,
+        "Reads of cached rows by outcome: hit; miss (loaded and kept); coalesced (somebody else's load); held off "
+        "(written a moment ago) and waited in vain (read from MySQL, not kept); bypassed (the cache cannot be asked or "
+        "believed); fill refused and fill failed: loads that were not kept.",
+        ("outcome",),
+    ),
+    Family("shardproxy_cache_invalidations_total", Kind.COUNTER, "Entries made void by a shard's binlog.", ("shard",)),
+    Family("shardproxy_cache_fresh", Kind.GAUGE, "1 while cached rows of a shard are believed.", ("shard",)),
     Family("shardproxy_map_epoch", Kind.GAUGE, "Epoch of the newest map.", ()),
 )
 

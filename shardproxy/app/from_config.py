@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shardproxy.app.settings import LOGIN_SECONDS, PoolSettings, RedisWorkerSettings
+from shardproxy.cache.patterns import CachedRows, CacheSettings
 from shardproxy.config import Config
 from shardproxy.config.passwords import HashKind, PasswordHash
 from shardproxy.executor.redis.local_answers import digest
@@ -98,6 +99,19 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         tls_cert=str(config.resolve(listen.tls_cert)) if listen.tls_cert else "",
         tls_key=str(config.resolve(listen.tls_key)) if listen.tls_key else "",
     )
+
+
+def cache_of(config: Config) -> CacheSettings | None:
+    """None without `[cache]`, or without anything to be cached."""
+    c = config.cache
+    if c is None or not c.rows:
+        return None
+    rows = []
+    for name, one in c.rows.items():
+        database, _, table = one.table.partition(".")
+        lives, absent = round(one.ttl * 1000), round(one.absent_ttl * 1000)
+        rows.append(CachedRows(name, one.key, database, table, one.form, lives, absent))
+    return CacheSettings(tuple(rows), c.hold_off, c.bound, c.lease, c.wait)
 
 
 def greeted_version(version: str) -> str:

@@ -6,15 +6,20 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from shardproxy.app.settings import RedisWorkerSettings, client_tls
+from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.redis.node import LinkSettings, RedisNode
 from shardproxy.backend.redis.slot import Turn
+from shardproxy.cache.patterns import CacheSettings
 from shardproxy.counters import Counters
 from shardproxy.frontend.redis.connection import RedisClient
 from shardproxy.frontend.redis.front import RedisFront, RedisLimits
 from shardproxy.topology.redis_ring import RedisRing
+
+if TYPE_CHECKING:
+    from shardproxy.cache.row_cache import RowCache
 
 TICK = 0.25  # seconds
 BACKLOG = 4096
@@ -23,7 +28,14 @@ BACKLOG = 4096
 class RedisPort:
     """Serves from `start` to `close`."""
 
-    def __init__(self, worker: int, settings: RedisWorkerSettings, listeners: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        worker: int,
+        settings: RedisWorkerSettings,
+        listeners: Sequence[socket.socket],
+        cache: CacheSettings | None = None,
+        gateway: Gateway | None = None,
+    ) -> None:
         s = settings
         links = LinkSettings(
             s.connections, s.own_connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password
@@ -32,6 +44,16 @@ class RedisPort:
         nodes = [RedisNode(name, host, port, links, turn) for name, host, port in s.nodes]
         limits = RedisLimits(s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout)
         self.front = RedisFront(worker, turn, nodes, RedisRing(s.owners), s.users, limits)
+        self.cache: RowCache | None = None
+        if cache is not None and gateway is not None:
+            from shardproxy.cache.node import CacheNode
+            from shardproxy.cache.row_cache import RowCache
+            from shardproxy.frontend.redis.rows import RowCommands
+
+            # Connections of its own: it must know which process is behind one.
+            own = [CacheNode(name, host, port, links, turn) for name, host, port in s.nodes]
+            self.cache = RowCache(cache, own, self.front.ring, gateway)
+            self.front.rows = RowCommands(self.cache, turn)
         self._worker = str(worker)
         self._listeners = listeners
         self._tls = client_tls(s.tls_cert, s.tls_key)
@@ -42,7 +64,7 @@ class RedisPort:
     async def start(self) -> None:
         """Accept clients."""
         loop = asyncio.get_running_loop()
-        for node in self.front.nodes:
+        for node in [*self.front.nodes, *(self.cache.nodes if self.cache else ())]:
             node.start()
         for sock in self._listeners:
             tls = self._tls if sock.family != socket.AF_UNIX else None
@@ -54,6 +76,9 @@ class RedisPort:
         while True:
             await asyncio.sleep(TICK)
             self.front.tick(monotonic())
+            if self.cache is not None:
+                for node in self.cache.nodes:
+                    node.tick()
 
     def drain(self) -> None:
         """Take no more clients; those that wait for nothing are closed."""
@@ -72,6 +97,8 @@ class RedisPort:
         """For good."""
         if self._ticker is not None:
             self._ticker.cancel()
+        if self.cache is not None:
+            self.cache.close()
         self.front.close()
 
     def count(self, counters: Counters) -> None:
@@ -86,6 +113,10 @@ class RedisPort:
             self._add(counters, "shardproxy_redis_node_failures_total", (node.name,), node.failures)
             counters.set("shardproxy_redis_own_connections", (node.name, self._worker), len(node.own.taken))
             self._add(counters, "shardproxy_redis_own_connections_refused_total", (node.name,), node.own.refused)
+
+        if self.cache is not None:
+            for outcome, total in self.cache.counts.items():
+                self._add(counters, "shardproxy_cache_reads_total", (outcome,), total)
 
     def _add(self, counters: Counters, name: str, labels: tuple[str, ...], total: int) -> None:
         key = name + "".join(labels)

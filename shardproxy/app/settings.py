@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from shardproxy.cache.patterns import CacheSettings
 from shardproxy.frontend.mysql.front import Limits, Rights
 from shardproxy.protocol.mysql.accounts import Account
 from shardproxy.router.balance import ServerHealth
@@ -96,6 +97,7 @@ class WorkerSettings:
     log_level: str
     log_format: str
     redis: RedisWorkerSettings | None = None
+    cache: CacheSettings | None = None
 
 
 def client_tls(cert: str, key: str) -> ssl.SSLContext | None:

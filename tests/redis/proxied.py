@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -29,12 +32,15 @@ tables = { users = { key = "uid" } }
 class RedisProxy:
     """`port`: for Redis clients; `folder`: of the cluster."""
 
-    def __init__(self, cluster: LocalCluster, process: Process, port: int, admin_port: int, path: Path) -> None:
+    def __init__(
+        self, cluster: LocalCluster, process: Process, port: int, admin_port: int, path: Path, mysql_port: int
+    ) -> None:
         self.cluster = cluster
         self.process = process
         self.port = port
         self.admin_port = admin_port
         self.unix = path
+        self.mysql_port = mysql_port
 
     def connect(self, **options: Any) -> Any:
         """A redis-py client with one connection."""
@@ -57,6 +63,38 @@ class RedisProxy:
             lines = answer.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0].split(" ")[0] == name)
 
+    def labelled(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in lines
+            if line.startswith(name + "{") and all(text in line for text in wanted)
+        )
+
+    def mysql(self) -> Any:
+        """A pymysql connection to the MySQL port, in `main`, with autocommit."""
+        import pymysql
+
+        return pymysql.connect(
+            host="127.0.0.1", port=self.mysql_port, user="app", password="app", database="main", autocommit=True
+        )
+
+    @contextmanager
+    def stopped_keeper(self) -> Iterator[None]:
+        """While the cache's keeper stands still."""
+        listed = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "-f", "shardproxy.keeper.process"], capture_output=True, check=True
+        )
+        pid = int(listed.stdout)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def worker_pid(self) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/api/status", timeout=10) as answer:
             pid: int = json.load(answer)["workers"][0]["pid"]
@@ -72,9 +110,11 @@ def redis_proxy(
     users: Mapping[str, str] | None = None,
     nodes: Mapping[str, str] | None = None,
     workers: int = 1,
+    more: str = "",
+    keyspaces: str = KEYSPACES,
 ) -> Iterator[RedisProxy]:
     """Start a proxy for the cluster's Redis nodes. redis: entries of [redis]; users: name → password; nodes: name →
-    address, in place of the cluster's."""
+    address, in place of the cluster's; more: tables of the file."""
     port, path = free_port(), cluster.folder / f"{name}.sock"
     lines = [f'[listen.redis]\nport = {port}\nsocket = "{path}"\n[redis]']
     lines += [f"{key} = {json.dumps(value)}" for key, value in (redis or {}).items()]
@@ -82,9 +122,9 @@ def redis_proxy(
         lines.append(f'[redis.nodes.{node}]\naddress = "{address}"')
     lines += [f'[redis.users.{user}]\npassword = "{password}"' for user, password in (users or {}).items()]
     config = cluster.config_toml(
-        KEYSPACES,
+        keyspaces,
         proxy={"workers": workers, "log_format": "text"},
-        extra="\n".join([*lines, f'[store]\npath = "{name}.store"\n']),
+        extra="\n".join([*lines, more, f'[store]\npath = "{name}.store"\n']),
         name=f"{name}.toml",
     )
     make_bookkeeping(config.path)
@@ -93,7 +133,7 @@ def redis_proxy(
     process = cluster.program(name, command, ready=lambda: is_ready(config.admin_port), environment=proxy_environment())
     process.start()
     try:
-        yield RedisProxy(cluster, process, port, config.admin_port, path)
+        yield RedisProxy(cluster, process, port, config.admin_port, path, config.mysql_port)
     finally:
         process.stop()
 

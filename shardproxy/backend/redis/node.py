@@ -139,9 +139,13 @@ class RedisNode:
             link.ident = int(lines[-4][1:])
         # Behind a MULTI that is refused the commands would be done one by one.
         link.no_multi = lines[-3][1:].decode(errors="replace") if lines[-3].startswith(_NOT_ALLOWED) else ""
+        await self.greeted(link)
         if link.transport is None:
             raise _Refused("closed at once")
         link.ready()
+
+    async def greeted(self, link: Link) -> None:
+        """We are let in on a new connection; commands wait until this returns."""
 
     def _failed(self, link: Link, why: str) -> None:
         transport, link.transport = link.transport, None

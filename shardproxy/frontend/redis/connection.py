@@ -183,6 +183,7 @@ class RedisClient(Waiter):
         simple = self.front.simple
         links = self.links
         ring = self._ring
+        rows = self.front.rows
         used: list[Link] = []
         data = scanner.data
         slot: Slot | None = None  # of the present run
@@ -204,7 +205,12 @@ class RedisClient(Waiter):
                     run.out.append(data[begin:end])
                     run = None
                 data = scanner.data
-            if scanner.count > 1 and self._plain and data[scanner.name : scanner.name_end] in simple:
+            if (
+                scanner.count > 1
+                and self._plain
+                and data[scanner.name : scanner.name_end] in simple
+                and (rows is None or not rows.owns(data[scanner.key : scanner.key_end]))
+            ):
                 link = links[ring.node_of(data[scanner.key : scanner.key_end])]
                 if link is run and slot is not None:
                     slot.left += 1
@@ -262,6 +268,12 @@ class RedisClient(Waiter):
         self.held += len(reply)
         self.append(slot)
 
+    def later(self) -> Slot:
+        """The place of a reply of our own that comes later."""
+        slot = Slot(self, 1)
+        self.append(slot)
+        return slot
+
     def _broken(self, why: str) -> None:
         self.reply(encode.error(f"ERR Protocol error: {why}"))
         self._end()
@@ -278,6 +290,15 @@ class RedisClient(Waiter):
         front = self.front
         scanner = self._scanner
         args = scanner.arguments()
+        rows = front.rows
+        if rows is not None and self._plain:
+            if rows.full:
+                self._again = True
+                self._stop()
+                rows.when_free(self)
+                return False
+            if rows.take(self, args):
+                return True
         if self._plain:
             spec = front.splits.get(args[0])
             if spec is not None and len(args) >= -spec.min_args:

@@ -1,0 +1,35 @@
+"""What entries say."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardproxy.cache.entries import TOMBSTONE, Names, State, read, tag, value
+
+GENERATIONS = st.binary(min_size=8, max_size=8).map(lambda b: b.hex().encode())
+
+
+@given(GENERATIONS, st.integers(0, 10**6), st.binary())
+def test_a_value_is_believed_under_its_own_tag_alone(generation: bytes, epoch: int, payload: bytes) -> None:
+    own = tag(generation, epoch)
+    assert read(value(own, payload), own) == (State.VALUE, payload)
+    assert read(value(own, None), own) == (State.ABSENT, b"")
+    for other in (tag(generation, epoch * 10), tag(generation, epoch + 1), tag(generation[::-1] + b"0", epoch)):
+        if other != own:
+            assert read(value(own, payload), other)[0] is State.NOTHING
+            assert read(value(own, None), other)[0] is State.NOTHING
+
+
+def test_what_is_no_value() -> None:
+    own = tag(b"aa", 1)
+    assert read(None, own)[0] is State.NOTHING
+    assert read(TOMBSTONE, own)[0] is State.TOMBSTONE
+    assert read(b"Ltoken", own)[0] is State.LEASE
+
+
+def test_names_of_two_processes_or_configurations_never_meet() -> None:
+    one, two, three = Names("r1", "d"), Names("r2", "d"), Names("r1", "e")
+    for make in (lambda n: n.entry("users", (1, 2)), lambda n: n.mark("a"), lambda n: n.place("a")):
+        assert len({make(one), make(two), make(three)}) == 3
+    assert one.entry("users", (1, 2)) == b"_shardproxy:r1:d:row:users:1:2"
