@@ -127,6 +127,7 @@ FAMILIES: Mapping[str, Family] = _families(
         "Clients that got no connection of their own: redis.own_connections.",
         ("node",),
     ),
+    Family(
         "shardproxy_cache_reads_total",
         Kind.COUNTER,
         "Reads of cached rows by outcome: hit; miss (loaded and kept); coalesced (somebody else's load); held off "

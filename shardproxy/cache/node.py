@@ -53,14 +53,14 @@ class CacheNode(RedisNode):
                 f"tombstones: set one of {names}"
             )
 
-    def send(self, words: Sequence[bytes], joint: Joint) -> None:
-        """Send a command; its reply, or an error, comes to `joint`, at once if there is no connection."""
+    def send(self, command: bytes, joint: Joint) -> None:
+        """Send a command, as wire bytes; its reply, or an error, comes to `joint`: see `usable`."""
         link = self.main
         slot = Slot(None, 1)
         slot.joint = joint
         link.expect(slot)
         link.fresh += 1
-        link.out.append(encode.command(words))
+        link.out.append(command)
         link.flush()
 
     async def ask(self, words: Sequence[bytes]) -> bytes:
@@ -68,7 +68,7 @@ class CacheNode(RedisNode):
         if not self.usable:
             raise BackendLost(self.unfit or f"node {self.name} ({self.address}): {self.why_down or 'not connected'}")
         answer = _Answer(self.loop)
-        self.send(words, answer)
+        self.send(encode.command(words), answer)
         reply = await answer.future
         if reply[:1] == b"-":
             raise BackendError(f"node {self.name} ({self.address}): {reply[1:-2].decode(errors='replace')}")

@@ -23,6 +23,7 @@ from shardproxy.cache.patterns import CachedRows, CacheSettings, Patterns
 from shardproxy.errors import BackendError, RemoteProtocolError, SqlError
 from shardproxy.protocol.mysql.constants import Cap
 from shardproxy.protocol.mysql.resultset import parse_resultset
+from shardproxy.protocol.redis import encode
 from shardproxy.protocol.redis.replies import values_of
 from shardproxy.session.profile import profile
 from shardproxy.topology.maps import UnmappedKey
@@ -40,6 +41,7 @@ _PROFILE = profile(
     ),
 )  # fmt: skip
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.05  # seconds between two looks whether somebody else's load is there
+_PLACES = 20_000  # about 10 MB
 _TRIES = 3  # loads of one row while the map changes
 
 Row = bytes | None
@@ -47,9 +49,9 @@ Done = Callable[[Row, str], None]
 
 
 class Place:
-    """Where a row and its entry are: shard, node and names, under one map."""
+    """Where a row and its entry are: shard, node and names, under one map. question: what is asked for each read."""
 
-    __slots__ = ("entry", "mark", "node", "parts", "rows", "shard", "snapshot")
+    __slots__ = ("entry", "mark", "node", "parts", "question", "rows", "run", "shard", "snapshot")
 
     def __init__(self, cache: RowCache, rows: CachedRows, parts: Sequence[int], node: CacheNode) -> None:
         """Raises SqlError for a table that the map does not have, or a key that it places nowhere."""
@@ -58,9 +60,11 @@ class Place:
         self.node = node
         self.snapshot = cache.gateway.snapshot
         self.shard = cache.shard_of(rows, parts)
+        self.run = node.run
         names = Names(node.run, cache.digest)
         self.entry = names.entry(rows.name, parts)
         self.mark = names.mark(self.snapshot.shards[self.shard].name)
+        self.question = encode.command([b"MGET", self.entry, self.mark])
 
 
 class RowCache:
@@ -75,6 +79,7 @@ class RowCache:
         self.counts: Counter[str] = Counter()
         self._ring = ring
         self._texts: dict[str, bytes] = {rows.name: _select(rows) for rows in settings.rows}
+        self._places: dict[bytes, Place] = {}  # of rows that were read lately
         self._looks: dict[bytes, _Look] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._owner = token_hex(8)
@@ -99,16 +104,21 @@ class RowCache:
 
     def read(self, key: bytes, rows: CachedRows, parts: Sequence[int], done: Done) -> None:
         """Give a row to `done`, with the text of an error when it cannot be had: (None, "") is no such row."""
-        node = self.nodes[self._ring.node_of(key)]
-        try:
-            place = Place(self, rows, parts, node)
-        except SqlError as error:
-            done(None, str(error))
-            return
+        place = self._places.get(key)
+        if place is None or place.snapshot is not self.gateway.snapshot or place.run != place.node.run:
+            try:
+                place = Place(self, rows, parts, self.nodes[self._ring.node_of(key)])
+            except SqlError as error:
+                done(None, str(error))
+                return
+            if len(self._places) >= _PLACES:
+                self._places.clear()
+            self._places[key] = place
+        node = place.node
         if not node.usable:
             self.later(self._bypass(place, done), done)
             return
-        node.send([b"MGET", place.entry, place.mark], _Hit(self, place, done))
+        node.send(place.question, _Hit(self, place, done))
 
     def looked(self, place: Place, done: Done, entry: Row, mark: Row) -> None:
         """Entry and mark have come."""

@@ -82,13 +82,17 @@ class RedisProxy:
             host="127.0.0.1", port=self.mysql_port, user="app", password="app", database="main", autocommit=True
         )
 
-    @contextmanager
-    def stopped_keeper(self) -> Iterator[None]:
-        """While the cache's keeper stands still."""
+    def keeper_pid(self) -> int:
+        """Pid of the cache's keeper."""
         listed = subprocess.run(
             ["pgrep", "-P", str(self.process.pid), "-f", "shardproxy.keeper.process"], capture_output=True, check=True
         )
-        pid = int(listed.stdout)
+        return int(listed.stdout)
+
+    @contextmanager
+    def stopped_keeper(self) -> Iterator[None]:
+        """While the cache's keeper stands still."""
+        pid = self.keeper_pid()
         os.kill(pid, signal.SIGSTOP)
         try:
             yield
@@ -112,11 +116,14 @@ def redis_proxy(
     workers: int = 1,
     more: str = "",
     keyspaces: str = KEYSPACES,
+    environment: Mapping[str, str] | None = None,
+    path: Path | None = None,
 ) -> Iterator[RedisProxy]:
     """Start a proxy for the cluster's Redis nodes. redis: entries of [redis]; users: name → password; nodes: name →
-    address, in place of the cluster's; more: tables of the file."""
-    port, path = free_port(), cluster.folder / f"{name}.sock"
-    lines = [f'[listen.redis]\nport = {port}\nsocket = "{path}"\n[redis]']
+    address, in place of the cluster's; more: tables of the file;
+    environment: more variables; path: a folder with a sitecustomize that it imports."""
+    port, unix = free_port(), cluster.folder / f"{name}.sock"
+    lines = [f'[listen.redis]\nport = {port}\nsocket = "{unix}"\n[redis]']
     lines += [f"{key} = {json.dumps(value)}" for key, value in (redis or {}).items()]
     for node, address in (nodes or {node.name: node.address for node in cluster.redis}).items():
         lines.append(f'[redis.nodes.{node}]\naddress = "{address}"')
@@ -130,10 +137,13 @@ def redis_proxy(
     make_bookkeeping(config.path)
 
     command = [sys.executable, "-m", "shardproxy.cli.proxy", "run", "--config", str(config.path)]
-    process = cluster.program(name, command, ready=lambda: is_ready(config.admin_port), environment=proxy_environment())
+    variables = {**proxy_environment(), **(environment or {})}
+    if path is not None:
+        variables["PYTHONPATH"] = f"{path}:{variables['PYTHONPATH']}"
+    process = cluster.program(name, command, ready=lambda: is_ready(config.admin_port), environment=variables)
     process.start()
     try:
-        yield RedisProxy(cluster, process, port, config.admin_port, path, config.mysql_port)
+        yield RedisProxy(cluster, process, port, config.admin_port, unix, config.mysql_port)
     finally:
         process.stop()
 

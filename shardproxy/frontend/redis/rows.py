@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MOST = 4096  # commands of a worker that wait for rows at once
 
 _WRONG_TYPE = encode.error("WRONGTYPE Operation against a key holding the wrong kind of value")
+_GETS = (b"GET", b"get")
 _READS = "GET, MGET, HGET, HMGET, HGETALL, EXISTS, TYPE, TTL and PTTL"
 Words = Sequence[bytes]
 Made = Callable[[Words, list[Row], bool], bytes]  # a command, its rows, RESP3 → the reply
@@ -89,6 +90,8 @@ class RowCommands:
 
     def take(self, client: RedisClient, words: Words) -> bool:
         """Answer a command, now or later, if one of its keys is a row's. False: it is another's."""
+        if len(words) == 2 and words[0] in _GETS and self._get(client, words):
+            return True
         spec = find_spec(words)
         if spec is None or not arity_fits(spec, words) or spec.channels:
             return False
@@ -123,6 +126,16 @@ class RowCommands:
             command.kind = b"string" if found[0][0].form == "json" else b"hash"
         for number, (key, (rows, parts)) in enumerate(zip(keys, found, strict=True)):
             self.cache.read(key, rows, parts, command.part(number))
+        return True
+
+    def _get(self, client: RedisClient, words: Words) -> bool:
+        """GET of a JSON document, which is most of what is asked. False: look closer."""
+        place = self.cache.patterns.find(words[1])
+        if place is None or place[0].form != "json":
+            return False
+        self.pending += 1
+        command = _Command(self, client.later(), words, _get, 1, client.session.resp3)
+        self.cache.read(words[1], place[0], place[1], command.part(0))
         return True
 
     def settle(self, whole: Slot, reply: bytes) -> None:
