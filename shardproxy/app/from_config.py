@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from shardproxy.app.settings import LOGIN_SECONDS, PoolSettings, RedisWorkerSettings
 from shardproxy.cache.patterns import CachedRows, CacheSettings
 from shardproxy.config import Config
@@ -101,17 +103,18 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
     )
 
 
-def cache_of(config: Config) -> CacheSettings | None:
+def cache_of(config: Config, redis: RedisWorkerSettings | None) -> CacheSettings | None:
     """None without `[cache]`, or without anything to be cached."""
     c = config.cache
-    if c is None or not c.rows:
+    if c is None or redis is None or not c.rows:
         return None
     rows = []
     for name, one in c.rows.items():
         database, _, table = one.table.partition(".")
         lives, absent = round(one.ttl * 1000), round(one.absent_ttl * 1000)
         rows.append(CachedRows(name, one.key, database, table, one.form, lives, absent))
-    return CacheSettings(tuple(rows), c.hold_off, c.bound, c.lease, c.wait)
+    placement = sha256(repr((redis.nodes, redis.owners)).encode()).hexdigest()
+    return CacheSettings(tuple(rows), c.hold_off, c.bound, c.lease, c.wait, placement)
 
 
 def greeted_version(version: str) -> str:

@@ -52,7 +52,7 @@ class RedisPort:
 
             # Connections of its own: it must know which process is behind one.
             own = [CacheNode(name, host, port, links, turn) for name, host, port in s.nodes]
-            self.cache = RowCache(cache, own, self.front.ring, gateway)
+            self.cache = RowCache(cache, own, RedisRing(s.owners), gateway)  # the keeper's ring
             self.front.rows = RowCommands(self.cache, turn)
         self._worker = str(worker)
         self._listeners = listeners

@@ -82,7 +82,7 @@ class Supervisor:
         self._accounts = accounts_of(config)
         self._pool = pool_of(config)
         self._redis = redis_of(config)
-        self._cache = cache_of(config)
+        self._cache = cache_of(config, self._redis)
         self._keeping: CacheKeeping | None = None
         if self._cache is not None and self._redis is not None:
             settings = keeper_settings(config, self._cache, self._redis)

@@ -43,13 +43,14 @@ class CachedRows:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """`[cache]`. Durations in seconds; see docs/configuration.md."""
+    """`[cache]`. Durations in seconds; see docs/configuration.md. placement: says which node has which key."""
 
     rows: tuple[CachedRows, ...]
     hold_off: float
     bound: float
     lease: float
     wait: float
+    placement: str
 
     @property
     def digest(self) -> str:

@@ -130,6 +130,7 @@ class ShardKeeper:
         wrong = await check_source(link)
         if wrong:
             raise ReshardError("; ".join(wrong))
+        await _check_hold_off(link, self._settings.hold_off)
         tables = dict.fromkeys((rows.database, rows.table) for rows in self._rows)
         shapes = [await read_shape(link, database, table, None, WholeTable()) for database, table in tables]
         self._of_table = [[] for _ in shapes]
@@ -275,6 +276,21 @@ def _places(rows: CachedRows, shape: TableShape) -> list[int]:
     if odd:
         raise ReshardError(f"cache.rows.{rows.name}: {rows.label}.{odd[0]} is no integer: such rows are not cached yet")
     return [names.index(column.lower()) for column in rows.columns]
+
+
+async def _check_hold_off(link: Link, hold_off: float) -> None:
+    """Raises ReshardError when semi-synchronous replication may keep a transaction longer than the hold-off between its
+    place in the binlog and its being visible."""
+    names = b"'^rpl_semi_sync_(master|source)_(enabled|wait_point|timeout)$'"
+    rows = (await link.query(b"SHOW GLOBAL VARIABLES WHERE variable_name RLIKE " + names)).values()
+    found = {(name or b"").rpartition(b"_")[2]: (value or b"").upper() for name, value in rows}
+    waits = found.get(b"enabled") in (b"ON", b"1") and found.get(b"point") == b"AFTER_SYNC"
+    seconds = int(found.get(b"timeout", b"0")) / 1000
+    if waits and seconds >= hold_off:
+        raise ReshardError(
+            f"{link.server.name}: semi-synchronous replication (AFTER_SYNC) may keep a transaction for {seconds:g} s "
+            f"in the binlog and not visible: cache.hold_off must be longer, and is {hold_off:g} s"
+        )
 
 
 async def _check_foreign_keys(link: Link, shape: TableShape) -> None:

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from shardproxy.local import LocalCluster
+from shardproxy.local.flavors import FlavorName
 from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, redis_proxy
 
@@ -51,9 +52,9 @@ TABLES = (
 )
 
 
-@pytest.fixture(scope="module", params=["mariadb"])
-def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    with LocalCluster(request.param, shards=2, replicas=0, redis=2) as running:
+@pytest.fixture(scope="module")
+def cluster(flavor: FlavorName) -> Iterator[LocalCluster]:
+    with LocalCluster(flavor, shards=2, replicas=0, redis=2) as running:
         for shard in running.shards:
             with shard.primary.connect() as db:
                 db.cursor().execute("CREATE DATABASE IF NOT EXISTS main")
@@ -279,3 +280,37 @@ def kept_grows(proxy: RedisProxy, outcome: str, act: Callable[[], object]) -> bo
     act()
     return kept(proxy, outcome) > before
 
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend", "why"),
+    [
+        (
+            "ALTER TABLE main.orders ADD FOREIGN KEY (uid) REFERENCES main.users (uid) ON DELETE CASCADE",
+            "ALTER TABLE main.orders DROP FOREIGN KEY orders_ibfk_1",
+            "its foreign key orders_ibfk_1 changes rows by CASCADE",
+        ),
+        (
+            "ALTER TABLE main.kinds DROP PRIMARY KEY, ADD PRIMARY KEY (id, name)",
+            "ALTER TABLE main.kinds DROP PRIMARY KEY, ADD PRIMARY KEY (id)",
+            "the columns of kinds:{id} must be the primary key of main.kinds, which is (id, name)",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_is_read_from_mysql(
+    client: Any, proxy: RedisProxy, cluster: LocalCluster, spoil: str, mend: str, why: str
+) -> None:
+    def everywhere(text: str) -> None:
+        for shard in cluster.shards:
+            shard.primary.rows(text)
+
+    for shard in cluster.shards:
+        shard.primary.rows("DELETE FROM main.orders")
+    everywhere(spoil)
+    try:
+        eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 0, "nothing is kept")
+        eventually(lambda: why in proxy.process.log.read_text(), "the log says why")
+        assert kept_grows(proxy, "bypassed", lambda: client.get("users:1"))
+    finally:
+        everywhere(mend)
+    eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 2, "all is kept again")

@@ -16,7 +16,8 @@ KEY, MARK_KEY, PLACE = b"entry", b"mark", b"place"
 
 @pytest.fixture(scope="module", params=["redis", "valkey"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    with LocalCluster("mariadb", shards=0, **{request.param: 1}) as running:
+    nodes = {"redis": 0, "valkey": 0, request.param: 1}
+    with LocalCluster("mariadb", shards=0, redis=nodes["redis"], valkey=nodes["valkey"]) as running:
         yield running
 
 

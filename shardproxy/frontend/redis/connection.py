@@ -291,15 +291,7 @@ class RedisClient(Waiter):
         scanner = self._scanner
         args = scanner.arguments()
         rows = front.rows
-        if rows is not None and self._plain:
-            if rows.full:
-                self._again = True
-                self._stop()
-                rows.when_free(self)
-                return False
-            if rows.take(self, args):
-                return True
-        if self._plain:
+        if self._plain and rows is None:
             spec = front.splits.get(args[0])
             if spec is not None and len(args) >= -spec.min_args:
                 return self._split(spec, args, used)
@@ -316,6 +308,14 @@ class RedisClient(Waiter):
         if not arity_fits(spec, args):
             self.reply(arity_error(spec))
             return True
+        if rows is not None:
+            if rows.full:
+                self._again = True
+                self._stop()
+                rows.when_free(self)
+                return False
+            if rows.take(self, spec, args):
+                return True
         way = spec.way
         if way is Way.LOCAL:
             return self._local(spec, args)

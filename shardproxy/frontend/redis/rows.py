@@ -9,7 +9,7 @@ from shardproxy.backend.redis.slot import Slot, Turn
 from shardproxy.cache.documents import hash_field, hash_reply
 from shardproxy.cache.patterns import CachedRows
 from shardproxy.cache.row_cache import Row, RowCache
-from shardproxy.planner.redis.spec import arity_fits, find_spec, key_indexes
+from shardproxy.planner.redis.spec import CommandSpec, key_indexes
 from shardproxy.protocol.redis import encode
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 MOST = 4096  # commands of a worker that wait for rows at once
 
 _WRONG_TYPE = encode.error("WRONGTYPE Operation against a key holding the wrong kind of value")
-_GETS = (b"GET", b"get")
 _READS = "GET, MGET, HGET, HMGET, HGETALL, EXISTS, TYPE, TTL and PTTL"
 Words = Sequence[bytes]
 Made = Callable[[Words, list[Row], bool], bytes]  # a command, its rows, RESP3 → the reply
@@ -88,12 +87,11 @@ class RowCommands:
         """Tell the client once, by `go_on`, when rows may be asked for again."""
         self._waiting.append(client)
 
-    def take(self, client: RedisClient, words: Words) -> bool:
+    def take(self, client: RedisClient, spec: CommandSpec, words: Words) -> bool:
         """Answer a command, now or later, if one of its keys is a row's. False: it is another's."""
-        if len(words) == 2 and words[0] in _GETS and self._get(client, words):
+        if spec.name == b"GET" and self._get(client, words):
             return True
-        spec = find_spec(words)
-        if spec is None or not arity_fits(spec, words) or spec.channels:
+        if spec.channels:
             return False
         keys = [words[i] for i in key_indexes(spec, words)]
         owned = [key for key in keys if self.owns(key)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from typing import Any
 
 WITHOUT = os.environ["SHARDPROXY_CACHE_WITHOUT"]
 
@@ -23,11 +22,11 @@ def _install() -> None:
     elif WITHOUT == "lease":
         entries.FILL = entries.Script("redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1")
 
-    from shardproxy.cache.row_cache import RowCache
+    from shardproxy.cache.row_cache import Place, Row, RowCache
 
     load = RowCache._load
 
-    async def slowly(cache: Any, place: Any) -> Any:
+    async def slowly(cache: RowCache, place: Place) -> Row:
         row = await load(cache, place)
         await asyncio.sleep(random.uniform(0, 0.05))
         return row

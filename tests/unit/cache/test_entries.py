@@ -29,7 +29,9 @@ def test_what_is_no_value() -> None:
 
 
 def test_names_of_two_processes_or_configurations_never_meet() -> None:
+    def all_of(names: Names) -> list[bytes]:
+        return [names.entry("users", (1, 2)), names.mark("a"), names.place("a")]
+
     one, two, three = Names("r1", "d"), Names("r2", "d"), Names("r1", "e")
-    for make in (lambda n: n.entry("users", (1, 2)), lambda n: n.mark("a"), lambda n: n.place("a")):
-        assert len({make(one), make(two), make(three)}) == 3
+    assert len({*all_of(one), *all_of(two), *all_of(three)}) == 9
     assert one.entry("users", (1, 2)) == b"_shardproxy:r1:d:row:users:1:2"

@@ -40,11 +40,12 @@ def test_what_begins_like_a_row_belongs_to_no_node() -> None:
 
 
 def test_proxies_that_differ_share_nothing() -> None:
-    def digest(pattern: str, form: str = "json", bound: float = 1.0) -> str:
-        return CacheSettings((rows(pattern, form=form),), 1.0, bound, 1.0, 1.0).digest
+    def digest(pattern: str, form: str = "json", bound: float = 1.0, placement: str = "p") -> str:
+        return CacheSettings((rows(pattern, form=form),), 1.0, bound, 1.0, 1.0, placement).digest
 
     assert digest("a{x}") == digest("a{x}")
-    assert len({digest("a{x}"), digest("a{y}"), digest("a{x}", "hash"), digest("a{x}", bound=2.0)}) == 4
+    others = digest("a{y}"), digest("a{x}", "hash"), digest("a{x}", bound=2.0), digest("a{x}", placement="q")
+    assert len({digest("a{x}"), *others}) == 5
 
 
 @pytest.mark.parametrize(
