@@ -115,7 +115,7 @@ class RedisPort:
             self._add(counters, "shardproxy_redis_own_connections_refused_total", (node.name,), node.own.refused)
 
         if self.cache is not None:
-            for outcome, total in self.cache.counts.items():
+            for outcome, total in {"hit": self.cache.hits, **self.cache.counts}.items():
                 self._add(counters, "shardproxy_cache_reads_total", (outcome,), total)
 
     def _add(self, counters: Counters, name: str, labels: tuple[str, ...], total: int) -> None:

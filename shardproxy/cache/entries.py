@@ -73,6 +73,30 @@ def read(entry: bytes | None, wanted: bytes) -> tuple[State, bytes]:
     return (State.VALUE, entry[1 + len(wanted) :]) if kind == _VALUE else (State.ABSENT, b"")
 
 
+def two_values(reply: bytes) -> tuple[bytes | None, bytes | None]:
+    """Both values of an MGET of two keys. Raises ValueError for another reply."""
+    if reply[:4] != b"*2\r\n":
+        raise ValueError("two values were due")
+    first, at = _bulk(reply, 4)
+    second, at = _bulk(reply, at)
+    if at != len(reply):
+        raise ValueError("more than two values")
+    return first, second
+
+
+def _bulk(reply: bytes, at: int) -> tuple[bytes | None, int]:
+    begin = reply.index(b"\r\n", at) + 2
+    if reply[at] != 36:  # $
+        raise ValueError("a bulk string was due")
+    size = int(reply[at + 1 : begin - 2])
+    if size < 0:
+        return None, begin
+    end = begin + size
+    if reply[end : end + 2] != b"\r\n":
+        raise ValueError("a bulk string with another end")
+    return reply[begin:end], end + 2
+
+
 class Script:
     """A script, and its name on a node that has seen it."""
 

@@ -17,14 +17,13 @@ from shardproxy import logs
 from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.redis.slot import Joint, Slot
 from shardproxy.cache.documents import hash_fields, json_document
-from shardproxy.cache.entries import FILL, TAKE_LEASE, Names, State, read, tag, value
+from shardproxy.cache.entries import FILL, TAKE_LEASE, Names, State, read, tag, two_values, value
 from shardproxy.cache.node import CacheNode
 from shardproxy.cache.patterns import CachedRows, CacheSettings, Patterns
 from shardproxy.errors import BackendError, RemoteProtocolError, SqlError
 from shardproxy.protocol.mysql.constants import Cap
 from shardproxy.protocol.mysql.resultset import parse_resultset
 from shardproxy.protocol.redis import encode
-from shardproxy.protocol.redis.replies import values_of
 from shardproxy.session.profile import profile
 from shardproxy.topology.maps import UnmappedKey
 from shardproxy.topology.model import TableKind
@@ -51,7 +50,7 @@ Done = Callable[[Row, str], None]
 class Place:
     """Where a row and its entry are: shard, node and names, under one map. question: what is asked for each read."""
 
-    __slots__ = ("entry", "mark", "node", "parts", "question", "rows", "run", "shard", "snapshot")
+    __slots__ = ("entry", "mark", "node", "parts", "question", "rows", "run", "shard", "snapshot", "tagged")
 
     def __init__(self, cache: RowCache, rows: CachedRows, parts: Sequence[int], node: CacheNode) -> None:
         """Raises SqlError for a table that the map does not have, or a key that it places nowhere."""
@@ -65,10 +64,17 @@ class Place:
         self.entry = names.entry(rows.name, parts)
         self.mark = names.mark(self.snapshot.shards[self.shard].name)
         self.question = encode.command([b"MGET", self.entry, self.mark])
+        self.tagged = (b"", b"")  # the mark that was seen last, and its tag
+
+    def tag(self, mark: bytes) -> bytes:
+        """What a value must have to be believed under a mark."""
+        if self.tagged[0] != mark:
+            self.tagged = (mark, tag(mark, self.snapshot.epoch))
+        return self.tagged[1]
 
 
 class RowCache:
-    """counts: what became of reads, by outcome."""
+    """hits, counts: what became of reads; counts: of those that were no hits, by outcome."""
 
     def __init__(self, settings: CacheSettings, nodes: Sequence[CacheNode], ring: RedisRing, gateway: Gateway) -> None:
         self.settings = settings
@@ -77,6 +83,7 @@ class RowCache:
         self.gateway = gateway
         self.digest = settings.digest
         self.counts: Counter[str] = Counter()
+        self.hits = 0
         self._ring = ring
         self._texts: dict[str, bytes] = {rows.name: _select(rows) for rows in settings.rows}
         self._places: dict[bytes, Place] = {}  # of rows that were read lately
@@ -104,8 +111,8 @@ class RowCache:
 
     def read(self, key: bytes, rows: CachedRows, parts: Sequence[int], done: Done) -> None:
         """Give a row to `done`, with the text of an error when it cannot be had: (None, "") is no such row."""
-        place = self._places.get(key)
-        if place is None or place.snapshot is not self.gateway.snapshot or place.run != place.node.run:
+        place = self.known(key)
+        if place is None:
             try:
                 place = Place(self, rows, parts, self.nodes[self._ring.node_of(key)])
             except SqlError as error:
@@ -114,6 +121,17 @@ class RowCache:
             if len(self._places) >= _PLACES:
                 self._places.clear()
             self._places[key] = place
+        self.ask(place, done)
+
+    def known(self, key: bytes) -> Place | None:
+        """The place of a row that was read under the present map, if it still is remembered."""
+        place = self._places.get(key)
+        if place is None or place.snapshot is not self.gateway.snapshot or place.run != place.node.run:
+            return None
+        return place
+
+    def ask(self, place: Place, done: Done) -> None:
+        """As `read`."""
         node = place.node
         if not node.usable:
             self.later(self._bypass(place, done), done)
@@ -125,9 +143,9 @@ class RowCache:
         if mark is None:
             self.later(self._bypass(place, done), done)
             return
-        state, payload = read(entry, tag(mark, place.snapshot.epoch))
+        state, payload = read(entry, place.tag(mark))
         if state is State.VALUE or state is State.ABSENT:
-            self.counts["hit"] += 1
+            self.hits += 1
             done(payload if state is State.VALUE else None, "")
         else:
             self.later(self._miss(place, done, state, mark), done)
@@ -169,7 +187,7 @@ class RowCache:
         waited = False
         try:
             while state is not State.TOMBSTONE and loop.time() < deadline:
-                wanted = tag(mark, place.snapshot.epoch)
+                wanted = place.tag(mark)
                 if state is State.NOTHING:
                     self._leases += 1
                     token = b"%b-%d" % (self._owner.encode(), self._leases)
@@ -185,7 +203,7 @@ class RowCache:
                 if found is None:
                     break
                 mark = found
-                state, payload = read(entry, tag(mark, place.snapshot.epoch))
+                state, payload = read(entry, place.tag(mark))
                 if state is State.VALUE or state is State.ABSENT:
                     self.counts["coalesced"] += 1
                     done(payload if state is State.VALUE else None, "")
@@ -274,8 +292,8 @@ class _Hit(Joint):
             return
         slot.joint = None
         try:
-            entry, mark = map(bulk_of, values_of(slot.take()))
-        except (RemoteProtocolError, ValueError):
+            entry, mark = two_values(slot.take())
+        except ValueError:
             self._cache.lost(self._place, self._done)
             return
         self._cache.looked(self._place, self._done, entry, mark)
@@ -315,8 +333,8 @@ class _Look:
                     return
                 try:
                     reply = await self._place.node.ask([b"MGET", self._place.entry, self._place.mark])
-                    entry, mark = map(bulk_of, values_of(reply))
-                except (BackendError, RemoteProtocolError, ValueError):
+                    entry, mark = two_values(reply)
+                except (BackendError, ValueError):
                     entry = mark = None
                 for future in waiting:
                     if not future.done():
@@ -332,16 +350,6 @@ async def _either(event: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-
-
-def bulk_of(reply: bytes) -> bytes | None:
-    """The text of a bulk string. Raises ValueError when it is none."""
-    if reply[:1] != b"$":
-        raise ValueError("a bulk string was due")
-    if reply == b"$-1\r\n":
-        return None
-    begin = reply.index(b"\r\n") + 2
-    return reply[begin:-2]
 
 
 def _select(rows: CachedRows) -> bytes:

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from secrets import token_hex
 
 from shardproxy import logs
-from shardproxy.cache.entries import INVALIDATE, MARK, Names
+from shardproxy.cache.entries import INVALIDATE, MARK, Names, two_values
 from shardproxy.cache.node import CacheNode
 from shardproxy.cache.patterns import CachedRows, CacheSettings
-from shardproxy.cache.row_cache import bulk_of
 from shardproxy.errors import BackendError, BackendLost, ReshardError, SqlError
-from shardproxy.protocol.redis.replies import values_of
 from shardproxy.reshard.binlog import Piece
 from shardproxy.reshard.change_source import SourceSettings, changes, check_source
 from shardproxy.reshard.columns import TableShape, WholeTable, quote
@@ -151,7 +149,7 @@ class ShardKeeper:
             self._forget = False
         found: list[tuple[Position, str | None]] = []
         for kept in self._kept.values():
-            known = bulk_of(await kept.node.ask([b"GET", kept.names.place(shard)]))
+            known = _bulk(await kept.node.ask([b"GET", kept.names.place(shard)]))
             if known is not None:
                 kept.generation, _, place = known.partition(b" ")
                 position, _, restart = place.decode().partition("|")
@@ -240,7 +238,7 @@ class ShardKeeper:
         """The node's time, in milliseconds."""
         if not kept.node.usable or kept.node.run != kept.names.run:
             raise BackendLost(kept.node.unfit or f"node {kept.node.name} was lost: {kept.node.why_down or 'restarted'}")
-        seconds, micros = map(bulk_of, values_of(await kept.node.ask([b"TIME"])))
+        seconds, micros = two_values(await kept.node.ask([b"TIME"]))
         return int(seconds or 0) * 1000 + int(micros or 0) // 1000
 
     async def _mark_node(self, kept: _Kept, clock: int) -> bool:
@@ -263,6 +261,15 @@ class ShardKeeper:
         return False
 
 
+def _bulk(reply: bytes) -> bytes | None:
+    """The text of a bulk string. Raises ValueError when it is none."""
+    if reply[:1] != b"$":
+        raise ValueError("a bulk string was due")
+    if reply == b"$-1\r\n":
+        return None
+    return reply[reply.index(b"\r\n") + 2 : -2]
+
+
 def _places(rows: CachedRows, shape: TableShape) -> list[int]:
     """For each column of the pattern its place in the primary key. Raises ReshardError."""
     primary = [shape.columns[i] for i in shape.primary]
@@ -281,10 +288,10 @@ def _places(rows: CachedRows, shape: TableShape) -> list[int]:
 async def _check_hold_off(link: Link, hold_off: float) -> None:
     """Raises ReshardError when semi-synchronous replication may keep a transaction longer than the hold-off between its
     place in the binlog and its being visible."""
-    names = b"'^rpl_semi_sync_(master|source)_(enabled|wait_point|timeout)$'"
-    rows = (await link.query(b"SHOW GLOBAL VARIABLES WHERE variable_name RLIKE " + names)).values()
-    found = {(name or b"").rpartition(b"_")[2]: (value or b"").upper() for name, value in rows}
-    waits = found.get(b"enabled") in (b"ON", b"1") and found.get(b"point") == b"AFTER_SYNC"
+    rows = (await link.query(b"SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'")).values()
+    sides = (b"rpl_semi_sync_master_", b"rpl_semi_sync_source_")  # MariaDB's name and MySQL's for the same
+    found = {(name or b"")[len(sides[0]) :]: value or b"" for name, value in rows if (name or b"").startswith(sides)}
+    waits = found.get(b"enabled") in (b"ON", b"1") and found.get(b"wait_point") == b"AFTER_SYNC"
     seconds = int(found.get(b"timeout", b"0")) / 1000
     if waits and seconds >= hold_off:
         raise ReshardError(

@@ -127,13 +127,12 @@ class RowCommands:
         return True
 
     def _get(self, client: RedisClient, words: Words) -> bool:
-        """GET of a JSON document, which is most of what is asked. False: look closer."""
-        place = self.cache.patterns.find(words[1])
-        if place is None or place[0].form != "json":
+        """GET of a row that has been read before, which is most of what is asked. False: look closer."""
+        place = self.cache.known(words[1])
+        if place is None or place.rows.form != "json":
             return False
         self.pending += 1
-        command = _Command(self, client.later(), words, _get, 1, client.session.resp3)
-        self.cache.read(words[1], place[0], place[1], command.part(0))
+        self.cache.ask(place, _Get(self, client.later(), client.session.resp3))
         return True
 
     def settle(self, whole: Slot, reply: bytes) -> None:
@@ -162,6 +161,24 @@ class RowCommands:
 
     def _near(self, key: bytes) -> list[CachedRows]:
         return list(self.cache.patterns.near(key))
+
+
+class _Get:
+    """Waits for the row of a GET."""
+
+    __slots__ = ("_resp3", "_rows", "_whole")
+
+    def __init__(self, rows: RowCommands, whole: Slot, resp3: bool) -> None:
+        self._rows = rows
+        self._whole = whole
+        self._resp3 = resp3
+
+    def __call__(self, row: Row, error: str) -> None:
+        if self._whole.done:
+            return  # a defect came to light behind the answer
+        reply = encode.error(f"ERR shardproxy: {error}") if error else encode.bulk(row, self._resp3)
+        self._rows.settle(self._whole, reply)
+        self._rows.ended()
 
 
 class _Command:

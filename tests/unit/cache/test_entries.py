@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardproxy.cache.entries import TOMBSTONE, Names, State, read, tag, value
+from shardproxy.cache.entries import TOMBSTONE, Names, State, read, tag, two_values, value
+from shardproxy.protocol.redis import encode
 
 GENERATIONS = st.binary(min_size=8, max_size=8).map(lambda b: b.hex().encode())
 
@@ -35,3 +37,12 @@ def test_names_of_two_processes_or_configurations_never_meet() -> None:
     one, two, three = Names("r1", "d"), Names("r2", "d"), Names("r1", "e")
     assert len({*all_of(one), *all_of(two), *all_of(three)}) == 9
     assert one.entry("users", (1, 2)) == b"_shardproxy:r1:d:row:users:1:2"
+
+
+@given(st.none() | st.binary(), st.none() | st.binary())
+def test_two_values_come_back(one: bytes | None, two: bytes | None) -> None:
+    reply = encode.array([encode.bulk(one), encode.bulk(two)])
+    assert two_values(reply) == (one, two)
+    for broken in (reply[:-1], reply + b"x", reply[1:], b"-ERR no\r\n", b""):
+        with pytest.raises(ValueError):
+            two_values(broken)
