@@ -69,7 +69,7 @@ class Place:
     def tag(self, mark: bytes) -> bytes:
         """What a value must have to be believed under a mark."""
         if self.tagged[0] != mark:
-            self.tagged = (mark, tag(mark, self.snapshot.epoch))
+            self.tagged = (mark, tag(mark, self.snapshot.epochs.get(self.rows.database, 0)))
         return self.tagged[1]
 
 

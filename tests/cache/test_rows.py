@@ -233,6 +233,26 @@ def test_many_readers_of_one_row_load_it_once(client: Any, sql: Callable[..., An
     assert kept(proxy, "miss") == misses + 1
 
 
+def test_ten_thousand_reads_of_one_row_that_has_expired_load_it_once(
+    client: Any, sql: Callable[..., Any], proxy: RedisProxy
+) -> None:
+    sql("INSERT INTO users (uid, version) VALUES (80, 8)")
+    hits(proxy, lambda: client.get("users:80"))
+    forget(proxy, "users:80")
+    misses = kept(proxy, "miss")
+    pipe = client.pipeline(transaction=False)
+    for number in range(10_000):
+        pipe.get("users:80")
+        if number % 1000 == 0:
+            pipe.set("user:80", number)
+            pipe.get("user:80")
+    found = pipe.execute()
+    row = client.get("users:80")
+    assert [int(value) for value in found if value not in (row, True)] == list(range(0, 10_000, 1000))
+    assert found.count(row) == 10_000
+    assert kept(proxy, "miss") == misses + 1
+
+
 def forget(proxy: RedisProxy, key: str) -> None:
     """Drop the entry of a row, as if its time were over."""
     for node in proxy.cluster.redis:
