@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from typing import Any
 
 WITHOUT = os.environ["SHARDPROXY_CACHE_WITHOUT"]
 
@@ -31,7 +32,8 @@ def _install() -> None:
         await asyncio.sleep(random.uniform(0, 0.05))
         return row
 
-    RowCache._load = slowly  # type: ignore[method-assign]
+    changed: Any = RowCache
+    changed._load = slowly
 
 
 _install()
