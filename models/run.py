@@ -77,8 +77,9 @@ def check(model: str, flags: str, holds: bool, trace: bool = False) -> bool:
 
 
 def _report(model: str, flags: str, holds: bool, said: str, took: float) -> bool:
-    numbers = [re.search(what, said) for what in (r"errors: (\d+)", r"(\d+) states, stored", r"depth reached (\d+)")]
-    errors, states, depth = (int(found[1]) if found else 0 for found in numbers)
+    wanted = (r"errors: (\d+)", r"([\d.e+]+) states, stored", r"depth reached (\d+)")
+    numbers = [re.search(what, said) for what in wanted]
+    errors, states, depth = (int(float(found[1])) if found else 0 for found in numbers)
     complete = bool(errors) or "Search not completed" not in said
     good = all(numbers) and complete and (errors == 0) == holds
     why = re.search(r"pan:1: (.*) \(at depth \d+\)", said)
