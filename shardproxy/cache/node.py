@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shardproxy.backend.redis.link import UP, Greeting, Link
 from shardproxy.backend.redis.node import RedisNode
-from shardproxy.backend.redis.slot import Joint, Slot
+from shardproxy.backend.redis.slot import Answer, Slot
 from shardproxy.cache.entries import Script
 from shardproxy.errors import BackendError, BackendLost
 from shardproxy.protocol.redis import encode
@@ -53,11 +53,11 @@ class CacheNode(RedisNode):
                 f"tombstones: set one of {names}"
             )
 
-    def send(self, command: bytes, joint: Joint) -> None:
-        """Send a command, as wire bytes; its reply, or an error, comes to `joint`: see `usable`."""
+    def send(self, command: bytes, told: Callable[[bytes], None]) -> None:
+        """Send a command, as wire bytes; its reply, or an error, is given to `told`: see `usable`."""
         link = self.main
         slot = Slot(None, 1)
-        slot.joint = joint
+        slot.joint = Answer(told)
         link.expect(slot)
         link.fresh += 1
         link.out.append(command)
@@ -67,9 +67,14 @@ class CacheNode(RedisNode):
         """The reply of a command. Raises BackendLost without a usable connection, BackendError for an error reply."""
         if not self.usable:
             raise BackendLost(self.unfit or f"node {self.name} ({self.address}): {self.why_down or 'not connected'}")
-        answer = _Answer(self.loop)
-        self.send(encode.command(words), answer)
-        reply = await answer.future
+        answer: asyncio.Future[bytes] = self.loop.create_future()
+
+        def told(reply: bytes) -> None:
+            if not answer.done():
+                answer.set_result(reply)
+
+        self.send(encode.command(words), told)
+        reply = await answer
         if reply[:1] == b"-":
             raise BackendError(f"node {self.name} ({self.address}): {reply[1:-2].decode(errors='replace')}")
         return reply
@@ -83,14 +88,3 @@ class CacheNode(RedisNode):
                 raise
             reply = await self.ask(script.words(keys, arguments, known=False))
         return int(reply[1:-2])
-
-
-class _Answer(Joint):
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[bytes] = loop.create_future()
-
-    def came(self, slot: Slot) -> None:
-        if slot.done:
-            slot.joint = None
-            if not self.future.done():
-                self.future.set_result(slot.take())

@@ -15,7 +15,6 @@ from typing import Any
 
 from shardproxy import logs
 from shardproxy.backend.gateway import Gateway
-from shardproxy.backend.redis.slot import Joint, Slot
 from shardproxy.cache.documents import hash_fields, json_document
 from shardproxy.cache.entries import FILL, TAKE_LEASE, Names, State, read, tag, two_values, value
 from shardproxy.cache.node import CacheNode
@@ -136,10 +135,14 @@ class RowCache:
         if not node.usable:
             self.later(self._bypass(place, done), done)
             return
-        node.send(place.question, _Hit(self, place, done))
+        node.send(place.question, lambda reply: self._looked(place, done, reply))
 
-    def looked(self, place: Place, done: Done, entry: Row, mark: Row) -> None:
-        """Entry and mark have come."""
+    def _looked(self, place: Place, done: Done, reply: bytes) -> None:
+        """Entry and mark have come, or an error."""
+        try:
+            entry, mark = two_values(reply)
+        except ValueError:
+            entry = mark = None
         if mark is None:
             self.later(self._bypass(place, done), done)
             return
@@ -149,10 +152,6 @@ class RowCache:
             done(payload if state is State.VALUE else None, "")
         else:
             self.later(self._miss(place, done, state, mark), done)
-
-    def lost(self, place: Place, done: Done) -> None:
-        """The node gave no entry."""
-        self.later(self._bypass(place, done), done)
 
     def later(self, work: Coroutine[Any, Any, None], done: Done | None = None) -> None:
         """Run something as a task. done: of the read that it is for, which has an answer whatever happens."""
@@ -277,26 +276,6 @@ class RowCache:
             task.cancel()
         for node in self.nodes:
             node.close()
-
-
-class _Hit(Joint):
-    """Waits for entry and mark."""
-
-    def __init__(self, cache: RowCache, place: Place, done: Done) -> None:
-        self._cache = cache
-        self._place = place
-        self._done = done
-
-    def came(self, slot: Slot) -> None:
-        if not slot.done:
-            return
-        slot.joint = None
-        try:
-            entry, mark = two_values(slot.take())
-        except ValueError:
-            self._cache.lost(self._place, self._done)
-            return
-        self._cache.looked(self._place, self._done, entry, mark)
 
 
 class _Look:
