@@ -93,7 +93,9 @@ async def _child() -> None:
 
     s = settings
     turn = Turn(loop)
-    links = LinkSettings(1, 65536, s.connect_timeout, s.timeout, s.user, s.password)
+    links = LinkSettings(
+        depth=65536, connect_timeout=s.connect_timeout, timeout=s.timeout, user=s.user, password=s.password
+    )
     nodes = [CacheNode(name, host, port, links, turn) for name, host, port in s.nodes]
     for node in nodes:
         node.start()

@@ -137,6 +137,9 @@ class Own(Ear):
         if name == b"MULTI" or name == b"WATCH":
             client.reply(_NESTED if name == b"MULTI" else _LATE_WATCH)
             return True
+        rows = client.front.rows
+        if rows is not None and (wrong := rows.not_in_transaction(spec, args)):
+            return self._refuse(wrong)
         place, error = place_in_transaction(spec, args, client.front.ring, self._place)
         if error:
             return self._refuse(error)

@@ -126,6 +126,18 @@ class RowCommands:
             self.cache.read(key, rows, parts, command.part(number))
         return True
 
+    def not_in_transaction(self, spec: CommandSpec, words: Words) -> bytes:
+        """The error for a command behind MULTI that has a row's key; empty for others."""
+        if spec.channels:
+            return b""
+        owned = next((words[i] for i in key_indexes(spec, words) if self.owns(words[i])), None)
+        if owned is None:
+            return b""
+        return encode.error(
+            f"ERR shardproxy: {_text(owned)} is a row of {self._labels(owned)}, which no transaction can have: read it "
+            "before MULTI or behind EXEC"
+        )
+
     def _get(self, client: RedisClient, words: Words) -> bool:
         """GET of a row that has been read before, which is most of what is asked. False: look closer."""
         place = self.cache.known(words[1])
