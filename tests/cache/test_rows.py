@@ -169,12 +169,12 @@ def test_what_cannot_be_done_with_a_row(client: Any, words: tuple[str, ...], why
 
 def test_rows_are_not_in_transactions(client: Any, sql: Callable[..., Any]) -> None:
     sql("INSERT INTO users (uid, version) VALUES (25, 5)")
-    assert client.execute_command("MULTI") == b"OK"
-    assert client.execute_command("SET", "user:25", 1) == b"QUEUED"
+    pipe = client.pipeline(transaction=True)
+    pipe.set("user:25", 1)
+    pipe.get("users:25")
     with pytest.raises(redis.ResponseError, match=r"users:25 is a row of .*, which no transaction can have"):
-        client.execute_command("GET", "users:25")
-    with pytest.raises(redis.exceptions.ExecAbortError):
-        client.execute_command("EXEC")
+        pipe.execute()
+    assert client.get("user:25") is None
     with pytest.raises(redis.ResponseError, match="WATCH of users:25"):
         client.execute_command("WATCH", "users:25")
     with pytest.raises(redis.ResponseError, match="BLPOP of users:25"):
