@@ -45,9 +45,13 @@ HOT_PATH = (
     "shardproxy/protocol/redis/replies.py",
     "shardproxy/backend/redis/slot.py",
     "shardproxy/backend/redis/link.py",
+    "shardproxy/backend/redis/own.py",
     "shardproxy/executor/redis/joining.py",
     "shardproxy/frontend/redis/front.py",
     "shardproxy/frontend/redis/connection.py",
+    "shardproxy/frontend/redis/own.py",
+    "shardproxy/frontend/redis/about.py",
+    "shardproxy/frontend/redis/channels.py",
     # Every change that follows a move.
     "shardproxy/reshard/binlog.py",
     "shardproxy/reshard/row_image.py",

@@ -85,6 +85,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--throttle", type=int, default=0, help="rows/s of each stream under traffic (default: 0, none)"
     )
+    parser.add_argument("--gentle", action="store_true", help="copy under traffic as `shardctl rebalance run --gentle`")
     parser.add_argument("--writes", type=float, default=500, help="updates a second (default: 500)")
     parser.add_argument("--reads", type=float, default=2000, help="reads a second (default: 2000)")
     parser.add_argument("--switches", type=int, default=24, help="switches there and back (default: 24)")
@@ -231,8 +232,9 @@ class Bench:
                 time.sleep(_BEFORE)  # what is measured is how long the traffic's statements take in this time
                 application.ask("mark", name="begin")
                 moving.ask(
-                    "begin", keyspace=layout.keyspace, goals={"add-shard": "shard3"}, rate=self._options.throttle
-                )
+                    "begin", keyspace=layout.keyspace, goals={"add-shard": "shard3"}, rate=self._options.throttle,
+                    gentle=self._options.gentle,
+                )  # fmt: skip
                 application.ask("mark", name="copy")
                 copied = moving.ask("copy")
                 application.ask("mark", name="switch")

@@ -30,6 +30,8 @@ HOLDS = [
     ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=1"),
     ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=2"),
     ("cutover", f"{BACK} {MIX} -DNCR=0 -DNRE=1"),
+    ("cache", "-DNR=1 -DNC=1 -DNF=0"),
+    ("cache", "-DNR=1 -DNC=0 -DNF=1"),
 ]
 FAILS = [
     *[
@@ -39,6 +41,11 @@ FAILS = [
         )
     ],
     *[("copy", f"-DMARIADB -DMUT_{rule}") for rule in ("NO_DOUBT", "NO_RUNNING", "LIST_AT_ONCE")],
+    *[
+        ("cache", f"-DNF=0 -DMUT_{rule}")
+        for rule in ("NO_LEASE", "NO_HOLDOFF", "NO_SECOND", "SHORTEN", "POS_AHEAD", "MARK_EARLY", "GEN_AT_ONCE")
+    ],
+    ("cache", "-DNC=0 -DONE_READER -DMUT_NO_RUN"),
     ("cutover", f"-DNOFILTER {BACK} {ALONE} -DNCR=0 -DNRE=1 -DMUT_KEEP_FWD"),
 ]  # fmt: skip
 
@@ -70,8 +77,9 @@ def check(model: str, flags: str, holds: bool, trace: bool = False) -> bool:
 
 
 def _report(model: str, flags: str, holds: bool, said: str, took: float) -> bool:
-    numbers = [re.search(what, said) for what in (r"errors: (\d+)", r"(\d+) states, stored", r"depth reached (\d+)")]
-    errors, states, depth = (int(found[1]) if found else 0 for found in numbers)
+    wanted = (r"errors: (\d+)", r"([\d.e+]+) states, stored", r"depth reached (\d+)")
+    numbers = [re.search(what, said) for what in wanted]
+    errors, states, depth = (int(float(found[1])) if found else 0 for found in numbers)
     complete = bool(errors) or "Search not completed" not in said
     good = all(numbers) and complete and (errors == 0) == holds
     why = re.search(r"pan:1: (.*) \(at depth \d+\)", said)

@@ -56,7 +56,7 @@ class Mover:
         assert self._led is not None
         return self._led
 
-    async def begin(self, keyspace: str, goals: dict[str, str], rate: int = 0) -> dict[str, Any]:
+    async def begin(self, keyspace: str, goals: dict[str, str], rate: int = 0, gentle: bool = False) -> dict[str, Any]:
         """Plan a move and lead it to where rows are copied. goals: options of
         `shardctl rebalance` and their words. streams: source, target and spans of buckets of each."""
         await self._stack.aclose()
@@ -65,7 +65,7 @@ class Mover:
         async def lead(store: MapStore) -> Ledger:
             return await begin(store, keyspace, new_owner(), plan, time.time)
 
-        wishes = Wishes(ThrottleLimits(rate))
+        wishes = Wishes(ThrottleLimits(rate, gentle=gentle))
         self._led = await self._stack.enter_async_context(leading(self._config, lead, wishes))
         await self._led.run(lambda stage: stage is Stage.COPYING)
         return {"streams": [[s.source, s.target, s.keys.buckets or []] for s in plan.streams]}

@@ -62,11 +62,13 @@ def start_redis_peer(name: str, cluster: LocalCluster, python: str) -> Peer:
     return Peer(name, (port,), process, "fnv1a_64, ketama, one thread")
 
 
-def run_load(peer: Peer, command: Sequence[str], pipeline: int, clients: int, count: int) -> Load:
-    """`count` commands by redis-benchmark. Raises LocalError when it fails."""
+def run_load(
+    peer: Peer, command: Sequence[str], pipeline: int, clients: int, count: int, keys: int = KEYS
+) -> Load:
+    """`count` commands by redis-benchmark, over so many keys. Raises LocalError when it fails."""
     arguments = [
         *("redis-benchmark", "--csv", "-h", "127.0.0.1", "-p", str(peer.ports[0])),
-        *("-P", str(pipeline), "-c", str(clients), "-n", str(count), "-r", str(KEYS)),
+        *("-P", str(pipeline), "-c", str(clients), "-n", str(count), "-r", str(keys)),
     ]
     done = subprocess.run([*arguments, *command], capture_output=True, text=True, timeout=300)
     rows = [line for line in done.stdout.splitlines() if line.startswith('"') and not line.startswith('"test"')]

@@ -126,6 +126,28 @@ FAMILIES: Mapping[str, Family] = _families(
         "shardproxy_redis_node_ejected", Kind.GAUGE, "1 while a worker waits for a node no more.", ("node", "worker")
     ),
     Family("shardproxy_redis_node_ejections_total", Kind.COUNTER, "How often a worker has given a node up.", ("node",)),
+    Family(
+        "shardproxy_redis_own_connections",
+        Kind.GAUGE,
+        "Connections that one client has for itself: it blocks, watches, subscribes or monitors.",
+        ("node", "worker"),
+    ),
+    Family(
+        "shardproxy_redis_own_connections_refused_total",
+        Kind.COUNTER,
+        "Clients that got no connection of their own: redis.own_connections.",
+        ("node",),
+    ),
+    Family(
+        "shardproxy_cache_reads_total",
+        Kind.COUNTER,
+        "Reads of cached rows by outcome: hit; miss (loaded and kept); coalesced (somebody else's load); held off "
+        "(written a moment ago) and waited in vain (read from MySQL, not kept); bypassed (the cache cannot be asked or "
+        "believed); fill refused and fill failed: loads that were not kept.",
+        ("outcome",),
+    ),
+    Family("shardproxy_cache_invalidations_total", Kind.COUNTER, "Entries made void by a shard's binlog.", ("shard",)),
+    Family("shardproxy_cache_fresh", Kind.GAUGE, "1 while cached rows of a shard are believed.", ("shard",)),
     Family("shardproxy_map_epoch", Kind.GAUGE, "Epoch of the newest map.", ()),
 )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from shardproxy.app.settings import LOGIN_SECONDS, PoolSettings, RedisWorkerSettings
+from shardproxy.cache.patterns import CachedRows, CacheSettings
 from shardproxy.config import Config
 from shardproxy.config.passwords import HashKind, PasswordHash
 from shardproxy.errors import ConfigError
@@ -11,6 +14,7 @@ from shardproxy.frontend.mysql.front import Limits, Rights
 from shardproxy.planner.redis.permissions import Permissions, UserRules
 from shardproxy.protocol.mysql.accounts import Account
 from shardproxy.protocol.mysql.passwords import NativeHash
+from shardproxy.topology.ring import place_buckets
 
 
 def accounts_of(config: Config) -> dict[str, Account]:
@@ -78,6 +82,7 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
     if r is None:
         return None
     ketama = r.placement == "ketama"
+    weights = {node.ketama_name if ketama else name: node.weight for name, node in r.nodes.items()}
     password = config.redis_password()
     return RedisWorkerSettings(
         nodes=[(name, node.address.host, node.address.port) for name, node in r.nodes.items()],
@@ -88,7 +93,8 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         max_replica_lag=r.max_replica_lag,
         placement=r.placement,
         hash_tag=r.hash_tag.encode(),
-        weights={node.ketama_name if ketama else name: node.weight for name, node in r.nodes.items()},
+        weights=weights,
+        owners=() if ketama else place_buckets(weights, {name: i for i, name in enumerate(weights)}),
         users={name: digest(config.redis_secret(name).encode()) for name in r.users},
         rules={name: rules for name in r.users if (rules := _redis_rules(config, name)).limit_anything},
         user=r.user,
@@ -98,6 +104,7 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         eject_after=r.eject_after,
         cache=r.mode == "cache",
         connections=r.connections,
+        own_connections=r.own_connections,
         depth=r.depth,
         connect_timeout=r.connect_timeout,
         timeout=r.timeout,
@@ -120,6 +127,20 @@ def _redis_rules(config: Config, name: str) -> UserRules:
     except ValueError as error:
         raise ConfigError(f"{config.source}: redis.users.{name}.commands: {error}") from error
     return rules
+
+
+def cache_of(config: Config, redis: RedisWorkerSettings | None) -> CacheSettings | None:
+    """None without `[cache]`, or without anything to be cached."""
+    c = config.cache
+    if c is None or redis is None or not c.rows:
+        return None
+    rows = []
+    for name, one in c.rows.items():
+        database, _, table = one.table.partition(".")
+        lives, absent = round(one.ttl * 1000), round(one.absent_ttl * 1000)
+        rows.append(CachedRows(name, one.key, database, table, one.form, lives, absent))
+    placement = sha256(repr((redis.nodes, redis.owners)).encode()).hexdigest()
+    return CacheSettings(tuple(rows), c.hold_off, c.bound, c.lease, c.wait, placement)
 
 
 def greeted_version(version: str) -> str:

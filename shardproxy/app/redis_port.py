@@ -6,18 +6,23 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from shardproxy.app.settings import RedisWorkerSettings, client_tls, server_tls
+from shardproxy.backend.gateway import Gateway
 from shardproxy.backend.redis.node import LinkSettings, RedisNode
 from shardproxy.backend.redis.replication import Replication
 from shardproxy.backend.redis.sentinels import Sentinels
 from shardproxy.backend.redis.slot import Turn
+from shardproxy.cache.patterns import CacheSettings
 from shardproxy.counters import Counters
 from shardproxy.frontend.redis.connection import RedisClient
 from shardproxy.frontend.redis.front import RedisFront, RedisLimits
 from shardproxy.planner.redis.permissions import Permissions
-from shardproxy.topology.redis_ring import KetamaRing, ring_of
+from shardproxy.topology.redis_ring import KetamaRing, RedisRing
+
+if TYPE_CHECKING:
+    from shardproxy.cache.row_cache import RowCache
 
 TICK = 0.25  # seconds
 BACKLOG = 4096
@@ -26,16 +31,30 @@ BACKLOG = 4096
 class RedisPort:
     """Serves from `start` to `close`."""
 
-    def __init__(self, worker: int, settings: RedisWorkerSettings, listeners: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        worker: int,
+        settings: RedisWorkerSettings,
+        listeners: Sequence[socket.socket],
+        cache: CacheSettings | None = None,
+        gateway: Gateway | None = None,
+    ) -> None:
         s = settings
-        tls = server_tls(s.tls, s.tls_ca)
         links = LinkSettings(
-            s.connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password, tls, s.eject_after
+            connections=s.connections,
+            own=s.own_connections,
+            depth=s.depth,
+            connect_timeout=s.connect_timeout,
+            timeout=s.timeout,
+            user=s.user,
+            password=s.password,
+            tls=server_tls(s.tls, s.tls_ca),
+            eject_after=s.eject_after,
         )
         turn = Turn(asyncio.get_running_loop())
         nodes = [RedisNode(name, host, port, links, turn) for name, host, port in s.nodes]
         limits = RedisLimits(s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout)
-        ring = KetamaRing(s.weights, s.hash_tag) if s.placement == "ketama" else ring_of(s.weights)
+        ring = KetamaRing(s.weights, s.hash_tag) if s.placement == "ketama" else RedisRing(s.owners)
         permissions = {name: Permissions(rules) for name, rules in s.rules.items()}
         self.front = RedisFront(worker, turn, nodes, ring, s.users, limits, permissions, s.weights, s.cache)
         replicas = [
@@ -48,6 +67,16 @@ class RedisPort:
         self._sentinels = (
             Sentinels(s.sentinels, dict(zip(s.watched, nodes, strict=True)), links) if s.sentinels else None
         )
+        self.cache: RowCache | None = None
+        if cache is not None and gateway is not None:
+            from shardproxy.cache.node import CacheNode
+            from shardproxy.cache.row_cache import RowCache
+            from shardproxy.frontend.redis.rows import RowCommands
+
+            # Connections of its own: it must know which process is behind one.
+            own = [CacheNode(name, host, port, links, turn) for name, host, port in s.nodes]
+            self.cache = RowCache(cache, own, RedisRing(s.owners), gateway)  # the keeper's ring
+            self.front.rows = RowCommands(self.cache, turn)
         self._worker = str(worker)
         self._listeners = listeners
         self._tls = client_tls(s.tls_cert, s.tls_key)
@@ -60,7 +89,7 @@ class RedisPort:
         loop = asyncio.get_running_loop()
         if self._sentinels is not None:
             self._sentinels.start()
-        for node in self.front.all_nodes():
+        for node in [*self.front.all_nodes(), *(self.cache.nodes if self.cache else ())]:
             node.start()
         for replication in self._replication:
             replication.start()
@@ -74,6 +103,9 @@ class RedisPort:
         while True:
             await asyncio.sleep(TICK)
             self.front.tick(monotonic())
+            if self.cache is not None:
+                for node in self.cache.nodes:
+                    node.tick()
 
     def drain(self) -> None:
         """Take no more clients; those that wait for nothing are closed."""
@@ -96,6 +128,8 @@ class RedisPort:
             replication.close()
         if self._sentinels is not None:
             self._sentinels.close()
+        if self.cache is not None:
+            self.cache.close()
         self.front.close()
 
     def count(self, counters: Counters) -> None:
@@ -117,6 +151,12 @@ class RedisPort:
             self._add(counters, "shardproxy_redis_node_failures_total", (node.name,), node.failures)
             counters.set("shardproxy_redis_node_ejected", (node.name, self._worker), float(node.ejected))
             self._add(counters, "shardproxy_redis_node_ejections_total", (node.name,), node.ejections)
+        for node in front.nodes:
+            counters.set("shardproxy_redis_own_connections", (node.name, self._worker), len(node.own.taken))
+            self._add(counters, "shardproxy_redis_own_connections_refused_total", (node.name,), node.own.refused)
+        if self.cache is not None:
+            for outcome, total in {"hit": self.cache.hits, **self.cache.counts}.items():
+                self._add(counters, "shardproxy_cache_reads_total", (outcome,), total)
 
     def _add(self, counters: Counters, name: str, labels: tuple[str, ...], total: int) -> None:
         key = name + "".join(labels)

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from shardproxy.cache.patterns import CacheSettings
 from shardproxy.frontend.mysql.front import Limits, Rights
 from shardproxy.planner.redis.permissions import UserRules
 from shardproxy.protocol.mysql.accounts import Account
@@ -45,9 +46,9 @@ class PoolSettings:
 @dataclass(frozen=True, slots=True)
 class RedisWorkerSettings:
     """The Redis port, as in `[redis]`. nodes: (name, host, port); weights: of the names by which a ring knows these, in
-    their order. users: name → SHA-256 of the password; rules: of those who have any. replicas: (host, port), of each
-    node. replica_readers: users whose reads go to replicas → whether they see their own writes. watched: of each node
-    the name that the sentinels have for it."""
+    their order; owners: bucket → place of its node, of placement "ring". users: name → SHA-256 of the password; rules:
+    of those who have any. replicas: (host, port), of each node. replica_readers: users whose reads go to replicas →
+    whether they see their own writes. watched: of each node the name that the sentinels have for it."""
 
     nodes: Sequence[tuple[str, str, int]]
     sentinels: Sequence[tuple[str, int]]
@@ -58,6 +59,7 @@ class RedisWorkerSettings:
     placement: str
     hash_tag: bytes
     weights: Mapping[str, int]
+    owners: Sequence[int]
     users: Mapping[str, bytes] = field(repr=False)
     rules: Mapping[str, UserRules]
     user: str
@@ -67,6 +69,7 @@ class RedisWorkerSettings:
     eject_after: int
     cache: bool
     connections: int
+    own_connections: int
     depth: int
     connect_timeout: float
     timeout: float
@@ -110,6 +113,7 @@ class WorkerSettings:
     log_level: str
     log_format: str
     redis: RedisWorkerSettings | None = None
+    cache: CacheSettings | None = None
 
 
 def client_tls(cert: str, key: str) -> ssl.SSLContext | None:

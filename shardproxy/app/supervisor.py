@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -28,9 +29,10 @@ from shardproxy.admin.show.status import WorkerProcess, status_json
 from shardproxy.admin.show.store import store_json
 from shardproxy.admin.show.topology import topology_json
 from shardproxy.app import silence
+from shardproxy.app.cache_keeping import CacheKeeping, keeper_settings
 from shardproxy.app.channel import Channel, Message
 from shardproxy.app.explain import explain
-from shardproxy.app.from_config import accounts_of, greeted_version, limits_of, pool_of, redis_of, rights_of
+from shardproxy.app.from_config import accounts_of, cache_of, greeted_version, limits_of, pool_of, redis_of, rights_of
 from shardproxy.app.handover import Handover
 from shardproxy.app.kills import Kills
 from shardproxy.app.load_samples import LoadSamples
@@ -80,6 +82,11 @@ class Supervisor:
         self._accounts = accounts_of(config)
         self._pool = pool_of(config)
         self._redis = redis_of(config)
+        self._cache = cache_of(config, self._redis)
+        self._keeping: CacheKeeping | None = None
+        if self._cache is not None and self._redis is not None:
+            settings = keeper_settings(config, self._cache, self._redis)
+            self._keeping = CacheKeeping(settings, lambda: self.snapshot)
         self._exposition = Exposition(self.totals)
         self._counters = Counters()
         self._loaded: LoadedCatalog | None = None
@@ -157,6 +164,10 @@ class Supervisor:
                 self._why_not_ready = str(error)
                 log.warning("catalog_not_read", error=error, reason=str(error))
                 await asyncio.sleep(CATALOG_RETRY)
+        gc.collect()
+        gc.freeze()  # a full collection would take 50 ms, perhaps while writes wait for a map that we pass on
+        if self._keeping is not None:
+            self._spawn(self._keeping.run())
         for worker in self.workers:
             self._spawn(self._keep_running(worker))
         self._spawn(silence.watch(self.workers, self.config.proxy.worker_silence, self._end_silent))
@@ -348,6 +359,7 @@ class Supervisor:
             log_level=config.proxy.log_level,
             log_format=config.proxy.log_format,
             redis=self._redis,
+            cache=self._cache,
         )
 
     @property
@@ -562,6 +574,8 @@ class Supervisor:
                 counters.set("shardproxy_server_up", (server.name, server.role.value), float(up))
                 if seen is not None and seen.lag is not None:
                     counters.set("shardproxy_replica_lag_seconds", (server.name,), seen.lag)
+        if self._keeping is not None:
+            self._keeping.count(counters)
         counters.set("shardproxy_store_up", (), float(self.maps.up))
         counters.add("shardproxy_load_samples_total", (), self._loads.taken())
         counters.set("shardproxy_map_epoch", (), self.snapshot.epoch)

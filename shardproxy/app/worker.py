@@ -144,7 +144,8 @@ class Worker:
             return None
         from shardproxy.app.redis_port import RedisPort  # memory that only who has the port needs
 
-        return RedisPort(self.settings.index, self.settings.redis, listeners)
+        s = self.settings
+        return RedisPort(s.index, self.settings.redis, listeners, s.cache, self.front.gateway)
 
     async def serve(self) -> None:
         """Accept clients until drained."""

@@ -509,6 +509,13 @@ class RedisSettings(_Table):
     connections: int = Field(
         default=1, ge=1, le=64, description="Connections per node, worker and protocol version; clients share them."
     )
+    own_connections: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Connections per node and worker for clients that need one of their own: they block, watch, "
+        "subscribe or monitor. Beyond it such commands get an error.",
+    )
     depth: int = Field(
         default=16384, ge=1, le=1_000_000, description="Commands in flight on one connection; clients wait for more."
     )
@@ -550,6 +557,46 @@ class RedisSettings(_Table):
     )
 
 
+class CachedRowsSettings(_Table):
+    """Rows of one table as keys of the Redis port; the table's name here is for metrics. See [cache.md](cache.md)."""
+
+    key: str = Field(
+        min_length=2,
+        max_length=200,
+        description="What the keys look like: text, and the columns of the table's primary key, which are integers, in "
+        "braces. Keys that begin with the text before the first brace belong to no Redis node any more.",
+        examples=["users:{uid}"],
+    )
+    table: str = Field(pattern=r"^[^.]+\.[^.]+$", description="The table, with its keyspace.", examples=["main.users"])
+    form: Literal["json", "hash"] = Field(
+        default="json", description="What a row is for Redis clients: a string with a JSON document, or a hash."
+    )
+    ttl: PositiveDuration = Field(default=300.0, description="How long a row is kept that nobody writes.")
+    absent_ttl: Duration = Field(
+        default=30.0, description="How long it is kept that there is no such row; `0s`: not at all."
+    )
+
+
+class CacheTableSettings(_Table):
+    """The cache in front of MySQL, on the nodes of `[redis]`; the same for all proxies. See [cache.md](cache.md)."""
+
+    bound: Annotated[PositiveDuration, Field(ge=0.2)] = Field(
+        default=2.0,
+        description="A row from the cache was true at some time in so long a time before the read. When the binlogs "
+        "cannot be read that fast, rows come from MySQL.",
+    )
+    hold_off: Annotated[PositiveDuration, Field(ge=0.2)] = Field(
+        default=1.0,
+        description="A row that was written is not kept for so long. Must be longer than the time between a "
+        "transaction's place in the binlog and its being visible.",
+    )
+    lease: PositiveDuration = Field(
+        default=5.0, description="One client loads a row, others wait for it; after this time another one loads it."
+    )
+    wait: PositiveDuration = Field(default=1.0, description="How long they wait before they read the row themselves.")
+    rows: dict[ShardName, CachedRowsSettings] = Field(default_factory=dict, description="Tables.", examples=[{}])
+
+
 class Config(_Table):
     """The whole file. Made by `load` or `parse`, which also run the rules between tables."""
 
@@ -570,6 +617,7 @@ class Config(_Table):
     keyspaces: dict[DatabaseName, KeyspaceSettings] = Field(min_length=1, description="The databases and their maps.")
 
     redis: RedisSettings | None = Field(default=None, description="The Redis port.")
+    cache: CacheTableSettings | None = Field(default=None, description="The cache in front of MySQL.")
 
     _source: str = PrivateAttr("shardproxy.toml")
     _base: Path = PrivateAttr(default_factory=Path)

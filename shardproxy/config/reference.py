@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 from shardproxy.config.models import (
     AdminListen,
     BackendSettings,
+    CachedRowsSettings,
+    CacheTableSettings,
     KeyRangeSettings,
     KeyspaceSettings,
     MysqlListen,
@@ -64,6 +66,8 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[redis]", RedisSettings),
     ("[redis.nodes.NAME]", RedisNodeSettings),
     ("[redis.users.NAME]", RedisUserSettings),
+    ("[cache]", CacheTableSettings),
+    ("[cache.rows.NAME]", CachedRowsSettings),
 )
 
 _INTRODUCTION = """\
@@ -271,7 +275,7 @@ def _starter_lines() -> Iterator[str]:
     yield "# Configuration of shardproxy. Fill in servers, users and tables, then run `shardctl check`."
     yield "# Keys behind a # show their default or an example. Durations: 250ms, 5s, 10m, 8h. Sizes: 512KiB, 64MiB."
     for title, model in TABLES:
-        if title in ("[[keyspaces.NAME.ranges]]", "[keyspaces.NAME.tables]") or "redis" in title:
+        if title in ("[[keyspaces.NAME.ranges]]", "[keyspaces.NAME.tables]") or "redis" in title or "cache" in title:
             continue
         yield ""
         yield f"# {(model.__doc__ or '').strip().splitlines()[0]}"
@@ -281,9 +285,12 @@ def _starter_lines() -> Iterator[str]:
             yield '\n[shards.b]\nprimary = "10.0.1.1:3306"\nreplicas = ["10.0.1.2:3306"]'
     yield ""
     yield _STARTER_END
-    yield "\n# The Redis port. With these tables, of which all that is needed is the nodes' addresses, it is open."
+    yield (
+        "\n# The Redis port. With these tables, of which all that is needed is the nodes' addresses, it is open. "
+        "[cache] makes rows of MySQL keys of it."
+    )
     for title, model in TABLES:
-        if "redis" in title:
+        if "redis" in title or "cache" in title:
             yield f"#\n# {title.replace('NAME', 'a')}"
             yield from _starter_table(model, {})
 

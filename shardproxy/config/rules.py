@@ -6,6 +6,7 @@ one run lists every problem. Each rule therefore skips what is not of the type i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -199,6 +200,56 @@ def _ketama_names(redis: Raw, ketama: bool) -> Iterator[Problem]:
         seen.setdefault(known, name)
 
 
+def cache_fits(data: Raw) -> Iterator[Problem]:
+    """Cached rows need nodes, patterns that can be read, tables that exist, and prefixes that do not meet."""
+    cache = _table(data, "cache")
+    if cache and "redis" not in data:
+        yield Problem(("cache",), "no nodes", "a table [redis] with it")
+    redis = _table(data, "redis")
+    # The keeper, which makes entries void, must find them where workers have put them, and by connections of its own.
+    for name, value in (("placement", "ketama"), ("mode", "cache"), ("tls", "required")):
+        if cache and redis.get(name) == value:
+            yield Problem(("redis", name), f'"{value}"', "another value: not together with [cache] yet")
+    if cache and redis.get("sentinels"):
+        yield Problem(("redis", "sentinels"), "sentinels", "none: not together with [cache] yet")
+    begun: dict[str, str] = {}
+    for name, rows in _entries(cache, "rows"):
+        path: KeyPath = ("cache", "rows", name)
+        key, table = rows.get("key"), rows.get("table")
+        if isinstance(key, str):
+            wrong = key_problem(key)
+            if wrong:
+                yield Problem((*path, "key"), f"{key!r}: {wrong}", 'text and {COLUMN}s, such as "users:{uid}"')
+            prefix = key.partition("{")[0]
+            other = next((old for old in begun if old.startswith(prefix) or prefix.startswith(old)), None)
+            if other is not None:
+                yield Problem((*path, "key"), repr(key), f"another beginning than that of cache.rows.{begun[other]}")
+            begun[prefix] = name
+        if isinstance(table, str):
+            database = table.partition(".")[0]
+            known = _table(data, "keyspaces")
+            if database not in known:
+                yield Problem((*path, "table"), repr(table), _known(database, known, "keyspace"))
+
+
+_COLUMN = re.compile(r"\{([^{}]+)\}")
+
+
+def key_problem(pattern: str) -> str:
+    """What is wrong with a pattern of keys; "" when nothing is."""
+    columns = _COLUMN.findall(pattern)
+    rest = _COLUMN.sub("\0", pattern)
+    if not columns:
+        return "no {COLUMN} in it"
+    if len(set(columns)) != len(columns):
+        return "a column twice"
+    if "{" in rest or "}" in rest:
+        return "a brace that is of no {COLUMN}"
+    if rest.startswith("\0"):
+        return "a column at its beginning"
+    return "two columns with nothing between them" if "\0\0" in rest else ""
+
+
 def _loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
@@ -381,6 +432,7 @@ RULES: tuple[Callable[[Raw], Iterator[Problem]], ...] = (
     store_fits,
     one_use_of_each_port,
     redis_fits,
+    cache_fits,
     one_use_of_each_server,
     one_use_of_each_redis_node,
     map_fits,

@@ -61,7 +61,7 @@ class Client(Protocol):
 
     @property
     def plan_version(self) -> int:
-        """Changes when all plans made before are void."""
+        """Changes when plans made before hold no more as they are."""
 
     @property
     def known_profiles(self) -> dict[tuple[Profile, bytes], Profile]:

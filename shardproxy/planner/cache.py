@@ -1,7 +1,8 @@
 """Plans by digest. A hit is one dict look-up; the context (map, catalog) of all plans in it is one and the same.
 
 A *space* is the dict of one way to read texts: default schema, sql_mode bits, keyspaces that the user may see. Clients
-keep a reference to theirs, so a new map or catalog empties the dicts in place.
+keep a reference to theirs, so a new map or catalog empties the dicts in place. Plans that hold under the new map too
+are put aside, and each is put onto it when its digest comes again: that takes a tenth of the time (see rebase).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 from shardproxy.planner.context import PlanContext
 from shardproxy.planner.plan import Opcode, Plan, Rung, StatementKind
+from shardproxy.planner.rebase import alike, by_key, grown, rebased
 from shardproxy.sql.modes import SqlModes
 from shardproxy.topology.keys import KeyValue
 
@@ -65,6 +67,7 @@ class PlanCache:
         self._limit = limit
         self._slots = slots
         self._spaces: dict[SpaceKey, Space] = {}
+        self._earlier: dict[SpaceKey, Space] = {}  # of earlier maps; they count as entries, no digest is in both
         self._bytes = 0
         self._entries = 0
         self.series: dict[tuple[StatementKind, Opcode], list[int]] = {}
@@ -89,6 +92,17 @@ class PlanCache:
 
     def plan(self, planner: Planner, key: SpaceKey, digest: bytes, sql: bytes) -> CachedPlan:
         """Plan a statement that its space does not have, and keep it."""
+        earlier = self._earlier.get(key)
+        if earlier is not None:
+            before = earlier.pop(digest, None)
+            if before is not None:
+                found = rebased(before.plan, self.context.snapshot.keyspaces)
+                if found is not None:
+                    kept = CachedPlan(found, before.series, before.latencies)
+                    self.space(key)[digest] = kept
+                    return kept
+                self._entries -= 1
+                self._bytes -= len(digest)
         self.misses += 1
         schema, modes, allowed = key
         snapshot = self.context.snapshot
@@ -115,25 +129,47 @@ class PlanCache:
         return found
 
     def renew(self, context: PlanContext, slots: int) -> None:
-        """A new map or catalog: no plan made before is used again."""
+        """A new map or catalog: no plan made before is used again as it is."""
+        self._put_aside(self.context, context)
         self.context = context
         self.version += 1
-        self._forget_all()
         if slots > self._slots:
             for counts in self.series.values():
                 counts.extend([0] * (slots - self._slots))
             self._slots = slots
 
+    def _put_aside(self, before: PlanContext, after: PlanContext) -> None:
+        """Empty the spaces; what holds under the new map may be put onto it later."""
+        was, now = before.snapshot, after.snapshot
+        if before.catalog is not after.catalog or before.mariadb != after.mariadb:
+            self._forget_all()
+            return
+        every = alike(was, now)
+        if not every and not grown(was, now):
+            self._forget_all()
+            return
+        for key, space in self._spaces.items():
+            if space:
+                self._earlier.setdefault(key, {}).update(space)
+                space.clear()
+        if not every:
+            for earlier in self._earlier.values():
+                for digest in [d for d, entry in earlier.items() if not by_key(entry.plan, was)]:
+                    del earlier[digest]
+                    self._entries -= 1
+                    self._bytes -= len(digest)
+
     def _forget_all(self) -> None:
         for space in self._spaces.values():
             space.clear()
+        self._earlier.clear()
         self._entries = 0
         self._bytes = 0
 
     def _make_room(self, size: int) -> None:
         """Drop the oldest plans of the largest space until there is room."""
         while self._entries and (self._entries >= self._limit or self._bytes + size > MAX_BYTES):
-            space = max(self._spaces.values(), key=len)
+            space = max([*self._earlier.values(), *self._spaces.values()], key=len)
             for digest in list(space)[: max(1, len(space) // 10)]:
                 del space[digest]
                 self._entries -= 1

@@ -2,19 +2,27 @@
 
 The two talk over a socket pair. The child takes its settings as the first frame and then only sends; it waits when
 the parent does not read, so at most a few megabytes lie between them. It ends when the parent is gone.
+
+To start Python and import all of this costs a third of a second of CPU, and a move needs two processes a stream just
+when writes have been let go at a switch. So it is done once, in a process (the *nursery*) that then forks the children.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import gc
 import marshal
 import os
 import pickle
 import signal
 import socket
+import subprocess
 import sys
-from typing import Any
+import threading
+import traceback
+from typing import Any, NamedTuple, NoReturn
 
 from shardproxy.errors import BackendLost, BackendUnavailable, ReshardError, ShardproxyError
 from shardproxy.reshard.binlog import Piece
@@ -22,38 +30,100 @@ from shardproxy.reshard.change_source import SourceSettings, changes
 
 _AHEAD = 4 << 20  # bytes that the child may have sent and the parent not read, beside the kernel's buffers
 _MOST = 2 << 30
+_PATIENCE = 20.0  # seconds until the nursery counts as dead
 _KINDS: dict[str, type[ShardproxyError]] = {
     "ReshardError": ReshardError, "BackendLost": BackendLost, "BackendUnavailable": BackendUnavailable,
 }  # fmt: skip
 
 
+class _Born(NamedTuple):
+    """A child of the nursery. handle: of the process, even when its number has been given to another."""
+
+    pid: int
+    handle: int
+
+
+class _Nursery:
+    """Forks children. It ends with this process, and is started when the first child is wanted."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def fork(self, end: socket.socket) -> _Born:
+        """A child with this end of a socket pair. Raises BackendLost."""
+        with self._lock:
+            for _ in range(2):  # once more, should somebody have killed it
+                with contextlib.suppress(OSError):
+                    return self._ask(end)
+                self._end()
+        raise BackendLost("no process that reads the binlog could be started")
+
+    def _ask(self, end: socket.socket) -> _Born:
+        if self._control is None:
+            self._control, theirs = socket.socketpair()
+            self._control.settimeout(_PATIENCE)
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603  our own module
+                    [sys.executable, "-m", "shardproxy.reshard.binlog_process", str(theirs.fileno())],
+                    pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
+                )  # fmt: skip
+        socket.send_fds(self._control, [b"?"], [end.fileno()])
+        data, handles, _, _ = socket.recv_fds(self._control, 8, 1)
+        if not handles:
+            raise BrokenPipeError
+        return _Born(int.from_bytes(data, "little"), handles[0])
+
+    def close(self) -> None:
+        """End it; its children end with their parents."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._control = None
+
+
+_nursery = _Nursery()
+atexit.register(_nursery.close)
+
+
 class BinlogProcess:
     """The parent's side. Made by `start`; `read` until `close`."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self._process = process
+    def __init__(self, born: _Born, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._born = born
         self._reader = reader
         self._writer = writer
 
     @classmethod
     async def start(cls, settings: SourceSettings) -> BinlogProcess:
+        """Raises BackendLost."""
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "shardproxy.reshard.binlog_process", str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
+            # A thread: the first time it takes as long as Python needs to start.
+            forking = asyncio.create_task(asyncio.to_thread(_nursery.fork, theirs))
+            try:
+                born = await asyncio.shield(forking)
+            except BaseException:
+                ours.close()  # a child that there will be ends by that
+                with contextlib.suppress(BackendLost):
+                    os.close((await forking).handle)
+                raise
         reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
-        found = cls(process, reader, writer)
+        found = cls(born, reader, writer)
         data = pickle.dumps(settings)
         writer.write(len(data).to_bytes(4, "little") + data)
         return found
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._born.pid
 
     async def read(self) -> list[Piece]:
         """The next pieces; waits for them. Raises what ended the stream: ReshardError for good, BackendLost when it may
@@ -70,9 +140,17 @@ class BinlogProcess:
     async def close(self) -> None:
         """End the child."""
         self._writer.close()
+        handle = self._born.handle
         with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        loop = asyncio.get_running_loop()
+        over = asyncio.Event()
+        loop.add_reader(handle, over.set)  # readable when the process has ended
+        try:
+            await over.wait()
+        finally:
+            loop.remove_reader(handle)
+            os.close(handle)
 
 
 async def _child(fd: int) -> None:
@@ -116,10 +194,55 @@ def _send(writer: asyncio.StreamWriter, kind: str, content: Any) -> None:
     writer.write(len(data).to_bytes(4, "little") + data)
 
 
+def _live(end: int) -> NoReturn:
+    """The life of a child."""
+    status = 1
+    try:
+        asyncio.run(_child(end))
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _serve(control: socket.socket) -> None:
+    """The life of the nursery: a child for each socket that comes, until the other end is closed."""
+    born: set[int] = set()
+
+    def bury(*_: object) -> None:
+        for pid in list(born):
+            with contextlib.suppress(ChildProcessError):  # buried just now, when a signal came between
+                if not os.waitpid(pid, os.WNOHANG)[0]:
+                    continue
+            born.discard(pid)
+
+    signal.signal(signal.SIGCHLD, bury)
+    gc.collect()
+    gc.freeze()  # children share what is there now
+    while True:
+        data, ends, _, _ = socket.recv_fds(control, 1, 1)
+        if not data:
+            return
+        [end] = ends
+        pid = os.fork()
+        if not pid:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            control.close()
+            _live(end)
+        os.close(end)
+        handle = os.pidfd_open(pid)  # before it may be buried: its number is its own as long
+        socket.send_fds(control, [pid.to_bytes(8, "little")], [handle])
+        os.close(handle)
+        born.add(pid)
+        bury()
+
+
 def main() -> None:
-    """Entry of the child: the number of its end of the socket pair is the only argument."""
+    """Entry of the nursery: the number of its end of the socket pair is the only argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    asyncio.run(_child(int(sys.argv[1])))
+    with socket.socket(fileno=int(sys.argv[1])) as control:
+        _serve(control)
 
 
 if __name__ == "__main__":

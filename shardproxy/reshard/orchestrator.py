@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -101,7 +102,7 @@ class Orchestrator:
         mistaken = self._faults.no_fence or self._faults.open_early  # what proxies then write is to be lost
         policy: Policy = "ignore" if mistaken else self._settings.bypass
         self._bypass = Bypass(policy, self._settings.despite, self._own, login, self._tell)
-        self._labels: dict[int, list[str]] = {}  # tables of each stream back, read before writes are held
+        self._labels: dict[int, list[str]] = {}  # tables of each stream back; none: not warmed up
 
     # ── what is led ──
 
@@ -212,6 +213,7 @@ class Orchestrator:
         await asyncio.gather(*(stream.when_copied() for stream in self.streams))
         await self._compared()
         await self._bypass.close()  # soon the old owners are written again, and rightly
+        await self._warm_up(Side.TARGET)
         await self.proceed(Step.REVERSE)
 
     @property
@@ -221,7 +223,7 @@ class Orchestrator:
 
     async def close(self) -> None:
         """End the streams; the move stays where it is."""
-        self._warm.close()
+        self._cool_down()
         streams, self.streams = self.streams, []
         await asyncio.gather(self._bypass.close(), *(stream.close() for stream in streams))
 
@@ -333,6 +335,7 @@ class Orchestrator:
     async def _copying(self) -> None:
         await self.copied()
         await self._compared()
+        await self._warm_up(Side.SOURCE)
         await self.proceed(Step.NEXT)
 
     async def _compared(self) -> None:
@@ -350,7 +353,7 @@ class Orchestrator:
         await self.ledger.note(figures={**self.ledger.workflow.figures, "verified_rows": rows})
 
     def _fence(self, shard: str) -> Fence:
-        return Fence(self._server(shard), self._login, self._ident, self._own)
+        return Fence(self._server(shard), self._ident, self._own)
 
     async def _armed(self) -> None:
         """Step 5."""
@@ -362,20 +365,34 @@ class Orchestrator:
         if home is not None:
             now, then = self._server(self.ledger.document.home), self._server(home)
             await copy_records(now, then, self._login, self._own, self.ledger.workflow.keyspace)
-        for shard in self._shards(giver):
-            await self._fence(shard).arm(epoch)
+        if not self._labels:  # led anew
+            await self._warm_up(giver)
+        await asyncio.gather(*(self._arm(shard, epoch) for shard in self._shards(giver)))
         await self._proxies.barrier()
         for shard in self._shards(giver):
             await self._branches_resolved(shard)
         await self._guard()
-        await self._warm.open(server for s in self.streams for server in (s.plan.source, s.plan.target))
-        for index in self._indexes:
-            plan = self._plan(index, self._forth(giver.other))
+        self._closing_at = asyncio.get_running_loop().time()
+        await self.proceed(Step.NEXT)
+
+    async def _warm_up(self, giver: Side) -> None:
+        """What a switch needs and can have before: connections, names, no garbage to collect. Proxies ask for the
+        fence as soon as the map says that it is armed, and writes of moving keys wait until it is."""
+        plans = self._plans(self._forth(giver.other))
+        await self._warm.have(server for plan in plans for server in (plan.source, plan.target))
+        for index, plan in enumerate(plans):
             async with self._warm.writer(plan.target) as link:
                 self._labels[index] = [shape.label for shape in await plan.shapes(link)]
                 await link.query(b"COMMIT")
-        self._closing_at = asyncio.get_running_loop().time()
-        await self.proceed(Step.NEXT)
+        gc.collect()  # or it is due while writes are held, for some hundredths of a second
+
+    def _cool_down(self) -> None:
+        self._warm.close()
+        self._labels.clear()
+
+    async def _arm(self, shard: str, epoch: int) -> None:
+        async with self._warm.writer(self._server(shard)) as link:
+            await self._fence(shard).arm(link, epoch)
 
     async def _branches_resolved(self, shard: str) -> None:
         """Branches that were prepared before the fence was armed hold nothing of it: wait until they are over."""
@@ -415,9 +432,11 @@ class Orchestrator:
             return await self._fence(shard).close(link, epoch, seconds)
 
     async def _drain(self, stream: Running, epoch: int) -> None:
-        async with self._warm.writer(stream.plan.source) as link:
-            await mark(link, stream.plan.name, epoch)
-        await stream.reach(epoch)
+        async def write() -> None:
+            async with self._warm.writer(stream.plan.source) as link:
+                await mark(link, stream.plan.name, epoch)
+
+        await stream.reach(epoch, write)
 
     async def _give_up(self, why: str) -> None:
         """Step 9: let writes go on, and try again later."""
@@ -490,7 +509,7 @@ class Orchestrator:
             await self.proceed(Step.NEXT)
         finally:
             await ending
-            self._warm.close()
+            self._cool_down()
         if self._closing_at:
             self.held = asyncio.get_running_loop().time() - self._closing_at
             self._closing_at = 0.0

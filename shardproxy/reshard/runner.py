@@ -87,14 +87,17 @@ class Running:
         """Compare again what has changed since `compare`, until little is left for the switch. Raises what ended it."""
         await self._ask(Stream.sweep)
 
-    async def reach(self, epoch: int) -> None:
-        """Wait until the marker of this epoch has been applied, and what had changed since `compare` was compared.
+    async def reach(self, epoch: int, mark: Callable[[], Awaitable[object]]) -> None:
+        """Write the marker of this epoch by `mark`, and wait until it has been applied, and what had changed since
+        `compare` was compared.
 
         Raises what ended it: RowsDiffer.
         """
         self._reached.clear()
+        # Before it is written: it may have been read when its COMMIT is answered, and be the last event for a while.
         self._marker = epoch
         try:
+            await mark()
             await self._wait(self._reached)
         finally:
             self._marker = None  # who gives the switch up lets writes go on: the marker means nothing any more

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 
 from shardproxy.errors import BackendLost, NotOurs, ReshardError, SqlError
-from shardproxy.reshard.bookkeeping import StreamName, open_writer, transact
+from shardproxy.reshard.bookkeeping import StreamName, transact
 from shardproxy.reshard.columns import quote
-from shardproxy.reshard.link import Link, LinkLogin
+from shardproxy.reshard.link import Link
 from shardproxy.topology.model import Server
 
 MOST_STREAMS = 10_000
@@ -54,21 +54,20 @@ async def take(link: Link, keyspace: str, idents: list[int], generation: int) ->
 class Fence:
     """The fence of a move on one shard that gives keys away. name: of the transactions that change it."""
 
-    def __init__(self, server: Server, login: LinkLogin, move: int, name: StreamName) -> None:
-        self._server, self._login, self._move, self._name = server, login, move, name
+    def __init__(self, server: Server, move: int, name: StreamName) -> None:
+        self._server, self._move, self._name = server, move, name
 
-    async def arm(self, epoch: int) -> None:
-        """Let writers with this epoch through, and no others. It only ever grows."""
-        async with await open_writer(self._server, self._login) as link:
-            await transact(
-                link, self._name, None,
-                [
-                    b"INSERT INTO _shardproxy.fence (move_id, epoch) VALUES (%d, %d) ON DUPLICATE KEY UPDATE "
-                    b"epoch = GREATEST(epoch, VALUES(epoch))" % (self._move, epoch)
-                ],
-            )  # fmt: skip
-            [found] = (await link.query(b"SELECT epoch FROM _shardproxy.fence WHERE move_id = %d" % self._move)).one()
-            await link.query(b"COMMIT")
+    async def arm(self, link: Link, epoch: int) -> None:
+        """Let writers with this epoch through, and no others. It only ever grows. link: of `open_writer`."""
+        await transact(
+            link, self._name, None,
+            [
+                b"INSERT INTO _shardproxy.fence (move_id, epoch) VALUES (%d, %d) ON DUPLICATE KEY UPDATE "
+                b"epoch = GREATEST(epoch, VALUES(epoch))" % (self._move, epoch)
+            ],
+        )  # fmt: skip
+        look = b"SELECT epoch FROM _shardproxy.fence WHERE move_id = %d" % self._move
+        [found] = (await link.queries((look, b"COMMIT")))[0].one()
         if int(found or 0) != epoch:
             raise ReshardError(
                 f"{self._server.name}: the fence is at epoch {int(found or 0)} already, and the map at {epoch}: was "

@@ -18,9 +18,16 @@ class WarmLinks:
         self._login = login
         self._ready: dict[str, list[Link]] = {}
 
-    async def open(self, servers: Iterable[Server]) -> None:
-        """One for each server that is named, as often as it is. Raises BackendUnavailable, SqlError."""
-        for server, link in await asyncio.gather(*(self._opened(server) for server in servers)):
+    async def have(self, servers: Iterable[Server]) -> None:
+        """Have one for each server that is named, as often as it is; those that are ready count. Raises
+        BackendUnavailable, SqlError."""
+        missing = []
+        left = {name: sum(not link.closed for link in links) for name, links in self._ready.items()}
+        for server in servers:
+            left[server.name] = left.get(server.name, 0) - 1
+            if left[server.name] < 0:
+                missing.append(server)
+        for server, link in await asyncio.gather(*map(self._opened, missing)):
             self._ready.setdefault(server.name, []).append(link)
 
     async def _opened(self, server: Server) -> tuple[Server, Link]:

@@ -51,15 +51,16 @@ def with_stored(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> Sna
     if serious:
         raise ConfigError("\n".join(f"keyspace {d.keyspace}: {d.what}; {d.fix}" for d in serious))
     keyspaces = dict(snapshot.keyspaces)
-    epochs = [snapshot.epoch]
+    epochs: dict[str, int] = {}
     for keyspace, document in known:
         keyspaces[keyspace.name] = _with_lookups(snapshot, keyspace, _as_stored(keyspace, document, order))
-        epochs.append(document.epoch)
+        epochs[keyspace.name] = document.epoch
     positions: dict[str, frozenset[str]] = {}
     for document in documents.values():
         for shard, position in document.positions.items():
             positions[shard] = positions.get(shard, frozenset()) | {position}
-    return replace(snapshot, epoch=max(epochs), keyspaces=keyspaces, positions=positions)
+    newest = max([snapshot.epoch, *epochs.values()])
+    return replace(snapshot, epoch=newest, keyspaces=keyspaces, positions=positions, epochs=epochs)
 
 
 def differences(snapshot: Snapshot, documents: Mapping[str, MapDocument]) -> list[Difference]:

@@ -322,7 +322,7 @@ def waits_for_barrier(move: Move, step: Step) -> bool:
 def same_to_proxies(served: MapDocument, newer: MapDocument) -> bool:
     """Whether who serves by the one map need not take the other: writes are held in both, and nothing else differs.
 
-    Such steps need no acknowledgement, and to take a map makes every plan of every worker void, while writes wait.
+    Such steps need no acknowledgement, and to take a map is work for every worker, while writes wait.
     """
     then, now = served.move, newer.move
     if then is None or now is None:

@@ -101,12 +101,15 @@ class Snapshot:
     """One map of the world. A request holds one from plan to reply.
 
     positions: shard → positions that a replica there must have applied to be read (R8 of docs/resharding.md).
+    epochs: keyspace → epoch of its own map, where the store has one; `epoch` is the newest of them, and says of a
+    keyspace whose map changes nothing while another's is newer.
     """
 
     epoch: int
     shards: tuple[Shard, ...]
     keyspaces: Mapping[str, Keyspace]
     positions: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    epochs: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def shard_index(self, name: str) -> int:
         """Index of a shard by name. Raises KeyError."""

@@ -9,11 +9,13 @@ planned in is tests/unit/planner/world.py.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from shardproxy.planner.context import PlanContext
 from shardproxy.planner.render import render_plan
 from shardproxy.planner.statement import plan_statement
 from shardproxy.sql.modes import SqlModes
@@ -24,14 +26,12 @@ from tests.unit.planner.world import NAMES, context
 FILES = sorted(Path(__file__).parent.glob("*.txt"))
 
 
-def planned(text: str) -> str:
-    """The file with every plan made anew."""
+def read_golden(text: str) -> Iterator[tuple[str, PlanContext | None]]:
+    """The lines of a file without its plans; statements with the world that they are planned in."""
     world = context()
-    lines: list[str] = []
     for line in text.splitlines():
         if line.startswith("    "):
             continue
-        lines.append(line)
         if line.startswith("@"):
             name, _, value = line[1:].partition(" ")
             match name:
@@ -48,7 +48,15 @@ def planned(text: str) -> str:
                     )
                 case _:
                     raise ValueError(f"unknown directive {line}")
-        elif line and not line.startswith("#"):
+        yield line, world if line and not line.startswith(("@", "#")) else None
+
+
+def planned(text: str) -> str:
+    """The file with every plan made anew."""
+    lines: list[str] = []
+    for line, world in read_golden(text):
+        lines.append(line)
+        if world is not None:
             plan = plan_statement(line.encode(), world)
             lines += [f"    {shown}" for shown in render_plan(plan, NAMES).splitlines()]
     return "\n".join(lines) + "\n"

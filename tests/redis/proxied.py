@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -14,6 +17,7 @@ from typing import Any
 
 from shardproxy.local import LocalCluster, LocalError, Process, free_port
 from shardproxy.local.proxy_environment import is_ready, proxy_environment
+from shardproxy.local.redis_node import RedisNode
 from tests.proxy import make_bookkeeping
 
 KEYSPACES = """
@@ -28,12 +32,15 @@ tables = { users = { key = "uid" } }
 class RedisProxy:
     """`port`: for Redis clients; `folder`: of the cluster."""
 
-    def __init__(self, cluster: LocalCluster, process: Process, port: int, admin_port: int, path: Path) -> None:
+    def __init__(
+        self, cluster: LocalCluster, process: Process, port: int, admin_port: int, path: Path, mysql_port: int
+    ) -> None:
         self.cluster = cluster
         self.process = process
         self.port = port
         self.admin_port = admin_port
         self.unix = path
+        self.mysql_port = mysql_port
 
     def connect(self, **options: Any) -> Any:
         """A redis-py client with one connection."""
@@ -56,6 +63,42 @@ class RedisProxy:
             lines = answer.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0].split(" ")[0] == name)
 
+    def labelled(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in lines
+            if line.startswith(name + "{") and all(text in line for text in wanted)
+        )
+
+    def mysql(self) -> Any:
+        """A pymysql connection to the MySQL port, in `main`, with autocommit."""
+        import pymysql
+
+        return pymysql.connect(
+            host="127.0.0.1", port=self.mysql_port, user="app", password="app", database="main", autocommit=True
+        )
+
+    def keeper_pid(self) -> int:
+        """Pid of the cache's keeper."""
+        listed = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "-f", "shardproxy.keeper.process"], capture_output=True, check=True
+        )
+        return int(listed.stdout)
+
+    @contextmanager
+    def stopped_keeper(self) -> Iterator[None]:
+        """While the cache's keeper stands still."""
+        pid = self.keeper_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def worker_pid(self) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/api/status", timeout=10) as answer:
             pid: int = json.load(answer)["workers"][0]["pid"]
@@ -69,34 +112,42 @@ def redis_proxy(
     *,
     redis: Mapping[str, object] | None = None,
     users: Mapping[str, str | Mapping[str, object]] | None = None,
-    nodes: Mapping[str, Mapping[str, object]] | None = None,
+    nodes: Mapping[str, str | Mapping[str, object]] | None = None,
     listen: Mapping[str, object] | None = None,
     workers: int = 1,
+    more: str = "",
+    keyspaces: str = KEYSPACES,
+    environment: Mapping[str, str] | None = None,
+    path: Path | None = None,
 ) -> Iterator[RedisProxy]:
     """Start a proxy for the cluster's Redis nodes. redis: entries of [redis]; users: name → password, or its table;
-    nodes: name → its table, in place of the cluster's; listen: entries of [listen.redis]."""
-    port, path = free_port(), cluster.folder / f"{name}.sock"
+    nodes: name → address, or its table, in place of the cluster's; listen: entries of [listen.redis]; more: tables of
+    the file; environment: more variables; path: a folder with a sitecustomize that it imports."""
+    port, unix = free_port(), cluster.folder / f"{name}.sock"
     lines = [
-        _table("listen.redis", {"port": port, "socket": str(path), **(listen or {})}),
+        _table("listen.redis", {"port": port, "socket": str(unix), **(listen or {})}),
         _table("redis", redis or {}),
     ]
-    for node, entries in (nodes or {node.name: {"address": node.address} for node in cluster.redis}).items():
-        lines.append(_table(f"redis.nodes.{node}", entries))
+    for node, told in (nodes or {node.name: node.address for node in cluster.redis}).items():
+        lines.append(_table(f"redis.nodes.{node}", {"address": told} if isinstance(told, str) else told))
     for user, given in (users or {}).items():
         lines.append(_table(f"redis.users.{user}", {"password": given} if isinstance(given, str) else given))
     config = cluster.config_toml(
-        KEYSPACES,
+        keyspaces,
         proxy={"workers": workers, "log_format": "text"},
-        extra="\n".join([*lines, f'[store]\npath = "{name}.store"\n']),
+        extra="\n".join([*lines, more, f'[store]\npath = "{name}.store"\n']),
         name=f"{name}.toml",
     )
     make_bookkeeping(config.path)
 
     command = [sys.executable, "-m", "shardproxy.cli.proxy", "run", "--config", str(config.path)]
-    process = cluster.program(name, command, ready=lambda: is_ready(config.admin_port), environment=proxy_environment())
+    variables = {**proxy_environment(), **(environment or {})}
+    if path is not None:
+        variables["PYTHONPATH"] = f"{path}:{variables['PYTHONPATH']}"
+    process = cluster.program(name, command, ready=lambda: is_ready(config.admin_port), environment=variables)
     process.start()
     try:
-        yield RedisProxy(cluster, process, port, config.admin_port, path)
+        yield RedisProxy(cluster, process, port, config.admin_port, unix, config.mysql_port)
     finally:
         process.stop()
 
@@ -106,4 +157,35 @@ def _table(title: str, entries: Mapping[str, object]) -> str:
     return "\n".join([f"[{title}]", *(f"{key} = {json.dumps(value)}" for key, value in entries.items())])
 
 
-__all__ = ["LocalError", "RedisProxy", "redis_proxy"]
+def reads(sock: socket.socket, size: int) -> bytes:
+    """Exactly so many bytes, or all until the peer closes."""
+    found = bytearray()
+    while len(found) < size:
+        data = sock.recv(min(1 << 20, size - len(found)))
+        if not data:
+            break
+        found += data
+    return bytes(found)
+
+
+def node_of(cluster: LocalCluster, client: Any, key: str) -> RedisNode:
+    """The node that has a key."""
+    client.set(key, "here")
+    for node in cluster.redis:
+        with node.connect() as direct:
+            if direct.exists(key):
+                return node
+    raise AssertionError(f"no node has {key}")
+
+
+def keys_on(cluster: LocalCluster, client: Any, nodes: int = 0) -> dict[str, str]:
+    """For each node's name, a key that is there. nodes: how many the proxy has; 0: all of the cluster."""
+    found: dict[str, str] = {}
+    number = 0
+    while len(found) < (nodes or len(cluster.redis)):
+        found.setdefault(node_of(cluster, client, f"on:{number}").name, f"on:{number}")
+        number += 1
+    return found
+
+
+__all__ = ["LocalError", "RedisProxy", "keys_on", "node_of", "reads", "redis_proxy"]

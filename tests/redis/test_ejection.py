@@ -14,6 +14,7 @@ import redis
 
 from shardproxy.local import LocalCluster
 from shardproxy.local.redis_node import RedisNode
+from shardproxy.protocol.redis.encode import command
 from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, redis_proxy
 
@@ -133,6 +134,28 @@ def test_a_node_that_comes_back_to_a_cache_has_old_values(cluster: LocalCluster)
         finally:
             os.kill(stopped.pid, signal.SIGCONT)
         eventually(lambda: client.get(key) == key.encode(), "the old value is seen again")
+
+
+def test_who_has_a_connection_of_its_own_to_a_node_that_is_given_up_is_told(cluster: LocalCluster) -> None:
+    with filled(cluster, "store") as (proxy, client), proxy.connect() as watcher, proxy.raw() as blocked:
+        dead = cluster.redis[0]
+        key = own_keys(dead)[0]
+        blocked.sendall(command([b"BLPOP", f"{{{key}}}:list".encode(), b"0"]))
+        with dead.connect() as direct:
+            eventually(lambda: direct.info("clients")["blocked_clients"] == 1, "it blocks")
+        watcher.execute_command("WATCH", key)
+        os.kill(dead.pid, signal.SIGSTOP)
+        try:
+            assert blocked.recv(1000).startswith(b"-ERR node redis1 (")
+            eventually(lambda: ejected(proxy), "it is ejected")
+        finally:
+            os.kill(dead.pid, signal.SIGCONT)
+        eventually(lambda: works(client, key), "it is taken back")
+        assert watcher.execute_command("MULTI") == b"OK"
+        watcher.execute_command("SET", key, "behind")
+        with pytest.raises(redis.ResponseError, match="what was watched is not any more"):
+            watcher.execute_command("EXEC")
+        assert client.get(key) == key.encode()
 
 
 def test_connections_are_made_for_who_uses_them(cluster: LocalCluster) -> None:

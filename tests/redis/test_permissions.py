@@ -254,6 +254,20 @@ def test_rules_change_with_the_user(proxy: RedisProxy) -> None:
     ]  # fmt: skip
 
 
+def test_rules_hold_behind_multi_and_for_what_has_a_connection_of_its_own(proxy: RedisProxy) -> None:
+    exec_abort = b"-EXECABORT Transaction discarded because of previous errors."
+    assert _say(proxy, "AUTH app a", "MULTI", "SET app:1 v", "SET other v", "EXEC", "EXISTS app:1 x1") == [
+        b"+OK", b"+OK", b"+QUEUED", NO_KEY, exec_abort, b":0",
+    ]  # fmt: skip
+    assert _say(proxy, "AUTH app a", "MULTI", "FLUSHALL", "EXEC", "WATCH other", "BLPOP other 1", "WATCH app:1") == [
+        b"+OK", b"+OK", no_run("flushall"), exec_abort, NO_KEY, NO_KEY, b"+OK",
+    ]  # fmt: skip
+    no_channel = NO_KEY.replace(b"keys", b"channels")
+    assert _say(proxy, "AUTH app a", "SUBSCRIBE other", "PSUBSCRIBE n*", "SSUBSCRIBE x", "MONITOR") == [
+        b"+OK", no_channel, no_channel, no_channel, no_run("monitor"),
+    ]  # fmt: skip
+
+
 def test_redis_py_with_rules(proxy: RedisProxy) -> None:
     for protocol in (2, 3):
         with proxy.connect(username="app", password="a", protocol=protocol) as client:

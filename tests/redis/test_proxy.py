@@ -6,7 +6,6 @@ import os
 import random
 import select
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,9 @@ import pytest
 import redis
 
 from shardproxy.local import LocalCluster
-from shardproxy.local.redis_node import RedisNode
 from shardproxy.protocol.redis.encode import command
 from tests.proxy import eventually
-from tests.redis.proxied import RedisProxy, redis_proxy
+from tests.redis.proxied import RedisProxy, keys_on, node_of, reads, redis_proxy
 
 MIB = 1 << 20
 
@@ -41,37 +39,6 @@ def client(proxy: RedisProxy) -> Iterator[Any]:
     with proxy.connect() as connected:
         connected.flushall()
         yield connected
-
-
-def reads(sock: socket.socket, size: int) -> bytes:
-    """Exactly so many bytes, or all until the peer closes."""
-    found = bytearray()
-    while len(found) < size:
-        data = sock.recv(min(MIB, size - len(found)))
-        if not data:
-            break
-        found += data
-    return bytes(found)
-
-
-def node_of(cluster: LocalCluster, client: Any, key: str) -> RedisNode:
-    """The node that has a key."""
-    client.set(key, "here")
-    for node in cluster.redis:
-        with node.connect() as direct:
-            if direct.exists(key):
-                return node
-    raise AssertionError(f"no node has {key}")
-
-
-def keys_on(cluster: LocalCluster, client: Any) -> dict[str, str]:
-    """For each node's name, a key that is there."""
-    found: dict[str, str] = {}
-    number = 0
-    while len(found) < len(cluster.redis):
-        found.setdefault(node_of(cluster, client, f"on:{number}").name, f"on:{number}")
-        number += 1
-    return found
 
 
 def reset_peak(pid: int) -> int:
@@ -236,8 +203,6 @@ def test_redis_py(proxy: RedisProxy, client: Any, protocol: int) -> None:
             assert pipe.execute() == [i // 7 + 1 for i in range(200)]
         with pytest.raises(redis.ResponseError, match="hash to the same slot"):
             connected.sinter(*(f"s{i}" for i in range(50)))
-        with pytest.raises(redis.ResponseError, match="shardproxy does not do SUBSCRIBE yet"):
-            connected.execute_command("SUBSCRIBE", "c")
         with pytest.raises(redis.ResponseError, match="unknown command"):
             connected.execute_command("NOSUCH", "c")
 

@@ -320,6 +320,28 @@ def test_a_row_that_differs_at_the_switch_stops_it(run: Run, sides: Sides) -> No
     run(work)
 
 
+def test_a_marker_may_be_read_before_its_commit_is_answered(run: Run, sides: Sides) -> None:
+    """On a busy machine it is. When nothing else is written there it would be missed, and the switch given up."""
+
+    async def work(desk: Desk) -> None:
+        orchestrator = desk.lead(await desk.plan(300, 600))
+        try:
+            await orchestrator.run(until(Stage.ARMED))
+            [stream] = orchestrator.streams
+
+            async def mark() -> None:
+                sides.source.rows(
+                    f"INSERT INTO _shardproxy.marker (move_id, epoch) VALUES ({stream.plan.name.move_id}, 77)"
+                )
+                await asyncio.to_thread(eventually, stream._reached.is_set, "the marker is found")
+
+            await stream.reach(77, mark)
+        finally:
+            await orchestrator.close()
+
+    run(work)
+
+
 def test_a_marker_that_comes_after_the_switch_was_given_up_means_nothing(run: Run, sides: Sides) -> None:
     """Writes go on then: rows that differ when it is passed are no finding."""
 
@@ -328,7 +350,7 @@ def test_a_marker_that_comes_after_the_switch_was_given_up_means_nothing(run: Ru
         try:
             await orchestrator.run(until(Stage.ARMED))
             [stream] = orchestrator.streams
-            reaching = asyncio.create_task(stream.reach(77))
+            reaching = asyncio.create_task(stream.reach(77, asyncio.Event().wait))
             await asyncio.sleep(0)
             reaching.cancel()
             await asyncio.gather(reaching, return_exceptions=True)

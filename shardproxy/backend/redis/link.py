@@ -1,4 +1,7 @@
-"""A connection to a node on which commands of many clients follow each other, and their replies too."""
+"""A connection to a node on which commands of many clients follow each other, and their replies too.
+
+Or those of one client, for as long as it has the connection for itself: see own.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from shardproxy.backend.redis.slot import Holdable, Slot, Taker, Turn
+from shardproxy.backend.redis.slot import Ear, Holdable, Slot, Taker, Turn
 from shardproxy.backend.tls import Transport
 from shardproxy.errors import RemoteProtocolError
 from shardproxy.protocol.redis import encode
@@ -26,14 +29,23 @@ class Link(Holdable):
     """One connection, made anew when it breaks. An asyncio protocol by its methods, so that it can be compiled.
 
     full: no more commands for now; who has some waits with `when_free`. pending: replies due. fresh: commands put into
-    `out` since the last `flush`.
+    `out` since the last `flush`. own: one client has it for itself, and knows what the node remembers of it; so it is
+    never made anew. ear: who gets what is no reply to a command. patience: seconds without a reply after which an own
+    link is given up; 0: endless.
     Nothing is ever sent twice: a command whose reply is lost is answered with an error, and so is one that comes while
     the node is down. Only commands that come while a connection is being made wait for it.
     """
 
-    def __init__(self, node: RedisNode, resp3: bool, depth: int) -> None:
+    def __init__(self, node: RedisNode, resp3: bool, depth: int, own: bool = False) -> None:
         self.node = node
         self.resp3 = resp3
+        self.own = own
+        self.ear: Ear | None = None
+        self.patience: float = node.settings.timeout
+        self.no_multi = ""  # why the node takes no transactions
+        self.ident = 0  # of an own link: the node's number for it, 0 if not known
+        self.ended = False  # of an own link: the node was told to end what it does there, so it is not used again
+        self.spent = ""  # of an own link: why it takes no more commands
         self.state = DOWN
         self.full = False
         self.pending: i64 = 0
@@ -47,6 +59,7 @@ class Link(Holdable):
         self._tail: Slot | None = None
         self._scanner = ReplyScanner()
         self._part = b""  # the beginning of a line
+        self._unasked: list[bytes] = []  # the beginning of what nobody asked for
         self._paused = False
         self._waiting: list[Waiter] = []
         self._turn: Turn = node.turn
@@ -78,10 +91,15 @@ class Link(Holdable):
         self._sending = False
         if self.state == CONNECTING or not self.out:
             return  # goes out, in order, when the connection is made
+        if self.spent:
+            self.lose(f"{self.spent}; the command was not sent")
+            return
         if self.state == DOWN:
             self.node.open(self)
             if self.state == DOWN:
-                self.lose(f"{self.node.why_down}; the command was not sent")
+                why = self.node.why_down or "the proxy ends"
+                self.end(why)
+                self.lose(f"{why}; the command was not sent")
             return
         out, self.out = self.out, []
         transport = self.transport
@@ -98,6 +116,12 @@ class Link(Holdable):
         self.out.append(_PING)
         self.fresh += 1
         self.flush()
+
+    def connects(self) -> bool:
+        """Begin to connect if there is no connection. Whether it is being made: `when_free` tells when that ends."""
+        if self.state == DOWN and not self.spent:
+            self.node.open(self)
+        return self.state == CONNECTING
 
     def when_free(self, waiter: Waiter) -> None:
         """Tell once when the link is not full any more."""
@@ -132,14 +156,22 @@ class Link(Holdable):
                         slot.whole = slot.written + slot.size + pos - begin
                     if at > begin:
                         self._give(slot, data[begin:at])
+                else:
+                    if slot is not None and pos > begin:
+                        self._give(slot, data[begin:pos])
+                        slot.whole = slot.written + slot.size
+                    if at > pos and self.ear is not None:
+                        self._unasked.append(data[pos:at])
                 self._part = data[at:]
                 self._head = slot
                 return
             scanner.due = 1
-            if scanner.kind == PUSH:  # nobody here has asked for any
+            if scanner.kind == PUSH or (slot is None and self.ear is not None):
                 if slot is not None and pos > begin:
                     self._give(slot, data[begin:pos])
                     slot.whole = slot.written + slot.size
+                if self.ear is not None:
+                    self._hear(data[pos:end])
                 begin = end
                 pos = end
                 scanner.kind = 0
@@ -176,6 +208,13 @@ class Link(Holdable):
             taker.held += len(data)
             taker.source = self
             self._turn.touch(taker)
+
+    def _hear(self, data: bytes) -> None:
+        if self._unasked:
+            data = b"".join([*self._unasked, data])
+            self._unasked = []
+        if self.ear is not None:
+            self.ear.heard(data)
 
     def hold_for(self, taker: Taker) -> None:
         if self.held_by is None and self.transport is not None:
@@ -217,7 +256,7 @@ class Link(Holdable):
         self._head = slot
         if self._tail is None:
             self._tail = slot
-        self.pending += 1
+        self.pending += slot.left
 
     def ready(self) -> None:
         """The connection is made and logged in: what came meanwhile goes out."""
@@ -225,6 +264,8 @@ class Link(Holdable):
         out, self.out = self.out, []
         if out and self.transport is not None:
             self.transport.write(b"".join(out))
+        if self._waiting and self.pending < self.depth:
+            self._free()
 
     def fail(self, why: str) -> None:
         """Give the connection up: every command whose reply is not whole gets an error."""
@@ -237,8 +278,32 @@ class Link(Holdable):
         self._part = b""
         self._paused = False
         self.held_by = None
+        self._unasked = []
         self.node.lost(self, why)
+        self.end(why)
         self.lose(f"{why} while this command was running; whether it ran is not known")
+
+    def end(self, why: str) -> None:
+        """An own link takes no more commands; who listens to it is told. Before `lose`, which lets clients go on."""
+        if self.own:
+            self.node.own.forget(self)
+            self.spent = why
+            ear, self.ear = self.ear, None
+            if ear is not None:
+                ear.lost(self, f"node {self.node.name} ({self.node.address}): {why}")
+
+    def drop(self) -> None:
+        """Close an own link at once. Replies that are due do not come, and nobody is told."""
+        transport, self.transport = self.transport, None
+        self.state = DOWN
+        self.spent = "its connection was closed"
+        self.ear = None
+        self.held_by = None
+        self._head = self._tail = None
+        self.out = []
+        self.pending = 0
+        if transport is not None:
+            transport.abort()
 
     def lose(self, why: str) -> None:
         """Answer all commands with an error."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,23 +17,26 @@ from typing import cast
 from shardproxy import logs
 from shardproxy.backend.redis.asking import Asker, Refused
 from shardproxy.backend.redis.link import CONNECTING, DOWN, UP, Greeting, Link
+from shardproxy.backend.redis.own import OwnLinks
 from shardproxy.backend.redis.slot import Turn
 from shardproxy.errors import RemoteProtocolError
 from shardproxy.protocol.redis import encode
 
 log = logs.Log("redis")
 
+_NOT_ALLOWED = (b"-NOPERM", b"-ERR unknown command")  # by the node's rules or its renamed commands
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds
 PING_EVERY = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """connections: per node, worker and protocol version. depth: commands in flight on each. connect_timeout, timeout
-    (of a reply): seconds. user empty: AUTH with the password alone; password None: no AUTH. eject_after: failures in a
-    row."""
+    """connections: per node, worker and protocol version, of all clients. own: per node and worker, of one client each,
+    at most. depth: commands in flight on each. connect_timeout, timeout (of a reply): seconds. user empty: AUTH with
+    the password alone; password None: no AUTH. eject_after: failures in a row."""
 
     connections: int = 1
+    own: int = 1000
     depth: int = 16384
     connect_timeout: float = 2.0
     timeout: float = 10.0
@@ -63,6 +67,7 @@ class RedisNode:
         self.links = [
             [Link(self, resp3, settings.depth) for _ in range(settings.connections)] for resp3 in (False, True)
         ]
+        self.own = OwnLinks(self, settings.own)
         self._tasks: dict[Link, asyncio.Task[None]] = {}
         self._in_a_row = 0  # failures
         self._probe: asyncio.Task[None] | None = None
@@ -90,8 +95,8 @@ class RedisNode:
 
     def open(self, link: Link) -> None:
         """Begin to connect, unless it is too early after a failure, or the node is ejected."""
-        stays = self._closed or self._held or self.ejected
-        if link.state == DOWN and not stays and self.loop.time() >= self._not_before:
+        may = self.loop.time() >= self._not_before or (link.own and self.up)
+        if link.state == DOWN and not (self._closed or self._held or self.ejected) and may:
             link.state = CONNECTING
             task = self.loop.create_task(self._connect(link))
             self._tasks[link] = task
@@ -107,7 +112,9 @@ class RedisNode:
         except (OSError, Refused) as error:
             self._failed(link, f"cannot connect: {error}")
         else:
-            if link.state == UP:
+            if link.own:
+                self._keep_alive(link)
+            elif link.state == UP:
                 if self.why_down:
                     log.info("redis_node_up", node=self.name)
                 self.why_down = ""
@@ -117,44 +124,78 @@ class RedisNode:
             if self._tasks.get(link) is asyncio.current_task():
                 del self._tasks[link]
 
+    def _keep_alive(self, link: Link) -> None:
+        """A blocked command may be silent for ever: the kernel finds out when the node's machine is gone."""
+        sock = link.transport.get_extra_info("socket") if link.transport is not None else None
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(self.settings.timeout)))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(self.settings.timeout / 3)))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
     async def _greet(self, link: Link) -> None:
-        """Log in, or see that it answers. Commands of clients that have come meanwhile stand behind it."""
+        """Log in, and see that it answers: a server that hangs accepts connections too. Commands of clients that have
+        come meanwhile stand behind it."""
         s = self.settings
-        words: list[bytes] = [b"PING"]  # a server that hangs accepts connections too
+        asked: list[list[bytes]] = []
         if link.resp3:
-            words = [b"HELLO", b"3"]
-            if s.password is not None:
-                words += [b"AUTH", s.user.encode() or b"default", s.password]
+            login = [] if s.password is None else [b"AUTH", s.user.encode() or b"default", s.password]
+            asked.append([b"HELLO", b"3", *login])
         elif s.password is not None:
-            words = [b"AUTH", *([s.user.encode()] if s.user else []), s.password]
+            asked.append([b"AUTH", *([s.user.encode()] if s.user else []), s.password])
+        greetings = len(asked)
+        if link.own:
+            asked.append([b"CLIENT", b"ID"])
+        asked += [[b"MULTI"], [b"DISCARD"]]
         transport = link.transport
         if transport is None:
             raise Refused("closed at once")
-        greeting = Greeting(1)
+        greeting = Greeting(len(asked))
         link.expect_first(greeting.slot)
-        transport.write(encode.command(words))
-        reply = await greeting.future
-        if reply[:1] == b"-":
-            raise Refused(reply[1:-2].decode(errors="replace"))
+        transport.write(b"".join(map(encode.command, asked)))
+        lines = (await greeting.future).split(b"\r\n")
+        if lines[0][:1] == b"-" and (greetings or lines[0].startswith(b"-NOAUTH")):
+            raise Refused(lines[0][1:].decode(errors="replace"))
+        if link.own and lines[-4][:1] == b":":
+            link.ident = int(lines[-4][1:])
+        # Behind a MULTI that is refused the commands would be done one by one.
+        link.no_multi = lines[-3][1:].decode(errors="replace") if lines[-3].startswith(_NOT_ALLOWED) else ""
+        await self.greeted(link)
         if link.transport is None:
             raise Refused("closed at once")
         link.ready()
+
+    async def greeted(self, link: Link) -> None:
+        """We are let in on a new connection; commands wait until this returns."""
 
     def _failed(self, link: Link, why: str) -> None:
         transport, link.transport = link.transport, None
         if transport is not None:
             transport.abort()
         link.state = DOWN
-        self._down(why)
-        link.lose(f"{self.why_down}; the command was not sent")
+        if link.own:
+            self.failures += 1
+        else:
+            self._down(why)
+        link.end(why)
+        link.lose(f"{why}; the command was not sent")
 
     def lost(self, link: Link, why: str) -> None:
         """The connection broke. A new one is tried at once; in case of need later."""
         task = self._tasks.get(link)
         if task is not None:  # it was still being made: that task finds out
             return
+        if link.own:
+            return
         self._down(why, at_once=True)
         self.open(link)
+
+    def abandon(self, link: Link) -> None:
+        """Nobody waits for this connection any more."""
+        task = self._tasks.get(link)
+        if task is not None:
+            task.cancel()
+        link.drop()
 
     def _down(self, why: str, at_once: bool = False) -> None:
         self.failures += 1
@@ -175,6 +216,7 @@ class RedisNode:
             self.ejected = True
             self.ejections += 1
             log.warning("redis_node_ejected", node=self.name, address=self.address, reason=self.why_down)
+            self.own.leave(f"the node was given up: {self.why_down}")
 
     async def _try(self) -> None:
         """Whether an ejected node answers again."""
@@ -209,17 +251,22 @@ class RedisNode:
             log.warning("redis_node_moved", node=self.name, before=before, now=self.address)
         for links in self.links:
             for link in links:
-                task = self._tasks.pop(link, None)
-                if task is not None:
-                    task.cancel()
-                    self._failed(link, "it has moved")
-                elif link.state == UP:
-                    link.fail(f"{before} is not the primary any more")
+                self.give_up(link, f"{before} is not the primary any more")
+        self.own.leave(f"{before} is not the primary any more")
         self._held = self.ejected = False
         self._in_a_row = 0
         self._not_before = 0.0
         self._pause = FIRST_PAUSE
         self.start()
+
+    def give_up(self, link: Link, why: str) -> None:
+        """Whoever waits for replies of this connection gets an error."""
+        task = self._tasks.pop(link, None)
+        if task is not None:
+            task.cancel()
+            self._failed(link, why)
+        elif link.state == UP:
+            link.fail(why)
 
     def tick(self) -> None:
         """To be called about once a second: connections come back by themselves, and stuck ones are given up."""
@@ -249,6 +296,7 @@ class RedisNode:
                     stuck = True
         if stuck:
             self._count()
+        self.own.tick(now)
 
     def close(self) -> None:
         """For good."""
@@ -261,3 +309,5 @@ class RedisNode:
             for link in links:
                 with contextlib.suppress(RuntimeError):
                     link.fail("the proxy ends")
+        with contextlib.suppress(RuntimeError):
+            self.own.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from mypy_extensions import i64
 
@@ -24,6 +25,16 @@ class Taker:
 
     def abort(self, why: str) -> None:
         """A reply of which it has a part already will not be whole."""
+
+
+class Ear:
+    """Who listens to a link of its own."""
+
+    def heard(self, data: bytes) -> None:
+        """A push message, or a reply that is due to nobody: whole."""
+
+    def lost(self, link: Holdable, why: str) -> None:
+        """The link broke, or could not be made: there is nothing more to hear."""
 
 
 class Holdable:
@@ -150,3 +161,15 @@ class Slot:
             self.add(data)
             if self.taker is not None:
                 self.taker.held += len(data)
+
+
+class Answer(Joint):
+    """Gives one whole reply, or the error in its place, to `told`."""
+
+    def __init__(self, told: Callable[[bytes], None]) -> None:
+        self._told = told
+
+    def came(self, slot: Slot) -> None:
+        if slot.done:
+            slot.joint = None
+            self._told(slot.take())

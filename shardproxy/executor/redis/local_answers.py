@@ -26,7 +26,6 @@ class RedisSession:
     name: bytes = b""
     library: bytes = b""
     library_version: bytes = b""
-    address: str = ""
     closing: bool = False  # after what has been answered
 
     def start(self) -> None:
@@ -192,4 +191,4 @@ def _client(session: RedisSession, args: Sequence[bytes]) -> bytes:
     shown = args[1].decode(errors="replace")
     if sub in (b"SETNAME", b"GETNAME", b"ID", b"SETINFO"):
         return wrong_number(f"client|{shown}")
-    return encode.error(f"ERR shardproxy does not do CLIENT {shown} yet: SETNAME, GETNAME, ID and SETINFO it does")
+    return encode.error(f"ERR shardproxy does not do CLIENT {shown} yet")

@@ -16,6 +16,8 @@ from shardproxy.backend.redis.slot import Holdable, Slot, Turn
 from shardproxy.backend.tls import Transport
 from shardproxy.executor.redis.joining import JoinedReply
 from shardproxy.executor.redis.local_answers import RedisSession, answer
+from shardproxy.frontend.redis.about import ABOUT_CLIENTS, about_clients
+from shardproxy.frontend.redis.own import Own
 from shardproxy.frontend.redis.replica_reads import ReplicaReads
 from shardproxy.planner.redis.permissions import Permissions
 from shardproxy.planner.redis.spec import (
@@ -42,6 +44,7 @@ _NO_CURSOR = b"-ERR invalid cursor\r\n"
 _NO_AUTH = encode.error("NOAUTH Authentication required.")
 _BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET")
 _CHANGES_ORDER = (b"HELLO", b"RESET")  # replies of what stands before them come from other connections
+_WATCHES = encode.error("ERR shardproxy does not do HELLO while keys are watched: UNWATCH first")
 _TOO_MANY = encode.error("ERR max number of clients reached")
 
 
@@ -53,19 +56,25 @@ class RedisClient(Waiter):
         self.front = front
         self.session = RedisSession(front.new_ident(), front.users)
         self.session.start()
-        self.active = monotonic()
-        self._transport: Transport | None = None
+        self.since = self.active = monotonic()
+        self.transport: Transport | None = None
         self._scanner = CommandScanner(front.limits.max_command, self.session.user is not None)
         self._ring = front.ring
-        self._turn: Turn = front.turn
-        self._links: list[Link] = []
+        self.turn: Turn = front.turn
+        self.links: list[Link] = []
         self._open = self.session.user is not None
+        self._plain = self._open  # and commands are done as they come
+        self.own: Own | None = None
         self._head: Slot | None = None
         self._tail: Slot | None = None
         self._again = False  # the command that was found last is still to be done
         self._stopped = False  # nothing is done until go_on
         self._barrier = False  # … which is when all replies have been written
         self._late: list[bytes] = []  # received while stopped
+        self._late_size: i64 = 0
+        self._broken_off = False
+        self._pushes: list[bytes] = []  # what it gets out of turn
+        self._stopped_at: float = 0.0
         self._ended = False  # it says no more, or nothing more is listened to
         self._writing_paused = False
         self._reading_paused = False
@@ -75,15 +84,29 @@ class RedisClient(Waiter):
         self._simple: set[bytes] = front.simple
         self._reads: ReplicaReads | None = None  # of a user whose reads go to replicas
         self._user: str | None = None  # to whom these belong
-        self._renew_links()
+        self.renew_links()
         self._renew_rules()
 
     @property
     def busy(self) -> bool:
         return self._head is not None
 
-    def _renew_links(self) -> None:
-        self._links = [node.link(self.session.resp3, self.session.ident) for node in self.front.nodes]
+    @property
+    def unread(self) -> int:
+        """Bytes of commands that are still to be done."""
+        return self._scanner.waiting + self._late_size
+
+    def renew_links(self) -> None:
+        self.links = [node.link(self.session.resp3, self.session.ident) for node in self.front.nodes]
+        own = self.own
+        if own is not None and own.watching is not None:
+            self.links[own.watched_at] = own.watching
+
+    def settled(self) -> None:
+        """What decides how commands are done has changed."""
+        self._open = self._scanner.trusted = self.session.user is not None
+        self._plain = self._open and (self.own is None or not self.own.takes_all)
+        self.renew_links()
 
     def _renew_rules(self) -> None:
         """After the user may have changed."""
@@ -102,7 +125,7 @@ class RedisClient(Waiter):
 
     def connection_made(self, transport: Transport) -> None:
         front = self.front
-        self._transport = transport
+        self.transport = transport
         front.accepted += 1
         if len(front.clients) >= front.limits.max_clients or front.draining:
             transport.write(_TOO_MANY)
@@ -116,12 +139,18 @@ class RedisClient(Waiter):
             return
         if self._stopped:
             self._late.append(data)
+            self._late_size += len(data)
+            if self._late_size > self.front.limits.buffer:
+                self._pause_reading()
             return
         self._scanner.feed(data)
         self._work()
 
     def eof_received(self) -> bool:
-        """What it has asked for is still answered: `redis-cli --pipe` and `nc` end like this."""
+        """What it has asked for is still answered: `redis-cli --pipe` and `nc` end like this. Not what it may wait for
+        for ever, as with Redis."""
+        if self.own is not None and self.own.waits:
+            return False
         self._ended = self._ended or not self._stopped
         if self._stopped:
             self.session.closing = True
@@ -132,7 +161,7 @@ class RedisClient(Waiter):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
-        self._transport = None
+        self.transport = None
         self.front.clients.pop(self.session.ident, None)
         slot, self._head, self._tail = self._head, None, None
         while slot is not None:  # nodes go on: their replies go nowhere
@@ -140,6 +169,9 @@ class RedisClient(Waiter):
             slot.take()
             after, slot.after = slot.after, None
             slot = after
+        own, self.own = self.own, None
+        if own is not None:
+            own.close()
         self._release()
 
     def pause_writing(self) -> None:
@@ -154,14 +186,14 @@ class RedisClient(Waiter):
             self._resume_reading()
 
     def _pause_reading(self) -> None:
-        if not self._reading_paused and self._transport is not None and not self._ended:
+        if not self._reading_paused and self.transport is not None and not self._ended:
             self._reading_paused = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._reading_paused and self._transport is not None and not self._writing_paused:
+        if self._reading_paused and self.transport is not None and not self._writing_paused:
             self._reading_paused = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     # ── commands ──
 
@@ -169,8 +201,9 @@ class RedisClient(Waiter):
         """Do all commands that are whole."""
         scanner = self._scanner
         simple = self._simple
-        links = self._links
+        links = self.links
         ring = self._ring = self.front.ring
+        rows = self.front.rows
         used: list[Link] = []
         data = scanner.data
         slot: Slot | None = None  # of the present run
@@ -192,20 +225,25 @@ class RedisClient(Waiter):
                     run.out.append(data[begin:end])
                     run = None
                 data = scanner.data
-            if scanner.count > 1 and self._open and data[scanner.name : scanner.name_end] in simple:
+            if (
+                scanner.count > 1
+                and self._plain
+                and data[scanner.name : scanner.name_end] in simple
+                and (rows is None or not rows.owns(data[scanner.key : scanner.key_end]))
+            ):
                 link = links[ring.node_of(data[scanner.key : scanner.key_end])]
                 if link is run and slot is not None:
                     slot.left += 1
                 else:
                     if link.full:
-                        self._stop_for(link)
+                        self.stop_for(link)
                         break
                     if run is not None:
                         run.out.append(data[begin:end])
                     run = link
                     begin = scanner.start
                     slot = Slot(self, 1)
-                    self._append(slot)
+                    self.append(slot)
                     link.expect(slot)
                     if link.fresh == 0:
                         used.append(link)
@@ -219,7 +257,7 @@ class RedisClient(Waiter):
             if not self._other(used):
                 break
             done += 1
-            links = self._links
+            links = self.links
             simple = self._simple
             if self._ended:
                 break
@@ -231,11 +269,11 @@ class RedisClient(Waiter):
         self.active = monotonic()
         head = self._head
         if head is not None and head.done:
-            self._turn.touch(self)
+            self.turn.touch(self)
         elif self._ended and head is None:
             self._close()
 
-    def _append(self, slot: Slot) -> None:
+    def append(self, slot: Slot) -> None:
         tail = self._tail
         if tail is None:
             self._head = slot
@@ -243,22 +281,29 @@ class RedisClient(Waiter):
             tail.after = slot
         self._tail = slot
 
-    def _answer(self, reply: bytes) -> None:
+    def reply(self, reply: bytes) -> None:
         """A reply of our own, in its turn."""
         slot = Slot(self, 0)
         slot.done = True
         slot.add(reply)
         self.held += len(reply)
-        self._append(slot)
+        self.append(slot)
+
+    def later(self) -> Slot:
+        """The place of a reply of our own that comes later."""
+        slot = Slot(self, 1)
+        self.append(slot)
+        return slot
 
     def _broken(self, why: str) -> None:
-        self._answer(encode.error(f"ERR Protocol error: {why}"))
+        self.reply(encode.error(f"ERR Protocol error: {why}"))
         self._end()
 
     def _end(self) -> None:
         """Nothing more is listened to; the connection is closed behind the last reply."""
         self._ended = True
         self._late = []
+        self._late_size = 0
         self.session.closing = True
 
     def _other(self, used: list[Link]) -> bool:
@@ -266,25 +311,41 @@ class RedisClient(Waiter):
         front = self.front
         scanner = self._scanner
         args = scanner.arguments()
-        spec = front.splits.get(args[0])
+        rows = front.rows
         rules, reads = self._rules, self._reads
-        if spec is not None and self._open and rules is None and reads is None and len(args) >= -spec.min_args:
-            return self._split(spec, args, used)
+        if self._plain and rows is None and rules is None and reads is None:
+            spec = front.splits.get(args[0])
+            if spec is not None and len(args) >= -spec.min_args:
+                return self._split(spec, args, used)
         spec = front.spec_of(args)
         if not self._open and (spec is None or spec.name not in _BEFORE_LOGIN):
-            self._answer(_NO_AUTH)
+            self.reply(_NO_AUTH)
             return True
+        denial = b""
+        if rules is not None and spec is not None and arity_fits(spec, args):
+            denial = rules.denial(spec, args)
+        if reads is not None and spec is not None:
+            reads.note(spec)
+        own = self.own
+        if own is not None and not self._plain and own.takes(spec, args):
+            return own.refuse(denial) if denial else own.take(spec, args, used)
         if spec is None:
-            self._answer(unknown_error(args))
+            self.reply(unknown_error(args))
             return True
         if not arity_fits(spec, args):
-            self._answer(arity_error(spec))
+            self.reply(arity_error(spec))
             return True
-        if rules is not None and (denial := rules.denial(spec, args)):
-            self._answer(denial)
+        if denial:
+            self.reply(denial)
             return True
-        if reads is not None:
-            reads.note(spec)
+        if rows is not None:
+            if rows.full:
+                self._again = True
+                self._stop()
+                rows.when_free(self)
+                return False
+            if rows.take(self, spec, args):
+                return True
         way = spec.way
         if way is Way.LOCAL:
             return self._local(spec, args)
@@ -297,30 +358,32 @@ class RedisClient(Waiter):
         if way is Way.EVERY and not spec.blocks:
             return self._every(spec, args, used)
         if way is Way.ANY:
-            return self._forward(self._links[front.any_node(int(self.session.ident))], self._sent(), used)
+            return self.forward(self.links[front.any_node(int(self.session.ident))], self.sent(), used)
         if way is Way.REFUSED:
-            self._answer(refusal_error(spec))
+            self.reply(refusal_error(spec))
             return True
-        shown = spec.name.decode().replace("|", " ")
-        reason = "it needs a connection of its own" if way is Way.OWN else "it goes through all nodes"
-        self._answer(encode.error(f"ERR shardproxy does not do {shown} yet: {reason}"))
-        return True
+        if own is None:
+            own = self.own = Own(self)
+        return own.do(spec, args, used)
 
-    def _sent(self) -> bytes:
+    def sent(self) -> bytes:
         """The command that was found, as the client has sent it."""
         scanner = self._scanner
         return scanner.data[scanner.start : scanner.end]
 
     def _local(self, spec: CommandSpec, args: list[bytes]) -> bool:
-        if spec.name in _CHANGES_ORDER and self._head is not None and not self._all_done():
-            self._again = True
-            self._barrier = True
-            self._stop()
+        if spec.name in _CHANGES_ORDER and self.waits_for_earlier():
             return False
         session = self.session
-        self._answer(answer(session, args))
-        self._open = self._scanner.trusted = session.user is not None
-        self._renew_links()
+        own = self.own
+        if own is not None and spec.name == b"RESET":
+            own.close()
+            self.own = None
+        if own is not None and spec.name == b"HELLO" and own.watching is not None:
+            self.reply(_WATCHES)
+            return True
+        self.reply(about_clients(self, args) if spec.name in ABOUT_CLIENTS else answer(session, args))
+        self.settled()
         self._renew_rules()
         if session.closing:
             self._end()
@@ -337,34 +400,36 @@ class RedisClient(Waiter):
     def _keyed(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         place = place_of(spec, args, self._ring)
         if place == APART:
-            self._answer(apart_error(spec, self._ring))
+            self.reply(apart_error(spec, self._ring))
             return True
         hindered = hindrance(spec, args, self._ring)
         if hindered:
             shown = spec.name.decode().replace("|", " ")
-            self._answer(encode.error(f"ERR shardproxy does not do this {shown}: {hindered}"))
+            self.reply(encode.error(f"ERR shardproxy does not do this {shown}: {hindered}"))
             return True
         if place == NOWHERE:
             place = self.front.any_node(int(self.session.ident))
-        return self._forward(self._link_for(spec, place), self._sent(), used)
+        return self.forward(self._link_for(spec, place), self.sent(), used)
 
     def _link_for(self, spec: CommandSpec, place: int) -> Link:
-        """To a node, or to a replica of it."""
-        reads = self._reads
-        link = None if reads is None else reads.link(spec, place, self.session.resp3)
-        return self._links[place] if link is None else link
+        """To a node, or to a replica of it. What is read while keys are watched must be as new as what is watched."""
+        reads, own = self._reads, self.own
+        if reads is None or (own is not None and own.watching is not None):
+            return self.links[place]
+        link = reads.link(spec, place, self.session.resp3)
+        return self.links[place] if link is None else link
 
-    def _forward(self, link: Link, data: bytes, used: list[Link]) -> bool:
+    def forward(self, link: Link, data: bytes, used: list[Link]) -> bool:
         """Send a whole command to one node."""
         if link.full:
-            self._stop_for(link)
+            self.stop_for(link)
             return False
         slot = Slot(self, 1)
-        self._append(slot)
-        self._send(link, slot, data, used)
+        self.append(slot)
+        self.send(link, slot, data, used)
         return True
 
-    def _send(self, link: Link, slot: Slot, data: bytes, used: list[Link]) -> None:
+    def send(self, link: Link, slot: Slot, data: bytes, used: list[Link]) -> None:
         link.expect(slot)
         if link.fresh == 0:
             used.append(link)
@@ -375,86 +440,112 @@ class RedisClient(Waiter):
         """Give each node its keys, in the client's own bytes; the replies are joined when all are there."""
         nodes, words, keys = split(spec, args, self._scanner.pieces(), self._ring)
         if not nodes:
-            self._answer(arity_error(spec))
+            self.reply(arity_error(spec))
             return True
         links = [self._link_for(spec, node) for node in nodes]
         if len(links) == 1:
-            return self._forward(links[0], self._sent(), used)
+            return self.forward(links[0], self.sent(), used)
         if self._stops_for_any(links):
             return False
         whole = Slot(self, 1)
-        self._append(whole)
-        joint = JoinedReply(self._turn, whole, spec.join, keys)
+        self.append(whole)
+        joint = JoinedReply(self.turn, whole, spec.join, keys)
         for i in range(len(links)):
             part = words[i]
-            self._send(links[i], joint.part(), b"*%d\r\n%b" % (len(part), b"".join(part)), used)
+            self.send(links[i], joint.part(), b"*%d\r\n%b" % (len(part), b"".join(part)), used)
         return True
 
     def _scan(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Ask the node that the cursor names."""
-        nodes = len(self._links)
+        nodes = len(self.links)
         target = scan_target(args, nodes)
         if target is None:
-            self._answer(_NO_CURSOR)
+            self.reply(_NO_CURSOR)
             return True
         node, words = target
-        link = self._links[node]
+        link = self.links[node]
         if link.full:
-            self._stop_for(link)
+            self.stop_for(link)
             return False
         whole = Slot(self, 1)
-        self._append(whole)
-        joint = JoinedReply(self._turn, whole, spec.join, [], [b"%d" % node, b"%d" % nodes])
-        self._send(link, joint.part(), encode.command(words), used)
+        self.append(whole)
+        joint = JoinedReply(self.turn, whole, spec.join, [], [b"%d" % node, b"%d" % nodes])
+        self.send(link, joint.part(), encode.command(words), used)
         return True
 
     def _every(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Give each node the whole command."""
-        links = self._links
+        links = self.links
         if self._stops_for_any(links):
             return False
         whole = Slot(self, 1)
-        self._append(whole)
-        joint = JoinedReply(self._turn, whole, spec.join, [], args)
-        data = self._sent()
+        self.append(whole)
+        joint = JoinedReply(self.turn, whole, spec.join, [], args)
+        data = self.sent()
         for link in links:
-            self._send(link, joint.part(), data, used)
+            self.send(link, joint.part(), data, used)
         return True
 
     def _stops_for_any(self, links: list[Link]) -> bool:
         for link in links:
             if link.full:
-                self._stop_for(link)
+                self.stop_for(link)
                 return True
         return False
 
     # ── waiting ──
 
-    def _stop_for(self, link: Link) -> None:
+    def stop_for(self, link: Link) -> None:
         """The command that was found last has to wait for a link."""
         self._again = True
         self._stop()
         link.when_free(self)
+
+    def waits_for_earlier(self) -> bool:
+        """Whether the command that was found last has to wait until all before it are done: it, or what comes behind
+        it, goes to other connections than they do."""
+        if self._head is None or self._all_done():
+            return False
+        self._again = True
+        self._barrier = True
+        self._stop()
+        return True
+
+    def wait_for_reply(self) -> None:
+        """Nothing more is done until all replies are there. It is still read, up to a limit: to see when it is gone."""
+        self._stopped = True
+        self._stopped_at = monotonic()
+        self._barrier = True
+        self.front.commands += 1
+        if self._late_size <= self.front.limits.buffer:
+            self._resume_reading()
 
     def _stop(self) -> None:
         self._stopped = True
         self._pause_reading()
 
     def go_on(self) -> None:
-        if self._transport is None or not self._stopped:
+        if self.transport is None or not self._stopped or self._broken_off:
             return
         self._stopped = False
+        own = self.own
+        if own is not None:
+            own.go_on()
         self._work()
         while self._late and not self._stopped and not self._ended:
-            self._scanner.feed(self._late.pop(0))
+            data = self._late.pop(0)
+            self._late_size -= len(data)
+            self._scanner.feed(data)
             self._work()
         if not self._stopped:
             self._resume_reading()
+            if self.session.closing and self._head is None:
+                self._close()
 
     # ── replies ──
 
     def flush(self) -> bool:
-        transport = self._transport
+        transport = self.transport
         if transport is None:
             return False
         slot = self._head
@@ -468,6 +559,11 @@ class RedisClient(Waiter):
             self.held -= slot.size
             out.append(slot.first if slot.more is None else slot.take())
             slot = slot.after
+        if self._pushes and (slot is None or not slot.written):  # not into the middle of a reply
+            pushed = b"".join(self._pushes)
+            self._pushes = []
+            self.held -= len(pushed)
+            out.append(pushed)
         self._head = slot
         if slot is None:
             self._tail = None
@@ -492,8 +588,35 @@ class RedisClient(Waiter):
             self._release()
         return False
 
+    def push(self, data: bytes) -> None:
+        """Something that is no reply. Who does not take it is closed: nobody waits for it, and it has to be kept."""
+        transport = self.transport
+        if transport is None or self._broken_off:
+            return
+        self._pushes.append(data)
+        self.held += len(data)
+        if self.held + transport.get_write_buffer_size() > self.front.limits.buffer:
+            self.front.slow_closed += 1
+            self._broken_off = True
+            self.abort("it has not taken what it listens to")
+            return
+        self.turn.touch(self)
+
+    def break_off(self, why: str) -> None:
+        """It cannot get what it was promised: it is told, and closed."""
+        transport = self.transport
+        if transport is None or self._broken_off:
+            return
+        self.flush()
+        self._broken_off = self._ended = True
+        log.warning("redis_client_closed", client=self.session.ident, reason=why)
+        slot = self._head
+        if slot is None or not slot.written:
+            transport.write(encode.error(f"ERR shardproxy closes this connection: {why}"))
+        transport.close()
+
     def wait_for_me(self, link: Holdable) -> None:
-        if self._transport is None:
+        if self.transport is None:
             link.read_on()
             return
         if not self._waits:
@@ -511,20 +634,22 @@ class RedisClient(Waiter):
         if self._waits and now - self._stalled > limits.stall:
             self.front.slow_closed += 1
             self.abort(f"it has not taken its replies for {limits.stall:g} s")
-        elif self._head is None and now - self.active > limits.idle:
+        elif self._head is None and now - self.active > limits.idle and (self.own is None or not self.own.listens):
             self._close()
+        elif self.own is not None and self._stopped:
+            self.own.tick(now - self._stopped_at)
 
     def _close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def close_when_idle(self) -> None:
         """The worker drains."""
-        if self._head is None and not self._stopped:
+        if self._head is None and not self._stopped and (self.own is None or not self.own.holds):
             self._close()
 
     def abort(self, why: str) -> None:
-        transport = self._transport
+        transport = self.transport
         if transport is not None:
             log.warning("redis_client_closed", client=self.session.ident, reason=why)
             transport.abort()

@@ -19,6 +19,7 @@ from shardproxy.topology.redis_ring import RedisRing
 
 if TYPE_CHECKING:
     from shardproxy.frontend.redis.connection import RedisClient
+    from shardproxy.frontend.redis.rows import RowCommands
 
 _SPELLINGS = 5000
 
@@ -91,6 +92,7 @@ class RedisFront:
         self.splits: dict[bytes, CommandSpec] = {
             name: spec for name, spec in SPECS.items() if spec.way is Way.SPLIT and spec.min_args < 0
         }
+        self.rows: RowCommands | None = None  # keys that are rows of MySQL
         self.clients: dict[int, RedisClient] = {}
         self.commands: i64 = 0  # so far
         self.accepted = 0

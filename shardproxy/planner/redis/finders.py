@@ -34,16 +34,16 @@ def counted(at: int, step: int = 1, before: Sequence[int] = ()) -> Finder:
     return find
 
 
-def stream_options(args: Sequence[bytes]) -> tuple[int, bool]:
-    """Of XREAD and XREADGROUP: the place of STREAMS (0: there is none), and whether BLOCK comes before it."""
-    blocks = False
+def stream_options(args: Sequence[bytes]) -> tuple[int, int]:
+    """Of XREAD and XREADGROUP: the places of STREAMS and of BLOCK before it; 0: there is none."""
+    block = 0
     place = 1
     while place < len(args):
         word = args[place].upper()
         if word == b"STREAMS":
-            return place, blocks
+            return place, block
         if word == b"BLOCK":
-            blocks = True
+            block = place
             place += 1
         elif word == b"COUNT":
             place += 1
@@ -52,7 +52,7 @@ def stream_options(args: Sequence[bytes]) -> tuple[int, bool]:
         elif word != b"NOACK":
             break
         place += 1
-    return 0, blocks
+    return 0, block
 
 
 def streams(args: Sequence[bytes]) -> list[int]:

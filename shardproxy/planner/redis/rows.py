@@ -316,12 +316,9 @@ CLIENT|INFO             2 r -
 CLIENT|KILL            -3 r -
 CLIENT|LIST            -2 r -
 CLIENT|NO-EVICT         3 r -
-CLIENT|PAUSE           -3 r -
 CLIENT|REPLY            3 r -
 CLIENT|SETINFO          4 r -
 CLIENT|SETNAME          3 r -
-CLIENT|UNBLOCK         -3 r -
-CLIENT|UNPAUSE          2 r -
 ECHO                    2 r -
 HELLO                  -1 r -
 PING                   -1 r -
@@ -339,6 +336,7 @@ BRPOPLPUSH              4 w 1 2 1  blocks
 BZMPOP                 -5 w -      counted2 blocks
 BZPOPMAX               -3 w 1 -2 1 blocks
 BZPOPMIN               -3 w 1 -2 1 blocks
+CLIENT|UNBLOCK         -3 r -
 DISCARD                 1 r -
 EXEC                    1 r -
 MONITOR                 1 r -
@@ -449,6 +447,10 @@ CLIENT|CACHING          3 r -
 CLIENT|GETREDIR         2 r -
 CLIENT|TRACKING        -3 r -
 CLIENT|TRACKINGINFO     2 r -
+""",
+    "it would hold back the clients of one worker process only": """
+CLIENT|PAUSE           -3 r -
+CLIENT|UNPAUSE          2 r -
 """,
     "its effect is on one connection to one node, which clients share here": """
 CLIENT|IMPORT-SOURCE    3 r -

@@ -60,7 +60,7 @@ def find_spec(args: Sequence[bytes]) -> CommandSpec | None:
     name = spec.name
     if len(args) > 1 and name in CONTAINERS:
         return SPECS.get(name + b"|" + args[1].upper())
-    if name in WAITERS and stream_options(args)[1]:
+    if name in WAITERS and stream_options(args)[1] > 0:
         return WAITERS[name]
     return spec
 

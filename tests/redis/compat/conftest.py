@@ -16,19 +16,6 @@ from shardproxy.local.redis_node import RedisNode
 from tests.redis.kinds import kinds_of_nodes
 from tests.redis.proxied import RedisProxy, redis_proxy
 
-# Tests that a proxy does not pass, with the reason; pytest prints them at the end of a run.
-NOT_YET: dict[str, str] = {
-    "test_blocking": "blocking commands, CLIENT LIST",
-    "test_blocking_ends_without_an_element": "blocking commands",
-    "test_channels": "SUBSCRIBE",
-    "test_monitor": "MONITOR",
-    "test_sharded_channels": "SSUBSCRIBE",
-    "test_transactions": "MULTI",
-    "test_wait_for_replicas": "WAIT",
-    "test_watch": "WATCH",
-    "test_what_is_known_of_clients": "CLIENT INFO, CLIENT LIST",
-}
-
 Reply = Any  # bytes, int, None, or a list of these
 
 
@@ -118,11 +105,6 @@ def proxy_target() -> Iterator[RedisProxy]:
 def r(request: pytest.FixtureRequest) -> Iterator[Client]:
     """A connection to each target in turn, which is empty."""
     kind, _, protocol = request.param.partition("-resp")
-    test = request.node.originalname
-    if kind == "proxy" and test in NOT_YET:
-        # Strict: what works by now leaves the list. Only an error that says so counts, no wrong answer.
-        reason = f"not yet through the proxy: {NOT_YET[test]}"
-        request.node.add_marker(pytest.mark.xfail(strict=True, raises=redis.ResponseError, reason=reason))
     target: RedisNode | RedisProxy = request.getfixturevalue(f"{kind}_target")
     client = Client(target.port, int(protocol))
     client("FLUSHALL")

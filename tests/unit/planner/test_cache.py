@@ -12,10 +12,14 @@ from shardproxy.planner import cache as cache_module
 from shardproxy.planner.cache import MAX_DIGEST, CachedPlan, PlanCache, SpaceKey
 from shardproxy.planner.context import PlanContext
 from shardproxy.planner.plan import Group, KeyIn, Opcode, PinReason, Plan, Rung, StatementKind, Value
+from shardproxy.planner.statement import plan_statement
 from shardproxy.sql.modes import SqlModes
 from shardproxy.topology.keys import KeyType
+from shardproxy.topology.maps import KeyRange, RangeMap
+from shardproxy.topology.model import Keyspace
 from shardproxy.topology.moves import Move, Phase, Stream
 from shardproxy.topology.moving import MovingKeys
+from shardproxy.topology.schema import Catalog
 from tests.unit.planner.world import LONE, SHOP, context
 
 PLAIN = SqlModes()
@@ -120,6 +124,55 @@ def test_a_new_map_empties_the_spaces_that_clients_hold() -> None:
     assert entry.series is old.series
     plans.renew(lone, slots=1)
     assert len(entry.series) == 4
+
+
+def test_plans_that_hold_under_the_new_map_are_not_made_again() -> None:
+    plans = cache()
+    held = plans.space(SPACE)
+    for digest in (b"SELECT * FROM users WHERE uid = ?", b"SELECT * FROM users"):
+        plans.plan(plan_statement, SPACE, digest, digest)
+    point = held[b"SELECT * FROM users WHERE uid = ?"]
+    size = plans._bytes
+    wider = replace(SHOP, map=RangeMap([KeyRange(0, 300, 0), KeyRange(300, 2000, 1)]))
+
+    def newer(epoch: int, shop: Keyspace) -> PlanContext:
+        now = plans.context
+        keyspaces = {**now.snapshot.keyspaces, "shop": shop}
+        return replace(now, snapshot=replace(now.snapshot, epoch=epoch, keyspaces=keyspaces))
+
+    plans.renew(newer(2, SHOP), slots=2)
+    plans.renew(newer(3, wider), slots=2)  # the plans are two maps older when they are wanted
+    assert held == {}, "a client must not find a plan of an older map"
+    assert (len(plans), plans._bytes) == (2, size)
+    found = plans.plan(no_planner, SPACE, b"SELECT * FROM users WHERE uid = ?", b"")
+    assert held == {b"SELECT * FROM users WHERE uid = ?": found}
+    assert found.plan.groups[0].keyspace is wider and found.lookup == wider.map.lookup
+    assert found.series is point.series and found.latencies is point.latencies
+    assert (len(plans), plans._bytes, plans.misses) == (2, size, 2)
+
+    more = replace(wider, shards=(0, 1, 2))
+    plans.renew(newer(4, more), slots=2)  # a shard has joined: only statements by one key stay as they are
+    assert (len(plans), plans._bytes) == (1, len(b"SELECT * FROM users WHERE uid = ?"))
+    assert plans.plan(no_planner, SPACE, b"SELECT * FROM users WHERE uid = ?", b"").plan.keyspace is more
+    assert plans.plan(plan_statement, SPACE, b"SELECT * FROM users", b"SELECT * FROM users").plan.keyspace is more
+
+    plans.renew(replace(plans.context, catalog=Catalog({})), slots=2)
+    assert (len(plans), plans._bytes) == (0, 0)
+
+
+def no_planner(sql: bytes, context: PlanContext) -> Plan:
+    raise AssertionError("planned again")
+
+
+def test_plans_put_aside_make_room_too() -> None:
+    plans = cache(limit=3)
+    for digest in (b"a", b"b", b"c"):
+        plans.plan(planner, SPACE, digest, digest)
+    plans.renew(replace(plans.context, snapshot=replace(plans.context.snapshot, epoch=2)), slots=2)
+    for digest in (b"d", b"e"):
+        plans.plan(planner, SPACE, digest, digest)
+    assert len(plans) == 3 and plans._bytes == 3
+    assert [d for earlier in plans._earlier.values() for d in earlier] == [b"c"]
 
 
 def test_a_user_sees_the_allowed_keyspaces_only() -> None:

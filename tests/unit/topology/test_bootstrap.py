@@ -100,6 +100,7 @@ def test_a_map_that_has_changed_is_in_force_and_told() -> None:
     documents = moved(file)
     found = with_stored(file, documents)
     assert found.epoch == 20
+    assert found.epochs == {"ranged": 8, "hashed": 20}
     ranged = found.keyspaces["ranged"]
     assert ranged.map == RangeMap([KeyRange(INT_MIN, 100, 0), KeyRange(100, 500, 1), KeyRange(500, INT_MAX + 1, 2)])
     assert ranged.tables == file.keyspaces["ranged"].tables

@@ -1,0 +1,171 @@
+/* cache.pml: one cached row (docs/cache.md): leases, tombstones, marks and the keeper that reads the binlog.
+ *
+ * Two writers, each through a proxy in strict mode or directly; one binlog whose events can be read before they are
+ * visible (vis <= blen); one Redis node that may lose everything; one keeper that may crash; readers of two proxies.
+ * Versions of the row are its places in the binlog.  Time is not counted: what lasts a hold-off ends when everything
+ * that the hold-off is longer than has ended (an event's way to visibility), and a writer that has measured less than
+ * the hold-off since its tombstone is `sure`.
+ *
+ * Asserted at each hit: strict: not older than what was acknowledged when the read began; bounded: not older than the
+ * place that the live mark covers, which was the binlog's end at most `bound` ago.
+ */
+#ifndef NR
+#define NR 1      /* reads of each reader */
+#endif
+#ifndef NC
+#define NC 1      /* crashes of the keeper */
+#endif
+#ifndef NF
+#define NF 1      /* losses of the node */
+#endif
+#define NOBODY 9
+
+byte blen; byte vis; bool locked;
+byte acked;                      /* the newest version whose write through a proxy was acknowledged */
+bool sure[2];                    /* the writer's last tombstone is younger than the hold-off */
+
+mtype = { EMPTY, VALUE, LEASE, TOMB };
+mtype st = EMPTY;                /* the row's entry on the node */
+byte val; byte vtag; byte token; /* of VALUE: version and generation; of LEASE: whose */
+byte tneed;                      /* of TOMB: the hold-off covers events up to here */
+bool live; byte mtag; byte covered;  /* the mark: not expired, generation, place; 0: no generation */
+byte saved_st; byte saved_val; byte saved_vtag; byte saved_mtag; byte saved_covered; bool saved;
+
+byte tokens; byte nc; byte nf; byte gens;
+bool lost; byte lneed; bool lsure[2];    /* what a new generation waits for */
+
+#ifdef MUT_NO_HOLDOFF
+#define INVALIDATE atomic { st = EMPTY; val = 0; token = NOBODY }
+#else
+#define INVALIDATE atomic { st = TOMB; val = 0; token = NOBODY; tneed = blen }
+#endif
+
+proctype Writer(byte me) {
+  byte mine; bool strict;
+  if :: strict = 1 :: strict = 0 fi;
+  if :: strict ->
+       atomic { INVALIDATE; sure[me] = 1 }
+     :: else fi;
+  atomic { !locked -> locked = 1; blen++; mine = blen }
+  atomic { vis = mine; locked = 0 }
+  if
+  :: strict ->
+#ifndef MUT_NO_SECOND
+       if :: atomic { !sure[me] -> INVALIDATE } :: sure[me] -> skip fi;
+#endif
+       atomic { if :: mine > acked -> acked = mine :: else fi; sure[me] = 0; mine = 0 }
+  :: else
+  fi
+}
+
+proctype Reader() {
+  byte n; byte need; byte v; byte mytoken; byte tag;
+  do
+  :: n == NR -> break
+  :: n < NR ->
+     atomic { n++; need = acked; v = 0; tag = 0 }
+     /* one command: the entry and the mark */
+     if
+     :: atomic { st == VALUE && live && vtag == mtag ->
+          assert(val >= need);      /* strict */
+          assert(val >= covered) }  /* bounded */
+     :: atomic { live && (st == EMPTY || (st == VALUE && vtag != mtag)) -> tag = mtag }
+     :: atomic { !live || st == LEASE || st == TOMB -> tag = 0 }   /* reads the primary, fills nothing */
+     fi;
+     if
+     :: tag == 0 -> skip
+     :: tag != 0 ->
+        if
+        :: atomic { st == EMPTY || (st == VALUE && vtag != tag) ->
+             tokens++; mytoken = tokens; token = mytoken; st = LEASE }
+        :: atomic { !(st == EMPTY || (st == VALUE && vtag != tag)) -> mytoken = 0 }
+        fi;
+        if
+        :: mytoken == 0 -> skip
+        :: mytoken != 0 ->
+           v = vis;
+#ifdef MUT_NO_LEASE
+           atomic { st = VALUE; val = v; vtag = tag; token = NOBODY }
+#else
+           atomic { if :: st == LEASE && token == mytoken -> st = VALUE; val = v; vtag = tag; token = NOBODY :: else fi }
+#endif
+        fi;
+        mytoken = 0
+     fi
+  od
+}
+
+#ifdef MUT_MARK_EARLY
+#define READ_SO_FAR true
+#else
+#define READ_SO_FAR (pos >= asked - 1)
+#endif
+#ifdef MUT_GEN_AT_ONCE
+#define FORGOTTEN_PASSED true
+#else
+#define FORGOTTEN_PASSED (vis >= lneed && (!lsure[0] || !sure[0]) && (!lsure[1] || !sure[1]))
+#endif
+
+/* What begins anew after a crash: everything but what the node keeps. */
+proctype Keeper() {
+  byte pos; byte asked; byte tag;
+again:
+  atomic {
+    pos = 0; asked = 0; tag = mtag;
+    if
+    :: mtag != 0 ->
+#ifdef MUT_POS_AHEAD
+       pos = blen
+#else
+       pos = covered
+#endif
+    :: else -> pos = blen; tag = 0; lneed = blen  /* what it does not read may not be visible yet */
+    fi
+  }
+  do
+  :: atomic { pos < blen -> INVALIDATE; pos++ }
+  :: atomic { asked == 0 -> asked = blen + 1 }        /* the binlog's end now */
+  :: atomic { asked != 0 && tag != 0 && tag == mtag && READ_SO_FAR -> if :: asked - 1 > covered -> covered = asked - 1 :: else fi; live = 1; asked = 0 }
+  /* no generation on the node: a new one, when everything has passed that it has forgotten */
+  :: atomic { mtag == 0 && asked != 0 && pos >= asked - 1 && FORGOTTEN_PASSED -> gens++; tag = gens; mtag = gens; covered = asked - 1; live = 1; lsure[0] = 0; lsure[1] = 0; asked = 0 }
+  :: atomic { mtag != 0 && tag != mtag -> goto again }
+  :: atomic { nc < NC -> nc++; goto again }
+  od
+}
+
+/* Time and trouble. */
+proctype World() {
+  do
+  :: sure[0] -> sure[0] = 0
+  :: sure[1] -> sure[1] = 0
+#ifdef MUT_SHORTEN
+  :: atomic { st == TOMB && vis >= tneed -> st = EMPTY }
+#else
+  :: atomic { st == TOMB && vis >= tneed && !sure[0] && !sure[1] -> st = EMPTY; tneed = 0 }
+#endif
+  :: atomic { st == LEASE -> st = EMPTY; token = NOBODY }
+  :: atomic { st == VALUE -> st = EMPTY; val = 0; vtag = 0 }
+  :: atomic { live -> live = 0 }
+#ifdef MUT_NO_RUN
+  :: atomic { !saved -> saved = 1; saved_st = st; saved_val = val; saved_vtag = vtag; saved_mtag = mtag; saved_covered = covered }
+#endif
+  :: atomic { nf < NF -> nf++; live = 0; lneed = blen; lsure[0] = sure[0]; lsure[1] = sure[1]; token = NOBODY;
+#ifdef MUT_NO_RUN
+       if
+       :: saved -> st = saved_st; val = saved_val; vtag = saved_vtag; mtag = saved_mtag; covered = saved_covered
+       :: !saved -> st = EMPTY; val = 0; vtag = 0; mtag = 0; covered = 0
+       fi
+#else
+       st = EMPTY; val = 0; vtag = 0; mtag = 0; covered = 0
+#endif
+     }
+  od
+}
+
+init {
+  atomic { token = NOBODY; run Keeper(); run World(); run Writer(0); run Writer(1); run Reader();
+#ifndef ONE_READER
+    run Reader();
+#endif
+  }
+}

@@ -1,0 +1,87 @@
+"""Which Redis keys are rows of which tables. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+_COLUMN = re.compile(r"\{([^{}]+)\}")
+_INTEGER = "(0|-?[1-9][0-9]{0,19})"  # as a server writes it: each row has one key
+
+
+@dataclass(frozen=True)
+class CachedRows:
+    """Rows of one table as Redis keys, as in `[cache.rows.NAME]`. pattern: text with {COLUMN}; form: "json" or "hash";
+    ttl, absent_ttl: milliseconds, 0: rows that are not there are not remembered."""
+
+    name: str
+    pattern: str
+    database: str
+    table: str
+    form: str
+    ttl: int
+    absent_ttl: int
+    columns: tuple[str, ...] = field(init=False)  # the primary key's, in the pattern's order
+    prefix: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", tuple(_COLUMN.findall(self.pattern)))
+        object.__setattr__(self, "prefix", self.pattern.partition("{")[0].encode())
+
+    def key(self, parts: Sequence[int]) -> bytes:
+        """The Redis key of a row."""
+        values = iter(parts)
+        return _COLUMN.sub(lambda _: str(next(values)), self.pattern).encode()
+
+    @property
+    def label(self) -> str:
+        """The table, for messages."""
+        return f"{self.database}.{self.table}"
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """`[cache]`. Durations in seconds; see docs/configuration.md. placement: says which node has which key."""
+
+    rows: tuple[CachedRows, ...]
+    hold_off: float
+    bound: float
+    lease: float
+    wait: float
+    placement: str
+
+    @property
+    def digest(self) -> str:
+        """Proxies that differ in it must share nothing."""
+        return sha256(repr(self).encode()).hexdigest()[:12]
+
+
+class Patterns:
+    """All patterns. `owns` is asked for every command while there are any."""
+
+    def __init__(self, rows: Sequence[CachedRows]) -> None:
+        self.prefixes = tuple(r.prefix for r in rows)
+        self._rows = [(r, re.compile(_expression(r.pattern).encode())) for r in rows]
+
+    def owns(self, key: bytes) -> bool:
+        """Whether a key is, or looks like, a row's: it is no key of a node then."""
+        return key.startswith(self.prefixes)
+
+    def find(self, key: bytes) -> tuple[CachedRows, tuple[int, ...]] | None:
+        """The rows that a key is of, and its columns' values in the pattern's order; None when it fits no pattern."""
+        for rows, expression in self._rows:
+            match = expression.fullmatch(key)
+            if match is not None:
+                return rows, tuple(map(int, match.groups()))
+        return None
+
+    def near(self, key: bytes) -> Iterator[CachedRows]:
+        """Rows whose keys begin as this one."""
+        return (rows for rows, _ in self._rows if key.startswith(rows.prefix))
+
+
+def _expression(pattern: str) -> str:
+    parts = _COLUMN.split(pattern)  # text, column, text, column, … text
+    return "".join(_INTEGER if i % 2 else re.escape(part) for i, part in enumerate(parts))

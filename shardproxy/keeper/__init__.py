@@ -1,0 +1,1 @@
+"""The keeper of the cache: reads the shards' binlogs and invalidates what they change. A process of its own."""

@@ -1,0 +1,1 @@
+"""Rows of MySQL as Redis keys."""

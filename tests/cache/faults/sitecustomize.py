@@ -1,0 +1,39 @@
+"""Imported by every Python that the hunt for stale rows starts: leaves out a rule of docs/cache.md.
+
+SHARDPROXY_CACHE_WITHOUT: `hold_off` (an invalidated entry is only deleted), `lease` (a fill does not ask whether its
+lease still holds), or `nothing`. In all cases a row takes up to 50 ms longer to come, so that there is something to
+overtake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from typing import Any
+
+WITHOUT = os.environ["SHARDPROXY_CACHE_WITHOUT"]
+
+
+def _install() -> None:
+    from shardproxy.cache import entries
+
+    if WITHOUT == "hold_off":
+        entries.INVALIDATE = entries.Script("for _, key in ipairs(KEYS) do redis.call('DEL', key) end return #KEYS")
+    elif WITHOUT == "lease":
+        entries.FILL = entries.Script("redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1")
+
+    from shardproxy.cache.row_cache import Place, Row, RowCache
+
+    load = RowCache._load
+
+    async def slowly(cache: RowCache, place: Place) -> Row:
+        row = await load(cache, place)
+        await asyncio.sleep(random.uniform(0, 0.05))
+        return row
+
+    changed: Any = RowCache
+    changed._load = slowly
+
+
+_install()
