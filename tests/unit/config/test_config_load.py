@@ -382,6 +382,22 @@ def test_mistakes_of_the_redis_port(tables: dict[str, Any], told: str) -> None:
     assert told in problem
 
 
+@pytest.mark.parametrize(
+    ("redis", "told"),
+    [
+        ({**NODE, "mode": "cache"}, 'redis.mode: found "cache"; expected another value: not together with [cache] yet'),
+        (KETAMA, 'redis.placement: found "ketama"; expected another value'),
+        ({**NODE, "tls": "required"}, 'redis.tls: found "required"; expected another value'),
+        ({**NODE, "sentinels": ["10.0.0.8:26379"]}, "redis.sentinels: found sentinels; expected none"),
+    ],
+)
+def test_what_cached_rows_do_not_go_with(redis: dict[str, Any], told: str) -> None:
+    cache = {"rows": {"users": {"key": "users:{uid}", "table": "main.users"}}}
+    assert parse({**good(), "redis": NODE, "cache": cache}).cache is not None
+    [problem] = problems({**good(), "redis": redis, "cache": cache})
+    assert told in problem
+
+
 def test_a_redis_port_for_everybody_is_on_loopback() -> None:
     assert parse({**good(), "redis": NODE}).redis is not None
     users = {"users": {"default": {"password": "secret"}}}
