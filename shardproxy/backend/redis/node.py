@@ -199,6 +199,7 @@ class RedisNode:
 
     def _down(self, why: str, at_once: bool = False) -> None:
         self.failures += 1
+        self.complete_until = None  # the next connection may find another process, with nothing in it
         if not self.why_down:
             log.warning("redis_node_down", node=self.name, address=self.address, reason=why)
         self.why_down = why

@@ -54,11 +54,14 @@ class Replication:
             self._history.add(told["master_replid"], int(told["master_repl_offset"]), asked)
 
     async def _ask_replica(self, replica: RedisNode) -> None:
+        failures = replica.failures
         told = await self._told(replica)
-        if told.get("role") == "slave" and told.get("master_link_status") == "up":
+        if replica.failures != failures:  # perhaps it was another process that said so
+            replica.complete_until = None
+        elif told.get("role") == "slave" and told.get("master_link_status") == "up":
             until = self._history.complete_until(told.get("master_replid", ""), int(told.get("slave_repl_offset", -1)))
             replica.complete_until = until
-        elif told:
+        else:
             replica.complete_until = None
 
     async def _told(self, node: RedisNode) -> dict[str, str]:
@@ -72,12 +75,14 @@ class Replication:
             return {}
 
     async def _asker(self, node: RedisNode) -> Asker:
-        address, asker = self._askers.get(node, ("", None))
-        if asker is None or address != node.address:
+        # A connection from before the last failure may lead to a process of before.
+        process = f"{node.address} {node.failures}"
+        known, asker = self._askers.get(node, ("", None))
+        if asker is None or known != process:
             self._forget(node)
             s = node.settings
             asker = await Asker.open(node.host, node.port, s.user, s.password, s.tls)
-            self._askers[node] = node.address, asker
+            self._askers[node] = process, asker
         return asker
 
     def _forget(self, node: RedisNode) -> None:
