@@ -136,6 +136,7 @@ def test_a_row_is_a_json_document_with_exact_values(client: Any, sql: Callable[.
 
 def test_a_row_is_a_hash(client: Any, sql: Callable[..., Any], proxy: RedisProxy) -> None:
     sql("INSERT INTO orders VALUES (7, 1, 'tea', NULL)")
+    sql("INSERT INTO users (uid) VALUES (9)")
     assert client.hgetall("orders:7:1") == {b"uid": b"7", b"no": b"1", b"what": b"tea"}
     assert client.hget("orders:7:1", "what") == b"tea"
     assert client.hmget("orders:7:1", "what", "note", "uid") == [b"tea", None, b"7"]
@@ -146,7 +147,7 @@ def test_a_row_is_a_hash(client: Any, sql: Callable[..., Any], proxy: RedisProxy
         assert newer.get("users:33") is None
     assert client.exists("orders:7:1", "orders:7:2", "orders:7:1") == 2
     assert [client.ttl(key) for key in ("orders:7:1", "orders:7:2")] == [-1, -2]
-    assert [client.type(key) for key in ("orders:7:1", "orders:7:2", "users:1")] == [b"hash", b"none", b"string"]
+    assert [client.type(key) for key in ("orders:7:1", "orders:7:2", "users:9")] == [b"hash", b"none", b"string"]
 
 
 @pytest.mark.parametrize(
