@@ -163,9 +163,9 @@ proctype World() {
 }
 
 init {
-  atomic { token = NOBODY; run Keeper(); run World(); run Writer(0); run Writer(1); run Reader();
-#ifndef ONE_READER
-    run Reader();
+  atomic { token = NOBODY; run Keeper(); run World(); run Writer(0); run Reader();
+#ifndef SMALL  /* one writer, one reader */
+    run Writer(1); run Reader();
 #endif
   }
 }
