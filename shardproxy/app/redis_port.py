@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -73,8 +74,9 @@ class RedisPort:
             from shardproxy.cache.row_cache import RowCache
             from shardproxy.frontend.redis.rows import RowCommands
 
-            # Connections of its own: it must know which process is behind one.
-            own = [CacheNode(name, host, port, links, turn) for name, host, port in s.nodes]
+            # One connection of its own to each node: it must know which process is behind it.
+            alone = replace(links, connections=1)
+            own = [CacheNode(name, host, port, alone, turn) for name, host, port in s.nodes]
             self.cache = RowCache(cache, own, RedisRing(s.owners), gateway)  # the keeper's ring
             self.front.rows = RowCommands(self.cache, turn)
         self._worker = str(worker)
