@@ -45,7 +45,7 @@ FAILS = [
         ("cache", f"-DNF=0 -DMUT_{rule}")
         for rule in ("NO_LEASE", "NO_HOLDOFF", "NO_SECOND", "SHORTEN", "POS_AHEAD", "MARK_EARLY", "GEN_AT_ONCE")
     ],
-    ("cache", "-DNC=0 -DSMALL -DMUT_NO_RUN"),
+    ("cache", "-DNR=2 -DNC=0 -DSMALL -DMUT_NO_RUN"),
     ("cutover", f"-DNOFILTER {BACK} {ALONE} -DNCR=0 -DNRE=1 -DMUT_KEEP_FWD"),
 ]  # fmt: skip
 
