@@ -45,6 +45,7 @@ HOT_PATH = (
     "shardproxy/protocol/redis/replies.py",
     "shardproxy/backend/redis/slot.py",
     "shardproxy/backend/redis/link.py",
+    "shardproxy/backend/redis/nowhere.py",
     "shardproxy/executor/redis/joining.py",
     "shardproxy/frontend/redis/front.py",
     "shardproxy/frontend/redis/connection.py",

@@ -114,6 +114,10 @@ FAMILIES: Mapping[str, Family] = _families(
         (),
     ),
     Family("shardproxy_redis_node_up", Kind.GAUGE, "1 when a worker's last connection was made.", ("node", "worker")),
+    Family(
+        "shardproxy_redis_commands_held_total", Kind.COUNTER, "Redis commands that waited for keys being moved.", ()
+    ),
+    Family("shardproxy_redis_keys_pulled_total", Kind.COUNTER, "Redis keys moved because a client wanted them.", ()),
     Family("shardproxy_redis_node_failures_total", Kind.COUNTER, "Connections lost, or not made.", ("node",)),
     Family("shardproxy_map_epoch", Kind.GAUGE, "Epoch of the newest map.", ()),
 )

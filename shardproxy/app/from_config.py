@@ -9,7 +9,6 @@ from shardproxy.executor.redis.local_answers import digest
 from shardproxy.frontend.mysql.front import Limits, Rights
 from shardproxy.protocol.mysql.accounts import Account
 from shardproxy.protocol.mysql.passwords import NativeHash
-from shardproxy.topology.ring import place_buckets
 
 
 def accounts_of(config: Config) -> dict[str, Account]:
@@ -76,12 +75,11 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
     r, listen = config.redis, config.listen.redis
     if r is None:
         return None
-    names = list(r.nodes)
-    weights = {name: node.weight for name, node in r.nodes.items()}
     password = config.redis_password()
     return RedisWorkerSettings(
         nodes=[(name, node.address.host, node.address.port) for name, node in r.nodes.items()],
-        owners=place_buckets(weights, {name: i for i, name in enumerate(names)}),
+        weights={name: node.weight for name, node in r.nodes.items()},
+        routing=None,
         users={name: digest(config.redis_secret(name).encode()) for name in r.users},
         user=r.user,
         password=None if password is None else password.encode(),
@@ -96,6 +94,7 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         idle_timeout=config.proxy.idle_timeout,
         tls_cert=str(config.resolve(listen.tls_cert)) if listen.tls_cert else "",
         tls_key=str(config.resolve(listen.tls_key)) if listen.tls_key else "",
+        hold_timeout=r.hold_timeout,
     )
 
 

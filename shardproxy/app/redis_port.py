@@ -14,7 +14,7 @@ from shardproxy.backend.redis.slot import Turn
 from shardproxy.counters import Counters
 from shardproxy.frontend.redis.connection import RedisClient
 from shardproxy.frontend.redis.front import RedisFront, RedisLimits
-from shardproxy.topology.redis_ring import RedisRing
+from shardproxy.topology.redis_routing import Routing
 
 TICK = 0.25  # seconds
 BACKLOG = 4096
@@ -25,11 +25,17 @@ class RedisPort:
 
     def __init__(self, worker: int, settings: RedisWorkerSettings, listeners: Sequence[socket.socket]) -> None:
         s = settings
-        links = LinkSettings(s.connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password)
+        assert s.routing is not None
+        links = LinkSettings(
+            s.connections, s.depth, s.connect_timeout, s.timeout, s.user, s.password, None, s.name, s.identity
+        )
         turn = Turn(asyncio.get_running_loop())
         nodes = [RedisNode(name, host, port, links, turn) for name, host, port in s.nodes]
-        limits = RedisLimits(s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout)
-        self.front = RedisFront(worker, turn, nodes, RedisRing(s.owners), s.users, limits)
+        limits = RedisLimits(
+            s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout, s.hold_timeout
+        )
+        self.front = RedisFront(worker, turn, nodes, s.routing, s.users, limits)
+        self._settling: set[asyncio.Task[None]] = set()
         self._worker = str(worker)
         self._listeners = listeners
         self._tls = client_tls(s.tls_cert, s.tls_key)
@@ -53,6 +59,17 @@ class RedisPort:
             await asyncio.sleep(TICK)
             self.front.tick(monotonic())
 
+    def adopt(self, routing: Routing, settled: Callable[[], None]) -> None:
+        """Route by this map from now on. settled: called when nothing that was sent under an older one is in flight."""
+        self.front.adopt(routing)
+        task = asyncio.get_running_loop().create_task(self._settle(settled))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settle(self, settled: Callable[[], None]) -> None:
+        await asyncio.gather(*(node.settle() for node in self.front.nodes))
+        settled()
+
     def drain(self) -> None:
         """Take no more clients; those that wait for nothing are closed."""
         self.front.draining = True
@@ -70,6 +87,8 @@ class RedisPort:
         """For good."""
         if self._ticker is not None:
             self._ticker.cancel()
+        for task in self._settling:
+            task.cancel()
         self.front.close()
 
     def count(self, counters: Counters) -> None:
@@ -79,6 +98,10 @@ class RedisPort:
         self._add(counters, "shardproxy_redis_commands_total", (), int(front.commands))
         self._add(counters, "shardproxy_redis_connections_total", (), front.accepted)
         self._add(counters, "shardproxy_redis_slow_clients_closed_total", (), front.slow_closed)
+        puller = front.puller
+        pulled, held = (puller.pulled, puller.held) if puller is not None else (0, 0)
+        self._add(counters, "shardproxy_redis_keys_pulled_total", (), front.pulled + pulled)
+        self._add(counters, "shardproxy_redis_commands_held_total", (), front.held + held)
         for node in front.nodes:
             counters.set("shardproxy_redis_node_up", (node.name, self._worker), float(node.up))
             self._add(counters, "shardproxy_redis_node_failures_total", (node.name,), node.failures)

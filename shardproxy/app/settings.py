@@ -11,6 +11,7 @@ from shardproxy.frontend.mysql.front import Limits, Rights
 from shardproxy.protocol.mysql.accounts import Account
 from shardproxy.router.balance import ServerHealth
 from shardproxy.topology.model import Snapshot
+from shardproxy.topology.redis_routing import Routing
 from shardproxy.topology.schema import Catalog
 
 LOGIN_SECONDS = 10.0
@@ -43,11 +44,12 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class RedisWorkerSettings:
-    """The Redis port, as in `[redis]`. nodes: (name, host, port); owners: bucket → place of its node. users: name →
-    SHA-256 of the password."""
+    """The Redis port, as in `[redis]`. nodes: (name, host, port). users: name → SHA-256 of the password. routing,
+    identity, name: set for each start of a worker; see LinkSettings."""
 
     nodes: Sequence[tuple[str, str, int]]
-    owners: Sequence[int]
+    weights: Mapping[str, int]
+    routing: Routing | None
     users: Mapping[str, bytes] = field(repr=False)
     user: str
     password: bytes | None = field(repr=False)
@@ -62,6 +64,9 @@ class RedisWorkerSettings:
     idle_timeout: float
     tls_cert: str
     tls_key: str
+    hold_timeout: float
+    identity: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -446,6 +446,11 @@ class RedisSettings(_Table):
     timeout: PositiveDuration = Field(
         default=10.0, description="A connection that gives no reply this long is given up: its commands get errors."
     )
+    hold_timeout: PositiveDuration = Field(
+        default=10.0,
+        description="Longest wait of a command whose keys are being moved to another node, before its client gets an "
+        "error (`TRYAGAIN`; the command was not sent).",
+    )
     max_command: Size = Field(
         default=512 * 2**20 + 2**20, ge=2**10, description="Largest command that a client may send, with its values."
     )

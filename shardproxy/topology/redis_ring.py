@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import md5
 from typing import Final
 from zlib import crc32
@@ -46,6 +46,30 @@ class RedisRing:
                 key = key[begin + 1 : end]
         # As topology.keys.bucket_of, without a call.
         return self.owners[crc32(b"%d" % crc32(key)) & 4095]
+
+    def waits(self, key: bytes) -> bool:
+        """Whether a key is on its way to another node, and commands on it have to wait."""
+        return False
+
+
+class MovingRing(RedisRing):
+    """A ring of which some buckets move. Keys in them are at the place `nowhere`, which is no node's, until they are
+    known to be at their target: then they are in `here`."""
+
+    def __init__(self, owners: Sequence[int], waiting: Collection[int], target: int, nowhere: int) -> None:
+        super().__init__([nowhere if n in waiting else owner for n, owner in enumerate(owners)])
+        self.single = False
+        self.here: set[bytes] = set()
+        self._target = target
+        self._nowhere = nowhere
+
+    def node_of(self, key: bytes) -> int:
+        """The place of the node that has a key, or `nowhere`."""
+        place = self.owners[crc32(b"%d" % crc32(hash_tag(key))) & 4095]
+        return self._target if place == self._nowhere and key in self.here else place
+
+    def waits(self, key: bytes) -> bool:
+        return self.node_of(key) == self._nowhere
 
 
 def ring_of(weights: Mapping[str, int]) -> RedisRing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
@@ -50,6 +51,7 @@ class Link(Holdable):
         self._waiting: list[Waiter] = []
         self._turn: Turn = node.turn
         self._sending = False
+        self.name = b""  # that the node lists the present connection under
 
     # ── commands ──
 
@@ -209,7 +211,7 @@ class Link(Holdable):
         self._head = slot
         if self._tail is None:
             self._tail = slot
-        self.pending += 1
+        self.pending += slot.left
 
     def ready(self) -> None:
         """The connection is made and logged in: what came meanwhile goes out."""
@@ -224,6 +226,8 @@ class Link(Holdable):
         if transport is None:
             return
         transport.abort()
+        if self.pending and self.name:
+            self.node.ghosts.add(self.name)
         self.state = DOWN
         self._scanner = ReplyScanner()
         self._part = b""
@@ -261,9 +265,16 @@ class Waiter(Taker):
     def go_on(self) -> None:
         """The link takes commands again; perhaps not for long."""
 
+    def refuse(self, error: bytes) -> None:
+        """It has waited long enough: the command gets this reply, and the next one may come."""
+
+    def wanted_keys(self) -> list[bytes]:
+        """Keys of the command that waits that are on their way."""
+        return []
+
 
 class Greeting(Taker):
-    """Waits for the replies to what a connection begins with."""
+    """Waits for the replies to some commands of our own, such as what a connection begins with."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -274,3 +285,13 @@ class Greeting(Taker):
         if self.slot.done and not self.future.done():
             self.future.set_result(self.slot.take())
         return False
+
+
+async def ask(link: Link, words: Sequence[bytes]) -> bytes:
+    """The reply to a command of our own, behind all that is on its way; an error of the node's or ours too."""
+    greeting = Greeting(1)
+    link.expect(greeting.slot)
+    link.fresh += 1
+    link.out.append(encode.command(words))
+    link.flush()
+    return await greeting.future

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from shardproxy import logs
-from shardproxy.backend.redis.link import CONNECTING, DOWN, UP, Greeting, Link
+from shardproxy.backend.redis.link import CONNECTING, DOWN, UP, Greeting, Link, ask
 from shardproxy.backend.redis.slot import Turn
 from shardproxy.protocol.redis import encode
+from shardproxy.protocol.redis.moves import DATABASE, shut
 
 log = logs.Log("redis")
 
@@ -22,7 +23,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
     """connections: per node, worker and protocol version. depth: commands in flight on each. connect_timeout, timeout
-    (of a reply): seconds. user empty: AUTH with the password alone; password None: no AUTH."""
+    (of a reply): seconds. user empty: AUTH with the password alone; password None: no AUTH. name: what the names of our
+    connections begin with, so that somebody else can end them; identity: of the proxy, in case it is shut out."""
 
     connections: int = 1
     depth: int = 16384
@@ -31,6 +33,8 @@ class LinkSettings:
     user: str = ""
     password: bytes | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
+    name: str = ""
+    identity: str = ""
 
 
 class RedisNode:
@@ -54,6 +58,9 @@ class RedisNode:
         self._not_before = 0.0  # of the loop's clock
         self._closed = False
         self._seen: dict[Link, tuple[int, float]] = {}
+        self._made = 0  # connections so far
+        # Names of connections that we have given up: the node may still have commands of theirs before it.
+        self.ghosts: set[bytes] = set()
 
     @property
     def up(self) -> bool:
@@ -117,7 +124,60 @@ class RedisNode:
                 raise _Refused(reply[1:-2].decode(errors="replace"))
         if link.transport is None:
             raise _Refused("closed at once")
+        if s.name:
+            await self._introduce(link)
         link.ready()
+
+    async def _introduce(self, link: Link) -> None:
+        """Give the connection a name that it alone has, and then look whether we are shut out. Who shuts us out does it
+        the other way round: a connection that does not see it is seen."""
+        transport = link.transport
+        assert transport is not None
+        self._made += 1
+        link.name = f"{self.settings.name}:{self._made}".encode()
+        greeting = Greeting(4)
+        link.expect_first(greeting.slot)
+        # Where there is no other database no keys are moved, so that nobody is shut out.
+        words = [
+            [b"CLIENT", b"SETNAME", link.name],
+            [b"SELECT", b"%d" % DATABASE],
+            [b"EXISTS", shut(self.settings.identity)],
+            [b"SELECT", b"0"],
+        ]
+        transport.write(b"".join([encode.command(each) for each in words]))
+        replies = (await greeting.future).split(b"\r\n")
+        if replies[0][:1] == b"-":
+            raise _Refused(f"CLIENT SETNAME: {replies[0][1:].decode(errors='replace')}; allow it to the nodes' user")
+        if replies[1][:1] != b"-" and replies[2] != b":0":
+            raise _Refused("this proxy was shut out: it did not answer while keys moved; it comes back by itself")
+        if link.transport is None:
+            raise _Refused("closed at once")
+
+    async def lay_ghosts(self) -> bool:
+        """End what the node still has of connections that we have given up. False: it does not answer now."""
+        link = self.links[False][0]
+        for name in list(self.ghosts):
+            if link.state == DOWN:
+                self.open(link)
+            reply = await ask(link, [b"CLIENT", b"LIST"])
+            if reply[:1] == b"-":
+                return False
+            for line in reply.split(b"\n"):
+                fields = line.split(b" ")
+                if b"name=" + name in fields:
+                    ident = next(field for field in fields if field.startswith(b"id="))[3:]
+                    reply = await ask(link, [b"CLIENT", b"KILL", b"ID", ident])
+                    if reply[:1] == b"-":
+                        return False
+            self.ghosts.discard(name)
+        return True
+
+    async def settle(self) -> None:
+        """Wait until nothing that was given to a connection before is in flight, here or at the node."""
+        waits = [ask(link, [b"PING"]) for links in self.links for link in links if link.state != DOWN]
+        await asyncio.gather(*waits)
+        while not await self.lay_ghosts():  # noqa: ASYNC110 — it is the node that is asked again
+            await asyncio.sleep(FIRST_PAUSE)
 
     def _failed(self, link: Link, why: str) -> None:
         transport, link.transport = link.transport, None

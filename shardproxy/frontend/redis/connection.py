@@ -22,6 +22,7 @@ from shardproxy.planner.redis.spec import (
     Way,
     arity_error,
     arity_fits,
+    key_indexes,
     refusal_error,
     unknown_error,
 )
@@ -40,6 +41,11 @@ _NO_CURSOR = b"-ERR invalid cursor\r\n"
 _NO_AUTH = encode.error("NOAUTH Authentication required.")
 _BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET")
 _CHANGES_ORDER = (b"HELLO", b"RESET")  # replies of what stands before them come from other connections
+# These see, or end, all keys of one moment, and while keys go from node to node there is no such moment.
+_OVER_KEYS = (b"KEYS", b"DBSIZE", b"RANDOMKEY", b"FLUSHALL", b"FLUSHDB")
+_KEYS_MOVE = encode.error(
+    "TRYAGAIN keys are being moved between nodes: this command needs them all to stand still; SCAN works meanwhile"
+)
 _TOO_MANY = encode.error("ERR max number of clients reached")
 
 
@@ -54,7 +60,6 @@ class RedisClient(Waiter):
         self.active = monotonic()
         self._transport: Transport | None = None
         self._scanner = CommandScanner(front.limits.max_command, self.session.user is not None)
-        self._ring = front.ring
         self._turn: Turn = front.turn
         self._links: list[Link] = []
         self._open = self.session.user is not None
@@ -77,6 +82,7 @@ class RedisClient(Waiter):
 
     def _renew_links(self) -> None:
         self._links = [node.link(self.session.resp3, self.session.ident) for node in self.front.nodes]
+        self._links.append(self.front.nowhere)
 
     # ── asyncio.Protocol ──
 
@@ -150,7 +156,7 @@ class RedisClient(Waiter):
         scanner = self._scanner
         simple = self.front.simple
         links = self._links
-        ring = self._ring
+        ring = self.front.ring
         used: list[Link] = []
         data = scanner.data
         slot: Slot | None = None  # of the present run
@@ -307,11 +313,13 @@ class RedisClient(Waiter):
         return True
 
     def _keyed(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
-        place = place_of(spec, args, self._ring)
+        if self.front.puller is not None and self._waits_for_keys(spec, args):
+            return False
+        place = place_of(spec, args, self.front.ring)
         if place == APART:
             self._answer(apart_error(spec))
             return True
-        hindered = hindrance(spec, args, self._ring)
+        hindered = hindrance(spec, args, self.front.ring)
         if hindered:
             shown = spec.name.decode().replace("|", " ")
             self._answer(encode.error(f"ERR shardproxy does not do this {shown}: {hindered}"))
@@ -339,7 +347,9 @@ class RedisClient(Waiter):
 
     def _split(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Give each node its keys, in the client's own bytes; the replies are joined when all are there."""
-        nodes, words, keys = split(spec, args, self._scanner.pieces(), self._ring)
+        if self.front.puller is not None and self._waits_for_keys(spec, args):
+            return False
+        nodes, words, keys = split(spec, args, self._scanner.pieces(), self.front.ring)
         if not nodes:
             self._answer(arity_error(spec))
             return True
@@ -358,8 +368,11 @@ class RedisClient(Waiter):
 
     def _scan(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Ask the node that the cursor names."""
-        nodes = len(self._links)
-        target = scan_target(args, nodes)
+        front = self.front
+        if front.puller is not None and not front.puller.moves:
+            self._stop_for(front.nowhere)
+            return False
+        target = scan_target(args, front.scan)
         if target is None:
             self._answer(_NO_CURSOR)
             return True
@@ -370,13 +383,20 @@ class RedisClient(Waiter):
             return False
         whole = Slot(self, 1)
         self._append(whole)
-        joint = JoinedReply(self._turn, whole, spec.join, [], [b"%d" % node, b"%d" % nodes])
+        joint = JoinedReply(self._turn, whole, spec.join, [], [b"%d" % node], front.scan)
         self._send(link, joint.part(), encode.command(words), used)
         return True
 
     def _every(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Give each node the whole command."""
-        links = self._links
+        puller = self.front.puller
+        if puller is not None and spec.name in _OVER_KEYS:
+            if not puller.moves:
+                self._stop_for(self.front.nowhere)
+                return False
+            self._answer(_KEYS_MOVE)
+            return True
+        links = self._links[:-1]
         if self._stops_for_any(links):
             return False
         whole = Slot(self, 1)
@@ -401,6 +421,27 @@ class RedisClient(Waiter):
         self._again = True
         self._stop()
         link.when_free(self)
+
+    def _waits_for_keys(self, spec: CommandSpec, args: list[bytes]) -> bool:
+        """Whether some of a command's keys are on their way. Then it waits for them."""
+        ring = self.front.ring
+        for index in key_indexes(spec, args):
+            if ring.waits(args[index]):
+                self._stop_for(self.front.nowhere)
+                return True
+        return False
+
+    def wanted_keys(self) -> list[bytes]:
+        args = self._scanner.arguments()
+        spec = self.front.spec_of(args)
+        ring = self.front.ring
+        return [] if spec is None else [args[i] for i in key_indexes(spec, args) if ring.waits(args[i])]
+
+    def refuse(self, error: bytes) -> None:
+        if self._again:
+            self._again = False
+            self._answer(error)
+        self.go_on()
 
     def _stop(self) -> None:
         self._stopped = True

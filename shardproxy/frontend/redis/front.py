@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from shardproxy.backend.redis.node import RedisNode
+from shardproxy.backend.redis.nowhere import Nowhere
 from shardproxy.backend.redis.slot import Turn
+from shardproxy.executor.redis.pulling import Puller
 from shardproxy.planner.redis.spec import CommandSpec, Way, find_spec
 from shardproxy.planner.redis.table import SPECS
 from shardproxy.router.redis import CHECKED
-from shardproxy.topology.redis_ring import RedisRing
+from shardproxy.router.redis_scan import scan_way
+from shardproxy.topology.redis_ring import MovingRing, RedisRing
+from shardproxy.topology.redis_routing import Routing
 
 if TYPE_CHECKING:
     from shardproxy.frontend.redis.connection import RedisClient
@@ -24,13 +28,15 @@ _SPELLINGS = 5000
 @dataclass(frozen=True)
 class RedisLimits:
     """max_command: bytes of one command. max_clients: of this worker. buffer: bytes of replies that may be kept for a
-    client that does not take them. stall, idle: seconds; see config."""
+    client that does not take them. stall, idle: seconds; see config. hold: seconds that a command waits for keys that
+    move."""
 
     max_command: int
     max_clients: int
     buffer: int
     stall: float
     idle: float
+    hold: float = 10.0
 
 
 def is_simple(spec: CommandSpec) -> bool:
@@ -50,16 +56,20 @@ class RedisFront:
         worker: int,
         turn: Turn,
         nodes: Sequence[RedisNode],
-        ring: RedisRing,
+        routing: Routing,
         users: Mapping[str, bytes],
         limits: RedisLimits,
     ) -> None:
         self.worker = worker
         self.turn = turn
         self.nodes = list(nodes)
-        self.ring = ring
+        self.nowhere = Nowhere(self.nodes[0])
+        self.pulled = 0  # keys that were moved for who wanted them, so far
+        self.held = 0  # commands that waited for it, so far
+        self.puller: Puller | None = None  # while keys move
         self.users = users
         self.limits = limits
+        self.adopt(routing)
         self.simple = set(_SIMPLE)  # names of commands whose second word is their key, and that go there as they are
         self.splits: dict[bytes, CommandSpec] = {
             name: spec for name, spec in SPECS.items() if spec.way is Way.SPLIT and spec.min_args < 0
@@ -70,6 +80,23 @@ class RedisFront:
         self.slow_closed = 0  # clients closed because they did not take their replies
         self.draining = False
         self._next_ident = 0
+
+    def adopt(self, routing: Routing) -> None:
+        """Route by this map from now on. What was sent under the one before may still be in flight."""
+        before, self.puller = self.puller, None
+        count, last = len(self.nodes), routing.last
+        self.scan = scan_way(count, last, routing.source, routing.target) if routing.pulls else scan_way(count, last)
+        if routing.waiting:
+            ring = MovingRing(routing.owners, routing.waiting, routing.target, len(self.nodes))
+            self.ring: RedisRing = ring
+            self.puller = Puller(ring, routing, self.nodes, self.limits.hold)
+            self.nowhere.wait = self.puller.wait
+        else:
+            self.ring = RedisRing(routing.owners)
+        if before is not None:
+            self.pulled += before.pulled
+            self.held += before.held
+            before.retire()
 
     def spec_of(self, args: Sequence[bytes]) -> CommandSpec | None:
         """What is known of a command. Spellings of simple ones are noted: see `simple`."""
@@ -93,6 +120,8 @@ class RedisFront:
 
     def tick(self, now: float) -> None:
         """To be called about once a second."""
+        if self.puller is not None:
+            self.puller.tick()
         for node in self.nodes:
             node.tick()
         for client in list(self.clients.values()):
