@@ -28,12 +28,15 @@ tables = { users = { key = "uid" } }
 class RedisProxy:
     """`port`: for Redis clients; `folder`: of the cluster."""
 
-    def __init__(self, cluster: LocalCluster, process: Process, port: int, admin_port: int, path: Path) -> None:
+    def __init__(
+        self, cluster: LocalCluster, process: Process, port: int, admin_port: int, path: Path, config: Path
+    ) -> None:
         self.cluster = cluster
         self.process = process
         self.port = port
         self.admin_port = admin_port
         self.unix = path
+        self.config = config
 
     def connect(self, **options: Any) -> Any:
         """A redis-py client with one connection."""
@@ -71,9 +74,10 @@ def redis_proxy(
     users: Mapping[str, str] | None = None,
     nodes: Mapping[str, str] | None = None,
     workers: int = 1,
+    store: str = "",
 ) -> Iterator[RedisProxy]:
     """Start a proxy for the cluster's Redis nodes. redis: entries of [redis]; users: name → password; nodes: name →
-    address, in place of the cluster's."""
+    address, in place of the cluster's; store: the file of a map store that several proxies share."""
     port, path = free_port(), cluster.folder / f"{name}.sock"
     lines = [f'[listen.redis]\nport = {port}\nsocket = "{path}"\n[redis]']
     lines += [f"{key} = {json.dumps(value)}" for key, value in (redis or {}).items()]
@@ -83,7 +87,7 @@ def redis_proxy(
     config = cluster.config_toml(
         KEYSPACES,
         proxy={"workers": workers, "log_format": "text"},
-        extra="\n".join([*lines, f'[store]\npath = "{name}.store"\n']),
+        extra="\n".join([*lines, f'[store]\npath = "{store or name}.store"\n']),
         name=f"{name}.toml",
     )
     make_bookkeeping(config.path)
@@ -92,7 +96,7 @@ def redis_proxy(
     process = cluster.program(name, command, ready=lambda: is_ready(config.admin_port), environment=proxy_environment())
     process.start()
     try:
-        yield RedisProxy(cluster, process, port, config.admin_port, path)
+        yield RedisProxy(cluster, process, port, config.admin_port, path, config.path)
     finally:
         process.stop()
 
