@@ -394,7 +394,12 @@ class RedisNodeSettings(_Table):
     """A Redis server that has a part of the keys. The table's name is the node's name, by which keys find it."""
 
     address: AddressText = Field(description="The server that takes writes.", examples=["10.0.0.1:6379"])
-    weight: int = Field(default=1, ge=1, le=100, description="Its part of the keys, in proportion to the others'.")
+    weight: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Its part of the keys, in proportion to the others', in the first map; then the store's counts.",
+    )
 
 
 class RedisUserSettings(_Table):
