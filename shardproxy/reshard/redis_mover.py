@@ -249,8 +249,10 @@ class RedisMover:
         await asyncio.gather(*(node.raise_fence(moves.opened(move.id)) for node in (source, target)))
         loop = asyncio.get_running_loop()
         looked = loop.time()
-        while True:
+        idle = 0  # passes that found keys and moved none: one may have met keys that clients were pulling
+        while idle < 3:
             found = 0
+            before = self._progress.moved
             async for keys in source.keys_of(buckets):
                 found += len(keys)
                 for at in range(0, len(keys), _PORTION):
@@ -265,8 +267,13 @@ class RedisMover:
                     if (await read_redis_map(self._store))[1] != self._version:
                         return
             if not found:
-                break
-        await self._put(redis_map.complete(self._document))
+                await self._put(redis_map.complete(self._document))
+                return
+            idle = idle + 1 if self._progress.moved == before else 0
+        raise ReshardError(
+            f"node {move.target} has keys that are on node {move.source} too, and that no move has put there: did "
+            "somebody write to it directly? Delete them on one of the two nodes, and `resume`"
+        )
 
     async def _pull(self, ident: int, source: NodeControl, target: NodeControl, keys: Sequence[bytes]) -> int:
         """Pull some keys; how many were there. Raises NodeClosed, NodeError."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shardproxy.errors import MoveError
+from shardproxy.errors import MoveError, ReshardError
 from shardproxy.local import LocalCluster
 from shardproxy.local.redis_node import RedisNode
 from shardproxy.reshard.redis_mover import RedisMover, Wishes, change_map, read_redis_map
@@ -117,6 +117,28 @@ def test_what_lies_at_the_target_is_not_taken_for_keys(tmp_path: Path, nodes: li
         async with ring(tmp_path, nodes) as (store, controls):
             with nodes[1].connect() as client:
                 client.mset({"key:1": "old", "key:100": "deleted long ago"})
+            await RedisMover(store, controls, Wishes()).run()
+            assert there(nodes[1]) == KEYS
+
+    asyncio.run(main())
+
+
+def test_a_key_that_somebody_has_written_to_the_target_is_not_overwritten(
+    tmp_path: Path, nodes: list[RedisNode]
+) -> None:
+    async def main() -> None:
+        async with ring(tmp_path, nodes) as (store, controls):
+
+            def step(where: str) -> None:
+                if where == "barrier passed":
+                    with nodes[1].connect() as client:
+                        client.set("key:1", "theirs")
+
+            with pytest.raises(ReshardError, match="no move has put there"):
+                await RedisMover(store, controls, Wishes(buckets=4096), step=step).run()
+            assert there(nodes[0]) == {"key:1": b"v1"} and there(nodes[1])["key:1"] == b"theirs"
+            with nodes[1].connect() as client:
+                client.delete("key:1")
             await RedisMover(store, controls, Wishes()).run()
             assert there(nodes[1]) == KEYS
 
