@@ -46,6 +46,7 @@ HOT_PATH = (
     "shardproxy/backend/redis/slot.py",
     "shardproxy/backend/redis/link.py",
     "shardproxy/backend/redis/own.py",
+    "shardproxy/backend/redis/nowhere.py",
     "shardproxy/executor/redis/joining.py",
     "shardproxy/frontend/redis/front.py",
     "shardproxy/frontend/redis/connection.py",

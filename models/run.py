@@ -32,6 +32,8 @@ HOLDS = [
     ("cutover", f"{BACK} {MIX} -DNCR=0 -DNRE=1"),
     ("cache", "-DNR=1 -DNC=1 -DNF=0"),
     ("cache", "-DNR=1 -DNC=0 -DNF=1"),
+    ("rediskeys", "-DOPS=2"),
+    ("rediskeys", "-DOPS=1 -DNP=1 -DTWO_MOVERS"),
 ]
 FAILS = [
     *[
@@ -47,6 +49,14 @@ FAILS = [
     ],
     ("cache", "-DNR=2 -DNC=0 -DSMALL -DMUT_NO_RUN"),
     ("cutover", f"-DNOFILTER {BACK} {ALONE} -DNCR=0 -DNRE=1 -DMUT_KEEP_FWD"),
+    *[
+        ("rediskeys", f"-DOPS=2 -DMUT_{rule}")
+        for rule in (
+            "DROP_FIRST", "PUT_UNFENCED", "NO_MARK", "DROP_UNFENCED", "ACK_EARLY", "NO_HOLD", "NO_BARRIER",
+            "NOT_EMPTIED", "NOT_SCANNED",
+        )
+    ],
+    ("rediskeys", "-DOPS=2 -DNP=1 -DTWO_MOVERS -DMUT_EMPTY_UNFENCED"),
 ]  # fmt: skip
 
 
@@ -84,7 +94,7 @@ def _report(model: str, flags: str, holds: bool, said: str, took: float) -> bool
     good = all(numbers) and complete and (errors == 0) == holds
     why = re.search(r"pan:1: (.*) \(at depth \d+\)", said)
     print(
-        f"{'ok ' if good else 'BAD'} {model:8} {flags:66} {'holds' if errors == 0 else 'counterexample':14} "
+        f"{'ok ' if good else 'BAD'} {model:9} {flags:66} {'holds' if errors == 0 else 'counterexample':14} "
         f"{states:>11,} states depth {depth:<4} {took:6.1f} s {'' if complete else 'NOT COMPLETE '}"
         f"{why[1][:60] if why else ''}",
         flush=True,

@@ -121,6 +121,10 @@ FAMILIES: Mapping[str, Family] = _families(
         ("node", "worker"),
     ),
     Family("shardproxy_redis_replica_reads_total", Kind.COUNTER, "Commands that a Redis replica got.", ("node",)),
+    Family(
+        "shardproxy_redis_commands_held_total", Kind.COUNTER, "Redis commands that waited for keys being moved.", ()
+    ),
+    Family("shardproxy_redis_keys_pulled_total", Kind.COUNTER, "Redis keys moved because a client wanted them.", ()),
     Family("shardproxy_redis_node_failures_total", Kind.COUNTER, "Connections lost, or not made.", ("node",)),
     Family(
         "shardproxy_redis_node_ejected", Kind.GAUGE, "1 while a worker waits for a node no more.", ("node", "worker")

@@ -95,6 +95,7 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         hash_tag=r.hash_tag.encode(),
         weights=weights,
         owners=() if ketama else place_buckets(weights, {name: i for i, name in enumerate(weights)}),
+        routing=None,
         users={name: digest(config.redis_secret(name).encode()) for name in r.users},
         rules={name: rules for name in r.users if (rules := _redis_rules(config, name)).limit_anything},
         user=r.user,
@@ -115,6 +116,7 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         idle_timeout=config.proxy.idle_timeout,
         tls_cert=str(config.resolve(listen.tls_cert)) if listen.tls_cert else "",
         tls_key=str(config.resolve(listen.tls_key)) if listen.tls_key else "",
+        hold_timeout=r.hold_timeout,
     )
 
 

@@ -19,8 +19,10 @@ from shardproxy.cache.patterns import CacheSettings
 from shardproxy.counters import Counters
 from shardproxy.frontend.redis.connection import RedisClient
 from shardproxy.frontend.redis.front import RedisFront, RedisLimits
+from shardproxy.frontend.redis.settling import end_listeners, settle_own
 from shardproxy.planner.redis.permissions import Permissions
 from shardproxy.topology.redis_ring import KetamaRing, RedisRing
+from shardproxy.topology.redis_routing import Routing
 
 if TYPE_CHECKING:
     from shardproxy.cache.row_cache import RowCache
@@ -51,15 +53,25 @@ class RedisPort:
             password=s.password,
             tls=server_tls(s.tls, s.tls_ca),
             eject_after=s.eject_after,
+            name=s.name,
+            identity=s.identity,
         )
+        # Others than those of clients are not ended when the proxy is shut out: they have no keys that move.
+        unnamed = replace(links, name="")
         turn = Turn(asyncio.get_running_loop())
         nodes = [RedisNode(name, host, port, links, turn) for name, host, port in s.nodes]
-        limits = RedisLimits(s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout)
-        ring = KetamaRing(s.weights, s.hash_tag) if s.placement == "ketama" else RedisRing(s.owners)
+        limits = RedisLimits(
+            s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout, s.hold_timeout
+        )
+        ketama = KetamaRing(s.weights, s.hash_tag) if s.placement == "ketama" else None
+        routing = s.routing if s.routing is not None else Routing(0, s.owners)
         permissions = {name: Permissions(rules) for name, rules in s.rules.items()}
-        self.front = RedisFront(worker, turn, nodes, ring, s.users, limits, permissions, s.weights, s.cache)
+        self.front = RedisFront(
+            worker, turn, nodes, routing, s.users, limits, permissions, s.weights, s.cache, fixed=ketama
+        )
+        self._settling: set[asyncio.Task[None]] = set()
         replicas = [
-            [RedisNode(f"{node.name}/replica{n}", *address, links, turn) for n, address in enumerate(some, 1)]
+            [RedisNode(f"{node.name}/replica{n}", *address, unnamed, turn) for n, address in enumerate(some, 1)]
             for node, some in zip(nodes, s.replicas, strict=True)
         ]
         self.front.read_from(replicas, s.replica_readers, s.max_replica_lag)
@@ -75,7 +87,7 @@ class RedisPort:
             from shardproxy.frontend.redis.rows import RowCommands
 
             # One connection of its own to each node: it must know which process is behind it.
-            alone = replace(links, connections=1)
+            alone = replace(unnamed, connections=1)
             own = [CacheNode(name, host, port, alone, turn) for name, host, port in s.nodes]
             self.cache = RowCache(cache, own, RedisRing(s.owners), gateway)  # the keeper's ring
             self.front.rows = RowCommands(self.cache, turn)
@@ -109,6 +121,23 @@ class RedisPort:
                 for node in self.cache.nodes:
                     node.tick()
 
+    def adopt(self, routing: Routing, settled: Callable[[], None]) -> None:
+        """Route by this map from now on. settled: called when nothing that was sent under an older one is in flight."""
+        self.front.adopt(routing)
+        moving: RedisRing | None = None
+        if routing.waiting and not routing.pulls:
+            moving = self.front.ring
+            end_listeners(self.front, moving)
+        task = asyncio.get_running_loop().create_task(self._settle(moving, settled))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settle(self, moving: RedisRing | None, settled: Callable[[], None]) -> None:
+        if moving is not None:
+            await settle_own(self.front, moving)
+        await asyncio.gather(*(node.settle() for node in self.front.nodes))
+        settled()
+
     def drain(self) -> None:
         """Take no more clients; those that wait for nothing are closed."""
         self.front.draining = True
@@ -132,6 +161,8 @@ class RedisPort:
             self._sentinels.close()
         if self.cache is not None:
             self.cache.close()
+        for task in self._settling:
+            task.cancel()
         self.front.close()
 
     def count(self, counters: Counters) -> None:
@@ -141,6 +172,10 @@ class RedisPort:
         self._add(counters, "shardproxy_redis_commands_total", (), int(front.commands))
         self._add(counters, "shardproxy_redis_connections_total", (), front.accepted)
         self._add(counters, "shardproxy_redis_slow_clients_closed_total", (), front.slow_closed)
+        puller = front.puller
+        pulled, held = (puller.pulled, puller.held) if puller is not None else (0, 0)
+        self._add(counters, "shardproxy_redis_keys_pulled_total", (), front.pulled + pulled)
+        self._add(counters, "shardproxy_redis_commands_held_total", (), front.held + held)
         now = monotonic()
         for some in front.replicas:
             for replica in some:

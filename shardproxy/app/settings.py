@@ -13,6 +13,7 @@ from shardproxy.planner.redis.permissions import UserRules
 from shardproxy.protocol.mysql.accounts import Account
 from shardproxy.router.balance import ServerHealth
 from shardproxy.topology.model import Snapshot
+from shardproxy.topology.redis_routing import Routing
 from shardproxy.topology.schema import Catalog
 
 LOGIN_SECONDS = 10.0
@@ -46,9 +47,11 @@ class PoolSettings:
 @dataclass(frozen=True, slots=True)
 class RedisWorkerSettings:
     """The Redis port, as in `[redis]`. nodes: (name, host, port); weights: of the names by which a ring knows these, in
-    their order; owners: bucket → place of its node, of placement "ring". users: name → SHA-256 of the password; rules:
-    of those who have any. replicas: (host, port), of each node. replica_readers: users whose reads go to replicas →
-    whether they see their own writes. watched: of each node the name that the sentinels have for it."""
+    their order; owners: bucket → place of its node, of placement "ring", as the file has it: entries of cached rows are
+    placed by it. routing: where the store has clients' keys; None with placement "ketama". users: name → SHA-256 of the
+    password; rules: of those who have any. replicas: (host, port), of each node. replica_readers: users whose reads go
+    to replicas → whether they see their own writes. watched: of each node the name that the sentinels have for it.
+    routing, identity, name are set for each start of a worker; see LinkSettings."""
 
     nodes: Sequence[tuple[str, str, int]]
     sentinels: Sequence[tuple[str, int]]
@@ -60,6 +63,7 @@ class RedisWorkerSettings:
     hash_tag: bytes
     weights: Mapping[str, int]
     owners: Sequence[int]
+    routing: Routing | None
     users: Mapping[str, bytes] = field(repr=False)
     rules: Mapping[str, UserRules]
     user: str
@@ -80,6 +84,9 @@ class RedisWorkerSettings:
     idle_timeout: float
     tls_cert: str
     tls_key: str
+    hold_timeout: float
+    identity: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

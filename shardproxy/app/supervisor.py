@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -25,6 +26,7 @@ from shardproxy import logs
 from shardproxy.admin.http import ExplainValue, make_app
 from shardproxy.admin.metrics import Exposition, Totals, WorkerReport
 from shardproxy.admin.recovery import Recovery
+from shardproxy.admin.show.redis_map import redis_json
 from shardproxy.admin.show.status import WorkerProcess, status_json
 from shardproxy.admin.show.store import store_json
 from shardproxy.admin.show.topology import topology_json
@@ -37,7 +39,8 @@ from shardproxy.app.handover import Handover
 from shardproxy.app.kills import Kills
 from shardproxy.app.load_samples import LoadSamples
 from shardproxy.app.map_watch import Documents, MapWatch
-from shardproxy.app.settings import WorkerSettings, client_tls, server_tls
+from shardproxy.app.redis_maps import CONNECTIONS, RedisMapWatch
+from shardproxy.app.settings import RedisWorkerSettings, WorkerSettings, client_tls, server_tls
 from shardproxy.app.system import ended, listen, listen_redis, raise_file_limit, resident_bytes
 from shardproxy.app.worker_handle import WorkerHandle
 from shardproxy.backend import health
@@ -113,8 +116,19 @@ class Supervisor:
         self._handover = Handover()
         self._loads = LoadSamples()
         self.maps = MapWatch(config, self._file_snapshot, self._handover, self._take, self._shut, self._loads)
+        self.redis_maps = self._watch_redis()
         self._schema_number = 0
         self._unseen: dict[int, set[int]] = {}  # number of a schema that was sent → workers that have not taken it
+
+    def _watch_redis(self) -> RedisMapWatch | None:
+        if self._redis is None or self._redis.placement == "ketama":
+            return None
+        return RedisMapWatch(
+            self.config,
+            self._redis.weights,
+            lambda number, routing: self._tell_all("redis_map", number, routing),
+            self._shut,
+        )
 
     # ── life ──
 
@@ -140,6 +154,8 @@ class Supervisor:
             for server in shard.servers:
                 self._spawn(self._watch(server))
         self._spawn(self.maps.run())
+        if self.redis_maps is not None:
+            self._spawn(self.redis_maps.run())
         self._spawn(self._start_workers())
         self._spawn(self._recover())
         await self._stopping.wait()
@@ -156,7 +172,7 @@ class Supervisor:
     async def _start_workers(self) -> None:
         """Read maps and catalog, however long store and servers take to answer; then start every worker."""
         await asyncio.to_thread(self._rsa.prepare)
-        await self.maps.acknowledged.wait()
+        await self._maps_acknowledged()
         while self._loaded is None:
             try:
                 await self._load()
@@ -174,6 +190,11 @@ class Supervisor:
         if self.config.backend.schema_interval > 0:
             for shard in self.snapshot.shards:
                 self._spawn(self._watch_schema(shard.primary))
+
+    async def _maps_acknowledged(self) -> None:
+        await self.maps.acknowledged.wait()
+        if self.redis_maps is not None:
+            await self.redis_maps.ready.wait()
 
     async def _load(self) -> None:
         async with self._catalog_lock:
@@ -251,6 +272,8 @@ class Supervisor:
             except (TimeoutError, BackendError, SqlError, ReshardError):
                 over = False
         await self.maps.leave(over)
+        if self.redis_maps is not None:
+            await self.redis_maps.leave()
 
     async def _with_registered(self, seconds: float) -> Snapshot:
         """The file's map with the tables that were registered while proxies ran."""
@@ -286,13 +309,15 @@ class Supervisor:
         """Start the worker, and again whenever it dies; soon at first, slower when it keeps dying."""
         pause = 0.05
         while not self._stopping.is_set():
-            await self.maps.acknowledged.wait()
+            await self._maps_acknowledged()
             worker.started = monotonic()
             await self._start(worker)
             assert worker.process is not None
             status = await ended(worker.process)
             worker.ready = False
             self._spawn(self._prove_over(worker.process.pid))
+            if self.redis_maps is not None:
+                self._spawn(self.redis_maps.prove_over(worker.process.pid, worker.redis_name))
             self._recovery.dead.add(worker.coordinator)
             self.totals.retire(worker.slot)
             self._kills.died(worker)
@@ -329,6 +354,8 @@ class Supervisor:
 
         worker.channel = await Channel.over(ours, receive, lambda: None)
         self._handover.joined(pid)
+        if self.redis_maps is not None:
+            self.redis_maps.handover.joined(pid)
         worker.channel.send("settings", self._settings(worker))
 
     def _settings(self, worker: WorkerHandle) -> WorkerSettings:
@@ -358,9 +385,16 @@ class Supervisor:
             drain_timeout=config.proxy.drain_timeout,
             log_level=config.proxy.log_level,
             log_format=config.proxy.log_format,
-            redis=self._redis,
+            redis=self._redis_settings(worker),
             cache=self._cache,
         )
+
+    def _redis_settings(self, worker: WorkerHandle) -> RedisWorkerSettings | None:
+        maps = self.redis_maps
+        if maps is None or self._redis is None:
+            return self._redis
+        worker.redis_name = f"{CONNECTIONS}:{maps.identity}:{worker.coordinator}"
+        return replace(self._redis, routing=maps.routing, identity=maps.identity, name=worker.redis_name)
 
     @property
     def mariadb(self) -> bool:
@@ -456,6 +490,8 @@ class Supervisor:
                     self._spawn(self._answered(worker.proving, pid, number, cut))
                 else:
                     self._handover.answered(pid, number)
+            case ("redis_taken", number) if self.redis_maps is not None:
+                self.redis_maps.handover.answered(pid, number)
             case ("schema_taken", number):
                 self._unseen.get(number, set()).discard(worker.index)
             case ("schema_changed", request):
@@ -525,7 +561,9 @@ class Supervisor:
         return store_json(self.config.store.kind, maps.up, maps.problem, ident, maps.documents, told)
 
     async def topology(self) -> dict[str, Any]:
-        return topology_json(self.snapshot)
+        shown = topology_json(self.snapshot)
+        document = self.redis_maps.document if self.redis_maps is not None else None
+        return shown if document is None else {**shown, "redis": redis_json(document)}
 
     async def explain(self, sql: str, schema: str | None, values: Sequence[ExplainValue]) -> dict[str, Any]:
         if self._loaded is None:

@@ -200,6 +200,9 @@ class Worker:
                 before = self.front.gateway.snapshot
                 if self._renew(snapshot, self.front.plans.context.catalog):
                     self._in_flight.adopted(number, snapshot, gives_away(before, snapshot))
+            case ("redis_map", number, routing):
+                if self.redis is not None:
+                    self.redis.adopt(routing, lambda: self._channel.send("redis_taken", number))
             case ("kill", request, ident, query_only, user):
                 self._channel.send("killed", request, self.front.kill_here(ident, query_only, user))
             case ("killed", request, done):

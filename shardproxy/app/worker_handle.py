@@ -24,6 +24,7 @@ class WorkerHandle:
         self.silent = 0
         self.started = 0.0
         self.proving = asyncio.Lock()  # its answers count in their order
+        self.redis_name = ""  # what the names of its connections to Redis nodes begin with
         self.coordinator = ""  # identity of the process in transactions over shards; each start has a new one
 
     @property

@@ -8,6 +8,7 @@ import typer
 
 import shardproxy
 import shardproxy.cli.rebalance_lead  # its commands join those of cli.rebalance
+import shardproxy.cli.rebalance_redis
 from shardproxy.cli.check import check
 from shardproxy.cli.ddl import app as ddl
 from shardproxy.cli.explain import explain

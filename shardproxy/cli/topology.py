@@ -9,6 +9,7 @@ from rich.text import Text
 
 from shardproxy.admin.show.topology import topology_json
 from shardproxy.cli.admin_client import AdminClient
+from shardproxy.cli.redis_shown import show
 from shardproxy.cli.terminal import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -60,6 +61,10 @@ def topology(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False)
             out.print(Text(f"move {move['id']} ({ways}) is {move['phase']}", "yellow"))
         out.print(_ranges(keyspace) if keyspace["map"] == "range" else _shares(keyspace))
         out.print(_tables(keyspace))
+    if "redis" in answer:
+        out.print()
+        out.print(Text("Redis port", "bold"))
+        show(answer["redis"])
 
 
 def _without_proxy(settings: Config) -> Snapshot:

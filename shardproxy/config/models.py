@@ -401,7 +401,12 @@ class RedisNodeSettings(_Table):
         description='Its replicas, for reads of users with `reads = "replica"`.',
         examples=[["10.0.0.2:6379"]],
     )
-    weight: int = Field(default=1, ge=1, le=100, description="Its part of the keys, in proportion to the others'.")
+    weight: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Its part of the keys, in proportion to the others', in the first map; then the store's counts.",
+    )
     sentinel_name: str = Field(
         default="",
         max_length=255,
@@ -544,6 +549,11 @@ class RedisSettings(_Table):
         description="`store`: keys never change their node. `cache`: while a node is ejected its keys are on the "
         "others, where they are not found at first; when it is back it may have old values: see docs/operations.md.",
     )
+    hold_timeout: PositiveDuration = Field(
+        default=10.0,
+        description="Longest wait of a command whose keys are being moved to another node, before its client gets an "
+        "error (`TRYAGAIN`; the command was not sent).",
+    )
     max_command: Size = Field(
         default=512 * 2**20 + 2**20, ge=2**10, description="Largest command that a client may send, with its values."
     )
@@ -555,6 +565,24 @@ class RedisSettings(_Table):
     client_stall: PositiveDuration = Field(
         default=2.0, description="… this long, and then it is closed: other clients use these connections too."
     )
+
+    @property
+    def unmovable(self) -> str:
+        """Why keys cannot go from node to node, with what to do; empty when they can. The model of moves
+        (models/rediskeys.pml) has none of this."""
+        if self.placement == "ketama":
+            return 'redis.placement = "ketama" has no buckets that could move; keys stay where twemproxy has them'
+        if self.mode == "cache":
+            return 'redis.mode = "cache" lets other nodes have a node\'s keys; set "store" while keys move'
+        if self.sentinels:
+            return "redis.sentinels may change a node in the middle of a move; leave them out while keys move"
+        readers = [name for name, user in self.users.items() if user.reads == "replica"]
+        if readers and any(node.replicas for node in self.nodes.values()):
+            return (
+                f"users read from replicas ({', '.join(sorted(readers))}), which may still have keys that are gone; "
+                'set reads = "primary" while keys move'
+            )
+        return ""
 
 
 class CachedRowsSettings(_Table):

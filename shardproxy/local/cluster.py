@@ -59,6 +59,7 @@ class LocalCluster:
     flavor          "mariadb" or "mysql" (9.x)
     root            parent of the cluster's folder; default: the cache. MySQL's data lie in the tree it is chrooted to.
     server_options  more options for every server, such as "--max-connections=2000"; they win over ours
+    redis_options   the same for Redis, such as "--appendonly", "yes"
 
     Use it as a context manager, or call `start` and `stop`. Both may be called from any thread, not concurrently.
     """
@@ -72,6 +73,7 @@ class LocalCluster:
         root: Path | None = None,
         server_options: Sequence[str] = (),
         valkey: int = 0,
+        redis_options: Sequence[str] = (),
     ) -> None:
         if min(shards, replicas, redis, valkey) < 0:
             raise ValueError("shards, replicas, redis and valkey must not be negative")
@@ -85,6 +87,7 @@ class LocalCluster:
         self._valkey_count = valkey
         self._root = root
         self._server_options = tuple(server_options)
+        self._redis_options = tuple(redis_options)
         self._id = "sp" + os.urandom(6).hex()
         self._flavor: Flavor | None = None
         self._record: Record | None = None
@@ -369,7 +372,9 @@ class LocalCluster:
 
     def _start_redis(self, number: int) -> RedisNode:
         name = f"redis{number}"
-        return self._on_free_port(lambda port: RedisNode(name, self.folder / name, port, self._id))
+        return self._on_free_port(
+            lambda port: RedisNode(name, self.folder / name, port, self._id, options=self._redis_options)
+        )
 
     def _start_valkey(self, number: int, program: Sequence[str]) -> RedisNode:
         name = f"valkey{number}"

@@ -10,7 +10,7 @@ from shardproxy.local.process import Process
 
 
 class RedisNode:
-    """A Redis server on 127.0.0.1:`port` that keeps nothing on disk.
+    """A Redis server on 127.0.0.1:`port` that keeps nothing on disk, unless `options` say so.
 
     command: argv of another program than Redis; directory: its working one, as it sees it, in place of `folder`;
     options: more of its own, such as "--tls-port", "6380".
@@ -72,6 +72,6 @@ class RedisNode:
         self.process.stop()
 
     def restart(self, timeout: float = 30.0) -> None:
-        """Shut down if it runs, then start on the same port, empty."""
+        """Shut down if it runs, then start on the same port, with what is on disk."""
         self.process.stop()
         self.process.start(timeout)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import md5
 from typing import Final
 from zlib import crc32
@@ -52,6 +52,18 @@ class RedisRing:
         """What of a key decides its place; all of it when it has no tag."""
         return hash_tag(key)
 
+    def waits(self, key: bytes) -> bool:
+        """Whether a key is on its way to another node, and commands on it have to wait."""
+        return False
+
+    def any_moves(self, keys: Iterable[bytes]) -> bool:
+        """Whether some key, or channel, is in a bucket that goes to another node now."""
+        return False
+
+    def home_of(self, channel: bytes) -> int:
+        """The place of the node that has a channel: its bucket's, but nothing has to be brought there."""
+        return self.node_of(channel)
+
     def without(self, away: frozenset[int], weights: Mapping[str, int]) -> RedisRing:
         """The ring on which keys of nodes that are away are on others; all other keys stay where they are. weights: of
         all nodes, as for `ring_of`. When all are away it is this ring."""
@@ -61,6 +73,33 @@ class RedisRing:
             return self
         spare = place_buckets(rest, order)
         return RedisRing([spare[i] if self.owners[i] in away else self.owners[i] for i in range(len(spare))])
+
+
+class MovingRing(RedisRing):
+    """A ring of which some buckets move. Keys in them are at the place `nowhere`, which is no node's, until they are
+    known to be at their target: then they are in `here`."""
+
+    def __init__(self, owners: Sequence[int], waiting: Collection[int], target: int, nowhere: int) -> None:
+        super().__init__([nowhere if n in waiting else owner for n, owner in enumerate(owners)])
+        self.single = False
+        self.here: set[bytes] = set()
+        self._target = target
+        self._nowhere = nowhere
+
+    def node_of(self, key: bytes) -> int:
+        """The place of the node that has a key, or `nowhere`."""
+        place = self.owners[crc32(b"%d" % crc32(hash_tag(key))) & 4095]
+        return self._target if place == self._nowhere and key in self.here else place
+
+    def waits(self, key: bytes) -> bool:
+        return self.node_of(key) == self._nowhere
+
+    def any_moves(self, keys: Iterable[bytes]) -> bool:
+        return any(self.owners[crc32(b"%d" % crc32(hash_tag(key))) & 4095] == self._nowhere for key in keys)
+
+    def home_of(self, channel: bytes) -> int:
+        place = self.node_of(channel)
+        return self._target if place == self._nowhere else place
 
 
 def ring_of(weights: Mapping[str, int]) -> RedisRing:

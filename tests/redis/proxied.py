@@ -33,7 +33,14 @@ class RedisProxy:
     """`port`: for Redis clients; `folder`: of the cluster."""
 
     def __init__(
-        self, cluster: LocalCluster, process: Process, port: int, admin_port: int, path: Path, mysql_port: int
+        self,
+        cluster: LocalCluster,
+        process: Process,
+        port: int,
+        admin_port: int,
+        path: Path,
+        mysql_port: int,
+        config: Path,
     ) -> None:
         self.cluster = cluster
         self.process = process
@@ -41,6 +48,7 @@ class RedisProxy:
         self.admin_port = admin_port
         self.unix = path
         self.mysql_port = mysql_port
+        self.config = config
 
     def connect(self, **options: Any) -> Any:
         """A redis-py client with one connection."""
@@ -119,10 +127,12 @@ def redis_proxy(
     keyspaces: str = KEYSPACES,
     environment: Mapping[str, str] | None = None,
     path: Path | None = None,
+    store: str = "",
 ) -> Iterator[RedisProxy]:
     """Start a proxy for the cluster's Redis nodes. redis: entries of [redis]; users: name → password, or its table;
     nodes: name → address, or its table, in place of the cluster's; listen: entries of [listen.redis]; more: tables of
-    the file; environment: more variables; path: a folder with a sitecustomize that it imports."""
+    the file; environment: more variables; path: a folder with a sitecustomize that it imports; store: the file of a map
+    store that several proxies share."""
     port, unix = free_port(), cluster.folder / f"{name}.sock"
     lines = [
         _table("listen.redis", {"port": port, "socket": str(unix), **(listen or {})}),
@@ -135,7 +145,7 @@ def redis_proxy(
     config = cluster.config_toml(
         keyspaces,
         proxy={"workers": workers, "log_format": "text"},
-        extra="\n".join([*lines, more, f'[store]\npath = "{name}.store"\n']),
+        extra="\n".join([*lines, more, f'[store]\npath = "{store or name}.store"\n']),
         name=f"{name}.toml",
     )
     make_bookkeeping(config.path)
@@ -147,7 +157,7 @@ def redis_proxy(
     process = cluster.program(name, command, ready=lambda: is_ready(config.admin_port), environment=variables)
     process.start()
     try:
-        yield RedisProxy(cluster, process, port, config.admin_port, unix, config.mysql_port)
+        yield RedisProxy(cluster, process, port, config.admin_port, unix, config.mysql_port, config.path)
     finally:
         process.stop()
 

@@ -10,7 +10,8 @@
                 "tables": [{"name": "settings", "kind": "single", "shard": "a"}]}]}
 
 home: the shard with the keyspace's sequences and records. A keyspace whose keys move has "move" too:
-{"id": 1, "phase": "copying", "streams": [{"source": "a", "target": "b"}]}.
+{"id": 1, "phase": "copying", "streams": [{"source": "a", "target": "b"}]}. A proxy with a Redis port has "redis" beside
+"keyspaces": see show.redis_map.
 """
 
 from __future__ import annotations

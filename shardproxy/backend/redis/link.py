@@ -6,6 +6,7 @@ Or those of one client, for as long as it has the connection for itself: see own
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
@@ -64,6 +65,7 @@ class Link(Holdable):
         self._waiting: list[Waiter] = []
         self._turn: Turn = node.turn
         self._sending = False
+        self.name = b""  # that the node lists the present connection under
 
     # ── commands ──
 
@@ -109,6 +111,11 @@ class Link(Holdable):
             transport.write(out[0] if len(out) == 1 else b"".join(out))
         except RuntimeError:  # uvloop's, when the socket has failed and it has not said so yet
             self.node.loop.call_soon(self.connection_lost, None)
+
+    @property
+    def last(self) -> Slot | None:
+        """Of the replies that are due, where the last ones go."""
+        return self._tail
 
     def ping(self) -> None:
         """Ask for a sign of life, to be seen in `received`."""
@@ -273,6 +280,8 @@ class Link(Holdable):
         if transport is None:
             return
         transport.abort()
+        if self.pending and self.name:
+            self.node.ghosts.add(self.name)
         self.state = DOWN
         self._scanner = ReplyScanner()
         self._part = b""
@@ -295,6 +304,8 @@ class Link(Holdable):
     def drop(self) -> None:
         """Close an own link at once. Replies that are due do not come, and nobody is told."""
         transport, self.transport = self.transport, None
+        if self.pending and self.name:
+            self.node.ghosts.add(self.name)
         self.state = DOWN
         self.spent = "its connection was closed"
         self.ear = None
@@ -334,9 +345,16 @@ class Waiter(Taker):
     def go_on(self) -> None:
         """The link takes commands again; perhaps not for long."""
 
+    def refuse(self, error: bytes) -> None:
+        """It has waited long enough: the command gets this reply, and the next one may come."""
+
+    def wanted_keys(self) -> list[bytes]:
+        """Keys of the command that waits that are on their way."""
+        return []
+
 
 class Greeting(Taker):
-    """Waits for the replies to what a connection begins with."""
+    """Waits for the replies to some commands of our own, such as what a connection begins with."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -347,3 +365,13 @@ class Greeting(Taker):
         if self.slot.done and not self.future.done():
             self.future.set_result(self.slot.take())
         return False
+
+
+async def ask(link: Link, words: Sequence[bytes]) -> bytes:
+    """The reply to a command of our own, behind all that is on its way; an error of the node's or ours too."""
+    greeting = Greeting(1)
+    link.expect(greeting.slot)
+    link.fresh += 1
+    link.out.append(encode.command(words))
+    link.flush()
+    return await greeting.future

@@ -16,24 +16,28 @@ from typing import cast
 
 from shardproxy import logs
 from shardproxy.backend.redis.asking import Asker, Refused
-from shardproxy.backend.redis.link import CONNECTING, DOWN, UP, Greeting, Link
+from shardproxy.backend.redis.link import CONNECTING, DOWN, UP, Greeting, Link, ask
 from shardproxy.backend.redis.own import OwnLinks
 from shardproxy.backend.redis.slot import Turn
 from shardproxy.errors import RemoteProtocolError
 from shardproxy.protocol.redis import encode
+from shardproxy.protocol.redis.moves import DATABASE, shut
 
 log = logs.Log("redis")
 
 _NOT_ALLOWED = (b"-NOPERM", b"-ERR unknown command")  # by the node's rules or its renamed commands
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds
 PING_EVERY = 1.0  # seconds
+MOST_GHOSTS = 1000  # more are not kept until somebody must know that they are gone
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
     """connections: per node, worker and protocol version, of all clients. own: per node and worker, of one client each,
     at most. depth: commands in flight on each. connect_timeout, timeout (of a reply): seconds. user empty: AUTH with
-    the password alone; password None: no AUTH. eject_after: failures in a row."""
+    the password alone; password None: no AUTH. eject_after: failures in a row. name: what the names of our connections
+    begin with, so that somebody else can end them; empty: they have none. identity: of the proxy, in case it is shut
+    out."""
 
     connections: int = 1
     own: int = 1000
@@ -44,6 +48,8 @@ class LinkSettings:
     password: bytes | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
     eject_after: int = 3
+    name: str = ""
+    identity: str = ""
 
 
 class RedisNode:
@@ -78,6 +84,10 @@ class RedisNode:
         self._pinged: dict[Link, float] = {}
         # Of links that have been up: what they had received, and since when they have received no more.
         self._seen: dict[Link, tuple[int, float]] = {}
+        self._made = 0  # connections so far
+        # Names of connections that we have given up: the node may still have commands of theirs before it.
+        self.ghosts: set[bytes] = set()
+        self._laying: asyncio.Task[bool] | None = None
 
     @property
     def up(self) -> bool:
@@ -163,10 +173,66 @@ class RedisNode:
         await self.greeted(link)
         if link.transport is None:
             raise Refused("closed at once")
+        if s.name:
+            await self._introduce(link)
         link.ready()
 
     async def greeted(self, link: Link) -> None:
         """We are let in on a new connection; commands wait until this returns."""
+
+    async def _introduce(self, link: Link) -> None:
+        """Give the connection a name that it alone has, and then look whether we are shut out. Who shuts us out does it
+        the other way round: a connection that does not see it is seen."""
+        transport = link.transport
+        assert transport is not None
+        self._made += 1
+        link.name = f"{self.settings.name}:{self._made}".encode()
+        greeting = Greeting(4)
+        link.expect_first(greeting.slot)
+        # Where there is no other database no keys are moved, so that nobody is shut out.
+        words = [
+            [b"CLIENT", b"SETNAME", link.name],
+            [b"SELECT", b"%d" % DATABASE],
+            [b"EXISTS", shut(self.settings.identity)],
+            [b"SELECT", b"0"],
+        ]
+        transport.write(b"".join([encode.command(each) for each in words]))
+        replies = (await greeting.future).split(b"\r\n")
+        if replies[0][:1] == b"-":
+            raise Refused(f"CLIENT SETNAME: {replies[0][1:].decode(errors='replace')}; allow it to the nodes' user")
+        if replies[1][:1] != b"-" and replies[2] != b":0":
+            raise Refused("this proxy was shut out: it did not answer while keys moved; it comes back by itself")
+        if link.transport is None:
+            raise Refused("closed at once")
+
+    async def lay_ghosts(self) -> bool:
+        """End what the node still has of connections that we have given up. False: it does not answer now."""
+        names = set(self.ghosts)
+        if not names:
+            return True
+        link = self.links[False][0]
+        if link.state == DOWN:
+            self.open(link)
+        reply = await ask(link, [b"CLIENT", b"LIST"])
+        if reply[:1] == b"-":
+            return False
+        for line in reply.split(b"\n"):
+            fields = dict([field.partition(b"=")[::2] for field in line.split(b" ")])
+            if fields.get(b"name") in names:
+                reply = await ask(link, [b"CLIENT", b"KILL", b"ID", fields[b"id"]])
+                if reply[:1] == b"-" and not reply.startswith(b"-ERR No such client"):
+                    return False
+        self.ghosts -= names
+        return True
+
+    async def settle(self) -> None:
+        """Wait until nothing that was given to a shared connection before is in flight, here or at the node, nor on
+        own ones that are closed. Own ones that clients still have are their clients' matter: see
+        frontend.redis.settling."""
+        waits = [ask(link, [b"PING"]) for links in self.links for link in links if link.state != DOWN]
+        await asyncio.gather(*waits)
+        while not await self.lay_ghosts():  # noqa: ASYNC110 — it is the node that is asked again
+            await asyncio.sleep(FIRST_PAUSE)
 
     def _failed(self, link: Link, why: str) -> None:
         transport, link.transport = link.transport, None
@@ -298,12 +364,15 @@ class RedisNode:
         if stuck:
             self._count()
         self.own.tick(now)
+        if len(self.ghosts) > MOST_GHOSTS and (self._laying is None or self._laying.done()):
+            self._laying = self.loop.create_task(self.lay_ghosts())
 
     def close(self) -> None:
         """For good."""
         self._closed = True
-        if self._probe is not None:
-            self._probe.cancel()
+        for helper in (self._probe, self._laying):
+            if helper is not None:
+                helper.cancel()
         for task in list(self._tasks.values()):
             task.cancel()
         for links in self.links:

@@ -10,23 +10,32 @@ from shardproxy.merge.redis_replies import join_every, join_split
 from shardproxy.planner.redis.spec import Join
 from shardproxy.protocol.redis import encode
 from shardproxy.protocol.redis.replies import values_of
-from shardproxy.router.redis_scan import scan_reply
+from shardproxy.router.redis_scan import ScanWay, scan_reply
 
 
 class JoinedReply(Joint):
     """Waits for the replies of several nodes, and gives the client the one that is made of them.
 
     whole: the client's slot. keys: for each part, which of the command's keys it has, in order; empty: every node got
-    the whole command, `args`; for CURSOR one node did, and `args` are its place and the number of nodes. What is kept
-    here is as many bytes as the client's reply has.
+    the whole command, `args`; for CURSOR one node did, `args` are its place, and `scan` is the way over the nodes. What
+    is kept here is as many bytes as the client's reply has.
     """
 
-    def __init__(self, turn: Turn, whole: Slot, join: Join, keys: list[list[int]], args: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        turn: Turn,
+        whole: Slot,
+        join: Join,
+        keys: list[list[int]],
+        args: Sequence[bytes] = (),
+        scan: ScanWay | None = None,
+    ) -> None:
         self._turn = turn
         self._whole = whole
         self._join = join
         self._keys = keys
         self._args = args
+        self._scan = scan
         self._parts: list[Slot] = []
         self._missing = 0
 
@@ -54,8 +63,8 @@ class JoinedReply(Joint):
                 data = _in_order(replies, self._keys)
             elif self._keys:
                 data = join_split(self._join, replies, self._keys)
-            elif self._join is Join.CURSOR:
-                data = scan_reply(replies[0], int(self._args[0]), int(self._args[1]))
+            elif self._scan is not None:
+                data = scan_reply(replies[0], int(self._args[0]), self._scan)
             else:
                 data = join_every(self._join, replies, self._args)
         except (RemoteProtocolError, ValueError) as error:

@@ -13,6 +13,7 @@ from shardproxy.backend.redis.link import Link
 from shardproxy.backend.redis.slot import Ear, Holdable, Slot
 from shardproxy.planner.redis.spec import CommandSpec
 from shardproxy.protocol.redis import encode
+from shardproxy.topology.redis_ring import RedisRing
 
 if TYPE_CHECKING:
     from shardproxy.frontend.redis.connection import RedisClient
@@ -88,7 +89,16 @@ class Channels(Ear):
         front = self.client.front
         if _kind(verb) == b"P" or (_kind(verb) == b"" and name.startswith(_OF_KEYS)):
             return list(range(len(front.nodes)))
-        return [front.ring.node_of(name)]
+        return [front.ring.home_of(name)]
+
+    def hears_moving(self, ring: RedisRing) -> bool:
+        """Whether one of its channels goes to another node."""
+        heard = [
+            *self.names[b""],
+            *self.names[b"S"],
+            *(self._asked if self.waits and _kind(self._verb) != b"P" else ()),
+        ]
+        return ring.any_moves([name for name in heard if not name.startswith(_OF_KEYS)])
 
     def _borrow(self, at: dict[int, list[bytes]]) -> bytes:
         """Links to these places, or an error line and no more links than before."""

@@ -26,6 +26,7 @@ from shardproxy.planner.redis.spec import (
     Way,
     arity_error,
     arity_fits,
+    key_indexes,
     refusal_error,
     unknown_error,
 )
@@ -45,6 +46,11 @@ _NO_AUTH = encode.error("NOAUTH Authentication required.")
 _BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET")
 _CHANGES_ORDER = (b"HELLO", b"RESET")  # replies of what stands before them come from other connections
 _WATCHES = encode.error("ERR shardproxy does not do HELLO while keys are watched: UNWATCH first")
+# These see, or end, all keys of one moment, and while keys go from node to node there is no such moment.
+_OVER_KEYS = (b"KEYS", b"DBSIZE", b"RANDOMKEY", b"FLUSHALL", b"FLUSHDB")
+_KEYS_MOVE = encode.error(
+    "TRYAGAIN keys are being moved between nodes: this command needs them all to stand still; SCAN works meanwhile"
+)
 _TOO_MANY = encode.error("ERR max number of clients reached")
 
 
@@ -59,7 +65,6 @@ class RedisClient(Waiter):
         self.since = self.active = monotonic()
         self.transport: Transport | None = None
         self._scanner = CommandScanner(front.limits.max_command, self.session.user is not None)
-        self._ring = front.ring
         self.turn: Turn = front.turn
         self.links: list[Link] = []
         self._open = self.session.user is not None
@@ -98,6 +103,7 @@ class RedisClient(Waiter):
 
     def renew_links(self) -> None:
         self.links = [node.link(self.session.resp3, self.session.ident) for node in self.front.nodes]
+        self.links.append(self.front.nowhere)
         own = self.own
         if own is not None and own.watching is not None:
             self.links[own.watched_at] = own.watching
@@ -202,7 +208,7 @@ class RedisClient(Waiter):
         scanner = self._scanner
         simple = self._simple
         links = self.links
-        ring = self._ring = self.front.ring
+        ring = self.front.ring
         rows = self.front.rows
         used: list[Link] = []
         data = scanner.data
@@ -398,17 +404,19 @@ class RedisClient(Waiter):
         return True
 
     def _keyed(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
-        place = place_of(spec, args, self._ring)
+        if self.front.puller is not None and self.waits_for_keys(spec, args):
+            return False
+        place = place_of(spec, args, self.front.ring)
         if place == APART:
-            self.reply(apart_error(spec, self._ring))
+            self.reply(apart_error(spec, self.front.ring))
             return True
-        hindered = hindrance(spec, args, self._ring)
+        hindered = hindrance(spec, args, self.front.ring)
         if hindered:
             shown = spec.name.decode().replace("|", " ")
             self.reply(encode.error(f"ERR shardproxy does not do this {shown}: {hindered}"))
             return True
         if place == NOWHERE:
-            place = self.front.any_node(int(self.session.ident))
+            place = self.front.keyless_node(int(self.session.ident))
         return self.forward(self._link_for(spec, place), self.sent(), used)
 
     def _link_for(self, spec: CommandSpec, place: int) -> Link:
@@ -438,7 +446,9 @@ class RedisClient(Waiter):
 
     def _split(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Give each node its keys, in the client's own bytes; the replies are joined when all are there."""
-        nodes, words, keys = split(spec, args, self._scanner.pieces(), self._ring)
+        if self.front.puller is not None and self.waits_for_keys(spec, args):
+            return False
+        nodes, words, keys = split(spec, args, self._scanner.pieces(), self.front.ring)
         if not nodes:
             self.reply(arity_error(spec))
             return True
@@ -457,8 +467,11 @@ class RedisClient(Waiter):
 
     def _scan(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Ask the node that the cursor names."""
-        nodes = len(self.links)
-        target = scan_target(args, nodes)
+        front = self.front
+        if front.puller is not None and not front.puller.moves:
+            self.stop_for(front.nowhere)
+            return False
+        target = scan_target(args, front.scan)
         if target is None:
             self.reply(_NO_CURSOR)
             return True
@@ -469,13 +482,20 @@ class RedisClient(Waiter):
             return False
         whole = Slot(self, 1)
         self.append(whole)
-        joint = JoinedReply(self.turn, whole, spec.join, [], [b"%d" % node, b"%d" % nodes])
+        joint = JoinedReply(self.turn, whole, spec.join, [], [b"%d" % node], front.scan)
         self.send(link, joint.part(), encode.command(words), used)
         return True
 
     def _every(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Give each node the whole command."""
-        links = self.links
+        puller = self.front.puller
+        if puller is not None and spec.name in _OVER_KEYS:
+            if not puller.moves:
+                self.stop_for(self.front.nowhere)
+                return False
+            self.reply(_KEYS_MOVE)
+            return True
+        links = self.links[:-1]
         if self._stops_for_any(links):
             return False
         whole = Slot(self, 1)
@@ -519,6 +539,32 @@ class RedisClient(Waiter):
         self.front.commands += 1
         if self._late_size <= self.front.limits.buffer:
             self._resume_reading()
+
+    def waits_for_keys(self, spec: CommandSpec, args: list[bytes]) -> bool:
+        """Whether some of a command's keys are on their way. Then it waits for them. To be asked before its keys are
+        placed, while there is a puller."""
+        ring = self.front.ring
+        for index in key_indexes(spec, args):
+            if ring.waits(args[index]):
+                self.stop_for(self.front.nowhere)
+                return True
+        return False
+
+    def wanted_keys(self) -> list[bytes]:
+        args = self._scanner.arguments()
+        spec = self.front.spec_of(args)
+        ring = self.front.ring
+        return [] if spec is None else [args[i] for i in key_indexes(spec, args) if ring.waits(args[i])]
+
+    def refuse(self, error: bytes) -> None:
+        if self._again:
+            self._again = False
+            own = self.own
+            if own is not None and own.queued >= 0:
+                own.refuse(error)
+            else:
+                self.reply(error)
+        self.go_on()
 
     def _stop(self) -> None:
         self._stopped = True

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from shardproxy.backend.redis.node import RedisNode
+from shardproxy.backend.redis.nowhere import Nowhere
 from shardproxy.backend.redis.slot import Turn
+from shardproxy.executor.redis.pulling import Puller
 from shardproxy.frontend.redis.replica_reads import ReplicaReads
 from shardproxy.planner.redis.permissions import Permissions
 from shardproxy.planner.redis.spec import CommandSpec, Way, find_spec
 from shardproxy.planner.redis.table import SPECS
 from shardproxy.router.redis import CHECKED
-from shardproxy.topology.redis_ring import RedisRing
+from shardproxy.router.redis_scan import scan_way
+from shardproxy.topology.redis_ring import MovingRing, RedisRing
+from shardproxy.topology.redis_routing import Routing
 
 if TYPE_CHECKING:
     from shardproxy.frontend.redis.connection import RedisClient
@@ -27,13 +31,15 @@ _SPELLINGS = 5000
 @dataclass(frozen=True)
 class RedisLimits:
     """max_command: bytes of one command. max_clients: of this worker. buffer: bytes of replies that may be kept for a
-    client that does not take them. stall, idle: seconds; see config."""
+    client that does not take them. stall, idle: seconds; see config. hold: seconds that a command waits for keys that
+    move."""
 
     max_command: int
     max_clients: int
     buffer: int
     stall: float
     idle: float
+    hold: float = 10.0
 
 
 def is_simple(spec: CommandSpec) -> bool:
@@ -59,30 +65,35 @@ def _simple_for(permissions: Permissions) -> set[bytes]:
 class RedisFront:
     """One per worker. users: name → SHA-256 of the password. permissions: of users that have rules. weights: of the
     nodes by the names by which the ring knows them. cache: keys of a node that is ejected are on others as long as it
-    is."""
+    is. fixed: a ring that has no buckets, in place of the routing's."""
 
     def __init__(
         self,
         worker: int,
         turn: Turn,
         nodes: Sequence[RedisNode],
-        ring: RedisRing,
+        routing: Routing,
         users: Mapping[str, bytes],
         limits: RedisLimits,
         permissions: Mapping[str, Permissions],
         weights: Mapping[str, int],
         cache: bool,
+        fixed: RedisRing | None = None,
     ) -> None:
         self.worker = worker
         self.turn = turn
         self.nodes = list(nodes)
-        self.ring = ring
-        self._whole_ring = ring
+        self._fixed = fixed
         self._weights = weights
         self._cache = cache
         self._away: frozenset[int] = frozenset()
+        self.nowhere = Nowhere(self.nodes[0])
+        self.pulled = 0  # keys that were moved for who wanted them, so far
+        self.held = 0  # commands that waited for it, so far
+        self.puller: Puller | None = None  # while keys move
         self.users = users
         self.limits = limits
+        self.adopt(routing)
         self.simple = set(_SIMPLE)  # names of commands whose second word is their key, and that go there as they are
         self.permissions = permissions
         self.simple_for: dict[str, set[bytes]] = {user: _simple_for(permissions[user]) for user in permissions}
@@ -99,6 +110,24 @@ class RedisFront:
         self.slow_closed = 0  # clients closed because they did not take their replies
         self.draining = False
         self._next_ident = 0
+
+    def adopt(self, routing: Routing) -> None:
+        """Route by this map from now on. What was sent under the one before may still be in flight."""
+        before, self.puller = self.puller, None
+        count, last = len(self.nodes), routing.last
+        self.scan = scan_way(count, last, routing.source, routing.target) if routing.pulls else scan_way(count, last)
+        if routing.waiting:
+            ring = MovingRing(routing.owners, routing.waiting, routing.target, len(self.nodes))
+            self.ring: RedisRing = ring
+            self.puller = Puller(ring, routing, self.nodes, self.limits.hold)
+            self.nowhere.wait = self.puller.wait
+        else:
+            self._whole_ring = RedisRing(routing.owners) if self._fixed is None else self._fixed
+            self.ring = self._whole_ring.without(self._away, self._weights)
+        if before is not None:
+            self.pulled += before.pulled
+            self.held += before.held
+            before.retire()
 
     def spec_of(self, args: Sequence[bytes]) -> CommandSpec | None:
         """What is known of a command. Spellings of simple ones are noted: see `simple`."""
@@ -120,8 +149,14 @@ class RedisFront:
         count = len(self.nodes)
         return next((n % count for n in range(first, first + count) if self.nodes[n % count].up), first % count)
 
+    def keyless_node(self, first: int) -> int:
+        """For a command that names no keys: the node that has all of them, else some node. first: as for `any_node`."""
+        return self.ring.node_of(b"") if self.ring.single else self.any_node(first)
+
     def tick(self, now: float) -> None:
         """To be called about once a second."""
+        if self.puller is not None:
+            self.puller.tick()
         for node in self.all_nodes():
             node.tick()
         if self._cache:

@@ -14,11 +14,12 @@ from shardproxy.backend.redis.link import Link
 from shardproxy.backend.redis.slot import Ear, Holdable, Joint, Slot
 from shardproxy.executor.redis.joining import JoinedReply
 from shardproxy.frontend.redis.channels import Channels, Monitor
-from shardproxy.planner.redis.spec import CommandSpec, Join, arity_error, arity_fits, unknown_error
+from shardproxy.planner.redis.spec import CommandSpec, Join, arity_error, arity_fits, key_indexes, unknown_error
 from shardproxy.planner.redis.waits import longest_wait
 from shardproxy.protocol.redis import encode
 from shardproxy.router.redis import APART, NOWHERE, apart_error, place_of
 from shardproxy.router.redis_multi import place_in_transaction
+from shardproxy.topology.redis_ring import RedisRing
 
 if TYPE_CHECKING:
     from shardproxy.frontend.redis.connection import RedisClient
@@ -43,6 +44,7 @@ _WHILE_SUBSCRIBED: Final = (
     *(b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE", b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE"),
     *(b"RESET", b"QUIT"),
 )
+_MOVED: Final = "TRYAGAIN its keys go, or have gone, from one node to another; nothing of it was done, send it again"
 _WATCHES_APART: Final = (
     b"-CROSSSLOT Keys in request don't hash to the same slot: the keys that are watched already are on another node, "
     b"give them one {tag}\r\n"
@@ -50,7 +52,8 @@ _WATCHES_APART: Final = (
 
 
 class Own(Ear):
-    """One client's. watching: the connection that watches keys, at place `watched_at`.
+    """One client's. watching: the connection that watches keys, at place `watched_at`. lent: connections for the
+    command that blocks, `blocks_on` its keys.
 
     takes_all: all commands come to `take` first. waits: a command blocks. holds: it would lose something if it were
     closed now, though it has all its replies.
@@ -62,10 +65,14 @@ class Own(Ear):
         self.watched_at = NOWHERE
         self._void = ""  # why what was watched is not any more
         self._leaving = False  # nothing is watched any more, when the last reply is there
-        self._lent: list[Link] = []  # for one command
+        self._watched: list[bytes] = []  # keys
+        self.lent: list[Link] = []
+        self.blocks_on: list[bytes] = []
         self._queue: list[bytes] | None = None  # the commands behind MULTI
         self._size = 0  # their bytes
-        self._place = NOWHERE  # their node
+        self._place = NOWHERE  # their node …
+        self._keys: list[bytes] = []  # … because of these keys …
+        self._ring: RedisRing = client.front.ring  # … as of this ring
         self._wrong = False  # one of them got an error
         self.channels: Channels | None = None
         self._monitor: Monitor | None = None
@@ -85,7 +92,7 @@ class Own(Ear):
 
     @property
     def waits(self) -> bool:
-        return bool(self._lent)
+        return bool(self.lent)
 
     @property
     def holds(self) -> bool:
@@ -102,7 +109,7 @@ class Own(Ear):
         """As CLIENT LIST shows them."""
         shown = "O" if self._monitor is not None else ""
         shown += "P" if self._subscribed else ""
-        return shown + ("x" if self._queue is not None else "") + ("b" if self._lent else "")
+        return shown + ("x" if self._queue is not None else "") + ("b" if self.lent else "")
 
     @property
     def queued(self) -> int:
@@ -140,6 +147,8 @@ class Own(Ear):
         rows = client.front.rows
         if rows is not None and (wrong := rows.not_in_transaction(spec, args)):
             return self.refuse(wrong)
+        if client.front.puller is not None and client.waits_for_keys(spec, args):
+            return False
         place, error = place_in_transaction(spec, args, client.front.ring, self._place)
         if error:
             return self.refuse(error)
@@ -151,6 +160,7 @@ class Own(Ear):
         self._place = place
         if self._queue is not None and not self._wrong:
             self._queue.append(sent)
+            self._keys += [args[i] for i in key_indexes(spec, args)]
         client.reply(_QUEUED)
         return True
 
@@ -163,6 +173,8 @@ class Own(Ear):
             self._size = 0
             self._wrong = False
             self._place = self.watched_at
+            self._keys = []
+            self._ring = client.front.ring
             client.reply(encode.OK)
             client.settled()
             return True
@@ -181,6 +193,9 @@ class Own(Ear):
             return self._watch_all()
         if name == b"CLIENT|UNBLOCK":
             return self._unblock(args, used)
+        puller = client.front.puller
+        if puller is not None and not puller.moves and client.waits_for_keys(spec, args):
+            return False
         if self.channels is None:
             self.channels = Channels(client)
         return self.channels.do(spec, args)
@@ -195,7 +210,7 @@ class Own(Ear):
         client = self.client
         queue = self._queue or []
         front = client.front
-        place = self._place if self._place != NOWHERE else front.any_node(int(client.session.ident))
+        place = self._place if self._place != NOWHERE else front.keyless_node(int(client.session.ident))
         link = client.links[place]
         if link.full or link.connects():
             client.stop_for(link)
@@ -204,6 +219,8 @@ class Own(Ear):
         why = ""
         if self._void:
             why = f"what was watched is not any more: {self._void}"
+        elif self._moved(place):
+            why = _MOVED
         elif link.no_multi:
             why = f"node {link.node.name} ({link.node.address}) says {link.no_multi}"
         if self._wrong or why:
@@ -229,6 +246,14 @@ class Own(Ear):
         link.out.append(b"".join([_MULTI, *queue, _EXEC]))
         return self._leave()
 
+    def _moved(self, place: int) -> bool:
+        """Whether the keys behind MULTI may be at other places now than when they were queued."""
+        front = self.client.front
+        ring = front.ring
+        if ring is self._ring and front.puller is None:
+            return False
+        return ring.single != self._ring.single or any(ring.node_of(key) != place for key in self._keys)
+
     def _send(self, link: Link, data: bytes, used: list[Link]) -> None:
         """One more command, even if the link is full: it is the client's own."""
         slot = Slot(self.client, 1)
@@ -239,6 +264,8 @@ class Own(Ear):
 
     def _watch(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         client = self.client
+        if client.front.puller is not None and client.waits_for_keys(spec, args):
+            return False
         place = place_of(spec, args, client.front.ring)
         if place == APART:
             client.reply(apart_error(spec, client.front.ring))
@@ -251,7 +278,10 @@ class Own(Ear):
             if place != self.watched_at:
                 client.reply(_WATCHES_APART)
                 return True
-            return client.forward(link, client.sent(), used)
+            if not client.forward(link, client.sent(), used):
+                return False
+            self._watched += args[1:]
+            return True
         if client.waits_for_earlier():
             return False
         own = client.front.nodes[place].own
@@ -262,6 +292,7 @@ class Own(Ear):
         link.ear = self
         self.watching = link
         self.watched_at = place
+        self._watched = args[1:]
         client.settled()
         return client.forward(link, client.sent(), used)
 
@@ -289,6 +320,14 @@ class Own(Ear):
         if link is not None:
             link.node.own.drop(link)
 
+    def watches_moving(self, ring: RedisRing) -> bool:
+        """Whether some of the watched keys go to another node."""
+        return self.watching is not None and ring.any_moves(self._watched)
+
+    def blocks_on_moving(self, ring: RedisRing) -> bool:
+        """Whether it waits for keys that go to another node."""
+        return bool(self.lent) and ring.any_moves(self.blocks_on)
+
     def lost(self, link: Holdable, why: str) -> None:
         """Keys of this node were watched."""
         if link is self.watching:
@@ -314,6 +353,8 @@ class Own(Ear):
     def _block(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         client = self.client
         front = client.front
+        if front.puller is not None and client.waits_for_keys(spec, args):
+            return False
         place = place_of(spec, args, front.ring)
         if place == APART:
             client.reply(apart_error(spec, client.front.ring))
@@ -321,7 +362,7 @@ class Own(Ear):
         if client.waits_for_earlier():
             return False
         if place == NOWHERE:
-            place = front.any_node(int(client.session.ident))
+            place = front.keyless_node(int(client.session.ident))
         own = front.nodes[place].own
         link = self.watching if place == self.watched_at else None
         if link is None:
@@ -331,7 +372,8 @@ class Own(Ear):
                 return True
         wait = longest_wait(spec, args)
         link.patience = 0.0 if wait is None else wait + link.node.settings.timeout
-        self._lent.append(link)
+        self.lent.append(link)
+        self.blocks_on = [args[i] for i in key_indexes(spec, args)]
         self._send(link, client.sent(), used)
         client.wait_for_reply()
         return False
@@ -371,7 +413,8 @@ class Own(Ear):
             mark.joint = marks[i]
             client.send(link, mark, _SPUBLISH, used)
             client.send(link, parts[i], sent, used)
-        self._lent = links
+        self.lent = links
+        self.blocks_on = []
         client.wait_for_reply()
         return False
 
@@ -402,11 +445,11 @@ class Own(Ear):
     def ends_waiting(self) -> list[Link]:
         """The connections on which a command blocks, none if it is still on its way. They are not used again: a node
         may be told late to end what they do."""
-        if not all(link.ident for link in self._lent):
+        if not all(link.ident for link in self.lent):
             return []
-        for link in self._lent:
+        for link in self.lent:
             link.ended = True
-        return list(self._lent)
+        return list(self.lent)
 
     def tick(self, waited: float) -> None:
         """The client has waited so many seconds for one reply."""
@@ -416,7 +459,7 @@ class Own(Ear):
 
     def go_on(self) -> None:
         """The client goes on. If it has waited for all replies, what it had for them goes back."""
-        lent, self._lent = self._lent, []
+        lent, self.lent = self.lent, []
         for link in lent:
             if link is self.watching:
                 link.patience = link.node.settings.timeout
@@ -433,9 +476,9 @@ class Own(Ear):
 
     def close(self) -> None:
         """For good. A node must not give an element to somebody who is gone: connections are closed at once."""
-        for link in self._lent:
+        for link in self.lent:
             link.node.own.drop(link)
-        self._lent = []
+        self.lent = []
         self._drop_watching()
         self._queue = None
         if self.channels is not None:

@@ -1,0 +1,267 @@
+"""`shardctl rebalance redis`: keys of the Redis port move between its nodes while clients go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, TypeVar
+
+import typer
+from rich.text import Text
+
+from shardproxy.admin.show.redis_map import changes, redis_json
+from shardproxy.cli import rebalance_goals as words
+from shardproxy.cli.rebalance import app as rebalance
+from shardproxy.cli.redis_shown import show
+from shardproxy.cli.terminal import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    Exit,
+    JsonOption,
+    ends_with_status,
+    note,
+    print_json,
+    read_config,
+    stderr,
+    stdout,
+    table,
+)
+from shardproxy.config import Config
+from shardproxy.errors import GoalError, MoveError, ReshardError
+from shardproxy.reshard.redis_mover import Progress, RedisMover, Wishes, change_map, read_redis_map
+from shardproxy.reshard.redis_nodes import NodeControl, nodes_of
+from shardproxy.store.interface import MapStore
+from shardproxy.store.opening import open_store
+from shardproxy.topology import redis_map
+from shardproxy.topology.keys import BUCKETS, bucket_of
+from shardproxy.topology.redis_map import RedisMap
+from shardproxy.topology.redis_ring import hash_tag
+from shardproxy.topology.ring import place_buckets
+
+T = TypeVar("T")
+app = typer.Typer(
+    name="redis",
+    help="Move keys of the Redis port between its nodes while clients go on.\n\nSee docs/redis-moves.md.",
+    no_args_is_help=True,
+)
+rebalance.add_typer(app)
+
+Weights = Annotated[str, typer.Option("--weights", metavar="A=2,B=1", help="The new ring, with all nodes of it.")]
+MoveBucket = Annotated[list[str], typer.Option("--move-bucket", metavar="B[-C]=NODE", help="Buckets to a node.")]
+Throttle = Annotated[float, typer.Option("--throttle", metavar="KEYS/S", min=0, help="Most keys per second; 0: all.")]
+AtOnce = Annotated[int, typer.Option("--at-once", min=1, max=BUCKETS, help="Most buckets that move at the same time.")]
+Biggest = Annotated[
+    int, typer.Option("--biggest", metavar="MIB", min=1, help="Refuse keys with more memory: each goes in one piece.")
+]
+Answer = Annotated[
+    float, typer.Option("--answer", metavar="S", min=0.05, help="Shut a proxy out that does not acknowledge this long.")
+]
+
+
+@app.callback()
+def _group() -> None:
+    """The text is the app's."""
+
+
+def goal(document: RedisMap, weights: str, move_bucket: list[str], nodes: Mapping[str, object]) -> list[str]:
+    """The owners that the options ask for. Raises GoalError."""
+    owners = document.map.owners
+    if weights:
+        given = {name: weight for name, weight in words.weights(weights).weights.items() if weight}
+        names = sorted(given)
+        if not names:
+            raise GoalError(f"--weights {weights}: no node would have any keys")
+        owners = [names[i] for i in place_buckets(given, {name: i for i, name in enumerate(names)})]
+    for word in move_bucket:
+        asked = words.move_bucket(word)
+        if not 0 <= asked.first <= asked.last < BUCKETS:
+            raise GoalError(f"--move-bucket {word}: buckets are numbered from 0 to {BUCKETS - 1}")
+        owners[asked.first : asked.last + 1] = [asked.shard] * (asked.last + 1 - asked.first)
+    unknown = sorted(set(owners) - nodes.keys())
+    if unknown:
+        raise GoalError(f"{', '.join(unknown)}: no such node in [redis.nodes] of the file")
+    if not weights and not move_bucket:
+        raise GoalError("say what shall be moved: --weights or --move-bucket")
+    return owners
+
+
+def _with_store(config: Config, work: Callable[[MapStore, Mapping[str, NodeControl]], Awaitable[T]]) -> T:
+    async def whole() -> T:
+        store = await open_store(config)
+        nodes = nodes_of(config)
+        try:
+            return await work(store, nodes)
+        finally:
+            for node in nodes.values():
+                await node.close()
+            await store.close()
+
+    return asyncio.run(whole())
+
+
+@app.command()
+@ends_with_status
+def plan(
+    weights: Weights = "",
+    move_bucket: MoveBucket = [],  # noqa: B006 — typer wants lists
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which buckets would move. Nothing is changed."""
+    settings = read_config(config)
+
+    async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> list[tuple[str, str, int]]:
+        document, _ = await read_redis_map(store)
+        return changes(document, goal(document, weights, move_bucket, nodes))
+
+    found = _unusable(lambda: _with_store(settings, work))
+    if as_json:
+        print_json([{"source": source, "target": target, "buckets": count} for source, target, count in found])
+        return
+    rows = table("from", "to", "buckets", "share of all")
+    for source, target, count in found:
+        rows.add_row(Text(source), Text(target), str(count), f"{count / BUCKETS:.1%}")
+    stdout().print(rows if found else "nothing moves: it is so already")
+
+
+@app.command()
+@ends_with_status
+def run(
+    weights: Weights = "",
+    move_bucket: MoveBucket = [],  # noqa: B006
+    throttle: Throttle = 0.0,
+    at_once: AtOnce = 256,
+    biggest: Biggest = 64,
+    answer: Answer = 2.0,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Move buckets until the ring is as asked for. Clients go on; commands on a key that is just moving wait for it.
+
+    When it is ended by Ctrl-C or a crash, keys on their way are still found: `resume` goes on, `cancel` takes back.
+    """
+    settings = read_config(config)
+
+    async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> None:
+        document, _ = await read_redis_map(store)
+        owners = goal(document, weights, move_bucket, nodes)
+        if hindered := _unmovable(settings):
+            raise GoalError(f"keys cannot be moved: {hindered}")
+        await change_map(store, lambda now: redis_map.want(now, owners))
+        await _lead(settings, store, nodes, Wishes(at_once, throttle, answer, biggest << 20))
+
+    _unusable(lambda: _with_store(settings, work))
+
+
+@app.command()
+@ends_with_status
+def resume(
+    throttle: Throttle = 0.0,
+    at_once: AtOnce = 256,
+    biggest: Biggest = 64,
+    answer: Answer = 2.0,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Go on with what `run` or `cancel` has begun. Two at the same time do no harm."""
+    wishes = Wishes(at_once, throttle, answer, biggest << 20)
+    settings = read_config(config)
+    _with_store(settings, lambda store, nodes: _lead(settings, store, nodes, wishes))
+
+
+@app.command()
+@ends_with_status
+def cancel(throttle: Throttle = 0.0, answer: Answer = 2.0, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Take back what `run` has moved: in the end every key is where it was before."""
+
+    def back(document: RedisMap) -> RedisMap:
+        if document.wanted is None:
+            raise MoveError("nothing is being moved: there is nothing to cancel")
+        return redis_map.turn_back(document)
+
+    settings = read_config(config)
+
+    async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> None:
+        await change_map(store, back)
+        await _lead(settings, store, nodes, Wishes(rate=throttle, answer=answer))
+
+    _with_store(settings, work)
+
+
+@app.command()
+@ends_with_status
+def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Show which node has how many buckets, and what is being moved."""
+
+    async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> RedisMap:
+        return (await read_redis_map(store))[0]
+
+    document = _with_store(read_config(config), work)
+    shown = redis_json(document)
+    if as_json:
+        print_json(shown)
+        return
+    show(shown)
+
+
+@app.command()
+@ends_with_status
+def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Look at every key of every node: is it on the node that has its bucket? Status 1 when some are not."""
+
+    async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> tuple[Counter[str], Counter[str]]:
+        document, _ = await read_redis_map(store)
+        owners = document.map.owners
+        moving = frozenset(document.move.numbers) if document.move is not None else frozenset()
+        right: Counter[str] = Counter()
+        wrong: Counter[str] = Counter()
+        for name, node in nodes.items():
+            async for keys in node.keys_of(range(BUCKETS)):
+                for key in keys:
+                    bucket = bucket_of(hash_tag(key))
+                    if owners[bucket] == name or bucket in moving:
+                        right[name] += 1
+                    else:
+                        wrong[name] += 1
+        return right, wrong
+
+    right, wrong = _with_store(read_config(config), work)
+    rows = table("node", "keys in their place", "keys of other nodes")
+    for name in sorted({*right, *wrong}):
+        rows.add_row(Text(name), f"{right[name]:,}", f"{wrong[name]:,}")
+    stdout().print(rows)
+    if wrong.total():
+        note("keys of other nodes are found by nobody: a node lost its newest writes, or somebody wrote there directly")
+        raise typer.Exit(Exit.FAILED)
+
+
+def _unmovable(config: Config) -> str:
+    return config.redis.unmovable if config.redis is not None else ""
+
+
+async def _lead(config: Config, store: MapStore, nodes: Mapping[str, NodeControl], wishes: Wishes) -> None:
+    document, _ = await read_redis_map(store)
+    left = document.move is not None or (document.wanted is not None and document.wanted != document.map)
+    if left and (hindered := _unmovable(config)):
+        raise MoveError(f"keys cannot be moved: {hindered}")
+    with stderr().status("looking at the map") as shown:
+
+        def seen(progress: Progress) -> None:
+            move = progress.move
+            way = "" if move is None else f", {move.source} → {move.target} {move.phase.value}"
+            shown.update(f"{progress.moved:,} keys moved, {progress.left} buckets left{way}")
+
+        mover = RedisMover(store, nodes, wishes, seen)
+        await mover.run()
+    stdout().print(f"done: {mover.moved:,} keys were moved, beside those that clients asked for")
+
+
+def _unusable(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except GoalError as error:
+        note(str(error))
+        raise typer.Exit(Exit.UNUSABLE) from None
+    except ReshardError as error:
+        note(f"{error}")
+        note("keys on their way are found all the same: `shardctl rebalance redis resume` goes on, `cancel` takes back")
+        raise typer.Exit(Exit.FAILED) from None

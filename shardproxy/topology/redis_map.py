@@ -1,0 +1,213 @@
+"""The stored map of the Redis port: which node has each bucket, and the move that is under way.
+
+Every change raises `epoch`. A move has a number that is never used again; nodes keep a fence by it (see
+protocol.redis.moves). The protocol is that of models/rediskeys.pml, in words in docs/redis-moves.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, model_validator
+
+from shardproxy.errors import MoveError
+from shardproxy.topology.barrier import Standing
+from shardproxy.topology.keys import BUCKETS
+from shardproxy.topology.map_form import Buckets, HashForm, KeySet, joined
+from shardproxy.topology.redis_routing import Routing
+from shardproxy.topology.ring import place_buckets
+from shardproxy.topology.stored import Stored
+
+REDIS_MAP: Final = "redis/map"
+REDIS_PROXIES: Final = "redis/proxy/"  # + identity: RedisIdentity
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Phase(Enum):
+    """PREPARED: the source has the keys, and the target is emptied. CLOSING: commands on the keys wait. MOVING: the
+    target has them, each after it was pulled from the source."""
+
+    PREPARED = "prepared"
+    CLOSING = "closing"
+    MOVING = "moving"
+
+
+class RedisMove(Stored):
+    """Buckets on their way. back: the move takes back what an earlier one, the number before, has begun."""
+
+    id: Annotated[int, Field(ge=1)]
+    phase: Phase
+    source: Name
+    target: Name
+    buckets: Annotated[Buckets, Field(min_length=1)]
+    back: bool = False
+
+    @property
+    def numbers(self) -> list[int]:
+        """The buckets, one by one."""
+        return [n for start, end in self.buckets for n in range(start, end)]
+
+
+class RedisMap(Stored):
+    """map: the owners; a bucket of `move` belongs to the move's source. last: number of the newest move ever begun.
+    wanted: the owners when all moves will be done, None when nothing is left to do. before: the owners before the first
+    of these moves. problem: why they stand still, for people."""
+
+    format: Literal[1] = 1
+    epoch: Annotated[int, Field(ge=1)] = 1
+    map: HashForm
+    last: Annotated[int, Field(ge=0)] = 0
+    move: RedisMove | None = None
+    wanted: HashForm | None = None
+    before: HashForm | None = None
+    problem: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> RedisMap:
+        move = self.move
+        if move is not None:
+            if move.source == move.target or move.id != self.last:
+                raise ValueError("a move goes from one node to another, and is the last one")
+            owners = self.map.owners
+            if {owners[n] for n in move.numbers} != {move.source}:
+                raise ValueError("the buckets of a move are not its source's")
+        return self
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Every node that has keys, or gets some."""
+        return frozenset(self.map.shards) | ({self.move.target} if self.move else frozenset())
+
+
+class RedisIdentity(Stored):
+    """A run of a proxy with a Redis port. It is stored before the proxy reads the map.
+
+    id: a part of the names of all its connections to nodes. place, standing: as of barrier.Identity. acknowledged: the
+    newest epoch than which nothing older is in flight; 0: it serves nothing yet. unmovable: why this proxy cannot take
+    part in moves, empty when it can.
+    """
+
+    id: Name
+    place: str
+    acknowledged: int = 0
+    standing: Standing = Standing.ACTIVE
+    unmovable: str = ""
+
+
+def first_map(weights: Mapping[str, int]) -> RedisMap:
+    """The map of a ring that nothing was ever moved on."""
+    names = sorted(weights)
+    owners = place_buckets(weights, {name: i for i, name in enumerate(names)})
+    return RedisMap(map=HashForm.of([names[i] for i in owners]))
+
+
+def routing(document: RedisMap, order: Mapping[str, int]) -> Routing:
+    """The map with places instead of names. Raises KeyError for a node that has none."""
+    owners = [order[name] for name in document.map.owners]
+    move = document.move
+    if move is None or move.phase is Phase.PREPARED:
+        return Routing(document.epoch, owners, document.last if move is None else document.last - 1)
+    waiting, pulls = frozenset(move.numbers), move.phase is Phase.MOVING
+    source, target = order[move.source], order[move.target]
+    return Routing(document.epoch, owners, move.id, move.id, waiting, source, target, pulls)
+
+
+# ── changes: each gives the next document ──
+
+
+def want(document: RedisMap, owners: Sequence[str]) -> RedisMap:
+    """Let these be the owners in the end. Raises MoveError while other moves are under way."""
+    if document.wanted is not None or document.move is not None:
+        raise MoveError("Redis keys are being moved: let it end (`resume`), or cancel it, first")
+    return _next(document, wanted=HashForm.of(owners), before=document.map)
+
+
+def next_move(document: RedisMap, most: int) -> RedisMap:
+    """Begin the next move towards what is wanted, of `most` buckets at most; when none is left, the document says so.
+
+    Raises MoveError while a move is under way.
+    """
+    if document.move is not None:
+        raise MoveError(f"move {document.move.id} is under way")
+    if document.wanted is None:
+        return document
+    pairs = list(zip(document.map.owners, document.wanted.owners, strict=True))
+    first = next((pair for pair in pairs if pair[0] != pair[1]), None)
+    if first is None:
+        return _next(document, wanted=None, problem="")
+    buckets = [n for n in range(BUCKETS) if pairs[n] == first][:most]
+    move = RedisMove(
+        id=document.last + 1, phase=Phase.PREPARED, source=first[0], target=first[1], buckets=joined(buckets)
+    )
+    return _next(document, move=move, last=move.id, problem="")
+
+
+def close(document: RedisMap) -> RedisMap:
+    """PREPARED → CLOSING: commands on the keys wait."""
+    return _step(document, Phase.PREPARED, Phase.CLOSING)
+
+
+def open_target(document: RedisMap) -> RedisMap:
+    """CLOSING → MOVING. Only when nothing that was sent under an older map is in flight."""
+    return _step(document, Phase.CLOSING, Phase.MOVING)
+
+
+def complete(document: RedisMap) -> RedisMap:
+    """The target has all keys."""
+    move = _moving(document, Phase.MOVING)
+    keys = KeySet(buckets=move.buckets)
+    return _next(document, move=None, map=document.map.reassigned(keys, move.source, move.target))
+
+
+def give_up(document: RedisMap) -> RedisMap:
+    """The move ends before it has moved anything; the next one has another number. Raises MoveError from MOVING on, and
+    for the way back."""
+    move = document.move
+    if move is None or move.phase is Phase.MOVING or move.back:
+        raise MoveError("there is no move that has moved nothing yet")
+    return _next(document, move=None)
+
+
+def turn_back(document: RedisMap) -> RedisMap:
+    """What has been moved since `want` goes back; what is on its way first."""
+    changes: dict[str, object] = {"wanted": document.before}
+    move = document.move
+    if move is not None and move.phase is not Phase.MOVING and not move.back:
+        changes["move"] = None
+    elif move is not None and move.phase is Phase.MOVING:
+        back = RedisMove(
+            id=move.id + 1,
+            phase=Phase.CLOSING,
+            source=move.target,
+            target=move.source,
+            buckets=move.buckets,
+            back=True,
+        )
+        keys = KeySet(buckets=move.buckets)
+        reassigned = document.map.reassigned(keys, move.source, move.target)
+        changes |= {"move": back, "last": back.id, "map": reassigned}
+    return _next(document, **changes)
+
+
+def noted(document: RedisMap, problem: str) -> RedisMap:
+    """With another problem: for people, no new map."""
+    return document.model_copy(update={"problem": problem})
+
+
+def _moving(document: RedisMap, phase: Phase) -> RedisMove:
+    move = document.move
+    if move is None or move.phase is not phase:
+        raise MoveError(f"no move is {phase.value}")
+    return move
+
+
+def _step(document: RedisMap, before: Phase, after: Phase) -> RedisMap:
+    return _next(document, move=_moving(document, before).model_copy(update={"phase": after}))
+
+
+def _next(document: RedisMap, **changes: object) -> RedisMap:
+    changed = document.model_copy(update={**changes, "epoch": document.epoch + 1})
+    return RedisMap.model_validate(changed.model_dump())

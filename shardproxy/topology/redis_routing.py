@@ -1,0 +1,21 @@
+"""The map of the Redis port as workers have it. They do without the documents' library, which takes much memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Routing(NamedTuple):
+    """What a worker routes by. owners: bucket → place of its node. last: number of the newest move that moves keys, or
+    has. move: of one under way, 0: none. waiting: its buckets. pulls: they are pulled from `source` to `target`; else
+    commands on them wait for the next map."""
+
+    epoch: int
+    owners: Sequence[int]
+    last: int = 0
+    move: int = 0
+    waiting: frozenset[int] = frozenset()
+    source: int = 0
+    target: int = 0
+    pulls: bool = False
