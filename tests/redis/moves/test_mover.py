@@ -17,7 +17,7 @@ from shardproxy.reshard.redis_mover import RedisMover, Wishes, change_map, read_
 from shardproxy.reshard.redis_nodes import NodeControl
 from shardproxy.store.interface import ABSENT, MapStore
 from shardproxy.topology import redis_map
-from shardproxy.topology.redis_map import REDIS_MAP
+from shardproxy.topology.redis_map import REDIS_MAP, REDIS_PROXIES, RedisIdentity
 from tests.redis.kinds import kinds_of_nodes
 from tests.stores import embedded
 
@@ -108,6 +108,22 @@ def test_a_big_key_refuses_the_move_before_it_begins(tmp_path: Path, nodes: list
                 await RedisMover(store, controls, Wishes(buckets=4096, biggest=1 << 20)).run()
             document, _ = await read_redis_map(store)
             assert document.move is None and set(document.map.owners) == {"a"} and "big" in document.problem
+
+    asyncio.run(main())
+
+
+def test_a_proxy_that_cannot_take_part_refuses_the_move(tmp_path: Path, nodes: list[RedisNode]) -> None:
+    async def main() -> None:
+        async with ring(tmp_path, nodes) as (store, controls):
+            one = RedisIdentity(id="one", place="elsewhere:1:1", acknowledged=1000, unmovable="it has sentinels")
+            version = await store.put(REDIS_PROXIES + one.id, one.document(), ABSENT)
+            with pytest.raises(MoveError, match=r"proxy one \(elsewhere:1:1\) cannot take part: it has sentinels"):
+                await RedisMover(store, controls, Wishes()).run()
+            document, _ = await read_redis_map(store)
+            assert document.move is None and there(nodes[0]) == KEYS
+            await store.put(REDIS_PROXIES + one.id, one.model_copy(update={"unmovable": ""}).document(), version)
+            await RedisMover(store, controls, Wishes()).run()
+            assert there(nodes[1]) == KEYS
 
     asyncio.run(main())
 

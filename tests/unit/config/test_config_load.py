@@ -398,6 +398,27 @@ def test_what_cached_rows_do_not_go_with(redis: dict[str, Any], told: str) -> No
     assert told in problem
 
 
+READ = {"r1": {"address": "10.0.0.9:6379", "replicas": ["10.0.0.8:6379"]}}
+
+
+@pytest.mark.parametrize(
+    ("redis", "told"),
+    [
+        (NODE, ""),
+        (KETAMA, 'redis.placement = "ketama"'),
+        ({**NODE, "mode": "cache"}, 'redis.mode = "cache"'),
+        ({**NODE, "sentinels": ["10.0.0.7:26379"]}, "redis.sentinels"),
+        ({"nodes": READ, "users": {"app": {"password": "x"}}}, ""),
+        ({**NODE, "users": {"app": {"password": "x", "reads": "replica"}}}, ""),
+        ({"nodes": READ, "users": {"app": {"password": "x", "reads": "replica"}}}, "users read from replicas (app)"),
+    ],
+)
+def test_what_keeps_redis_keys_from_being_moved(redis: dict[str, Any], told: str) -> None:
+    settings = parse({**good(), "redis": redis}).redis
+    assert settings is not None
+    assert settings.unmovable.startswith(told) and bool(settings.unmovable) == bool(told)
+
+
 def test_a_redis_port_for_everybody_is_on_loopback() -> None:
     assert parse({**good(), "redis": NODE}).redis is not None
     users = {"users": {"default": {"password": "secret"}}}
