@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -131,6 +132,10 @@ def test_what_pops_waits_at_the_node_where_is_pushed(cluster: LocalCluster, prox
     assert not [error for error in errors if not error.startswith("UNBLOCKED client unblocked via")], errors
 
 
+def _blocks(node: redis.Redis) -> bool:
+    return bool(node.info("clients")["blocked_clients"] == 1)
+
+
 def test_what_blocks_is_ended_and_may_begin_again(cluster: LocalCluster, proxy: RedisProxy) -> None:
     moving, staying = names_on(cluster, proxy, 0, 1)[0], names_on(cluster, proxy, 1, 1)[0]
     with connect(proxy.port) as one, connect(proxy.port) as two, connect(proxy.port) as writer:
@@ -138,7 +143,7 @@ def test_what_blocks_is_ended_and_may_begin_again(cluster: LocalCluster, proxy: 
             client.connection.send_command("BLPOP", name, 0)
         for node in cluster.redis:
             with connect(node.port) as there:
-                eventually(lambda there=there: there.info("clients")["blocked_clients"] == 1, "it blocks")
+                eventually(partial(_blocks, there), "it blocks")
         shardctl(proxy, "run", "--weights", SECOND, "--at-once", "4096")
         with pytest.raises(redis.ResponseError, match="UNBLOCKED"):
             one.connection.read_response()
