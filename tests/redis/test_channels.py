@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -131,9 +132,11 @@ def test_big_messages_and_replies_do_not_mix(proxy: RedisProxy, client: Any) -> 
                 assert reader.get("big") == value
         finally:
             done.set()
-        while not heard or len(heard[-1][2]) < MIB:
-            reader.ping()
         thread.join()
+        until_heard = monotonic() + 30
+        while not heard or len(heard[-1][2]) < MIB:
+            assert monotonic() < until_heard, "the last message has not come: was the listener closed?"
+            reader.ping()
         assert len(heard) > 20 and {len(message[2]) for message in heard} == {1000, MIB}
 
 

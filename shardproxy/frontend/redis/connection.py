@@ -5,6 +5,7 @@ Commands that follow each other to one node are one run: one slice of the client
 
 from __future__ import annotations
 
+from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -79,6 +80,9 @@ class RedisClient(Waiter):
         self._late_size: i64 = 0
         self._broken_off = False
         self._pushes: list[bytes] = []  # what it gets out of turn
+        self._untaken: i64 = 0  # bytes of these, and of those that are written, as far as is known
+        self._written: deque[tuple[int, int]] = deque()  # of the latter: where in all that was sent they end, and size
+        self._sent: i64 = 0  # bytes, so far
         self._stopped_at: float = 0.0
         self._ended = False  # it says no more, or nothing more is listened to
         self._writing_paused = False
@@ -605,17 +609,21 @@ class RedisClient(Waiter):
             self.held -= slot.size
             out.append(slot.first if slot.more is None else slot.take())
             slot = slot.after
+        pushed = b""
         if self._pushes and (slot is None or not slot.written):  # not into the middle of a reply
             pushed = b"".join(self._pushes)
             self._pushes = []
-            self.held -= len(pushed)
             out.append(pushed)
         self._head = slot
         if slot is None:
             self._tail = None
         if out:
             try:
-                transport.write(out[0] if len(out) == 1 else b"".join(out))
+                data = out[0] if len(out) == 1 else b"".join(out)
+                self._sent += len(data)
+                if pushed:
+                    self._written.append((int(self._sent), len(pushed)))
+                transport.write(data)
             except RuntimeError:  # uvloop's, when the socket has failed and it has not said so yet
                 transport.abort()
                 return False
@@ -635,13 +643,19 @@ class RedisClient(Waiter):
         return False
 
     def push(self, data: bytes) -> None:
-        """Something that is no reply. Who does not take it is closed: nobody waits for it, and it has to be kept."""
+        """Something that is no reply. Who does not take it is closed: nobody waits for it, and it has to be kept.
+
+        Replies do not count: they wait at their nodes.
+        """
         transport = self.transport
         if transport is None or self._broken_off:
             return
         self._pushes.append(data)
-        self.held += len(data)
-        if self.held + transport.get_write_buffer_size() > self.front.limits.buffer:
+        self._untaken += len(data)
+        taken = self._sent - transport.get_write_buffer_size()
+        while self._written and self._written[0][0] <= taken:
+            self._untaken -= self._written.popleft()[1]
+        if self._untaken > self.front.limits.buffer:
             self.front.slow_closed += 1
             self._broken_off = True
             self.abort("it has not taken what it listens to")
