@@ -88,7 +88,7 @@ class Scene:
         while self.metric("shardproxy_cache_fresh", "") < 1:
             if time.monotonic() > deadline:
                 raise LocalError("the cache's keeper has not begun within 30 s")
-            time.sleep(0.1)
+            time.sleep(0.1)  # nothing tells when a keeper has begun but its metric
         self.ours = tree(self.proxy.process.pid)
 
     def metric(self, name: str, label: str) -> float:

@@ -15,9 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     PrivateAttr,
@@ -25,11 +23,9 @@ from pydantic import (
 )
 
 from shardproxy.config.passwords import PasswordHash, parse_password_hash, read_password
+from shardproxy.config.redis_models import CacheTableSettings, RedisSettings
+from shardproxy.config.table import Name, Port, PositiveDuration, ShardName, Table, UserName
 from shardproxy.config.units import AddressText, Duration, RangeEdge, Size
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
 def _hash_or_error(value: object) -> PasswordHash:
@@ -44,18 +40,11 @@ def _not_reserved(name: str) -> str:
     return name
 
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, Field(min_length=1, max_length=64)]
-ShardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 DatabaseName = Annotated[str, Field(pattern=r"^[^\x00-\x1f`/\\.\x7f]{1,64}$"), AfterValidator(_not_reserved)]
-CommandRule = Annotated[str, Field(pattern=r"^[+-]@?[A-Za-z][A-Za-z0-9_|-]*$")]
-Glob = Annotated[str, Field(pattern=r"^([^~%].*)?$", max_length=1000)]  # Redis's ~ and %R~ before it are not meant
-UserName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,32}$")]
 StoredHash = Annotated[PasswordHash, BeforeValidator(_hash_or_error), PlainSerializer(repr)]
-PositiveDuration = Annotated[Duration, Field(gt=0)]
 
 
-class MysqlListen(_Table):
+class MysqlListen(Table):
     """Where clients of the MySQL protocol connect."""
 
     host: str = Field(
@@ -69,14 +58,14 @@ class MysqlListen(_Table):
     require_tls: bool = Field(default=False, description="Refuse clients that do not use TLS.")
 
 
-class AdminListen(_Table):
+class AdminListen(Table):
     """Where metrics, health and `shardctl` are answered. It has no passwords: keep it on loopback."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: Port = Field(default=9307, description="TCP port of the admin HTTP server.")
 
 
-class RedisListen(_Table):
+class RedisListen(Table):
     """Where clients of the Redis protocol connect, if there is a table `[redis]`."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
@@ -88,7 +77,7 @@ class RedisListen(_Table):
     tls_key: str = Field(default="", description="PEM file with the certificate's private key.")
 
 
-class ListenSettings(_Table):
+class ListenSettings(Table):
     """The listeners."""
 
     mysql: MysqlListen = Field(default_factory=MysqlListen, description="The MySQL port.")
@@ -96,7 +85,7 @@ class ListenSettings(_Table):
     redis: RedisListen = Field(default_factory=RedisListen, description="The Redis port.")
 
 
-class ProxySettings(_Table):
+class ProxySettings(Table):
     """The proxy's own processes and limits."""
 
     workers: int = Field(default=2, ge=1, le=256, description="Worker processes; one uses about one CPU core.")
@@ -130,7 +119,7 @@ class ProxySettings(_Table):
     log_format: Literal["json", "text"] = Field(default="json", description="`json` for machines, `text` for people.")
 
 
-class TransactionSettings(_Table):
+class TransactionSettings(Table):
     """Transactions over several shards."""
 
     recovery_interval: PositiveDuration = Field(
@@ -148,7 +137,7 @@ class TransactionSettings(_Table):
     )
 
 
-class BackendSettings(_Table):
+class BackendSettings(Table):
     """How the proxy logs in to the MySQL servers, and its connections to them."""
 
     user: UserName = Field(description="Account of the proxy on every server.", examples=["shardproxy"])
@@ -197,7 +186,7 @@ class BackendSettings(_Table):
     )
 
 
-class SequenceSettings(_Table):
+class SequenceSettings(Table):
     """Numbers for AUTO_INCREMENT columns of tables with several shards."""
 
     block: int = Field(
@@ -209,7 +198,7 @@ class SequenceSettings(_Table):
     )
 
 
-class ScratchSettings(_Table):
+class ScratchSettings(Table):
     """Scratch tables, into which rows are gathered for SELECTs that shards cannot answer together."""
 
     server: str = Field(
@@ -224,7 +213,7 @@ class ScratchSettings(_Table):
     )
 
 
-class RebalanceSettings(_Table):
+class RebalanceSettings(Table):
     """How `shardctl rebalance` logs in to the MySQL servers, and whom it lets write there."""
 
     user: str = Field(
@@ -255,7 +244,7 @@ class RebalanceSettings(_Table):
     )
 
 
-class StoreSettings(_Table):
+class StoreSettings(Table):
     """The map store: where the newest maps, and the state of moves between shards, are kept."""
 
     kind: Literal["embedded", "etcd"] = Field(
@@ -299,7 +288,7 @@ class StoreSettings(_Table):
     )
 
 
-class UserSettings(_Table):
+class UserSettings(Table):
     """A user of the proxy. The table's name is the user name; exactly one password source."""
 
     password_hash: StoredHash | None = Field(
@@ -325,7 +314,7 @@ class UserSettings(_Table):
     max_connections: int = Field(default=0, ge=0, description="Connections of this user per worker; `0`: no limit.")
 
 
-class ShardSettings(_Table):
+class ShardSettings(Table):
     """One primary and its replicas."""
 
     primary: AddressText = Field(description="The server that takes writes.", examples=["10.0.0.1:3306"])
@@ -334,7 +323,7 @@ class ShardSettings(_Table):
     )
 
 
-class KeyRangeSettings(_Table):
+class KeyRangeSettings(Table):
     """Keys from `from` (included) to `to` (not included) live on `shard`."""
 
     start: RangeEdge = Field(alias="from", description='First key of the range, or `"min"`.', examples=["min"])
@@ -342,7 +331,7 @@ class KeyRangeSettings(_Table):
     shard: ShardName = Field(description="Shard that holds these keys.", examples=["a"])
 
 
-class TableSettings(_Table):
+class TableSettings(Table):
     """How one table is spread; exactly one of the three."""
 
     key: Name | None = Field(
@@ -361,7 +350,7 @@ class TableSettings(_Table):
     )
 
 
-class KeyspaceSettings(_Table):
+class KeyspaceSettings(Table):
     """A database whose tables share one key type and one map. Its name is the database's name on every shard."""
 
     key_type: Literal["int", "text", "binary"] = Field(
@@ -392,240 +381,7 @@ class KeyspaceSettings(_Table):
         return tuple(dict.fromkeys(named))
 
 
-class RedisNodeSettings(_Table):
-    """A Redis server that has a part of the keys. The table's name is the node's name, by which keys find it."""
-
-    address: AddressText = Field(description="The server that takes writes.", examples=["10.0.0.1:6379"])
-    replicas: Annotated[tuple[AddressText, ...], Field(strict=False)] = Field(
-        default=(),
-        description='Its replicas, for reads of users with `reads = "replica"`.',
-        examples=[["10.0.0.2:6379"]],
-    )
-    weight: int = Field(
-        default=1,
-        ge=1,
-        le=100,
-        description="Its part of the keys, in proportion to the others', in the first map; then the store's counts.",
-    )
-    sentinel_name: str = Field(
-        default="",
-        max_length=255,
-        description="The name under which `redis.sentinels` watch it; empty: this table's name.",
-        examples=["mymaster"],
-    )
-    ketama_name: str = Field(
-        default="",
-        max_length=255,
-        description='With `placement = "ketama"`: the name behind the weight in twemproxy\'s file; for a server '
-        "without one its address there as `host:port`, or the host alone for port 11211.",
-        examples=["10.0.0.1:6379"],
-    )
-
-
-class RedisUserSettings(_Table):
-    """A user of the Redis port; `AUTH` with a password alone means `default`. Exactly one password source."""
-
-    password: SecretStr | None = Field(
-        default=None, description="The password itself, readable by whoever reads this file. For trying things out."
-    )
-    password_env: Name | None = Field(
-        default=None, description="Environment variable that holds the password.", examples=["REDIS_PASSWORD"]
-    )
-    password_file: Name | None = Field(
-        default=None, description="File that holds the password, relative to this file.", examples=["redis.password"]
-    )
-    commands: tuple[CommandRule, ...] | None = Field(
-        default=None,
-        strict=False,
-        description="What the user may run, as for Redis's `ACL SETUSER`, in order, beginning with nothing: `+get`, "
-        "`-flushall`, `+@read`, `+@all`. Without it: all; with `keys` all but `@dangerous`, `SCAN` and `RANDOMKEY`, "
-        "which concern keys of others.",
-        examples=[["+@all", "-@dangerous"]],
-    )
-    keys: tuple[Glob, ...] | None = Field(
-        default=None,
-        strict=False,
-        description="Patterns of the keys that commands of the user may name; without it: all. Commands on all keys "
-        "(`SCAN`, `FLUSHALL`) name none: as in Redis they are a matter of `commands`.",
-        examples=[["app:*"]],
-    )
-    channels: tuple[Glob, ...] | None = Field(
-        default=None,
-        strict=False,
-        description="Patterns of the channels that the user may publish or subscribe to; without it: all.",
-        examples=[["app:*"]],
-    )
-    reads: Literal["primary", "replica"] = Field(
-        default="primary",
-        description="`replica`: commands of `@read` on keys go to a replica of the keys' node, if one is not further "
-        "behind than `redis.max_replica_lag`.",
-    )
-    read_your_writes: bool = Field(
-        default=True,
-        description='With `reads = "replica"`: a client that has written reads from the primaries until a replica '
-        "is known to have what it wrote.",
-    )
-    scripts: bool = Field(
-        default=False,
-        description="Whether a user with any of these rules may use commands of `@scripting`: nodes do not know the "
-        "rules, so a script can do what they forbid.",
-    )
-
-
-class RedisSettings(_Table):
-    """The Redis port: many Redis servers that look like one. Without this table there is no Redis port."""
-
-    placement: Literal["ring", "ketama"] = Field(
-        default="ring",
-        description="How keys find their node: `ring`: 4096 buckets on a hash ring, as with `[keyspaces]`; `ketama`: "
-        "where twemproxy has them with `distribution: ketama`, `hash: fnv1a_64` and nodes in the order of its file.",
-    )
-    hash_tag: str = Field(
-        default="",
-        pattern=r"^([\x21-\x7e]{2})?$",
-        description="twemproxy's `hash_tag`, two characters, for `ketama`; empty: none. A `ring` has always `{}`.",
-        examples=["{}"],
-    )
-    nodes: dict[ShardName, RedisNodeSettings] = Field(min_length=1, description="The servers.", examples=[{}])
-    users: dict[UserName, RedisUserSettings] = Field(
-        default_factory=dict, description="Who may connect; none: everybody, without a password, on loopback only."
-    )
-    user: str = Field(default="", description="User to log in to the nodes as; empty: by the password alone.")
-    password: SecretStr | None = Field(
-        default=None,
-        description="Password on the nodes, readable by whoever reads this file. One of three sources; none: no login.",
-    )
-    password_env: Name | None = Field(
-        default=None,
-        description="Environment variable that holds the password. One of the three sources.",
-        examples=["SHARDPROXY_REDIS_PASSWORD"],
-    )
-    password_file: Name | None = Field(
-        default=None,
-        description="File that holds the password, relative to this file. One of the three sources.",
-        examples=["redis-nodes.password"],
-    )
-    tls: Literal["off", "required"] = Field(default="off", description="TLS to the nodes: never, or always.")
-    tls_ca: str = Field(
-        default="",
-        description="PEM file of the CA that nodes' certificates must come from, for the host by which `address` names "
-        "the node; empty: any is taken.",
-    )
-    connections: int = Field(
-        default=1, ge=1, le=64, description="Connections per node, worker and protocol version; clients share them."
-    )
-    own_connections: int = Field(
-        default=1000,
-        ge=1,
-        le=100_000,
-        description="Connections per node and worker for clients that need one of their own: they block, watch, "
-        "subscribe or monitor. Beyond it such commands get an error.",
-    )
-    depth: int = Field(
-        default=16384, ge=1, le=1_000_000, description="Commands in flight on one connection; clients wait for more."
-    )
-    connect_timeout: PositiveDuration = Field(default=2.0, description="Longest wait for a connection and its login.")
-    timeout: PositiveDuration = Field(
-        default=10.0, description="A connection that gives no reply this long is given up: its commands get errors."
-    )
-    sentinels: Annotated[tuple[AddressText, ...], Field(strict=False)] = Field(
-        default=(),
-        description="Sentinels that say where the nodes are, in place of `address`, and which replica is the node "
-        "after a failover. They are asked without a login, and with TLS when nodes are.",
-        examples=[["10.0.0.11:26379", "10.0.0.12:26379", "10.0.0.13:26379"]],
-    )
-    max_replica_lag: PositiveDuration = Field(
-        default=5.0, ge=1, description="Replicas that are further behind, or of which that is not known, get no reads."
-    )
-    eject_after: int = Field(
-        default=3,
-        ge=1,
-        le=1000,
-        description="A node that gives no reply, or no connection, so often in a row is ejected: commands for its "
-        "keys do not wait for it but get an error at once, until it answers again. It is tried in pauses of up to 5s.",
-    )
-    mode: Literal["store", "cache"] = Field(
-        default="store",
-        description="`store`: keys never change their node. `cache`: while a node is ejected its keys are on the "
-        "others, where they are not found at first; when it is back it may have old values: see docs/operations.md.",
-    )
-    hold_timeout: PositiveDuration = Field(
-        default=10.0,
-        description="Longest wait of a command whose keys are being moved to another node, before its client gets an "
-        "error (`TRYAGAIN`; the command was not sent).",
-    )
-    max_command: Size = Field(
-        default=512 * 2**20 + 2**20, ge=2**10, description="Largest command that a client may send, with its values."
-    )
-    client_buffer: Size = Field(
-        default=16 * 2**20,
-        ge=2**16,
-        description="Replies kept for a client that does not take them; then its nodes' connections wait for it …",
-    )
-    client_stall: PositiveDuration = Field(
-        default=2.0, description="… this long, and then it is closed: other clients use these connections too."
-    )
-
-    @property
-    def unmovable(self) -> str:
-        """Why keys cannot go from node to node, with what to do; empty when they can. The model of moves
-        (models/rediskeys.pml) has none of this."""
-        if self.placement == "ketama":
-            return 'redis.placement = "ketama" has no buckets that could move; keys stay where twemproxy has them'
-        if self.mode == "cache":
-            return 'redis.mode = "cache" lets other nodes have a node\'s keys; set "store" while keys move'
-        if self.sentinels:
-            return "redis.sentinels may change a node in the middle of a move; leave them out while keys move"
-        readers = [name for name, user in self.users.items() if user.reads == "replica"]
-        if readers and any(node.replicas for node in self.nodes.values()):
-            return (
-                f"users read from replicas ({', '.join(sorted(readers))}), which may still have keys that are gone; "
-                'set reads = "primary" while keys move'
-            )
-        return ""
-
-
-class CachedRowsSettings(_Table):
-    """Rows of one table as keys of the Redis port; the table's name here is for metrics. See [cache.md](cache.md)."""
-
-    key: str = Field(
-        min_length=2,
-        max_length=200,
-        description="What the keys look like: text, and the columns of the table's primary key, which are integers, in "
-        "braces. Keys that begin with the text before the first brace belong to no Redis node any more.",
-        examples=["users:{uid}"],
-    )
-    table: str = Field(pattern=r"^[^.]+\.[^.]+$", description="The table, with its keyspace.", examples=["main.users"])
-    form: Literal["json", "hash"] = Field(
-        default="json", description="What a row is for Redis clients: a string with a JSON document, or a hash."
-    )
-    ttl: PositiveDuration = Field(default=300.0, description="How long a row is kept that nobody writes.")
-    absent_ttl: Duration = Field(
-        default=30.0, description="How long it is kept that there is no such row; `0s`: not at all."
-    )
-
-
-class CacheTableSettings(_Table):
-    """The cache in front of MySQL, on the nodes of `[redis]`; the same for all proxies. See [cache.md](cache.md)."""
-
-    bound: Annotated[PositiveDuration, Field(ge=0.2)] = Field(
-        default=2.0,
-        description="A row from the cache was true at some time in so long a time before the read. When the binlogs "
-        "cannot be read that fast, rows come from MySQL.",
-    )
-    hold_off: Annotated[PositiveDuration, Field(ge=0.2)] = Field(
-        default=1.0,
-        description="A row that was written is not kept for so long. Must be longer than the time between a "
-        "transaction's place in the binlog and its being visible.",
-    )
-    lease: PositiveDuration = Field(
-        default=5.0, description="One client loads a row, others wait for it; after this time another one loads it."
-    )
-    wait: PositiveDuration = Field(default=1.0, description="How long they wait before they read the row themselves.")
-    rows: dict[ShardName, CachedRowsSettings] = Field(default_factory=dict, description="Tables.", examples=[{}])
-
-
-class Config(_Table):
+class Config(Table):
     """The whole file. Made by `load` or `parse`, which also run the rules between tables."""
 
     listen: ListenSettings = Field(default_factory=ListenSettings, description="Where to listen.")

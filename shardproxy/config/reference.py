@@ -17,17 +17,12 @@ from pydantic.fields import FieldInfo
 from shardproxy.config.models import (
     AdminListen,
     BackendSettings,
-    CachedRowsSettings,
-    CacheTableSettings,
     KeyRangeSettings,
     KeyspaceSettings,
     MysqlListen,
     ProxySettings,
     RebalanceSettings,
     RedisListen,
-    RedisNodeSettings,
-    RedisSettings,
-    RedisUserSettings,
     ScratchSettings,
     SequenceSettings,
     ShardSettings,
@@ -35,6 +30,13 @@ from shardproxy.config.models import (
     TableSettings,
     TransactionSettings,
     UserSettings,
+)
+from shardproxy.config.redis_models import (
+    CachedRowsSettings,
+    CacheTableSettings,
+    RedisNodeSettings,
+    RedisSettings,
+    RedisUserSettings,
 )
 from shardproxy.config.units import (
     AddressText,

@@ -258,19 +258,11 @@ def one_use_of_each_server(data: Raw) -> Iterator[Problem]:
     """No server stands twice: two shards on one server would answer for each other's rows."""
     seen: dict[Address, str] = {}
     for name, shard in _entries(data, "shards"):
-        replicas = shard.get("replicas")
-        places: list[tuple[KeyPath, object]] = [(("primary",), shard.get("primary"))]
-        places += [(("replicas", i), r) for i, r in enumerate(replicas if isinstance(replicas, list) else [])]
-        for tail, text in places:
-            try:
-                address = parse_address(text)
-            except ValueError:
-                continue
-            path: KeyPath = ("shards", name, *tail)
+        for tail, address in _servers_of(shard, "primary"):
             if address in seen:
-                yield Problem(path, f'"{address}"', f"a server that stands nowhere else (it is {seen[address]} too)")
+                yield _stands_twice(("shards", name, *tail), address, seen[address])
             else:
-                seen[address] = f"shards.{name}.{tail[0]}" + (f"[{tail[1]}]" if len(tail) > 1 else "")
+                seen[address] = _shown(f"shards.{name}", tail)
 
 
 def one_use_of_each_redis_node(data: Raw) -> Iterator[Problem]:
@@ -279,22 +271,34 @@ def one_use_of_each_redis_node(data: Raw) -> Iterator[Problem]:
     redis = _table(data, "redis")
     seen: dict[Address, str] = {}
     for name, node in _entries(redis, "nodes"):
-        replicas = node.get("replicas")
-        places: list[tuple[KeyPath, object]] = [(("address",), node.get("address"))]
-        places += [(("replicas", i), r) for i, r in enumerate(replicas if isinstance(replicas, list) else [])]
-        for tail, text in places:
-            try:
-                address = parse_address(text)
-            except ValueError:
-                continue
-            first = f"redis.nodes.{name}.address"
-            if tail[0] == "replicas" and redis.get("sentinels") and seen.get(address) == first:
+        for tail, address in _servers_of(node, "address"):
+            itself = seen.get(address) == f"redis.nodes.{name}.address"
+            if itself and tail[0] == "replicas" and redis.get("sentinels"):
                 continue
             if address in seen:
-                path: KeyPath = ("redis", "nodes", name, *tail)
-                yield Problem(path, f'"{address}"', f"a server that stands nowhere else (it is {seen[address]} too)")
+                yield _stands_twice(("redis", "nodes", name, *tail), address, seen[address])
             else:
-                seen[address] = f"redis.nodes.{name}.{tail[0]}" + (f"[{tail[1]}]" if len(tail) > 1 else "")
+                seen[address] = _shown(f"redis.nodes.{name}", tail)
+
+
+def _servers_of(table: Raw, first: str) -> Iterator[tuple[KeyPath, Address]]:
+    """The server under the key `first`, and the replicas. Texts that are none are left out."""
+    replicas = table.get("replicas")
+    places: list[tuple[KeyPath, object]] = [((first,), table.get(first))]
+    places += [(("replicas", i), text) for i, text in enumerate(replicas if isinstance(replicas, list) else [])]
+    for tail, text in places:
+        try:
+            yield tail, parse_address(text)
+        except ValueError:
+            continue
+
+
+def _stands_twice(path: KeyPath, address: Address, other: str) -> Problem:
+    return Problem(path, f'"{address}"', f"a server that stands nowhere else (it is {other} too)")
+
+
+def _shown(table: str, tail: KeyPath) -> str:
+    return f"{table}.{tail[0]}" + (f"[{tail[1]}]" if len(tail) > 1 else "")
 
 
 def map_fits(data: Raw) -> Iterator[Problem]:

@@ -350,3 +350,22 @@ def test_what_cannot_be_kept_is_read_from_mysql(
     finally:
         everywhere(mend)
     eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 2, "all is kept again")
+
+
+def test_users_read_the_rows_that_their_rules_name(cluster: LocalCluster, sql: Callable[..., Any]) -> None:
+    sql("REPLACE INTO users (uid, name) VALUES (71, 'mine'), (81, 'other')")
+    users: dict[str, str | dict[str, object]] = {
+        "default": "all",
+        "some": {"password": "word", "keys": ["users:7*"]},
+        "few": {"password": "word", "commands": ["+exists"]},
+    }
+    with redis_proxy(cluster, "ruled", more=CACHE, keyspaces=KEYSPACES, users=users) as ruled:
+        with ruled.connect(username="some", password="word") as some:
+            assert json.loads(some.get("users:71"))["name"] == "mine"
+            for command in ("GET users:81", "MGET users:71 users:81"):
+                with pytest.raises(redis.exceptions.NoPermissionError, match="keys"):
+                    some.execute_command(*command.split())
+        with ruled.connect(username="few", password="word") as few:
+            assert few.exists("users:81") == 1
+            with pytest.raises(redis.exceptions.NoPermissionError, match="get"):
+                few.get("users:81")

@@ -8,22 +8,21 @@ from typing import Any
 import pytest
 
 from shardproxy.cache.entries import FILL, INVALIDATE, MARK, TAKE_LEASE, TOMBSTONE, Script, State, read, tag, value
-from shardproxy.local import LocalCluster
+from shardproxy.local.redis_node import RedisNode
+from tests.redis.kinds import kinds_of_nodes
 
 OLD, NEW = tag(b"aaaaaaaa", 1), tag(b"aaaaaaaa", 2)
 KEY, MARK_KEY, PLACE = b"entry", b"mark", b"place"
 
 
 @pytest.fixture(scope="module", params=["redis", "valkey"])
-def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    nodes = {"redis": 0, "valkey": 0, request.param: 1}
-    with LocalCluster("mariadb", shards=0, redis=nodes["redis"], valkey=nodes["valkey"]) as running:
+def server(request: pytest.FixtureRequest) -> Iterator[RedisNode]:
+    with kinds_of_nodes(request.param, 1) as [running]:
         yield running
 
 
 @pytest.fixture
-def node(cluster: LocalCluster) -> Iterator[Any]:
-    [server] = [*cluster.redis, *cluster.valkey]
+def node(server: RedisNode) -> Iterator[Any]:
     with server.connect() as client:
         client.flushall()
         yield client

@@ -14,6 +14,7 @@ import pytest
 from shardproxy.local import LocalCluster
 from shardproxy.local.redis_node import RedisNode
 from tests.proxy import eventually
+from tests.redis.kinds import Kind, cluster_of
 from tests.redis.proxied import RedisProxy, keys_on, node_of, reads, redis_proxy
 
 
@@ -27,13 +28,6 @@ def cluster() -> Iterator[LocalCluster]:
 def proxy(cluster: LocalCluster) -> Iterator[RedisProxy]:
     with redis_proxy(cluster, redis={"timeout": "300ms"}) as running:
         yield running
-
-
-@pytest.fixture
-def client(proxy: RedisProxy) -> Iterator[Any]:
-    with proxy.connect() as connected:
-        connected.flushall()
-        yield connected
 
 
 def blocks(proxy: RedisProxy, count: int = 1) -> None:
@@ -166,12 +160,9 @@ def test_connections_are_used_again(cluster: LocalCluster, proxy: RedisProxy, cl
 
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
-def test_wait_counts_replicas_that_have_the_writes(kind: str) -> None:
+def test_wait_counts_replicas_that_have_the_writes(kind: Kind) -> None:
     """Two nodes with a replica each; one replica stands still for a while."""
-    if kind == "valkey" and os.geteuid() != 0:
-        pytest.skip("NOT TESTED on MySQL 9: Valkey runs from MySQL 9's tree, which needs root")
-    count = {"redis": (4, 0), "valkey": (0, 4)}[kind]
-    with LocalCluster("mariadb", shards=1, replicas=0, redis=count[0], valkey=count[1]) as cluster:
+    with cluster_of(kind, 4, shards=1) as cluster:
         servers: list[RedisNode] = cluster.redis or cluster.valkey
         follow(servers[2], servers[0])
         follow(servers[3], servers[1])

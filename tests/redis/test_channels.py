@@ -32,12 +32,6 @@ def proxy(cluster: LocalCluster) -> Iterator[RedisProxy]:
         yield running
 
 
-@pytest.fixture
-def client(proxy: RedisProxy) -> Iterator[Any]:
-    with proxy.connect() as connected:
-        yield connected
-
-
 def until(sock: socket.socket, end: bytes) -> bytes:
     found = b""
     while not found.endswith(end):

@@ -34,13 +34,6 @@ def proxy(cluster: LocalCluster) -> Iterator[RedisProxy]:
         yield running
 
 
-@pytest.fixture
-def client(proxy: RedisProxy) -> Iterator[Any]:
-    with proxy.connect() as connected:
-        connected.flushall()
-        yield connected
-
-
 def reset_peak(pid: int) -> int:
     """Resident bytes now, from where the peak counts anew."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")

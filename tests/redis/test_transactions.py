@@ -39,13 +39,6 @@ def proxy(cluster: LocalCluster, nodes: list[RedisNode]) -> Iterator[RedisProxy]
         yield running
 
 
-@pytest.fixture
-def client(proxy: RedisProxy) -> Iterator[Any]:
-    with proxy.connect() as connected:
-        connected.flushall()
-        yield connected
-
-
 def ask(sock: socket.socket, *commands: str) -> bytes:
     """All replies to some commands, sent in one packet."""
     sock.sendall(b"".join(command(text.encode().split()) for text in (*commands, "ECHO the-end")))

@@ -162,6 +162,16 @@ class Slot:
             if self.taker is not None:
                 self.taker.held += len(data)
 
+    def settle(self, turn: Turn, reply: bytes) -> None:
+        """Give the taker the whole reply, which is one of ours."""
+        self.left = 0
+        self.done = True
+        self.add(reply)
+        taker = self.taker
+        if taker is not None:
+            taker.held += len(reply)
+            turn.touch(taker)
+
 
 class Answer(Joint):
     """Gives one whole reply, or the error in its place, to `told`."""

@@ -69,14 +69,7 @@ class JoinedReply(Joint):
                 data = join_every(self._join, replies, self._args)
         except (RemoteProtocolError, ValueError) as error:
             data = encode.error(f"ERR shardproxy cannot make one reply of those of several nodes: {error}")
-        whole = self._whole
-        whole.left = 0
-        whole.done = True
-        whole.add(data)
-        taker = whole.taker
-        if taker is not None:
-            taker.held += len(data)
-            self._turn.touch(taker)
+        self._whole.settle(self._turn, data)
 
 
 def _in_order(replies: list[bytes], keys: list[list[int]]) -> bytes:

@@ -5,21 +5,21 @@ Commands that follow each other to one node are one run: one slice of the client
 
 from __future__ import annotations
 
-from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
 from shardproxy import logs
-from shardproxy.backend.redis.link import Link, Waiter
-from shardproxy.backend.redis.slot import Holdable, Slot, Turn
+from shardproxy.backend.redis.link import Link
+from shardproxy.backend.redis.slot import Slot
 from shardproxy.backend.tls import Transport
 from shardproxy.executor.redis.joining import JoinedReply
-from shardproxy.executor.redis.local_answers import RedisSession, answer
+from shardproxy.executor.redis.local_answers import answer
 from shardproxy.frontend.redis.about import ABOUT_CLIENTS, about_clients
 from shardproxy.frontend.redis.own import Own
 from shardproxy.frontend.redis.replica_reads import ReplicaReads
+from shardproxy.frontend.redis.replies import RedisReplies
 from shardproxy.planner.redis.permissions import Permissions
 from shardproxy.planner.redis.spec import (
     CommandSpec,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 log = logs.Log("redis")
 
-STREAMED: Final = 64 << 10  # a reply of which so much is there is written before it is whole
 _NO_CURSOR = b"-ERR invalid cursor\r\n"
 _NO_AUTH = encode.error("NOAUTH Authentication required.")
 _BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET")
@@ -55,50 +54,30 @@ _KEYS_MOVE = encode.error(
 _TOO_MANY = encode.error("ERR max number of clients reached")
 
 
-class RedisClient(Waiter):
+class RedisClient(RedisReplies):
     """One client; an asyncio protocol by its methods, so that it can be compiled."""
 
     def __init__(self, front: RedisFront) -> None:
-        super().__init__()
-        self.front = front
-        self.session = RedisSession(front.new_ident(), front.users)
-        self.session.start()
+        super().__init__(front)
         self.since = self.active = monotonic()
-        self.transport: Transport | None = None
         self._scanner = CommandScanner(front.limits.max_command, self.session.user is not None)
-        self.turn: Turn = front.turn
         self.links: list[Link] = []
         self._open = self.session.user is not None
         self._plain = self._open  # and commands are done as they come
         self.own: Own | None = None
-        self._head: Slot | None = None
-        self._tail: Slot | None = None
         self._again = False  # the command that was found last is still to be done
         self._stopped = False  # nothing is done until go_on
         self._barrier = False  # … which is when all replies have been written
         self._late: list[bytes] = []  # received while stopped
         self._late_size: i64 = 0
-        self._broken_off = False
-        self._pushes: list[bytes] = []  # what it gets out of turn
-        self._untaken: i64 = 0  # bytes of these, and of those that are written, as far as is known
-        self._written: deque[tuple[int, int]] = deque()  # of the latter: where in all that was sent they end, and size
-        self._sent: i64 = 0  # bytes, so far
         self._stopped_at: float = 0.0
-        self._ended = False  # it says no more, or nothing more is listened to
-        self._writing_paused = False
         self._reading_paused = False
-        self._waits: list[Holdable] = []
-        self._stalled: float = 0.0  # since when links wait for it
         self._rules: Permissions | None = None  # of a user for whom not everything is allowed
         self._simple: set[bytes] = front.simple
         self._reads: ReplicaReads | None = None  # of a user whose reads go to replicas
         self._user: str | None = None  # to whom these belong
         self.renew_links()
         self._renew_rules()
-
-    @property
-    def busy(self) -> bool:
-        return self._head is not None
 
     @property
     def unread(self) -> int:
@@ -282,28 +261,6 @@ class RedisClient(Waiter):
             self.turn.touch(self)
         elif self._ended and head is None:
             self._close()
-
-    def append(self, slot: Slot) -> None:
-        tail = self._tail
-        if tail is None:
-            self._head = slot
-        else:
-            tail.after = slot
-        self._tail = slot
-
-    def reply(self, reply: bytes) -> None:
-        """A reply of our own, in its turn."""
-        slot = Slot(self, 0)
-        slot.done = True
-        slot.add(reply)
-        self.held += len(reply)
-        self.append(slot)
-
-    def later(self) -> Slot:
-        """The place of a reply of our own that comes later."""
-        slot = Slot(self, 1)
-        self.append(slot)
-        return slot
 
     def _broken(self, why: str) -> None:
         self.reply(encode.error(f"ERR Protocol error: {why}"))
@@ -592,101 +549,18 @@ class RedisClient(Waiter):
             if self.session.closing and self._head is None:
                 self._close()
 
-    # ── replies ──
+    def all_written(self) -> None:
+        """All replies have been."""
+        reads = self._reads
+        if reads is not None and reads.writing:
+            reads.settled()
+        if self._barrier:
+            self._barrier = False
+            self.turn.loop.call_soon(self.go_on)
+        elif self._ended or (self.session.closing and not self._stopped):
+            self._close()
 
-    def flush(self) -> bool:
-        transport = self.transport
-        if transport is None:
-            return False
-        slot = self._head
-        out: list[bytes] = []
-        while slot is not None:
-            if not slot.done:
-                if slot.size >= STREAMED or (slot.written and slot.size):
-                    self.held -= slot.size
-                    out.append(slot.take())
-                break
-            self.held -= slot.size
-            out.append(slot.first if slot.more is None else slot.take())
-            slot = slot.after
-        pushed = b""
-        if self._pushes and (slot is None or not slot.written):  # not into the middle of a reply
-            pushed = b"".join(self._pushes)
-            self._pushes = []
-            out.append(pushed)
-        self._head = slot
-        if slot is None:
-            self._tail = None
-        if out:
-            try:
-                data = out[0] if len(out) == 1 else b"".join(out)
-                self._sent += len(data)
-                if pushed:
-                    self._written.append((int(self._sent), len(pushed)))
-                transport.write(data)
-            except RuntimeError:  # uvloop's, when the socket has failed and it has not said so yet
-                transport.abort()
-                return False
-        if slot is None:
-            reads = self._reads
-            if reads is not None and reads.writing:
-                reads.settled()
-            if self._barrier:
-                self._barrier = False
-                self.front.nodes[0].loop.call_soon(self.go_on)
-            elif self._ended or (self.session.closing and not self._stopped):
-                self._close()
-        if self._writing_paused or self.held > STREAMED:
-            return self.held + transport.get_write_buffer_size() > self.front.limits.buffer
-        if self._waits:
-            self._release()
-        return False
-
-    def push(self, data: bytes) -> None:
-        """Something that is no reply. Who does not take it is closed: nobody waits for it, and it has to be kept.
-
-        Replies do not count: they wait at their nodes.
-        """
-        transport = self.transport
-        if transport is None or self._broken_off:
-            return
-        self._pushes.append(data)
-        self._untaken += len(data)
-        taken = self._sent - transport.get_write_buffer_size()
-        while self._written and self._written[0][0] <= taken:
-            self._untaken -= self._written.popleft()[1]
-        if self._untaken > self.front.limits.buffer:
-            self.front.slow_closed += 1
-            self._broken_off = True
-            self.abort("it has not taken what it listens to")
-            return
-        self.turn.touch(self)
-
-    def break_off(self, why: str) -> None:
-        """It cannot get what it was promised: it is told, and closed."""
-        transport = self.transport
-        if transport is None or self._broken_off:
-            return
-        self.flush()
-        self._broken_off = self._ended = True
-        log.warning("redis_client_closed", client=self.session.ident, reason=why)
-        slot = self._head
-        if slot is None or not slot.written:
-            transport.write(encode.error(f"ERR shardproxy closes this connection: {why}"))
-        transport.close()
-
-    def wait_for_me(self, link: Holdable) -> None:
-        if self.transport is None:
-            link.read_on()
-            return
-        if not self._waits:
-            self._stalled = monotonic()
-        self._waits.append(link)
-
-    def _release(self) -> None:
-        waits, self._waits = self._waits, []
-        for link in waits:
-            link.read_on()
+    # ── time ──
 
     def tick(self, now: float) -> None:
         """To be called about once a second."""
@@ -699,17 +573,7 @@ class RedisClient(Waiter):
         elif self.own is not None and self._stopped:
             self.own.tick(now - self._stopped_at)
 
-    def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-
     def close_when_idle(self) -> None:
         """The worker drains."""
         if self._head is None and not self._stopped and (self.own is None or not self.own.holds):
             self._close()
-
-    def abort(self, why: str) -> None:
-        transport = self.transport
-        if transport is not None:
-            log.warning("redis_client_closed", client=self.session.ident, reason=why)
-            transport.abort()

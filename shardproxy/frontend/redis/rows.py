@@ -112,10 +112,10 @@ class RowCommands:
                 error = f"{_text(key)} is no key of a row: it must look like {self._shapes(key)}, with integers as "
                 error += "they are written without leading zeros"
             elif form and place[0].form != form:
-                self.settle(whole, _WRONG_TYPE)
+                whole.settle(self.turn, _WRONG_TYPE)
                 return True
         if error:
-            self.settle(whole, encode.error(f"ERR shardproxy: {error}"))
+            whole.settle(self.turn, encode.error(f"ERR shardproxy: {error}"))
             return True
         self.pending += 1
         found = [place for place in places if place is not None]
@@ -146,16 +146,6 @@ class RowCommands:
         self.pending += 1
         self.cache.ask(place, _Get(self, client.later(), client.session.resp3))
         return True
-
-    def settle(self, whole: Slot, reply: bytes) -> None:
-        """The reply of a slot that `RedisClient.later` gave."""
-        whole.left = 0
-        whole.done = True
-        whole.add(reply)
-        taker = whole.taker
-        if taker is not None:
-            taker.held += len(reply)
-            self.turn.touch(taker)
 
     def ended(self) -> None:
         """A command has its rows."""
@@ -189,7 +179,7 @@ class _Get:
         if self._whole.done:
             return  # a defect came to light behind the answer
         reply = encode.error(f"ERR shardproxy: {error}") if error else encode.bulk(row, self._resp3)
-        self._rows.settle(self._whole, reply)
+        self._whole.settle(self._rows.turn, reply)
         self._rows.ended()
 
 
@@ -230,7 +220,7 @@ class _Command:
             reply = b"+%b\r\n" % (b"none" if self._found[0] is None else self.kind)
         else:
             reply = self._make(self._words, self._found, self._resp3)
-        self._rows.settle(self._whole, reply)
+        self._whole.settle(self._rows.turn, reply)
         self._rows.ended()
 
 

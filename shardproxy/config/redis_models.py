@@ -1,0 +1,246 @@
+"""The tables of the Redis port and of the cache in front of MySQL. The rules of models.py hold here too."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from shardproxy.config.table import Name, PositiveDuration, ShardName, Table, UserName
+from shardproxy.config.units import AddressText, Duration, Size
+
+CommandRule = Annotated[str, Field(pattern=r"^[+-]@?[A-Za-z][A-Za-z0-9_|-]*$")]
+Glob = Annotated[str, Field(pattern=r"^([^~%].*)?$", max_length=1000)]  # Redis's ~ and %R~ before it are not meant
+
+
+class RedisNodeSettings(Table):
+    """A Redis server that has a part of the keys. The table's name is the node's name, by which keys find it."""
+
+    address: AddressText = Field(description="The server that takes writes.", examples=["10.0.0.1:6379"])
+    replicas: Annotated[tuple[AddressText, ...], Field(strict=False)] = Field(
+        default=(),
+        description='Its replicas, for reads of users with `reads = "replica"`.',
+        examples=[["10.0.0.2:6379"]],
+    )
+    weight: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Its part of the keys, in proportion to the others', in the first map; then the store's counts.",
+    )
+    sentinel_name: str = Field(
+        default="",
+        max_length=255,
+        description="The name under which `redis.sentinels` watch it; empty: this table's name.",
+        examples=["mymaster"],
+    )
+    ketama_name: str = Field(
+        default="",
+        max_length=255,
+        description='With `placement = "ketama"`: the name behind the weight in twemproxy\'s file; for a server '
+        "without one its address there as `host:port`, or the host alone for port 11211.",
+        examples=["10.0.0.1:6379"],
+    )
+
+
+class RedisUserSettings(Table):
+    """A user of the Redis port; `AUTH` with a password alone means `default`. Exactly one password source."""
+
+    password: SecretStr | None = Field(
+        default=None, description="The password itself, readable by whoever reads this file. For trying things out."
+    )
+    password_env: Name | None = Field(
+        default=None, description="Environment variable that holds the password.", examples=["REDIS_PASSWORD"]
+    )
+    password_file: Name | None = Field(
+        default=None, description="File that holds the password, relative to this file.", examples=["redis.password"]
+    )
+    commands: tuple[CommandRule, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="What the user may run, as for Redis's `ACL SETUSER`, in order, beginning with nothing: `+get`, "
+        "`-flushall`, `+@read`, `+@all`. Without it: all; with `keys` all but `@dangerous`, `SCAN` and `RANDOMKEY`, "
+        "which concern keys of others.",
+        examples=[["+@all", "-@dangerous"]],
+    )
+    keys: tuple[Glob, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="Patterns of the keys that commands of the user may name; without it: all. Commands on all keys "
+        "(`SCAN`, `FLUSHALL`) name none: as in Redis they are a matter of `commands`.",
+        examples=[["app:*"]],
+    )
+    channels: tuple[Glob, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="Patterns of the channels that the user may publish or subscribe to; without it: all.",
+        examples=[["app:*"]],
+    )
+    reads: Literal["primary", "replica"] = Field(
+        default="primary",
+        description="`replica`: commands of `@read` on keys go to a replica of the keys' node, if one is not further "
+        "behind than `redis.max_replica_lag`.",
+    )
+    read_your_writes: bool = Field(
+        default=True,
+        description='With `reads = "replica"`: a client that has written reads from the primaries until a replica '
+        "is known to have what it wrote.",
+    )
+    scripts: bool = Field(
+        default=False,
+        description="Whether a user with any of these rules may use commands of `@scripting`: nodes do not know the "
+        "rules, so a script can do what they forbid.",
+    )
+
+
+class RedisSettings(Table):
+    """The Redis port: many Redis servers that look like one. Without this table there is no Redis port."""
+
+    placement: Literal["ring", "ketama"] = Field(
+        default="ring",
+        description="How keys find their node: `ring`: 4096 buckets on a hash ring, as with `[keyspaces]`; `ketama`: "
+        "where twemproxy has them with `distribution: ketama`, `hash: fnv1a_64` and nodes in the order of its file.",
+    )
+    hash_tag: str = Field(
+        default="",
+        pattern=r"^([\x21-\x7e]{2})?$",
+        description="twemproxy's `hash_tag`, two characters, for `ketama`; empty: none. A `ring` has always `{}`.",
+        examples=["{}"],
+    )
+    nodes: dict[ShardName, RedisNodeSettings] = Field(min_length=1, description="The servers.", examples=[{}])
+    users: dict[UserName, RedisUserSettings] = Field(
+        default_factory=dict, description="Who may connect; none: everybody, without a password, on loopback only."
+    )
+    user: str = Field(default="", description="User to log in to the nodes as; empty: by the password alone.")
+    password: SecretStr | None = Field(
+        default=None,
+        description="Password on the nodes, readable by whoever reads this file. One of three sources; none: no login.",
+    )
+    password_env: Name | None = Field(
+        default=None,
+        description="Environment variable that holds the password. One of the three sources.",
+        examples=["SHARDPROXY_REDIS_PASSWORD"],
+    )
+    password_file: Name | None = Field(
+        default=None,
+        description="File that holds the password, relative to this file. One of the three sources.",
+        examples=["redis-nodes.password"],
+    )
+    tls: Literal["off", "required"] = Field(default="off", description="TLS to the nodes: never, or always.")
+    tls_ca: str = Field(
+        default="",
+        description="PEM file of the CA that nodes' certificates must come from, for the host by which `address` names "
+        "the node; empty: any is taken.",
+    )
+    connections: int = Field(
+        default=1, ge=1, le=64, description="Connections per node, worker and protocol version; clients share them."
+    )
+    own_connections: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Connections per node and worker for clients that need one of their own: they block, watch, "
+        "subscribe or monitor. Beyond it such commands get an error.",
+    )
+    depth: int = Field(
+        default=16384, ge=1, le=1_000_000, description="Commands in flight on one connection; clients wait for more."
+    )
+    connect_timeout: PositiveDuration = Field(default=2.0, description="Longest wait for a connection and its login.")
+    timeout: PositiveDuration = Field(
+        default=10.0, description="A connection that gives no reply this long is given up: its commands get errors."
+    )
+    sentinels: Annotated[tuple[AddressText, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Sentinels that say where the nodes are, in place of `address`, and which replica is the node "
+        "after a failover. They are asked without a login, and with TLS when nodes are.",
+        examples=[["10.0.0.11:26379", "10.0.0.12:26379", "10.0.0.13:26379"]],
+    )
+    max_replica_lag: PositiveDuration = Field(
+        default=5.0, ge=1, description="Replicas that are further behind, or of which that is not known, get no reads."
+    )
+    eject_after: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="A node that gives no reply, or no connection, so often in a row is ejected: commands for its "
+        "keys do not wait for it but get an error at once, until it answers again. It is tried in pauses of up to 5s.",
+    )
+    mode: Literal["store", "cache"] = Field(
+        default="store",
+        description="`store`: keys never change their node. `cache`: while a node is ejected its keys are on the "
+        "others, where they are not found at first; when it is back it may have old values: see docs/operations.md.",
+    )
+    hold_timeout: PositiveDuration = Field(
+        default=10.0,
+        description="Longest wait of a command whose keys are being moved to another node, before its client gets an "
+        "error (`TRYAGAIN`; the command was not sent).",
+    )
+    max_command: Size = Field(
+        default=512 * 2**20 + 2**20, ge=2**10, description="Largest command that a client may send, with its values."
+    )
+    client_buffer: Size = Field(
+        default=16 * 2**20,
+        ge=2**16,
+        description="Replies kept for a client that does not take them; then its nodes' connections wait for it …",
+    )
+    client_stall: PositiveDuration = Field(
+        default=2.0, description="… this long, and then it is closed: other clients use these connections too."
+    )
+
+    @property
+    def unmovable(self) -> str:
+        """Why keys cannot go from node to node, with what to do; empty when they can. The model of moves
+        (models/rediskeys.pml) has none of this."""
+        if self.placement == "ketama":
+            return 'redis.placement = "ketama" has no buckets that could move; keys stay where twemproxy has them'
+        if self.mode == "cache":
+            return 'redis.mode = "cache" lets other nodes have a node\'s keys; set "store" while keys move'
+        if self.sentinels:
+            return "redis.sentinels may change a node in the middle of a move; leave them out while keys move"
+        readers = [name for name, user in self.users.items() if user.reads == "replica"]
+        if readers and any(node.replicas for node in self.nodes.values()):
+            return (
+                f"users read from replicas ({', '.join(sorted(readers))}), which may still have keys that are gone; "
+                'set reads = "primary" while keys move'
+            )
+        return ""
+
+
+class CachedRowsSettings(Table):
+    """Rows of one table as keys of the Redis port; the table's name here is for metrics. See [cache.md](cache.md)."""
+
+    key: str = Field(
+        min_length=2,
+        max_length=200,
+        description="What the keys look like: text, and the columns of the table's primary key, which are integers, in "
+        "braces. Keys that begin with the text before the first brace belong to no Redis node any more.",
+        examples=["users:{uid}"],
+    )
+    table: str = Field(pattern=r"^[^.]+\.[^.]+$", description="The table, with its keyspace.", examples=["main.users"])
+    form: Literal["json", "hash"] = Field(
+        default="json", description="What a row is for Redis clients: a string with a JSON document, or a hash."
+    )
+    ttl: PositiveDuration = Field(default=300.0, description="How long a row is kept that nobody writes.")
+    absent_ttl: Duration = Field(
+        default=30.0, description="How long it is kept that there is no such row; `0s`: not at all."
+    )
+
+
+class CacheTableSettings(Table):
+    """The cache in front of MySQL, on the nodes of `[redis]`; the same for all proxies. See [cache.md](cache.md)."""
+
+    bound: Annotated[PositiveDuration, Field(ge=0.2)] = Field(
+        default=2.0,
+        description="A row from the cache was true at some time in so long a time before the read. When the binlogs "
+        "cannot be read that fast, rows come from MySQL.",
+    )
+    hold_off: Annotated[PositiveDuration, Field(ge=0.2)] = Field(
+        default=1.0,
+        description="A row that was written is not kept for so long. Must be longer than the time between a "
+        "transaction's place in the binlog and its being visible.",
+    )
+    lease: PositiveDuration = Field(
+        default=5.0, description="One client loads a row, others wait for it; after this time another one loads it."
+    )
+    wait: PositiveDuration = Field(default=1.0, description="How long they wait before they read the row themselves.")
+    rows: dict[ShardName, CachedRowsSettings] = Field(default_factory=dict, description="Tables.", examples=[{}])
