@@ -23,6 +23,8 @@ BACK = "-DSTART_OPEN -DREVERSE"
 MINUTES = 15  # for a case
 
 HOLDS = [
+    ("commit", "-DMARIADB -DNCRASH=1"),
+    ("commit", "-DMARIADB -DONE_RECOVERER"),
     ("copy", "-DNW=3 -DNX=1 -DNC=2"),
     ("copy", "-DNW=1 -DNX=2 -DNC=1"),
     ("copy", "-DMARIADB -DNW=2 -DNX=1 -DNC=1"),
@@ -36,6 +38,8 @@ HOLDS = [
     ("rediskeys", "-DOPS=1 -DNP=1 -DTWO_MOVERS"),
 ]
 FAILS = [
+    ("commit", "-DMARIADB -DNCRASH=0 -DMUT_NOWAIT_ENGINE"),
+    ("commit", "-DMARIADB -DNCRASH=0 -DMUT_NOKILL_R"),
     *[
         ("copy", f"-DMUT_{rule}")
         for rule in (

@@ -15,6 +15,7 @@ from time import monotonic, time
 
 from shardproxy.backend.control import ControlConnection, Credentials, open_control, text
 from shardproxy.backend.decisions import Ask, Asked, kill_thread, look_up
+from shardproxy.backend.engine_hold import held_transactions
 from shardproxy.errors import SqlError
 from shardproxy.session.xid import BranchId, parse_branch, parse_transaction, shard_named
 from shardproxy.topology.model import Shard, Snapshot
@@ -79,6 +80,7 @@ class Recovery:
         self._living = living
         self._connections: dict[str, ControlConnection] = {}
         self._seen: dict[Found, float] = {}  # since when, by our clock
+        self._held: dict[str, dict[int, str]] = {}  # shard → what its engine holds, as seen in this round
 
     async def close(self) -> None:
         for connection in self._connections.values():
@@ -138,6 +140,7 @@ class Recovery:
         self.listed = len(found)
         self._seen = {branch: self._seen.get(branch, now) for branch in found}
         due = [branch for branch in found if not patient or now - self._seen[branch] >= self._patience(branch)]
+        self._held.clear()
         return [await self._end(branch) for branch in due], errors
 
     def _patience(self, found: Found) -> float:
@@ -164,6 +167,8 @@ class Recovery:
         MariaDB one that is attached to a living connection says so too."""
         shard = self._shard(found.shard)
         verb = "COMMIT" if committed else "ROLLBACK"
+        if (await self._connection(shard)).is_mariadb:
+            await self._let_go(shard, found.branch)
         for _ in range(_TRIES):
             connection = await self._connection(shard)
             try:
@@ -181,6 +186,26 @@ class Recovery:
             await kill_thread(self._ask(connection), found.branch.thread, found.branch.transaction.born)
             await asyncio.sleep(0.05)
         raise SqlError(f"XA {verb} is refused although the branch is listed")
+
+    async def _let_go(self, shard: Shard, branch: BranchId) -> None:
+        """Wait until MariaDB's engine holds the branch for no connection (`backend.engine_hold`); end that connection.
+
+        One look serves all branches of a round, for what is free stays free. After the server has started again
+        another connection may have the number: its transaction is waited for, and it is not ended.
+        """
+        first: str | None = None
+        for _ in range(_TRIES):
+            connection = await self._connection(shard)
+            if shard.name not in self._held:
+                self._held[shard.name] = await held_transactions(connection)
+            held = self._held[shard.name].get(branch.thread)
+            if held is None or (first is not None and held != first):
+                return
+            first = held
+            await kill_thread(self._ask(connection), branch.thread, branch.transaction.born)
+            del self._held[shard.name]
+            await asyncio.sleep(0.05)
+        raise SqlError(f"{shard.name}: connection {branch.thread} holds the branch and does not end")
 
     # ── deleting old rows ──
 

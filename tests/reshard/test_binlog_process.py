@@ -44,7 +44,7 @@ def stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat behind the name: state, parent …; none when there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second: it ended between open and read
         return []
     return text[text.rindex(")") + 2 :].split()
 
