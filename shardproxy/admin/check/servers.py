@@ -200,6 +200,20 @@ def lock_waits(config: Config, snapshot: Snapshot, facts: Sequence[ServerFacts])
             )
 
 
+def branches_can_be_ended(config: Config, snapshot: Snapshot, facts: Sequence[ServerFacts]) -> Iterator[Finding]:
+    """MariaDB's branches are ended only when its engine's transactions can be read (`backend.engine_hold`)."""
+    if len(snapshot.shards) < 2:
+        return
+    for fact in facts:
+        if fact.is_mariadb and fact.lock_waits:
+            yield error(
+                fact.server.name,
+                f"its transactions cannot be read ({fact.lock_waits}): prepared branches that a crash leaves there are "
+                "not ended, and keep their locks",
+                "GRANT PROCESS ON *.* to the proxy's account",
+            )
+
+
 def room_for_pools(config: Config, snapshot: Snapshot, facts: Sequence[ServerFacts]) -> Iterator[Finding]:
     """All workers' connections and the largest statement fit the servers' limits."""
     most = config.proxy.workers * (config.backend.pool_size + config.backend.shared_connections)
@@ -235,5 +249,6 @@ RULES: tuple[Rule, ...] = (
     binlog_for_moving,
     durable_commits,
     lock_waits,
+    branches_can_be_ended,
     room_for_pools,
 )

@@ -143,6 +143,15 @@ def test_binlog_settings_that_only_one_flavor_has(flavor: str, variable: str, va
     assert f"{variable} is {value}" in finding.what
 
 
+@pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
+def test_recovery_on_mariadb_must_see_transactions(flavor: str) -> None:
+    facts = healthy(flavor)
+    facts["b/primary"] = replace(facts["b/primary"], lock_waits="Access denied")
+    errors = [(f.where, f.fix) for f in found(facts) if f.severity is E and "not ended" in f.what]
+    wanted = [("b/primary", "GRANT PROCESS ON *.* to the proxy's account")]
+    assert errors == (wanted if flavor == "mariadb" else [])
+
+
 def test_flavors_are_not_mixed() -> None:
     facts = {**healthy("mysql"), "b/replica1": replace(healthy("mysql")["b/replica1"], version="10.11.19-MariaDB")}
     assert any(f.severity is E and "MySQL and MariaDB are mixed" in f.what for f in found(facts))
