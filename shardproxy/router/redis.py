@@ -64,11 +64,13 @@ def split(
 
 def apart_error(spec: CommandSpec, ring: RedisRing) -> bytes:
     """The error line for a command whose keys are APART."""
-    name = spec.name.replace(b"|", b" ")
-    return b"-CROSSSLOT Keys in request don't hash to the same slot: %s needs them on one node, %s\r\n" % (
-        name,
-        _one_tag(ring, "them").encode(),
-    )
+    return apart_line(b"%s needs them on one node" % spec.name.replace(b"|", b" "), ring)
+
+
+def apart_line(why: bytes, ring: RedisRing) -> bytes:
+    """The error line for keys of several nodes, with what to do."""
+    todo = _one_tag(ring, "them").encode()
+    return b"-CROSSSLOT Keys in request don't hash to the same slot: %s, %s\r\n" % (why, todo)
 
 
 def _one_tag(ring: RedisRing, what: str) -> str:

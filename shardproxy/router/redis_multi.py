@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shardproxy.planner.redis.spec import CommandSpec, Way, refusal_error
-from shardproxy.router.redis import APART, NOWHERE, apart_error, hindrance, place_of
+from shardproxy.router.redis import APART, NOWHERE, apart_error, apart_line, hindrance, place_of
 from shardproxy.topology.redis_ring import RedisRing
 
 # What the proxy answers itself otherwise, and any node can as well.
@@ -23,7 +23,7 @@ def place_in_transaction(spec: CommandSpec, args: Sequence[bytes], ring: RedisRi
         if place == APART:
             return before, apart_error(spec, ring)
         if before != NOWHERE and place not in (NOWHERE, before):
-            return before, _elsewhere(spec)
+            return before, _elsewhere(spec, ring)
         why = hindrance(spec, args, ring)
         return (before, _cannot(spec, why)) if why else (before if place == NOWHERE else place, b"")
     if way is Way.ANY or spec.name in _SAME_EVERYWHERE or spec.name == b"UNWATCH":
@@ -37,12 +37,9 @@ def place_in_transaction(spec: CommandSpec, args: Sequence[bytes], ring: RedisRi
     return before, _cannot(spec, "it is about the connection to the proxy: send it before MULTI, or after EXEC")
 
 
-def _elsewhere(spec: CommandSpec) -> bytes:
+def _elsewhere(spec: CommandSpec, ring: RedisRing) -> bytes:
     name = spec.name.replace(b"|", b" ")
-    return (
-        b"-CROSSSLOT Keys in request don't hash to the same slot: those of %s are on another node than those before "
-        b"it in the transaction, give them one {tag}\r\n" % name
-    )
+    return apart_line(b"those of %s are on another node than those before it in the transaction" % name, ring)
 
 
 def _cannot(spec: CommandSpec, why: str) -> bytes:

@@ -17,7 +17,7 @@ from shardproxy.frontend.redis.channels import Channels, Monitor
 from shardproxy.planner.redis.spec import CommandSpec, Join, arity_error, arity_fits, key_indexes, unknown_error
 from shardproxy.planner.redis.waits import longest_wait
 from shardproxy.protocol.redis import encode
-from shardproxy.router.redis import APART, NOWHERE, apart_error, place_of
+from shardproxy.router.redis import APART, NOWHERE, apart_error, apart_line, place_of
 from shardproxy.router.redis_multi import place_in_transaction
 from shardproxy.topology.redis_ring import RedisRing
 
@@ -45,10 +45,7 @@ _WHILE_SUBSCRIBED: Final = (
     *(b"RESET", b"QUIT"),
 )
 _MOVED: Final = "TRYAGAIN its keys go, or have gone, from one node to another; nothing of it was done, send it again"
-_WATCHES_APART: Final = (
-    b"-CROSSSLOT Keys in request don't hash to the same slot: the keys that are watched already are on another node, "
-    b"give them one {tag}\r\n"
-)
+_WATCHES_APART: Final = b"the keys that are watched already are on another node"
 
 
 class Own(Ear):
@@ -276,7 +273,7 @@ class Own(Ear):
         link = self.watching
         if link is not None:
             if place != self.watched_at:
-                client.reply(_WATCHES_APART)
+                client.reply(apart_line(_WATCHES_APART, client.front.ring))
                 return True
             if not client.forward(link, client.sent(), used):
                 return False
