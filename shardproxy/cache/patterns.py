@@ -43,7 +43,8 @@ class CachedRows:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """`[cache]`. Durations in seconds; see docs/configuration.md. placement: says which node has which key."""
+    """`[cache]`. Durations in seconds; see docs/configuration.md. placement: says which node has which key; strict:
+    writes make rows void before they are acknowledged; write_wait: seconds that they wait for a node."""
 
     rows: tuple[CachedRows, ...]
     hold_off: float
@@ -51,6 +52,13 @@ class CacheSettings:
     lease: float
     wait: float
     placement: str
+    strict: bool = False
+    write_wait: float = 5.0
+
+    @property
+    def tables(self) -> frozenset[tuple[str, str]]:
+        """Tables with cached rows, with their keyspaces."""
+        return frozenset((rows.database, rows.table) for rows in self.rows)
 
     @property
     def digest(self) -> str:
