@@ -147,6 +147,10 @@ class Worker:
 
         s = self.settings
         port = RedisPort(s.index, self.settings.redis, listeners, s.cache, self.front.gateway)
+        if s.cache is not None and port.front.rows is not None and any(rows.write for rows in s.cache.rows):
+            from shardproxy.frontend.redis.row_writes import RowWriter
+
+            port.front.rows.writer = RowWriter(self.front)
         voiding = port.voiding
         if voiding is not None:
             from shardproxy.frontend.mysql.strict import StrictSession

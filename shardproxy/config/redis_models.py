@@ -224,6 +224,11 @@ class CachedRowsSettings(Table):
     absent_ttl: Duration = Field(
         default=30.0, description="How long it is kept that there is no such row; `0s`: not at all."
     )
+    write: bool = Field(
+        default=False,
+        description="`SET` (json), `HSET` (hash) and `DEL` write rows. In mode `bounded` a client may not read "
+        "what it has written for as long as `bound`.",
+    )
 
 
 class CacheTableSettings(Table):

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import mysql.connector
@@ -17,6 +18,7 @@ import pytest
 from shardproxy.local import LocalCluster
 from shardproxy.local.flavors import FlavorName
 from tests.cache.test_rows import CACHE, KEYSPACES, TABLES, hits
+from tests.cache.test_stale_reads import both_kept
 from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, redis_proxy
 
@@ -42,7 +44,7 @@ def proxies(cluster: LocalCluster) -> Iterator[tuple[RedisProxy, RedisProxy]]:
     options: dict[str, Any] = {"more": STRICT, "keyspaces": KEYSPACES}
     with redis_proxy(cluster, "writer", **options) as one, redis_proxy(cluster, "reader", **options) as two:
         for proxy in (one, two):
-            eventually(lambda proxy=proxy: proxy.metric("shardproxy_cache_fresh") == 2, "both shards are kept", 30)
+            eventually(partial(both_kept, proxy), "both shards are kept", 30)
         yield one, two
 
 
@@ -191,7 +193,7 @@ def test_a_key_of_two_columns_and_a_reference_table(
     sql("INSERT INTO orders VALUES (7, 1, 'tea', NULL), (7, 2, 'tea', NULL)")
     sql("REPLACE INTO kinds VALUES (1, 'one')")
     for key in ("orders:7:1", "orders:7:2"):
-        hits(proxies[1], lambda key=key: reader.hgetall(key))
+        hits(proxies[1], partial(reader.hgetall, key))
     hits(proxies[1], lambda: reader.get("kinds:1"))
     with stopped_keepers(proxies):
         sql("UPDATE orders SET what = 'milk' WHERE uid = 7 AND no = 1")
