@@ -18,7 +18,9 @@ from typing import Any
 import pymysql
 import pytest
 import redis
+from typer.testing import CliRunner
 
+from shardproxy.cli.main import app
 from shardproxy.local import LocalCluster
 from tests.cache.test_rows import CACHE
 from tests.cache.test_stale_reads import cluster, evict, two_proxies
@@ -150,6 +152,22 @@ def test_nothing_is_stale(cluster: LocalCluster) -> None:
         assert found.unanswered <= 6  # of those that met the kills
         hits = sum(p.labelled("shardproxy_cache_reads_total", outcome="hit") for p in (one, two))
         assert hits > found.reads / 20  # there was a cache
+
+
+def test_nothing_is_stale_while_rows_move(cluster: LocalCluster) -> None:
+    with two_proxies(cluster, "nothing", STRICT, "moving") as (one, two):
+
+        def moves(found: Hunt) -> None:
+            for weights in ("shard1=1,shard2=20", "shard1=20,shard2=1"):
+                words = ["rebalance", "run", "main", "--weights", weights, "--auto", "--config", str(one.config)]
+                done = CliRunner().invoke(app, words)
+                said.append((done.exit_code, done.output))
+
+        said: list[tuple[int, str]] = []
+        found = hunt(cluster, (one, two), moves)
+        assert [code for code, _ in said] == [0, 0], said
+        assert not found.stale
+        assert found.reads > 200 and found.writes > 30
 
 
 @pytest.mark.parametrize("without", ["before", "lease"])
