@@ -138,7 +138,7 @@ class _Gate:
             while loop.time() >= self._sure:
                 self._voiding.counts["again"] += 1
                 self._sure = await self._voiding.void(self._due)
-        except NotVoided as error:
+        except Exception as error:  # whatever it is: what is kept back must not go out
             log.error("cache_write_unacknowledged", reason=str(error))
             self._closing = True
             self._client.abort()
