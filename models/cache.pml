@@ -6,6 +6,9 @@
  * that the hold-off is longer than has ended (an event's way to visibility), and a writer that has measured less than
  * the hold-off since its tombstone is `sure`.
  *
+ * -DTABLE: strict writers do not know the row, and void its table: a tombstone in place of the table's token, which is a
+ * part of tags.  A token that is evicted is the same as one whose tombstone is over: there will be another.
+ *
  * Asserted at each hit: strict: not older than what was acknowledged when the read began; bounded: not older than the
  * place that the live mark covers, which was the binlog's end at most `bound` ago.
  */
@@ -23,6 +26,21 @@
 byte blen; byte vis; bool locked;
 byte acked;                      /* the newest version whose write through a proxy was acknowledged */
 bool sure[2];                    /* the writer's last tombstone is younger than the hold-off */
+
+bool ttomb; byte tok; byte tbneed; byte toks; byte vtok;  /* TABLE: tombstone, token, what it covers; of VALUE: its token */
+#ifdef TABLE
+#define BELIEVED (live && vtag == mtag && !ttomb && tok != 0 && vtok == tok)
+#define HAS_TOKEN (!ttomb && tok != 0)
+#ifdef MUT_SAME_TOKEN
+#define VOID atomic { ttomb = 1; tbneed = blen }
+#else
+#define VOID atomic { ttomb = 1; tok = 0; tbneed = blen }
+#endif
+#else
+#define BELIEVED (live && vtag == mtag)
+#define HAS_TOKEN true
+#define VOID INVALIDATE
+#endif
 
 mtype = { EMPTY, VALUE, LEASE, TOMB };
 mtype st = EMPTY;                /* the row's entry on the node */
@@ -44,14 +62,14 @@ proctype Writer(byte me) {
   byte mine; bool strict;
   if :: strict = 1 :: strict = 0 fi;
   if :: strict ->
-       atomic { INVALIDATE; sure[me] = 1 }
+       atomic { VOID; sure[me] = 1 }
      :: else fi;
   atomic { !locked -> locked = 1; blen++; mine = blen }
   atomic { vis = mine; locked = 0 }
   if
   :: strict ->
 #ifndef MUT_NO_SECOND
-       if :: atomic { !sure[me] -> INVALIDATE } :: sure[me] -> skip fi;
+       if :: atomic { !sure[me] -> VOID } :: sure[me] -> skip fi;
 #endif
        atomic { if :: mine > acked -> acked = mine :: else fi; sure[me] = 0; mine = 0 }
   :: else
@@ -59,38 +77,43 @@ proctype Writer(byte me) {
 }
 
 proctype Reader() {
-  byte n; byte need; byte v; byte mytoken; byte tag;
+  byte n; byte need; byte v; byte mytoken; byte tag; byte mytok;
   do
   :: n == NR -> break
   :: n < NR ->
      atomic { n++; need = acked; v = 0; tag = 0 }
      /* one command: the entry and the mark */
      if
-     :: atomic { st == VALUE && live && vtag == mtag ->
+     :: atomic { st == VALUE && BELIEVED ->
           assert(val >= need);      /* strict */
           assert(val >= covered) }  /* bounded */
-     :: atomic { live && (st == EMPTY || (st == VALUE && vtag != mtag)) -> tag = mtag }
+     :: atomic { live && HAS_TOKEN && (st == EMPTY || (st == VALUE && !BELIEVED)) -> tag = mtag; mytok = tok }
      :: atomic { !live || st == LEASE || st == TOMB -> tag = 0 }   /* reads the primary, fills nothing */
+#ifdef TABLE
+     :: atomic { ttomb -> tag = 0 }
+     :: atomic { !ttomb && tok == 0 -> tag = 0 };
+        atomic { if :: !ttomb && tok == 0 -> toks++; tok = toks :: else fi }
+#endif
      fi;
      if
      :: tag == 0 -> skip
      :: tag != 0 ->
         if
-        :: atomic { st == EMPTY || (st == VALUE && vtag != tag) ->
+        :: atomic { st == EMPTY || (st == VALUE && (vtag != tag || vtok != mytok)) ->
              tokens++; mytoken = tokens; token = mytoken; st = LEASE }
-        :: atomic { !(st == EMPTY || (st == VALUE && vtag != tag)) -> mytoken = 0 }
+        :: atomic { !(st == EMPTY || (st == VALUE && (vtag != tag || vtok != mytok))) -> mytoken = 0 }
         fi;
         if
         :: mytoken == 0 -> skip
         :: mytoken != 0 ->
            v = vis;
 #ifdef MUT_NO_LEASE
-           atomic { st = VALUE; val = v; vtag = tag; token = NOBODY }
+           atomic { st = VALUE; val = v; vtag = tag; vtok = mytok; token = NOBODY }
 #else
-           atomic { if :: st == LEASE && token == mytoken -> st = VALUE; val = v; vtag = tag; token = NOBODY :: else fi }
+           atomic { if :: st == LEASE && token == mytoken -> st = VALUE; val = v; vtag = tag; vtok = mytok; token = NOBODY :: else fi }
 #endif
         fi;
-        mytoken = 0
+        mytoken = 0; mytok = 0
      fi
   od
 }
@@ -143,13 +166,17 @@ proctype World() {
 #else
   :: atomic { st == TOMB && vis >= tneed && !sure[0] && !sure[1] -> st = EMPTY; tneed = 0 }
 #endif
+#ifdef TABLE
+  :: atomic { ttomb && vis >= tbneed && !sure[0] && !sure[1] -> ttomb = 0; tbneed = 0 }
+  :: atomic { tok != 0 -> tok = 0 }
+#endif
   :: atomic { st == LEASE -> st = EMPTY; token = NOBODY }
-  :: atomic { st == VALUE -> st = EMPTY; val = 0; vtag = 0 }
+  :: atomic { st == VALUE -> st = EMPTY; val = 0; vtag = 0; vtok = 0 }
   :: atomic { live -> live = 0 }
 #ifdef MUT_NO_RUN
   :: atomic { !saved -> saved = 1; saved_st = st; saved_val = val; saved_vtag = vtag; saved_mtag = mtag; saved_covered = covered }
 #endif
-  :: atomic { nf < NF -> nf++; live = 0; lneed = blen; lsure[0] = sure[0]; lsure[1] = sure[1]; token = NOBODY;
+  :: atomic { nf < NF -> nf++; live = 0; lneed = blen; lsure[0] = sure[0]; lsure[1] = sure[1]; token = NOBODY; ttomb = 0; tok = 0; vtok = 0; tbneed = 0;
 #ifdef MUT_NO_RUN
        if
        :: saved -> st = saved_st; val = saved_val; vtag = saved_vtag; mtag = saved_mtag; covered = saved_covered

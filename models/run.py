@@ -34,6 +34,8 @@ HOLDS = [
     ("cutover", f"{BACK} {MIX} -DNCR=0 -DNRE=1"),
     ("cache", "-DNR=1 -DNC=1 -DNF=0"),
     ("cache", "-DNR=1 -DNC=0 -DNF=1"),
+    ("cache", "-DTABLE -DNR=4 -DNC=1 -DNF=0 -DSMALL"),
+    ("cache", "-DTABLE -DNR=4 -DNC=0 -DNF=1 -DSMALL"),
     ("rediskeys", "-DOPS=2"),
     ("rediskeys", "-DOPS=1 -DNP=1 -DTWO_MOVERS"),
 ]
@@ -52,6 +54,8 @@ FAILS = [
         for rule in ("NO_LEASE", "NO_HOLDOFF", "NO_SECOND", "SHORTEN", "POS_AHEAD", "MARK_EARLY", "GEN_AT_ONCE")
     ],
     ("cache", "-DNR=2 -DNC=0 -DSMALL -DMUT_NO_RUN"),
+    ("cache", "-DTABLE -DNR=3 -DNC=0 -DNF=0 -DSMALL -DMUT_SAME_TOKEN"),
+    ("cache", "-DTABLE -DNR=3 -DNC=0 -DNF=0 -DSMALL -DMUT_NO_SECOND"),
     ("cutover", f"-DNOFILTER {BACK} {ALONE} -DNCR=0 -DNRE=1 -DMUT_KEEP_FWD"),
     *[
         ("rediskeys", f"-DOPS=2 -DMUT_{rule}")

@@ -150,6 +150,13 @@ FAMILIES: Mapping[str, Family] = _families(
         "believed); fill refused and fill failed: loads that were not kept.",
         ("outcome",),
     ),
+    Family(
+        "shardproxy_cache_voided_total",
+        Kind.COUNTER,
+        "Strict mode: rows and tables that writes made void before they ran; again: before an answer that came late; "
+        "failed: writes that could not.",
+        ("what",),
+    ),
     Family("shardproxy_cache_invalidations_total", Kind.COUNTER, "Entries made void by a shard's binlog.", ("shard",)),
     Family("shardproxy_cache_fresh", Kind.GAUGE, "1 while cached rows of a shard are believed.", ("shard",)),
     Family("shardproxy_map_epoch", Kind.GAUGE, "Epoch of the newest map.", ()),

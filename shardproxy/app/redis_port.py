@@ -26,6 +26,7 @@ from shardproxy.topology.redis_routing import Routing
 
 if TYPE_CHECKING:
     from shardproxy.cache.row_cache import RowCache
+    from shardproxy.cache.voiding import Voiding
 
 TICK = 0.25  # seconds
 BACKLOG = 4096
@@ -81,6 +82,7 @@ class RedisPort:
             Sentinels(s.sentinels, dict(zip(s.watched, nodes, strict=True)), links) if s.sentinels else None
         )
         self.cache: RowCache | None = None
+        self.voiding: Voiding | None = None
         if cache is not None and gateway is not None:
             from shardproxy.cache.node import CacheNode
             from shardproxy.cache.row_cache import RowCache
@@ -91,6 +93,10 @@ class RedisPort:
             own = [CacheNode(name, host, port, alone, turn) for name, host, port in s.nodes]
             self.cache = RowCache(cache, own, RedisRing(s.owners), gateway)  # the keeper's ring
             self.front.rows = RowCommands(self.cache, turn)
+            if cache.strict:
+                from shardproxy.cache.voiding import Voiding
+
+                self.voiding = Voiding(cache, own, RedisRing(s.owners))
         self._worker = str(worker)
         self._listeners = listeners
         self._tls = client_tls(s.tls_cert, s.tls_key)
@@ -194,6 +200,9 @@ class RedisPort:
         if self.cache is not None:
             for outcome, total in {"hit": self.cache.hits, **self.cache.counts}.items():
                 self._add(counters, "shardproxy_cache_reads_total", (outcome,), total)
+        if self.voiding is not None:
+            for what, total in self.voiding.counts.items():
+                self._add(counters, "shardproxy_cache_voided_total", (what,), total)
 
     def _add(self, counters: Counters, name: str, labels: tuple[str, ...], total: int) -> None:
         key = name + "".join(labels)

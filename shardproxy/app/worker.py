@@ -127,7 +127,8 @@ class Worker:
         gateway.held_writes.timeout = s.pool.hold_timeout
         gateway.see(s.health)
         modes = SqlModes.parse(s.sql_mode)
-        context = PlanContext(s.snapshot, s.catalog, None, modes, s.mariadb)
+        cached = s.cache.tables if s.cache is not None and s.cache.strict else frozenset()
+        context = PlanContext(s.snapshot, s.catalog, None, modes, s.mariadb, cached)
         plans = PlanCache(context, s.plan_cache, len(self._slots))
         known = list(s.accounts.values())
 
@@ -145,7 +146,17 @@ class Worker:
         from shardproxy.app.redis_port import RedisPort  # memory that only who has the port needs
 
         s = self.settings
-        return RedisPort(s.index, self.settings.redis, listeners, s.cache, self.front.gateway)
+        port = RedisPort(s.index, self.settings.redis, listeners, s.cache, self.front.gateway)
+        if s.cache is not None and port.front.rows is not None and any(rows.write for rows in s.cache.rows):
+            from shardproxy.frontend.redis.row_writes import RowWriter
+
+            port.front.rows.writer = RowWriter(self.front)
+        voiding = port.voiding
+        if voiding is not None:
+            from shardproxy.frontend.mysql.strict import StrictSession
+
+            self.front.strict = lambda client: StrictSession(client, voiding)
+        return port
 
     async def serve(self) -> None:
         """Accept clients until drained."""

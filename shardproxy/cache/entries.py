@@ -34,6 +34,11 @@ class Names:
         """Generation, and place in the shard's binlog up to which entries are invalidated."""
         return f"{self._prefix}place:{shard}".encode()
 
+    def table(self, rows: str) -> bytes:
+        """Strict mode: the table's token, a part of the tags of its entries; for `hold_off` after a write of which the
+        rows are not known, a tombstone in its place."""
+        return f"{self._prefix}table:{rows}".encode()
+
     @property
     def _prefix(self) -> str:
         return f"_shardproxy:{self.run}:{self.digest}:"
@@ -82,6 +87,18 @@ def two_values(reply: bytes) -> tuple[bytes | None, bytes | None]:
     if at != len(reply):
         raise ValueError("more than two values")
     return first, second
+
+
+def three_values(reply: bytes) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """As `two_values`."""
+    if reply[:4] != b"*3\r\n":
+        raise ValueError("three values were due")
+    first, at = _bulk(reply, 4)
+    second, at = _bulk(reply, at)
+    third, at = _bulk(reply, at)
+    if at != len(reply):
+        raise ValueError("more than three values")
+    return first, second, third
 
 
 def _bulk(reply: bytes, at: int) -> tuple[bytes | None, int]:

@@ -14,7 +14,7 @@ _INTEGER = "(0|-?[1-9][0-9]{0,19})"  # as a server writes it: each row has one k
 @dataclass(frozen=True)
 class CachedRows:
     """Rows of one table as Redis keys, as in `[cache.rows.NAME]`. pattern: text with {COLUMN}; form: "json" or "hash";
-    ttl, absent_ttl: milliseconds, 0: rows that are not there are not remembered."""
+    ttl, absent_ttl: milliseconds, 0: rows that are not there are not remembered; write: Redis commands write them."""
 
     name: str
     pattern: str
@@ -23,6 +23,7 @@ class CachedRows:
     form: str
     ttl: int
     absent_ttl: int
+    write: bool = False
     columns: tuple[str, ...] = field(init=False)  # the primary key's, in the pattern's order
     prefix: bytes = field(init=False)
 
@@ -43,7 +44,8 @@ class CachedRows:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """`[cache]`. Durations in seconds; see docs/configuration.md. placement: says which node has which key."""
+    """`[cache]`. Durations in seconds; see docs/configuration.md. placement: says which node has which key; strict:
+    writes make rows void before they are acknowledged; write_wait: seconds that they wait for a node."""
 
     rows: tuple[CachedRows, ...]
     hold_off: float
@@ -51,6 +53,13 @@ class CacheSettings:
     lease: float
     wait: float
     placement: str
+    strict: bool = False
+    write_wait: float = 5.0
+
+    @property
+    def tables(self) -> frozenset[tuple[str, str]]:
+        """Tables with cached rows, with their keyspaces."""
+        return frozenset((rows.database, rows.table) for rows in self.rows)
 
     @property
     def digest(self) -> str:

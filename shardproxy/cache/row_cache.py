@@ -16,7 +16,18 @@ from typing import Any
 from shardproxy import logs
 from shardproxy.backend.gateway import Gateway
 from shardproxy.cache.documents import hash_fields, json_document
-from shardproxy.cache.entries import FILL, TAKE_LEASE, Names, State, read, tag, two_values, value
+from shardproxy.cache.entries import (
+    FILL,
+    TAKE_LEASE,
+    TOMBSTONE,
+    Names,
+    State,
+    read,
+    tag,
+    three_values,
+    two_values,
+    value,
+)
 from shardproxy.cache.node import CacheNode
 from shardproxy.cache.patterns import CachedRows, CacheSettings, Patterns
 from shardproxy.errors import BackendError, RemoteProtocolError, SqlError
@@ -49,7 +60,10 @@ Done = Callable[[Row, str], None]
 class Place:
     """Where a row and its entry are: shard, node and names, under one map. question: what is asked for each read."""
 
-    __slots__ = ("entry", "mark", "node", "parts", "question", "rows", "run", "shard", "snapshot", "tagged")
+    __slots__ = (
+        "entry", "mark", "node", "parts", "question", "rows", "run", "shard", "snapshot", "table", "tagged",
+        "words",
+    )  # fmt: skip
 
     def __init__(self, cache: RowCache, rows: CachedRows, parts: Sequence[int], node: CacheNode) -> None:
         """Raises SqlError for a table that the map does not have, or a key that it places nowhere."""
@@ -62,7 +76,11 @@ class Place:
         names = Names(node.run, cache.digest)
         self.entry = names.entry(rows.name, parts)
         self.mark = names.mark(self.snapshot.shards[self.shard].name)
-        self.question = encode.command([b"MGET", self.entry, self.mark])
+        self.table = names.table(rows.name) if cache.settings.strict else b""
+        self.words = [b"MGET", self.entry, self.mark]
+        if self.table:
+            self.words.append(self.table)
+        self.question = encode.command(self.words)
         self.tagged = (b"", b"")  # the mark that was seen last, and its tag
 
     def tag(self, mark: bytes) -> bytes:
@@ -70,6 +88,29 @@ class Place:
         if self.tagged[0] != mark:
             self.tagged = (mark, tag(mark, self.snapshot.epochs.get(self.rows.database, 0)))
         return self.tagged[1]
+
+    def found(self, reply: bytes) -> tuple[Row, Row]:
+        """Entry and mark from the reply to `question`; None for both when it is an error. Strict: the table's token
+        goes with the mark, and where there is none the row is as one that was just written."""
+        try:
+            if not self.table:
+                return two_values(reply)
+            entry, mark, token = three_values(reply)
+        except ValueError:
+            return None, None
+        if mark is None:
+            return None, None
+        if token is None:
+            # The hold-off after a write is over, or nobody has read the table yet: a token that nobody has had before.
+            fresh = [b"SET", self.table, token_hex(8).encode(), b"NX"]
+            if self.node.usable and self.node.run == self.run:
+                self.node.send(encode.command(fresh), _unheard)
+            return TOMBSTONE, mark
+        return (TOMBSTONE if token == TOMBSTONE else entry), b"%b.%b" % (mark, token)
+
+
+def _unheard(reply: bytes) -> None:
+    """Whether it was done, the next read sees."""
 
 
 class RowCache:
@@ -139,10 +180,7 @@ class RowCache:
 
     def _looked(self, place: Place, done: Done, reply: bytes) -> None:
         """Entry and mark have come, or an error."""
-        try:
-            entry, mark = two_values(reply)
-        except ValueError:
-            entry = mark = None
+        entry, mark = place.found(reply)
         if mark is None:
             self.later(self._bypass(place, done), done)
             return
@@ -311,9 +349,8 @@ class _Look:
                 if not waiting:
                     return
                 try:
-                    reply = await self._place.node.ask([b"MGET", self._place.entry, self._place.mark])
-                    entry, mark = two_values(reply)
-                except (BackendError, ValueError):
+                    entry, mark = self._place.found(await self._place.node.ask(self._place.words))
+                except BackendError:
                     entry = mark = None
                 for future in waiting:
                     if not future.done():

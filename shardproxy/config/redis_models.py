@@ -224,11 +224,22 @@ class CachedRowsSettings(Table):
     absent_ttl: Duration = Field(
         default=30.0, description="How long it is kept that there is no such row; `0s`: not at all."
     )
+    write: bool = Field(
+        default=False,
+        description="`SET` (json), `HSET` (hash) and `DEL` write rows. In mode `bounded` a client may not read "
+        "what it has written for as long as `bound`.",
+    )
 
 
 class CacheTableSettings(Table):
     """The cache in front of MySQL, on the nodes of `[redis]`; the same for all proxies. See [cache.md](cache.md)."""
 
+    mode: Literal["bounded", "strict"] = Field(
+        default="bounded",
+        description="`bounded`: a row may be older than the last write by `bound`. `strict`: a read after a write that "
+        "was acknowledged by any of the proxies never has what was there before; writes of cached tables wait for the "
+        "Redis nodes.",
+    )
     bound: Annotated[PositiveDuration, Field(ge=0.2)] = Field(
         default=2.0,
         description="A row from the cache was true at some time in so long a time before the read. When the binlogs "
@@ -243,4 +254,9 @@ class CacheTableSettings(Table):
         default=5.0, description="One client loads a row, others wait for it; after this time another one loads it."
     )
     wait: PositiveDuration = Field(default=1.0, description="How long they wait before they read the row themselves.")
+    write_wait: PositiveDuration = Field(
+        default=5.0,
+        description="`strict`: how long a write of a cached table waits for a Redis node that cannot be reached; then "
+        "it gets an error and is not done.",
+    )
     rows: dict[ShardName, CachedRowsSettings] = Field(default_factory=dict, description="Tables.", examples=[{}])

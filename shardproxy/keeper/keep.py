@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from secrets import token_hex
@@ -37,6 +38,7 @@ PAUSE = 0.25  # seconds after an error
 MARKS = 5  # marks in the time of one `bound`
 SILENCE = 10.0  # seconds without a word after which a server counts as gone
 _AT_ONCE = 1000  # entries in one script
+_WORD = re.compile(r"[^\W]+")
 _INTEGERS = frozenset(("tinyint", "smallint", "mediumint", "int", "bigint"))
 
 
@@ -78,9 +80,7 @@ class ShardKeeper:
         self._position: Position
         self._restart: str | None = None
         self._kept: dict[CacheNode, _Kept] = {}
-        self._of_table: list[
-            list[tuple[CachedRows, list[int]]]
-        ] = []  # and columns' places in the primary key
+        self._of_table: list[list[tuple[CachedRows, list[int]]]] = []  # and columns' places in the primary key
 
     async def run(self) -> None:
         """Follow, and begin again after every error."""
@@ -137,6 +137,10 @@ class ShardKeeper:
             self._of_table[place].append((rows, _places(rows, shapes[place])))
         for shape in shapes:
             await _check_foreign_keys(link, shape)
+        if self._settings.strict:
+            for shape in shapes:
+                await _check_engine(link, shape)
+            await _check_triggers(link, shapes)
         return tuple(shapes)
 
     async def _begin(self, link: Link, live: Sequence[CacheNode]) -> None:
@@ -314,3 +318,31 @@ async def _check_foreign_keys(link: Link, shape: TableShape) -> None:
             f"{shape.database}.{shape.name} cannot be cached: its foreign key {name} changes rows by CASCADE or SET "
             "NULL, of which the binlog says nothing"
         )
+
+
+async def _check_engine(link: Link, shape: TableShape) -> None:
+    """Strict mode. Raises ReshardError when rows change before their transaction is committed."""
+    text = b"SELECT engine FROM information_schema.tables WHERE table_schema = %s AND table_name = %s"
+    rows = (await link.query(text % (quote(shape.database.encode()), quote(shape.name.encode())))).values()
+    engine = (rows[0][0] or b"").decode() if rows else ""
+    if engine.lower() != "innodb":
+        raise ReshardError(
+            f"{shape.database}.{shape.name} cannot be cached strictly: its engine is not InnoDB but {engine}"
+        )
+
+
+async def _check_triggers(link: Link, shapes: Sequence[TableShape]) -> None:
+    """Strict mode. Raises ReshardError when a statement may write a cached row that it does not name."""
+    text = (
+        b"SELECT trigger_schema, trigger_name, action_statement, action_timing, event_object_table "
+        b"FROM information_schema.triggers WHERE trigger_name NOT LIKE '\\_shardproxy\\_%'"  # those are of moves
+    )
+    cached = {shape.name.lower() for shape in shapes}
+    for schema, name, statement, timing, table in (await link.query(text)).values():
+        words = set(_WORD.findall((statement or b"").decode(errors="replace").lower()))
+        own = (table or b"").decode(errors="replace").lower() in cached
+        if "call" in words or not words.isdisjoint(cached) or (own and timing == b"BEFORE" and "set" in words):
+            raise ReshardError(
+                f"trigger {(schema or b'').decode()}.{(name or b'').decode()} may change cached rows that a statement "
+                'does not name: drop it, or take cache.mode = "bounded"'
+            )

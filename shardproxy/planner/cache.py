@@ -48,6 +48,7 @@ class CachedPlan:
             or plan.found_rows
             or plan.assigns
             or plan.shard_hint is not None
+            or plan.voids is not None
         ):
             self.key_index = -1
 

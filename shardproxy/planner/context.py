@@ -12,10 +12,12 @@ from shardproxy.topology.schema import Catalog
 @dataclass(frozen=True, slots=True)
 class PlanContext:
     """snapshot: the map of the world; catalog: the servers' tables; schema: the session's default database;
-    modes: how its text is read; mariadb: the servers are MariaDB (else MySQL)."""
+    modes: how its text is read; mariadb: the servers are MariaDB (else MySQL); cached: tables (keyspace, name) of which
+    writes make rows void before they run (the cache's strict mode)."""
 
     snapshot: Snapshot
     catalog: Catalog
     schema: str | None
     modes: SqlModes
     mariadb: bool
+    cached: frozenset[tuple[str, str]] = frozenset()

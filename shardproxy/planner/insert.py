@@ -55,7 +55,7 @@ def insert(draft: Draft) -> Plan | None:
         return None
     if draft.functions & SEQUENCES:
         raise refuse("sequences count on each shard by themselves: they are not supported")
-    parts = _take_apart(draft)
+    parts = insert_parts(draft)
     sequence = numbers(draft, parts.keyspace, parts.table)
     if sequence is not None and sequence.open:
         return unnumbered(draft, parts.keyspace, parts.table, sequence)
@@ -72,7 +72,7 @@ def insert(draft: Draft) -> Plan | None:
 
 def facts_of_rows(draft: Draft) -> Facts:
     """What is known of the query that gives an INSERT its rows. Raises where there is none or it cannot be analysed."""
-    parts = _take_apart(draft)
+    parts = insert_parts(draft)
     if not parts.select:
         raise refuse("no query")
     return gather(draft, parse(draft, parts.select))
@@ -81,7 +81,8 @@ def facts_of_rows(draft: Draft) -> Facts:
 # ── taking it apart ──
 
 
-def _take_apart(draft: Draft) -> Insert:
+def insert_parts(draft: Draft) -> Insert:
+    """The statement taken apart. Raises UnsupportedError."""
     at = 1
     while draft.word(at) in _MODIFIERS:
         at += 1
@@ -371,9 +372,7 @@ def _select_into_sharded(draft: Draft, parts: Insert, key: str, schema: TableSch
     return replace(plan, tables=(parts.table.name, *plan.tables))
 
 
-def _one_shard(
-    draft: Draft, parts: Insert, group: Group, bounds: KeyBounds | None, nonzero: tuple[Value, ...]
-) -> Plan:
+def _one_shard(draft: Draft, parts: Insert, group: Group, bounds: KeyBounds | None, nonzero: tuple[Value, ...]) -> Plan:
     groups = (group,)
     why = rows_obstacle(draft)
     split = None if why else _split_rows(draft, parts, group)

@@ -22,6 +22,7 @@ from shardproxy.topology.model import Keyspace
 if TYPE_CHECKING:
     from shardproxy.planner.sequence_plan import SequencePlan
     from shardproxy.planner.template import Template
+    from shardproxy.planner.voids import Voids
 
 
 class Opcode(Enum):
@@ -230,6 +231,7 @@ class Plan:
     ddl        what a schema change is; None with a shard hint
     lookups    conditions of the groups for which a lookup index is asked first when several shards come out
     entries    a write that changes entries of lookup indexes
+    voids      rows of cached tables that it may change; None unless the cache is strict
     """
 
     kind: StatementKind
@@ -270,6 +272,7 @@ class Plan:
     ddl: DdlPlan | None = None
     lookups: tuple[LookedUp, ...] = ()
     entries: Entries | None = None
+    voids: Voids | None = None
 
     @property
     def locks(self) -> bool:

@@ -28,6 +28,7 @@ from shardproxy.planner.session_statements import session_statements
 from shardproxy.planner.show import show
 from shardproxy.planner.unsupported import unsupported
 from shardproxy.planner.view_text import view_text
+from shardproxy.planner.voids import with_voids
 from shardproxy.sql.digest import scan
 
 Pass = Callable[[Draft], Plan | None]
@@ -62,6 +63,8 @@ def plan_statement(sql: bytes, context: PlanContext) -> Plan:
     plan = _plan(short.sql, context, text)
     if plan.subqueries is not None or (plan.scratch is not None and plan.scratch.text is not None):
         return _plan(sql, context, text)  # a text put together from all of the statement's literals
+    if plan.voids is not None:
+        plan = replace(plan, voids=plan.voids.lengthened())
     return lengthen(plan, short, text)
 
 
@@ -72,7 +75,7 @@ def _plan(sql: bytes, context: PlanContext, digest_text: str) -> Plan:
             plan = step(draft)
             if plan is not None:
                 check_snapshot(plan)
-                return _with_lookups(plan)
+                return with_voids(draft, _with_lookups(plan))
         raise AssertionError("the last pass refuses what no other has planned")
     except SqlError as error:
         return error_plan(draft, str(error), error.code)

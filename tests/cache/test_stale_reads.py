@@ -108,9 +108,13 @@ def both_kept(proxy: RedisProxy) -> bool:
 
 
 @contextmanager
-def two_proxies(cluster: LocalCluster, without: str) -> Iterator[tuple[RedisProxy, RedisProxy]]:
+def two_proxies(
+    cluster: LocalCluster, without: str, cache: str = CACHE, store: str = ""
+) -> Iterator[tuple[RedisProxy, RedisProxy]]:
     environment = {"SHARDPROXY_CACHE_WITHOUT": without}
-    options: dict[str, Any] = {"more": CACHE, "keyspaces": KEYSPACES, "environment": environment, "path": FAULTS}
+    options: dict[str, Any] = {
+        "more": cache, "keyspaces": KEYSPACES, "environment": environment, "path": FAULTS, "store": store,
+    }  # fmt: skip
     with (
         redis_proxy(cluster, f"one-{without}", **options) as one,
         redis_proxy(cluster, f"two-{without}", **options) as two,

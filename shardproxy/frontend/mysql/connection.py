@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shardproxy.backend.connection import BackendConnection, Sink
 from shardproxy.backend.gateway import Gateway
@@ -34,6 +34,9 @@ from shardproxy.session.session import PreparedStatement, Session
 from shardproxy.sql.digest import scan
 from shardproxy.topology.model import Snapshot
 
+if TYPE_CHECKING:
+    from shardproxy.frontend.mysql.strict import StrictSession
+
 READ_AHEAD = 64 * 1024  # bytes of later commands that a client may send while one is under way
 AUTOCOMMIT = 2
 _ENDS = (StatementKind.COMMIT, StatementKind.ROLLBACK)
@@ -48,8 +51,8 @@ class ClientConnection(Sink):
     __slots__ = (
         "_reading_paused", "_stepping", "_task", "_writable", "_write_paused", "buffer", "busy", "capabilities",
         "closing", "crossing", "entry", "front", "gateway", "held", "host", "map", "numbered", "plans",
-        "read_ended", "redone", "relayed", "rights", "seq", "session", "source", "spanning", "started", "touching",
-        "transport", "waited", "waiting", "wire", "working",
+        "read_ended", "redone", "relayed", "rights", "seq", "session", "source", "spanning", "started", "strict",
+        "touching", "transport", "waited", "waiting", "wire", "working",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +86,7 @@ class ClientConnection(Sink):
         self.wire: bytes | None = None
         self.redone: bytes | None = None  # the command that is being sent again: once, and to the primary
         self.numbered: Numbered | None = None  # numbers that the statement under way has got
+        self.strict: StrictSession | None = None if front.strict is None else front.strict(self)
         self._reading_paused = False
         self._stepping = False  # `_next` is at work further up: a client that pipelines nests no calls
         self._write_paused = False

@@ -170,13 +170,18 @@ def run(
         return None
     if plan.kind is StatementKind.PREPARE and plan.shard_hint is None:
         return _sql_prepared(client, plan, wire, sql)
+    strict = client.strict
     handler = session_commands.HANDLERS.get(plan.kind)
     if handler is not None:
+        if strict is not None and strict.due(plan):
+            return _after(strict.before(plan), lambda: _run_anew(client, wire, sql, numbered))
         return handler(client, plan, sql, wire)
     modes = client.session.modes
     read: ValueReader = lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes)  # noqa: E731
     if plan.sequence is not None and numbered is None:
         return _number(client, plan.sequence, entry, wire, sql, literals, read)
+    if strict is not None and strict.due(plan):
+        return _after(strict.before(plan, read), lambda: _run_anew(client, wire, sql, numbered))
     if client.session.overtaken and (gone := fence.outdated(client, plan, read)):
         return fence.refuse(client, gone)
     found = None if plan.lookups else route(plan, read, client.map, client.session.shard)
@@ -237,6 +242,10 @@ def _sql_prepared(client: ClientConnection, plan: Plan, wire: bytes, sql: bytes)
         return run(client, entry, packet(b"\x03" + text, 0), text, literals)
     client.entry = entry
     client.check(entry.plan)
+    strict = client.strict
+    if strict is not None and strict.due(entry.plan):
+        before = strict.before(entry.plan, sql_prepare.reader(client, using))
+        return _after(before, lambda: _sql_prepared(client, plan, wire, sql))
     again = lambda: start(client, _run_anew, wire, sql, None)  # noqa: E731
     return sql_prepare.execute(client, using, entry, wire, again)
 
@@ -358,6 +367,9 @@ def _execute(
     if client.session.overtaken and fence.behind(client, plan):
         return _after(fence.catch_up(client), lambda: _execute_anew(client, wire, execution, numbered))
     read = prepared.value_reader(client, execution)
+    strict = client.strict
+    if strict is not None and strict.due(plan):
+        return _after(strict.before(plan, read), lambda: _execute_anew(client, wire, execution, numbered))
     if client.session.overtaken and (gone := fence.outdated(client, plan, read)):
         return fence.refuse(client, gone)
     found = None if plan.lookups else route(plan, read, client.map, client.session.shard)

@@ -311,8 +311,9 @@ class RedisClient(RedisReplies):
                 self._stop()
                 rows.when_free(self)
                 return False
-            if rows.take(self, spec, args):
-                return True
+            taken = rows.take(self, spec, args)
+            if taken is not None:
+                return bool(taken)
         way = spec.way
         if way is Way.LOCAL:
             return self._local(spec, args)

@@ -14,6 +14,7 @@ from shardproxy.protocol.redis import encode
 
 if TYPE_CHECKING:
     from shardproxy.frontend.redis.connection import RedisClient
+    from shardproxy.frontend.redis.row_writes import Found, RowWriter
 
 MOST = 4096  # commands of a worker that wait for rows at once
 
@@ -67,6 +68,8 @@ _COMMANDS: dict[bytes, tuple[str, Made]] = {
     b"PTTL": ("", _ttl),
     b"TYPE": ("", _get),  # from the form: see _Command
 }
+# Command → form of rows that it writes ("": any).
+_WRITES = {b"SET": "json", b"HSET": "hash", b"HMSET": "hash", b"DEL": "", b"UNLINK": ""}
 
 
 class RowCommands:
@@ -77,6 +80,7 @@ class RowCommands:
         self.owns = cache.patterns.owns
         self.turn = turn
         self.pending = 0
+        self.writer: RowWriter | None = None  # some rows may be written
         self._waiting: list[RedisClient] = []
 
     @property
@@ -87,26 +91,32 @@ class RowCommands:
         """Tell the client once, by `go_on`, when rows may be asked for again."""
         self._waiting.append(client)
 
-    def take(self, client: RedisClient, spec: CommandSpec, words: Words) -> bool:
-        """Answer a command, now or later, if one of its keys is a row's. False: it is another's."""
+    def take(self, client: RedisClient, spec: CommandSpec, words: Words) -> bool | None:
+        """Answer a command, now or later, if one of its keys is a row's. None: it is another's. False: no other before
+        it is done, or, where it has to wait for those before it, before it was taken again."""
         if spec.name == b"GET" and self._get(client, words):
             return True
         if spec.channels:
-            return False
+            return None
         keys = [words[i] for i in key_indexes(spec, words)]
         owned = [key for key in keys if self.owns(key)]
         if not owned:
+            return None
+        writes = self.writer is not None and spec.name in _WRITES and all(row.write for row in self._near(owned[0]))
+        if writes and client.waits_for_earlier():
             return False
         whole = client.later()
         error = ""
-        if spec.name not in _COMMANDS:
+        if spec.name not in _COMMANDS and not writes:
             shown = spec.name.decode().replace("|", " ")
             error = f"{shown} of {_text(owned[0])}: keys like this are rows of {self._labels(owned[0])}; "
             error += f"{_READS} read them, and SQL writes them"
+            if spec.name in _WRITES:
+                error += ", or this command does with cache.rows.NAME.write = true"
         elif len(owned) < len(keys):
             error = f"rows and other keys in one command ({_text(owned[0])} is a row): ask for them apart"
         places = [self.cache.patterns.find(key) for key in keys] if not error else []
-        form, make = _COMMANDS.get(spec.name, ("", _get))
+        form, make = _COMMANDS.get(spec.name, (_WRITES.get(spec.name, ""), _get))
         for key, place in zip(keys, places, strict=False):
             if place is None:
                 error = f"{_text(key)} is no key of a row: it must look like {self._shapes(key)}, with integers as "
@@ -119,12 +129,30 @@ class RowCommands:
             return True
         self.pending += 1
         found = [place for place in places if place is not None]
+        if writes:
+            readable = next((rows.label for rows, _ in found if not rows.write), "")
+            if readable:
+                whole.settle(self.turn, encode.error(f"ERR shardproxy: rows of {readable} are read only here"))
+                self.ended()
+                return True
+            self.cache.later(self._write(whole, spec.name, words, found))
+            client.wait_for_reply()
+            return False
         command = _Command(self, whole, words, make, len(found), client.session.resp3)
         if spec.name == b"TYPE":
             command.kind = b"string" if found[0][0].form == "json" else b"hash"
         for number, (key, (rows, parts)) in enumerate(zip(keys, found, strict=True)):
             self.cache.read(key, rows, parts, command.part(number))
         return True
+
+    async def _write(self, whole: Slot, name: bytes, words: Words, found: Found) -> None:
+        assert self.writer is not None
+        reply = encode.error("ERR shardproxy: internal error; it has been logged")
+        try:
+            reply = await self.writer.write(name, words, found)
+        finally:
+            whole.settle(self.turn, reply)
+            self.ended()
 
     def not_in_transaction(self, spec: CommandSpec, words: Words) -> bytes:
         """The error for a command behind MULTI that has a row's key; empty for others."""
