@@ -85,7 +85,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--throttle", type=int, default=0, help="rows/s of each stream under traffic (default: 0, none)"
     )
-    parser.add_argument("--gentle", action="store_true", help="copy under traffic as `shardctl rebalance run --gentle`")
+    parser.add_argument(
+        "--gentle", action=argparse.BooleanOptionalAction, default=True,
+        help="copy under traffic as `shardctl rebalance run` with this option (default: --gentle)",
+    )  # fmt: skip
     parser.add_argument("--writes", type=float, default=500, help="updates a second (default: 500)")
     parser.add_argument("--reads", type=float, default=2000, help="reads a second (default: 2000)")
     parser.add_argument("--switches", type=int, default=24, help="switches there and back (default: 24)")

@@ -209,6 +209,11 @@ class TableShape:
         parts = [self.columns[i].compared(value) for i, value in zip(self.primary, values, strict=True)]
         return parts[0] if len(parts) == 1 else b"(" + b",".join(parts) + b")"
 
+    def condition_behind(self, moving: MovingKeys, watermark: Sequence[bytes] | None) -> bytes:
+        """Of the moving rows whose primary key comes after the watermark; None: of all."""
+        where = self.condition(moving)
+        return where if watermark is None else where + b" AND " + self.behind(watermark)
+
     def behind(self, values: Sequence[bytes], names: Sequence[bytes] | None = None) -> bytes:
         """The condition that a row's primary key comes after `values`, in the server's own order."""
         names = names or self.primary_names

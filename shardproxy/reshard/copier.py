@@ -20,6 +20,9 @@ from shardproxy.reshard.throttle import Pace
 from shardproxy.topology.moving import MovingKeys
 
 CHUNK_BYTES = 1 << 20
+# Target transactions that one SELECT reads for, when they are kept small: else the source reads at once as many rows as
+# the sockets hold, again in each cycle, and its application waits.
+_READ_TURNS = 5
 
 
 @dataclass(slots=True)
@@ -78,24 +81,31 @@ class Copier:
         size = 0
         last: bytes | None = None
         look = max(1, min(2000, self._chunk // 200))  # rows between two looks at the size
-        stream = source.stream(select_rows(table, self._moving, watermark), 600.0)
-        async for rows in stream:
-            start = 0
-            while start < len(rows):
-                most = self._pace.at_once
-                part = rows[start : start + (min(look, most - len(literals)) if most > len(literals) else look)]
-                start += len(part)
-                made = text_row_literals(part, table.forms)
-                literals += made
-                size += sum(map(len, made))
-                last = part[-1]
-                if size >= self._chunk or 0 < most <= len(literals):
-                    await chunks.put(_Chunk(literals, primary_of(table, last), False))
-                    literals, size = [], 0
-                    if loop.time() >= deadline:
-                        source.close()
-                        await chunks.put(None)
-                        return
+        after = watermark
+        whole = False
+        while not whole:
+            limit = self._pace.at_once * _READ_TURNS
+            count = 0
+            async for rows in source.stream(select_rows(table, self._moving, after, limit), 600.0):
+                count += len(rows)
+                start = 0
+                while start < len(rows):
+                    most = self._pace.at_once
+                    part = rows[start : start + (min(look, most - len(literals)) if most > len(literals) else look)]
+                    start += len(part)
+                    made = text_row_literals(part, table.forms)
+                    literals += made
+                    size += sum(map(len, made))
+                    last = part[-1]
+                    if size >= self._chunk or 0 < most <= len(literals):
+                        await chunks.put(_Chunk(literals, primary_of(table, last), False))
+                        literals, size = [], 0
+                        if loop.time() >= deadline:
+                            source.close()
+                            await chunks.put(None)
+                            return
+            whole = not limit or count < limit
+            after = primary_of(table, last) if last is not None else watermark
         await chunks.put(_Chunk(literals, primary_of(table, last) if last is not None else None, True))
         await chunks.put(None)
 
@@ -133,13 +143,14 @@ async def _next(chunks: asyncio.Queue[_Chunk | None], reading: asyncio.Task[None
     return await getting
 
 
-def select_rows(table: TableShape, moving: MovingKeys, watermark: Sequence[bytes] | None) -> bytes:
-    """All moving rows behind the watermark, in the server's order of the primary key."""
-    where = table.condition(moving)
-    if watermark is not None:
-        where += b" AND " + table.behind(watermark)
-    return b"SELECT %s FROM %s FORCE INDEX (PRIMARY) WHERE %s ORDER BY %s" % (
-        table.select_list, table.quoted, where, b", ".join(table.primary_names),
+def select_rows(
+    table: TableShape, moving: MovingKeys, watermark: Sequence[bytes] | None, limit: int = 0, skip: int = 0
+) -> bytes:
+    """All moving rows behind the watermark, in the server's order of the primary key; with a limit, 0: none, only so
+    many after those that are skipped."""
+    return b"SELECT %s FROM %s FORCE INDEX (PRIMARY) WHERE %s ORDER BY %s%s" % (
+        table.select_list, table.quoted, table.condition_behind(moving, watermark), b", ".join(table.primary_names),
+        b" LIMIT %d, %d" % (skip, limit) if limit else b"",
     )  # fmt: skip
 
 

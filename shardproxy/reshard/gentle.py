@@ -1,36 +1,39 @@
-"""How fast rows may be copied so that an application beside it does not notice: by how long the servers take to answer.
+"""How fast rows may be copied so that an application beside it hardly notices: by how long the servers take to answer.
 
-A server that has more to do than it can answers everybody later, its application too. So small statements are timed
-all the while, without copying first. Where they take much longer than then, the rate goes down by a part; else it goes
-up by a smaller one. Where nobody else sends statements there is nobody to be gentle with.
+A server that has more to do than it can answers everybody later, its application too. So small statements are timed,
+first without copying and then all the while. A window of time in which one of a hundred takes much longer than then
+makes the rate smaller by a part; any other makes it larger by a step. Where nobody else sends statements there is
+nobody to be gentle with.
 
 Pure: times and counts are passed in.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
-FIRST, LEAST = 4000.0, 1000.0  # rows a second: when traffic is found, and however slow the servers are
-CALM = 20  # measured times without copying that tell what is usual
+FIRST, LEAST = 2000.0, 500.0  # rows a second: when traffic is found, and however slow the servers are
+CALM = 100  # measured times without copying that tell what is usual
 AGAIN = 60.0  # seconds after which copying pauses to learn it anew
+PATIENCE = 10.0  # seconds that learning may take; a server that says nothing until then has no say
 _BUSY = 50.0  # statements of others a second on one server, from which on there is an application
-_SLOWER, _FASTER = 0.7, 1.1
-_TIMES, _MARGIN = 1.5, 0.0002  # what may be usual: so many times, and so many seconds more
+_SLOWER, _STEP = 0.7, 200.0  # a part, and rows a second
+_TIMES, _MARGIN = 1.5, 0.0003  # what may be usual: so many times, and so many seconds more
 
 
 class Gentle:
-    """rate: rows a second, 0 is no limit. learning: nothing may be copied now. reason: why the rate is low, for people.
-    """
+    """rate: rows a second, 0 is no limit. learning: nothing may be copied now. reason: why it is slow, for people."""
 
     def __init__(self) -> None:
         self.rate = 0.0
         self.reason = ""
+        self.learning = True
         self._usual: dict[str, float] = {}  # server → seconds
         self._calm: dict[str, list[float]] = {}
+        self._since: float | None = None  # when learning began; None: not yet
         self._learnt_at = 0.0
         self._copied = 0.0
-        self.learning = True
 
     def copied(self, rows: int) -> None:
         """So many rows are about to be written."""
@@ -40,30 +43,33 @@ class Gentle:
         """Take what was measured in the last `seconds`. times: by server; others: statements a second of others, on the
         server that has most of them; now: seconds of any clock."""
         reached, self._copied = self._copied / seconds, 0.0
-        if self.learning:
-            self._learn(times, now)
-            return
         if others < _BUSY:
-            self.rate, self.reason = 0.0, ""
-            return
-        late = self._late(times)
-        if not self.rate:
-            self.rate = FIRST
-        elif late:
-            self.rate = max(LEAST, min(self.rate, max(reached, LEAST)) * _SLOWER)
-        elif reached > self.rate / 2:  # the rate is what holds it
-            self.rate *= _FASTER
-        self.reason = late
-        if now - self._learnt_at > AGAIN:
-            self.learning = True
+            self.rate, self.reason, self.learning = 0.0, "", False
+            self._usual, self._calm, self._since = {}, {}, None
+        elif self._since is None and (not self._usual or now - self._learnt_at > AGAIN):
+            # What was measured until now may be from beside a copy.
+            self.learning, self._since = True, now
+        elif self._since is not None:
+            self._learn(times, now, self._since)
+        else:
+            self._judge(times, reached)
 
-    def _learn(self, times: Mapping[str, Sequence[float]], now: float) -> None:
+    def _learn(self, times: Mapping[str, Sequence[float]], now: float, since: float) -> None:
         for server, found in times.items():
             self._calm.setdefault(server, []).extend(found)
-        if self._calm and all(len(found) >= CALM for found in self._calm.values()):
+        enough = self._calm and all(len(found) >= CALM for found in self._calm.values())
+        if enough or now - since > PATIENCE:
             self._usual = {server: high(found) for server, found in self._calm.items()}
-            self._calm = {}
+            self._calm, self._since = {}, None
             self.learning, self._learnt_at = False, now
+            self.rate = self.rate or FIRST
+
+    def _judge(self, times: Mapping[str, Sequence[float]], reached: float) -> None:
+        self.reason = late = self._late(times)
+        if late:
+            self.rate = max(LEAST, min(self.rate, reached) * _SLOWER)
+        elif reached > self.rate / 2:  # the rate is what holds it
+            self.rate += _STEP
 
     def _late(self, times: Mapping[str, Sequence[float]]) -> str:
         for server, found in times.items():
@@ -74,6 +80,5 @@ class Gentle:
 
 
 def high(times: Sequence[float]) -> float:
-    """The 90th of a hundred."""
-    ordered = sorted(times)
-    return ordered[int(len(ordered) * 0.9)] if ordered else 0.0
+    """The 99th of a hundred."""
+    return sorted(times)[math.ceil(len(times) * 0.99) - 1] if times else 0.0

@@ -335,8 +335,13 @@ class Link:
 
 
 def sent_to(name: str) -> int:
-    """Commands that this process has sent to a server over links."""
+    """Commands that this process has sent to a server over links, and others that count as its own."""
     return _sent[name]
+
+
+def note_sent(name: str, commands: int) -> None:
+    """Count commands that a child of this process has sent."""
+    _sent[name] += commands
 
 
 async def connect(server: Server, login: LinkLogin, settings: Sequence[bytes] = ()) -> Link:

@@ -27,7 +27,7 @@ from shardproxy.reshard.bookkeeping import (
 )
 from shardproxy.reshard.change_source import SourceSettings, check_source
 from shardproxy.reshard.columns import EntryRows, TableShape, WholeTable
-from shardproxy.reshard.copier import CHUNK_BYTES, Copier
+from shardproxy.reshard.copier import CHUNK_BYTES, Copier, primary_of, select_rows
 from shardproxy.reshard.link import Link, LinkLogin, connect
 from shardproxy.reshard.position import Position
 from shardproxy.reshard.shapes import read_shape
@@ -130,17 +130,32 @@ async def delete_moving(
 
     sure: asked before each COMMIT, when nobody else can change the rows any more; what it raises rolls back.
     """
-    sql = b"DELETE FROM %s WHERE %s ORDER BY %s LIMIT " % (
-        table.quoted, table.condition(moving), b", ".join(table.primary_names),
-    )  # fmt: skip
     total = 0
+    while found := await _delete_once(link, name, table, moving, pace, chunk, sure):
+        total += found  # again: what was inserted meanwhile before the place where it was
+    return total
+
+
+async def _delete_once(
+    link: Link, name: StreamName, table: TableShape, moving: MovingKeys, pace: Pace, chunk: int,
+    sure: Callable[[], Awaitable[None]] | None,
+) -> int:  # fmt: skip
+    """From the table's begin to its end. Each transaction begins where the one before it ended: else each would read
+    all rows that stay, and all that are deleted and not purged, up to there."""
+    total = 0
+    after: tuple[bytes, ...] | None = None
     while True:
         rows = min(chunk, pace.at_once or chunk)
         await pace.wait(rows)
-        [answer] = await transact(link, name, None, [sql + b"%d" % rows], sure=sure)
+        last = (await link.query(select_rows(table, moving, after, 1, skip=rows - 1), 600.0)).rows
+        sql = b"DELETE FROM %s WHERE %s ORDER BY %s LIMIT %d" % (
+            table.quoted, table.condition_behind(moving, after), b", ".join(table.primary_names), rows,
+        )  # fmt: skip
+        [answer] = await transact(link, name, None, [sql], sure=sure)
         total += answer.affected
-        if answer.affected < rows:
+        if not last:
             return total
+        after = primary_of(table, last[0])
 
 
 class Stream:

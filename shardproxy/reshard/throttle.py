@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Protocol
 
 from shardproxy.errors import BackendError, SqlError
-from shardproxy.reshard.gentle import Gentle
+from shardproxy.reshard.gentle import FIRST, Gentle
 from shardproxy.reshard.link import Link, LinkLogin, connect, sent_to
+from shardproxy.reshard.timing import Timing
 from shardproxy.topology.model import Server
 
 
@@ -37,7 +37,8 @@ class Load:
     lag: float | None
 
 
-_PROBE, _JUDGE = 0.02, 0.3  # seconds between two timed statements, and between two judgements
+_FIRST_LOOK, _JUDGE = 0.3, 1.0  # seconds until it is known whether there is an application, and between two judgements
+_BURST = 0.03  # seconds of the rate that may be made up for at once
 _ONE_TURN = 0.01  # seconds that rows written in one transaction may stand for, when there is a rate
 _LEAST_AT_ONCE = 20
 
@@ -101,7 +102,7 @@ class Throttle:
     @property
     def at_once(self) -> int:
         # What a server does for one transaction is what the application waits for: short turns.
-        rate = self.rate
+        rate = self.rate or (FIRST if self.gentle is not None and self.gentle.learning else 0.0)
         return max(_LEAST_AT_ONCE, int(rate * _ONE_TURN)) if rate else 0
 
     async def wait(self, rows: int) -> None:
@@ -115,7 +116,7 @@ class Throttle:
         rate = self.rate
         if rate > 0:
             now = asyncio.get_running_loop().time()
-            due = max(self._ready_at, now - 0.1)
+            due = max(self._ready_at, now - _BURST)
             self._ready_at = due + rows / rate
             if due > now:
                 await asyncio.sleep(due - now)
@@ -157,45 +158,42 @@ class Throttle:
             for link in links.values():
                 link.close()
 
-
     async def be_gentle(self, servers: Sequence[Server], login: LinkLogin) -> None:
         """Time small statements on these servers, and judge the rate by them. One that does not answer is left out."""
-        gentle = Gentle()
+        gentle = self.gentle = Gentle()
         times: dict[str, list[float]] = {}
-        asking = [asyncio.create_task(_time(server, login, times.setdefault(server.name, []))) for server in servers]
+        hearing = asyncio.create_task(_hear(servers, login, times))
         counting = _Counting(servers, login)
         loop = asyncio.get_running_loop()
-        self.gentle = gentle
         try:
-            last = loop.time()
+            await counting.others()
+            last, pause = loop.time(), _FIRST_LOOK
             while True:
-                await asyncio.sleep(_JUDGE)
+                await asyncio.sleep(pause)
                 others = await counting.others()
                 now = loop.time()
-                gentle.heard({name: list(found) for name, found in times.items() if found}, others, now - last, now)
-                last = now
-                for found in times.values():
-                    found.clear()
+                gentle.heard(times, others, now - last, now)
+                times.clear()
+                last, pause = now, _JUDGE
         finally:
             self.gentle = None
-            for task in asking:
-                task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
             counting.close()
 
 
-async def _time(server: Server, login: LinkLogin, times: list[float]) -> None:
-    """Note how long a server takes to answer next to nothing, again and again."""
+async def _hear(servers: Sequence[Server], login: LinkLogin, times: dict[str, list[float]]) -> None:
+    """Gather there what is measured. A process that ends is started again."""
     while True:
-        try:
-            async with await connect(server, login) as link:
+        with contextlib.suppress(BackendError, OSError):
+            timing = await Timing.start(servers, login)
+            try:
                 while True:
-                    start = perf_counter()
-                    await link.query(b"DO 0")
-                    times.append(perf_counter() - start)
-                    await asyncio.sleep(_PROBE)
-        except (BackendError, SqlError):
-            await asyncio.sleep(1.0)
+                    for name, found in (await timing.read()).items():
+                        times.setdefault(name, []).extend(found)
+            finally:
+                await timing.close()
+        await asyncio.sleep(_JUDGE)
 
 
 class _Counting:

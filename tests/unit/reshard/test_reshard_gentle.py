@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardproxy.reshard.gentle import AGAIN, CALM, FIRST, LEAST, Gentle
+from shardproxy.reshard.gentle import AGAIN, CALM, FIRST, LEAST, PATIENCE, Gentle, high
 from shardproxy.reshard.throttle import Throttle, ThrottleLimits
 
 USUAL, LATE = 0.001, 0.01
@@ -15,60 +15,95 @@ TRAFFIC = 1000.0
 
 
 def taught() -> Gentle:
+    """One that has found an application, and knows what is usual."""
     gentle = Gentle()
-    gentle.heard({"a": [USUAL] * CALM, "b": [USUAL] * CALM}, 0.0, 0.3, 1.0)
+    gentle.heard({}, TRAFFIC, 0.3, 0.0)
+    gentle.heard({"a": [USUAL] * CALM, "b": [USUAL] * CALM}, TRAFFIC, 1.0, 1.0)
     assert not gentle.learning
     return gentle
 
 
 def step(gentle: Gentle, seconds: float, others: float = TRAFFIC, now: float = 2.0) -> None:
     """Copy as fast as allowed, and hear that every statement took so long."""
-    gentle.copied(int(gentle.rate * 0.3))
-    gentle.heard({"a": [USUAL] * 10, "b": [seconds] * 10}, others, 0.3, now)
+    gentle.copied(int(gentle.rate))
+    gentle.heard({"a": [USUAL] * 100, "b": [seconds] * 100}, others, 1.0, now)
 
 
-def test_it_learns_before_anything_is_copied() -> None:
+def test_beside_an_application_it_learns_before_anything_is_copied() -> None:
     gentle = Gentle()
-    gentle.heard({}, 0.0, 0.3, 0.0)
     assert gentle.learning
-    gentle.heard({"a": [USUAL] * CALM, "b": [USUAL]}, 0.0, 0.3, 0.0)
+    gentle.heard({"a": [LATE] * CALM, "b": [LATE] * CALM}, TRAFFIC, 0.3, 0.0)
+    assert gentle.learning  # whatever ran until now
+    gentle.heard({"a": [USUAL] * CALM, "b": [USUAL]}, TRAFFIC, 0.3, 1.0)
     assert gentle.learning  # of b too little is known
-    gentle.heard({"b": [USUAL] * CALM}, 0.0, 0.3, 0.0)
+    gentle.heard({"b": [USUAL] * CALM}, TRAFFIC, 0.3, 2.0)
     assert not gentle.learning
-    assert gentle.rate == 0
-
-
-def test_without_an_application_there_is_no_limit() -> None:
-    gentle = taught()
-    step(gentle, LATE, others=3.0)
-    assert (gentle.rate, gentle.reason) == (0.0, "")
-    step(gentle, LATE)
     assert gentle.rate == FIRST
-    step(gentle, LATE, others=3.0)
-    assert gentle.rate == 0
+    step(gentle, LATE)
+    assert gentle.rate < FIRST
+
+
+def test_without_an_application_nothing_is_learnt_and_there_is_no_limit() -> None:
+    gentle = Gentle()
+    gentle.heard({}, 3.0, 0.3, 0.0)
+    assert (gentle.rate, gentle.reason, gentle.learning) == (0.0, "", False)
+    step(gentle, LATE, others=3.0, now=2 * AGAIN)
+    assert (gentle.rate, gentle.learning) == (0.0, False)
+    step(gentle, LATE, now=3 * AGAIN)
+    assert gentle.learning  # an application has come
+    step(gentle, LATE, others=3.0, now=3 * AGAIN + 1)
+    assert (gentle.rate, gentle.learning) == (0.0, False)
+
+
+def test_who_does_not_answer_does_not_hold_it_for_ever() -> None:
+    gentle = Gentle()
+    gentle.heard({}, TRAFFIC, 0.3, 0.0)
+    gentle.heard({}, TRAFFIC, 1.0, PATIENCE)
+    assert gentle.learning
+    gentle.heard({}, TRAFFIC, 1.0, PATIENCE + 1)
+    assert (gentle.rate, gentle.learning) == (FIRST, False)
 
 
 def test_where_servers_are_late_it_goes_slower_but_it_goes() -> None:
     gentle = taught()
-    step(gentle, USUAL)
     step(gentle, LATE)
     assert LEAST < gentle.rate < FIRST
     assert gentle.reason == "b answers in 10.0 ms, in 1.0 ms without copying"
     for _ in range(50):
         step(gentle, LATE)
     assert gentle.rate == LEAST
-    for _ in range(10):
+    for _ in range(20):
         step(gentle, USUAL)
     assert gentle.rate > 2 * LEAST
     assert gentle.reason == ""
 
 
+def test_half_as_long_again_is_not_late() -> None:
+    gentle = taught()
+    step(gentle, 1.5 * USUAL)
+    assert gentle.rate > FIRST
+
+
+def test_a_single_late_answer_of_a_hundred_is_not_late() -> None:
+    gentle = taught()
+    gentle.copied(int(FIRST))
+    gentle.heard({"a": [*([USUAL] * 99), LATE]}, TRAFFIC, 1.0, 2.0)
+    assert gentle.rate > FIRST
+    gentle.heard({"a": [*([USUAL] * 98), LATE, LATE]}, TRAFFIC, 1.0, 2.0)
+    assert gentle.rate < FIRST
+
+
+def test_high_is_the_99th_of_a_hundred() -> None:
+    assert high([float(i) for i in range(100, 0, -1)]) == 99.0
+    assert high([1.0, 3.0, 2.0]) == 3.0
+    assert high([]) == 0.0
+
+
 def test_a_rate_that_is_not_used_does_not_grow() -> None:
     gentle = taught()
-    step(gentle, USUAL)
     for _ in range(20):
         gentle.copied(10)  # the source has no more rows a second
-        gentle.heard({"a": [USUAL] * 10}, TRAFFIC, 0.3, 2.0)
+        gentle.heard({"a": [USUAL] * 10}, TRAFFIC, 1.0, 2.0)
     assert gentle.rate == FIRST
 
 
@@ -77,7 +112,8 @@ def test_what_is_usual_is_learnt_anew() -> None:
     step(gentle, LATE)
     step(gentle, LATE, now=2.0 + AGAIN)
     assert gentle.learning
-    gentle.heard({"a": [LATE] * CALM, "b": [LATE] * CALM}, TRAFFIC, 0.3, 3.0 + AGAIN)
+    gentle.heard({"a": [LATE] * CALM, "b": [LATE] * CALM}, TRAFFIC, 1.0, 3.0 + AGAIN)
+    assert not gentle.learning
     rate = gentle.rate
     step(gentle, LATE, now=4.0 + AGAIN)
     assert gentle.rate > rate
@@ -87,7 +123,7 @@ def test_what_is_usual_is_learnt_anew() -> None:
 def test_the_rate_is_never_less_than_the_least(times: list[float], others: float) -> None:
     gentle = taught()
     for now in range(2, 10):
-        gentle.heard({"a": times}, others, 0.3, float(now))
+        gentle.heard({"a": times}, others, 1.0, float(now))
         assert gentle.rate == 0 or gentle.rate >= LEAST
 
 
@@ -95,8 +131,6 @@ def test_the_operators_rate_is_the_upper_limit() -> None:
     throttle = Throttle(ThrottleLimits(rate=2000))
     assert throttle.rate == 2000
     throttle.gentle = taught()
-    assert throttle.rate == 2000
-    step(throttle.gentle, USUAL)
     assert throttle.rate == 2000
     for _ in range(50):
         step(throttle.gentle, LATE)
@@ -111,6 +145,14 @@ def test_a_transaction_is_as_small_as_the_rate() -> None:
     assert Throttle(ThrottleLimits(rate=1)).at_once == 20
 
 
+def test_rows_are_not_read_ahead_while_it_learns() -> None:
+    throttle = Throttle(ThrottleLimits())
+    throttle.gentle = gentle = Gentle()
+    assert throttle.at_once == int(FIRST * 0.01)
+    gentle.heard({}, 0.0, 0.3, 1.0)
+    assert throttle.at_once == 0
+
+
 def test_nothing_is_written_while_it_learns() -> None:
     throttle = Throttle(ThrottleLimits())
     throttle.gentle = gentle = Gentle()
@@ -119,7 +161,7 @@ def test_nothing_is_written_while_it_learns() -> None:
         waiting = asyncio.create_task(throttle.wait(10))
         await asyncio.sleep(0)
         assert not waiting.done()
-        gentle.heard({"a": [USUAL] * CALM}, 0.0, 0.3, 1.0)
+        gentle.heard({}, 0.0, 0.3, 1.0)
         await waiting
 
     asyncio.run(run())
