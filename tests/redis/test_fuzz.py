@@ -104,7 +104,7 @@ def unharmed(cluster: LocalCluster, proxy: RedisProxy) -> Iterator[Bystander]:
     logged = proxy.process.log.stat().st_size
     with proxy.connect() as client:
         client.flushall()
-        key = "{%s}bystander" % keys_on(cluster, client)[cluster.redis[0].name]
+        key = f"{{{keys_on(cluster, client)[cluster.redis[0].name]}}}bystander"
         client.flushall()
     eventually(lambda: proxy.metric("shardproxy_redis_clients") == 0, "no client is left of another test")
     opened = files(pid)
@@ -193,7 +193,7 @@ def broken(dice: random.Random) -> bytes:
         case 3:
             del data[dice.randrange(len(data))]
         case 4:  # a wrong number
-            at = dice.choice([i for i in range(len(data)) if data[i : i + 1] in (b"*", b"$")])
+            at = dice.choice([i for i in range(len(data)) if data[i] in b"*$"])
             number = dice.choice((b"-1", b"-2", b"0", b"007", b"1e3", b"99999999999999999999", b"", b" 3"))
             data[at + 1 : data.index(b"\r", at) if b"\r" in data[at:] else len(data)] = number
         case 5:
