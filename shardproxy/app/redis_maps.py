@@ -98,7 +98,7 @@ class RedisMapWatch:
         of it is in flight. name: what their names begin with."""
         from shardproxy.reshard.redis_nodes import nodes_of  # a library that only few proxies ever need
 
-        nodes = nodes_of(self._config)
+        nodes = nodes_of(self._config, self.document)
         try:
             for node in nodes.values():
                 while True:

@@ -60,12 +60,13 @@ class RedisPort:
         # Others than those of clients are not ended when the proxy is shut out: they have no keys that move.
         unnamed = replace(links, name="")
         turn = Turn(asyncio.get_running_loop())
-        nodes = [RedisNode(name, host, port, links, turn) for name, host, port in s.nodes]
+        routing = s.routing if s.routing is not None else Routing(0, s.owners)
+        places = self._places(s.nodes, routing) if not s.sentinels else s.nodes
+        nodes = [RedisNode(name, host, port, links, turn) for name, host, port in places]
         limits = RedisLimits(
             s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout, s.hold_timeout
         )
         ketama = KetamaRing(s.weights, s.hash_tag) if s.placement == "ketama" else None
-        routing = s.routing if s.routing is not None else Routing(0, s.owners)
         permissions = {name: Permissions(rules) for name, rules in s.rules.items()}
         self.front = RedisFront(
             worker, turn, nodes, routing, s.users, limits, permissions, s.weights, s.cache, fixed=ketama
@@ -104,6 +105,14 @@ class RedisPort:
         self._ticker: asyncio.Task[None] | None = None
         self._counted: dict[str, int] = {}
 
+    @staticmethod
+    def _places(nodes: Sequence[tuple[str, str, int]], routing: Routing) -> Sequence[tuple[str, str, int]]:
+        """Where the nodes are: the file's addresses, but for those whose replica was promoted."""
+        found = list(nodes)
+        for place, host, port in routing.moved:
+            found[place] = (found[place][0], host, port)
+        return found
+
     async def start(self) -> None:
         """Accept clients."""
         loop = asyncio.get_running_loop()
@@ -130,6 +139,9 @@ class RedisPort:
     def adopt(self, routing: Routing, settled: Callable[[], None]) -> None:
         """Route by this map from now on. settled: called when nothing that was sent under an older one is in flight."""
         self.front.adopt(routing)
+        if self._sentinels is None:  # they know better
+            for place, host, port in routing.moved:
+                self.front.nodes[place].move(host, port)
         moving: RedisRing | None = None
         if routing.waiting and not routing.pulls:
             moving = self.front.ring

@@ -17,6 +17,7 @@ from shardproxy.cli.init import init
 from shardproxy.cli.lookup import app as lookup
 from shardproxy.cli.migrate import migrate
 from shardproxy.cli.rebalance import app as rebalance
+from shardproxy.cli.redis import app as redis
 from shardproxy.cli.status import status
 from shardproxy.cli.topology import topology
 from shardproxy.cli.xa import xa
@@ -40,6 +41,7 @@ for _command in (init, check, migrate, status, topology, explain, xa, hash_passw
 app.add_typer(ddl)
 app.add_typer(lookup)
 app.add_typer(rebalance)
+app.add_typer(redis)
 
 
 def _version(wanted: bool) -> None:

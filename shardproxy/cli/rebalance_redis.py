@@ -35,7 +35,7 @@ from shardproxy.store.interface import MapStore
 from shardproxy.store.opening import open_store
 from shardproxy.topology import redis_map
 from shardproxy.topology.keys import BUCKETS, bucket_of
-from shardproxy.topology.redis_map import RedisMap
+from shardproxy.topology.redis_map import REDIS_MAP, RedisMap
 from shardproxy.topology.redis_ring import hash_tag
 from shardproxy.topology.ring import place_buckets
 
@@ -89,12 +89,15 @@ def goal(document: RedisMap, weights: str, move_bucket: list[str], nodes: Mappin
 def _with_store(config: Config, work: Callable[[MapStore, Mapping[str, NodeControl]], Awaitable[T]]) -> T:
     async def whole() -> T:
         store = await open_store(config)
-        nodes = nodes_of(config)
         try:
-            return await work(store, nodes)
+            entry = await store.get(REDIS_MAP)
+            nodes = nodes_of(config, None if entry is None else RedisMap.read(entry.key, entry.value))
+            try:
+                return await work(store, nodes)
+            finally:
+                for node in nodes.values():
+                    await node.close()
         finally:
-            for node in nodes.values():
-                await node.close()
             await store.close()
 
     return asyncio.run(whole())

@@ -22,5 +22,7 @@ def show(shown: dict[str, Any]) -> None:
         out.print(Text(what, "yellow"))
     if shown["left"]:
         out.print(Text(f"{shown['left']} buckets are not where they shall be: `resume` goes on", "yellow"))
+    for name, address in shown["addresses"].items():
+        out.print(Text(f"{name} was promoted: it is at {address}, whatever the file says", "yellow"))
     if shown["problem"]:
         out.print(Text(shown["problem"], "bold red"))

@@ -16,7 +16,10 @@ Glob = Annotated[str, Field(pattern=r"^([^~%].*)?$", max_length=1000)]  # Redis'
 class RedisNodeSettings(Table):
     """A Redis server that has a part of the keys. The table's name is the node's name, by which keys find it."""
 
-    address: AddressText = Field(description="The server that takes writes.", examples=["10.0.0.1:6379"])
+    address: AddressText = Field(
+        description="The server that takes writes, unless `shardctl redis promote` has put another into the map store.",
+        examples=["10.0.0.1:6379"],
+    )
     replicas: Annotated[tuple[AddressText, ...], Field(strict=False)] = Field(
         default=(),
         description='Its replicas, for reads of users with `reads = "replica"`.',

@@ -8,12 +8,16 @@ from functools import partial
 from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from shardproxy.config import Config
+from shardproxy.config.units import Address
 from shardproxy.errors import ReshardError
 from shardproxy.protocol.redis import moves
 from shardproxy.topology.keys import bucket_of
+from shardproxy.topology.redis_map import RedisMap
 from shardproxy.topology.redis_ring import hash_tag
 
 CONNECTIONS: Final = "shardproxy"  # what the names of proxies' connections begin with; then `:IDENTITY:WORKER:NUMBER`
@@ -41,8 +45,10 @@ class NodeControl:
         password: str | None,
         seconds: float,
         tls: Mapping[str, object] | None = None,
+        retry: Retry | None = None,
     ) -> None:
-        """seconds: until it is taken for dead. tls: redis-py's settings of it, None: without."""
+        """seconds: until it is taken for dead. tls: redis-py's settings of it, None: without. retry: None: as redis-py
+        does, which sends again what got no reply."""
         self.name = name
         login: dict[str, Any] = {
             "host": host,
@@ -52,6 +58,7 @@ class NodeControl:
             "socket_timeout": seconds,
             "socket_connect_timeout": seconds,
             **(tls or {}),
+            **({"retry": retry} if retry is not None else {}),
         }
         self._keys: Any = Redis(db=0, **login)
         self._marks: Any = Redis(db=moves.DATABASE, **login)
@@ -131,8 +138,20 @@ class NodeControl:
         await self._marks.aclose()
 
 
-def nodes_of(config: Config) -> Mapping[str, NodeControl]:
-    """The file's nodes, by name. Raises ConfigError when the password's variable or file is missing."""
+def nodes_of(config: Config, document: RedisMap | None = None) -> Mapping[str, NodeControl]:
+    """The file's nodes, by name. document: the store's map, which knows where nodes are whose replica was promoted.
+    Raises ConfigError when the password's variable or file is missing."""
+    make = controls(config)
+    nodes = config.redis.nodes if config.redis is not None else {}
+    where = {name: node.address for name, node in nodes.items()}
+    if document is not None:
+        where = {name: document.address(name, address) for name, address in where.items()}
+    return {name: make(name, address) for name, address in where.items()}
+
+
+def controls(config: Config, seconds: float = 0.0) -> Callable[[str, Address], NodeControl]:
+    """What makes the control of a server by its name, for messages, and its address. seconds: until it is taken for
+    dead, and nothing is sent again; 0: as the file says. Raises as `nodes_of`."""
     r = config.redis
     if r is None:
         raise ReshardError("the file has no [redis]: there are no Redis keys to move")
@@ -142,7 +161,6 @@ def nodes_of(config: Config) -> Mapping[str, NodeControl]:
         ca = str(config.resolve(r.tls_ca)) if r.tls_ca else None
         needs = "required" if ca else "none"
         tls = {"ssl": True, "ssl_ca_certs": ca, "ssl_cert_reqs": needs, "ssl_check_hostname": ca is not None}
-    return {
-        name: NodeControl(name, node.address.host, node.address.port, r.user, password, r.timeout, tls)
-        for name, node in r.nodes.items()
-    }
+    user, patience = r.user, seconds or r.timeout
+    once = Retry(NoBackoff(), 0) if seconds else None
+    return lambda name, address: NodeControl(name, address.host, address.port, user, password, patience, tls, once)

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from shardproxy.config.units import Address, parse_address
 from shardproxy.errors import MoveError
 from shardproxy.topology.barrier import Standing
 from shardproxy.topology.keys import BUCKETS
@@ -54,7 +55,8 @@ class RedisMove(Stored):
 class RedisMap(Stored):
     """map: the owners; a bucket of `move` belongs to the move's source. last: number of the newest move ever begun.
     wanted: the owners when all moves will be done, None when nothing is left to do. before: the owners before the first
-    of these moves. problem: why they stand still, for people."""
+    of these moves. problem: why they stand still, for people. addresses: of nodes whose replica was promoted, by name;
+    `host:port`, in place of the files'."""
 
     format: Literal[1] = 1
     epoch: Annotated[int, Field(ge=1)] = 1
@@ -64,6 +66,7 @@ class RedisMap(Stored):
     wanted: HashForm | None = None
     before: HashForm | None = None
     problem: str = ""
+    addresses: dict[Name, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> RedisMap:
@@ -74,12 +77,25 @@ class RedisMap(Stored):
             owners = self.map.owners
             if {owners[n] for n in move.numbers} != {move.source}:
                 raise ValueError("the buckets of a move are not its source's")
+        for address in self.addresses.values():
+            parse_address(address)
         return self
+
+    def document(self) -> dict[str, object]:
+        found = super().document()
+        if not self.addresses:  # earlier versions do not know it, and may read this meanwhile
+            del found["addresses"]
+        return found
 
     @property
     def nodes(self) -> frozenset[str]:
         """Every node that has keys, or gets some."""
         return frozenset(self.map.shards) | ({self.move.target} if self.move else frozenset())
+
+    def address(self, name: str, in_file: Address) -> Address:
+        """Where a node is. in_file: where the file says."""
+        stored = self.addresses.get(name)
+        return in_file if stored is None else parse_address(stored)
 
 
 class RedisIdentity(Stored):
@@ -108,11 +124,13 @@ def routing(document: RedisMap, order: Mapping[str, int]) -> Routing:
     """The map with places instead of names. Raises KeyError for a node that has none."""
     owners = [order[name] for name in document.map.owners]
     move = document.move
+    found = {order[name]: parse_address(text) for name, text in document.addresses.items() if name in order}
+    moved = tuple((place, found[place].host, found[place].port) for place in sorted(found))
     if move is None or move.phase is Phase.PREPARED:
-        return Routing(document.epoch, owners, document.last if move is None else document.last - 1)
+        return Routing(document.epoch, owners, document.last if move is None else document.last - 1, moved=moved)
     waiting, pulls = frozenset(move.numbers), move.phase is Phase.MOVING
     source, target = order[move.source], order[move.target]
-    return Routing(document.epoch, owners, move.id, move.id, waiting, source, target, pulls)
+    return Routing(document.epoch, owners, move.id, move.id, waiting, source, target, pulls, moved)
 
 
 # ── changes: each gives the next document ──
@@ -190,6 +208,17 @@ def turn_back(document: RedisMap) -> RedisMap:
         reassigned = document.map.reassigned(keys, move.source, move.target)
         changes |= {"move": back, "last": back.id, "map": reassigned}
     return _next(document, **changes)
+
+
+def promoted(document: RedisMap, name: str, address: Address) -> RedisMap:
+    """The node is at this address from now on. Raises MoveError while keys are being moved: a node in the middle of a
+    move may have keys that its replica has not, and nobody else."""
+    if document.wanted is not None or document.move is not None:
+        raise MoveError(
+            "Redis keys are being moved, and the model of moves knows no node that changes meanwhile: let the move end "
+            "(`shardctl rebalance redis resume`), or `cancel` it, first"
+        )
+    return _next(document, addresses={**document.addresses, name: str(address)})
 
 
 def noted(document: RedisMap, problem: str) -> RedisMap:

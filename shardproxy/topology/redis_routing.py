@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Routing(NamedTuple):
     """What a worker routes by. owners: bucket → place of its node. last: number of the newest move that moves keys, or
     has. move: of one under way, 0: none. waiting: its buckets. pulls: they are pulled from `source` to `target`; else
-    commands on them wait for the next map."""
+    commands on them wait for the next map. moved: (place, host, port) of nodes that are not where the file says."""
 
     epoch: int
     owners: Sequence[int]
@@ -19,3 +19,4 @@ class Routing(NamedTuple):
     source: int = 0
     target: int = 0
     pulls: bool = False
+    moved: Sequence[tuple[int, str, int]] = ()

@@ -10,6 +10,7 @@ from shardproxy.admin.check.files import file_findings
 from shardproxy.admin.check.findings import Finding, in_order
 from shardproxy.admin.check.keys import key_findings
 from shardproxy.admin.check.lookups import lookup_findings, lookup_state_findings
+from shardproxy.admin.check.redis import redis_findings
 from shardproxy.admin.check.registered import registered_findings
 from shardproxy.admin.check.replication import replication_findings
 from shardproxy.admin.check.servers import server_findings
@@ -34,6 +35,7 @@ async def check_all(config: Config, ask_servers: bool = True, with_data: bool = 
     snapshot = build_snapshot(config)
     found, documents = await store_findings(config, snapshot)
     findings += found
+    findings += await redis_findings(config)
     found, snapshot = await registered_findings(snapshot, documents, credentials, seconds)
     findings += found
     databases = list(snapshot.keyspaces)

@@ -1,9 +1,10 @@
 """The map of the Redis port, in `shardctl topology` and `shardctl rebalance redis status`.
 
-{"epoch": 7, "buckets": {"a": 2048, "b": 2048}, "left": 0, "move": null, "problem": ""}
+{"epoch": 7, "buckets": {"a": 2048, "b": 2048}, "left": 0, "move": null, "problem": "",
+ "addresses": {"a": "10.0.0.2:6379"}}
 
 left: buckets that are not where they shall be. move: {"id": 1, "phase": "moving", "source": "a", "target": "b",
-"buckets": 256}.
+"buckets": 256}. addresses: of nodes whose replica was promoted.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def redis_json(document: RedisMap) -> dict[str, Any]:
             "buckets": len(move.numbers),
         },
         "problem": document.problem,
+        "addresses": dict(sorted(document.addresses.items())),
     }
 
 

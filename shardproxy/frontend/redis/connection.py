@@ -174,13 +174,17 @@ class RedisClient(RedisReplies):
         if not self._stopped:
             self._resume_reading()
 
+    def thinned(self) -> None:
+        if not self._stopped:
+            self._resume_reading()
+
     def _pause_reading(self) -> None:
         if not self._reading_paused and self.transport is not None and not self._ended:
             self._reading_paused = True
             self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._reading_paused and self.transport is not None and not self._writing_paused:
+        if self._reading_paused and self.transport is not None and not (self._writing_paused or self._crowded):
             self._reading_paused = False
             self.transport.resume_reading()
 
@@ -259,6 +263,10 @@ class RedisClient(RedisReplies):
         head = self._head
         if head is not None and head.done:
             self.turn.touch(self)
+        elif head is not None and self._too_much():
+            # Replies of others, and of ours, would come together behind the one that is due.
+            self._crowded = True
+            self._pause_reading()
         elif self._ended and head is None:
             self._close()
 
@@ -549,6 +557,8 @@ class RedisClient(RedisReplies):
             self._resume_reading()
             if self.session.closing and self._head is None:
                 self._close()
+        elif self.session.closing and self.own is not None and self.own.waits:
+            self._close()  # it sends nothing any more, and would wait for what may never come: see eof_received
 
     def all_written(self) -> None:
         """All replies have been."""

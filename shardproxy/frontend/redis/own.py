@@ -24,6 +24,7 @@ from shardproxy.topology.redis_ring import RedisRing
 if TYPE_CHECKING:
     from shardproxy.frontend.redis.connection import RedisClient
 
+_KEPT: Final = 64  # bytes, about, that a kept command costs beside its own
 _QUEUED: Final = b"+QUEUED\r\n"
 _MULTI: Final = b"*1\r\n$5\r\nMULTI\r\n"
 _EXEC: Final = b"*1\r\n$4\r\nEXEC\r\n"
@@ -66,7 +67,7 @@ class Own(Ear):
         self.lent: list[Link] = []
         self.blocks_on: list[bytes] = []
         self._queue: list[bytes] | None = None  # the commands behind MULTI
-        self._size = 0  # their bytes
+        self._size = 0  # their bytes, and what it costs to keep them
         self._place = NOWHERE  # their node …
         self._keys: list[bytes] = []  # … because of these keys …
         self._ring: RedisRing = client.front.ring  # … as of this ring
@@ -150,7 +151,7 @@ class Own(Ear):
         if error:
             return self.refuse(error)
         sent = client.sent()
-        self._size += len(sent)
+        self._size += len(sent) + _KEPT
         if self._size > client.front.limits.max_command:
             self._queue = []
             return self.refuse(_TOO_LONG)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logs.Log("redis")
 
 STREAMED: Final = 64 << 10  # a reply of which so much is there is written before it is whole
+MANY: Final = 32768  # replies that one client may have due before it is read no further
 
 
 class RedisReplies(Waiter):
@@ -44,6 +45,8 @@ class RedisReplies(Waiter):
         self._untaken: i64 = 0  # bytes of these, and of those that are written, as far as is known
         self._written: list[tuple[int, int]] = []  # of the latter: where in all that was sent they end, and size
         self._sent: i64 = 0  # bytes, so far
+        self._due: i64 = 0  # slots
+        self._crowded = False  # too much is kept behind a reply that is not there yet
 
     @property
     def busy(self) -> bool:
@@ -56,6 +59,7 @@ class RedisReplies(Waiter):
         else:
             tail.after = slot
         self._tail = slot
+        self._due += 1
 
     def reply(self, reply: bytes) -> None:
         """A reply of our own, in its turn."""
@@ -74,6 +78,9 @@ class RedisReplies(Waiter):
     def all_written(self) -> None:
         """There is no reply left to be written."""
 
+    def thinned(self) -> None:
+        """It is not crowded any more."""
+
     def flush(self) -> bool:
         transport = self.transport
         if transport is None:
@@ -89,6 +96,7 @@ class RedisReplies(Waiter):
             self.held -= slot.size
             out.append(slot.first if slot.more is None else slot.take())
             slot = slot.after
+            self._due -= 1
         pushed = b""
         if self._pushes and (slot is None or not slot.written):  # not into the middle of a reply
             pushed = b"".join(self._pushes)
@@ -109,11 +117,17 @@ class RedisReplies(Waiter):
                 return False
         if slot is None:
             self.all_written()
+        if self._crowded and not self._too_much():
+            self._crowded = False
+            self.thinned()
         if self._writing_paused or self.held > STREAMED:
             return self.held + transport.get_write_buffer_size() > self.front.limits.buffer
         if self._waits:
             self._release()
         return False
+
+    def _too_much(self) -> bool:
+        return self._due > MANY or self.held > self.front.limits.buffer
 
     def push(self, data: bytes) -> None:
         """Something that is no reply. Who does not take it is closed: nobody waits for it, and it has to be kept.

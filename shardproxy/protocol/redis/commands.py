@@ -29,6 +29,9 @@ STRANGER_BULK: Final = 16 << 10
 _INCOMPLETE: Final = -1
 _INVALID: Final = -2
 _NUMBER_ENDS: Final = 20  # digits that a number may have
+_LONG: Final = (
+    64 << 10
+)  # bytes of whole arguments from which they are not copied with each piece that comes behind them
 
 
 class CommandScanner:
@@ -58,14 +61,18 @@ class CommandScanner:
         self._pieces: list[bytes] = []  # received while less than `_wanted` was there
         self._pieces_size: i64 = 0
         self._after: i64 = 0  # what _number found: the place behind its line
+        self._ahead: list[bytes] = []  # whole arguments of a long command begun: they stand before `data`
+        self._ahead_size: i64 = 0
+        self._behind = b""  # what was received behind the lines that `data` has as arrays …
+        self._behind_at: i64 = 0  # … from this place on
 
     @property
     def waiting(self) -> int:
         """Bytes that are kept because their command is not whole."""
-        return self.size - self.end + self._pieces_size
+        return self.size - self.end + self._pieces_size + self._ahead_size + (len(self._behind) - self._behind_at)
 
     def feed(self, data: bytes) -> None:
-        """More bytes. What was told about the last command is void."""
+        """More bytes, when `next` has said MORE. What was told about the last command is void."""
         rest = self.size - self.end
         if rest == 0:
             self.data = data
@@ -108,9 +115,22 @@ class CommandScanner:
             return MORE
         at = self._at
         left = self._left
+        ahead = self._ahead_size
         while left == 0:
             if at >= size:
-                return MORE
+                if not self._behind:
+                    return MORE
+                data = self._behind
+                size = len(data)
+                at = self._behind_at
+                self._behind = b""
+                self._behind_at = 0
+                self.data = data
+                self.size = size
+                self.start = at
+                self.end = at
+                self._at = at
+                continue
             self.start = at
             c: i64 = data[at]
             if c != 42:  # *
@@ -119,7 +139,7 @@ class CommandScanner:
                     return outcome
                 data = self.data
                 size = self.size
-                at = 0
+                at = self._at
                 continue
             left = self._number(at + 1, 1)
             if left == _INCOMPLETE:
@@ -159,7 +179,7 @@ class CommandScanner:
                 if length < 0:
                     return self._broken("invalid bulk length")
             stop = begin + length
-            if stop + 2 - self.start > self.max_bytes:
+            if ahead + stop + 2 - self.start > self.max_bytes:
                 return self._broken("the command is longer than the proxy takes")
             if stop + 2 > size:
                 self._wanted = stop + 2 - self.start
@@ -168,22 +188,55 @@ class CommandScanner:
                 return self._broken("expected CRLF after an argument")
             seen = self.count - left
             if seen == 0:
-                self.name = begin
-                self.name_end = stop
+                self.name = ahead + begin
+                self.name_end = ahead + stop
             elif seen == 1:
-                self.key = begin
-                self.key_end = stop
+                self.key = ahead + begin
+                self.key_end = ahead + stop
             at = stop + 2
             left -= 1
         self._at = at
         self._left = left
         if left:
-            if size - self.start > self.max_bytes:
+            if ahead + size - self.start > self.max_bytes:
                 return self._broken("the command is longer than the proxy takes")
             self.end = self.start
+            if at - self.start >= _LONG:
+                self._set_apart()
             return MORE
         self.end = at
+        if ahead:
+            self._put_together()
         return FOUND
+
+    def _set_apart(self) -> None:
+        """Take the whole arguments of the command begun out of the buffer. Else each piece that is received would copy
+        all before it, and a command of many arguments would cost the square of its size."""
+        start = self.start
+        at = self._at
+        self._ahead.append(self.data[start:at])
+        self._ahead_size += at - start
+        self.data = self.data[at:]
+        self.size -= at
+        if self._wanted:
+            self._wanted -= at - start
+        self.name -= start
+        self.name_end -= start
+        self.key -= start
+        self.key_end -= start
+        self.start = 0
+        self.end = 0
+        self._at = 0
+
+    def _put_together(self) -> None:
+        """The command is whole: it shall stand in one piece."""
+        ahead = self._ahead_size
+        self.data = b"".join([*self._ahead, self.data])
+        self.size += ahead
+        self.end += ahead
+        self._at = self.end
+        self._ahead = []
+        self._ahead_size = 0
 
     def arguments(self) -> list[bytes]:
         """All arguments of the command that was found."""
@@ -246,7 +299,7 @@ class CommandScanner:
         return 0 if minus else value
 
     def _inline(self) -> int:
-        """Lines of words: those that are whole are rewritten as arrays, in the buffer. FOUND: read on at `_at`."""
+        """Lines of words: those that are whole become the buffer, as arrays. FOUND: read on at `_at`."""
         data = self.data
         start = self.start
         arrays: list[bytes] = []
@@ -268,12 +321,15 @@ class CommandScanner:
             if words:
                 arrays.append(command(words))
             at = stop + 1
-        if not arrays and at < self.size and data[at] != 42:
+        if not arrays:
             self.start = at
             self.end = at
             self._at = at
-            return MORE
-        self.data = b"".join(arrays) + data[at:]
+            return MORE if at < self.size and data[at] != 42 else FOUND
+        if at < self.size:  # not copied: arrays and lines in turn would cost the square of their number
+            self._behind = data
+            self._behind_at = at
+        self.data = b"".join(arrays)
         self.size = len(self.data)
         self.start = 0
         self.end = 0
@@ -288,4 +344,8 @@ class CommandScanner:
         self.end = 0
         self._pieces = []
         self._pieces_size = 0
+        self._ahead = []
+        self._ahead_size = 0
+        self._behind = b""
+        self._behind_at = 0
         return BROKEN

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardproxy.errors import MoveError
+from shardproxy.config import Address
+from shardproxy.errors import DocumentError, MoveError
 from shardproxy.topology import redis_map as m
 from shardproxy.topology.redis_map import Phase, RedisMap, first_map, routing
 from shardproxy.topology.redis_ring import MovingRing, RedisRing, hash_tag
+from shardproxy.topology.redis_routing import Routing
 
 NODES = ("a", "b", "c")
 ORDER = {"c": 0, "a": 1, "b": 2}
@@ -60,19 +62,36 @@ def advanced(document: RedisMap, most: int) -> RedisMap:
 
 def test_what_workers_route_by() -> None:
     document = m.want(first_map({"a": 1}), ["b"] * 4096)
-    assert routing(document, ORDER) == (document.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False)
+    assert routing(document, ORDER) == Routing(document.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False)
     prepared = m.next_move(document, 10)
-    assert routing(prepared, ORDER) == (prepared.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False)
+    assert routing(prepared, ORDER) == Routing(prepared.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False)
     closing = m.close(prepared)
     ten = frozenset(range(10))
-    assert routing(closing, ORDER) == (closing.epoch, [1] * 4096, 1, 1, ten, 1, 2, False)
+    assert routing(closing, ORDER) == Routing(closing.epoch, [1] * 4096, 1, 1, ten, 1, 2, False)
     moving = m.open_target(closing)
-    assert routing(moving, ORDER) == (moving.epoch, [1] * 4096, 1, 1, ten, 1, 2, True)
+    assert routing(moving, ORDER) == Routing(moving.epoch, [1] * 4096, 1, 1, ten, 1, 2, True)
     done = m.complete(moving)
-    assert routing(done, ORDER) == (done.epoch, [2] * 10 + [1] * 4086, 1, 0, frozenset(), 0, 0, False)
+    assert routing(done, ORDER) == Routing(done.epoch, [2] * 10 + [1] * 4086, 1, 0, frozenset(), 0, 0, False)
     back = m.turn_back(moving)
     assert back.move is not None and back.move.back
-    assert routing(back, ORDER)[2:] == (2, 2, ten, 2, 1, False)
+    assert routing(back, ORDER)[2:-1] == (2, 2, ten, 2, 1, False)
+
+
+def test_a_promoted_node_is_elsewhere() -> None:
+    there, file = Address("10.0.0.2", 6380), Address("10.0.0.1", 6379)
+    document = m.promoted(first_map({"a": 1, "b": 1}), "b", there)
+    assert "addresses" not in first_map({"a": 1}).document(), "earlier versions do not know it"
+    assert document.epoch == 2 and RedisMap.read("k", document.document()) == document
+    assert document.address("b", file) == there and document.address("a", file) == file
+    assert routing(document, ORDER).moved == ((ORDER["b"], "10.0.0.2", 6380),)
+    closing = m.close(m.next_move(m.want(document, ["a"] * 4096), 4096))
+    assert routing(closing, ORDER).moved == routing(document, ORDER).moved
+    assert routing(m.promoted(document, "nowhere", there), ORDER).moved == routing(document, ORDER).moved
+    for under_way in (closing, m.want(document, ["a"] * 4096)):
+        with pytest.raises(MoveError, match="let the move end"):
+            m.promoted(under_way, "b", file)
+    with pytest.raises(DocumentError, match="host:port"):
+        RedisMap.read("k", {**document.document(), "addresses": {"a": "nowhere"}})
 
 
 def test_steps_that_do_not_fit_are_refused() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardproxy.protocol.redis.commands import BROKEN, FOUND, MORE, CommandScanner
@@ -153,6 +154,51 @@ def test_a_long_value_is_kept_in_pieces() -> None:
     value = bytes(10_000_000)
     data = command([b"SET", b"k", value])
     assert scan([data[i : i + 1000] for i in range(0, len(data), 1000)]) == ([[b"SET", b"k", value]], "")
+
+
+_SIZES = st.sampled_from([0, 1, 9, 40_000, 65_530, 70_000, 140_000])
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(_SIZES, min_size=1, max_size=5), min_size=1, max_size=4), st.integers(0, 1 << 30))
+def test_long_arguments_however_they_are_cut(sizes: list[list[int]], seed: int) -> None:
+    dice = random.Random(seed)
+    commands = [[dice.randbytes(size) for size in some] for some in sizes]
+    data = b"PING\r\n".join(map(command, commands))
+    found, error = scan(cut(data, [dice.randrange(len(data)) for _ in range(12)]))
+    assert (error, [words for words in found if words != [b"PING"]]) == ("", commands)
+
+
+def test_a_long_command_of_many_arguments_is_not_copied_with_every_piece() -> None:
+    data = command([b"RPUSH", b"k", *[bytes(10_000)] * 1000])
+    scanner = CommandScanner(1 << 30)
+    for at in range(0, len(data) - 65536, 65536):
+        scanner.feed(data[at : at + 65536])
+        assert scanner.next() == MORE
+        assert len(scanner.data) < 300_000
+        assert scanner.waiting == at + 65536
+    scanner.feed(data[at + 65536 :])
+    assert scanner.next() == FOUND
+    assert scanner.data[scanner.start : scanner.end] == data
+
+
+def test_a_long_command_of_many_arguments_has_a_limit() -> None:
+    data = command([b"RPUSH", b"k", *[bytes(10_000)] * 100])
+    pieces = [data[at : at + 65536] for at in range(0, len(data), 65536)]
+    assert scan(pieces, max_bytes=len(data))[1] == ""
+    assert scan(pieces, max_bytes=len(data) - 1) == ([], "the command is longer than the proxy takes")
+
+
+def test_lines_and_arrays_in_turn_are_not_copied_for_each_other() -> None:
+    data = (b"PING\r\n" + command([b"ECHO", b"x"])) * 100
+    scanner = CommandScanner(1 << 30)
+    scanner.feed(data)
+    for _ in range(100):
+        assert scanner.next() == FOUND and scanner.arguments() == [b"PING"]
+        assert len(scanner.data) < 20
+        assert scanner.next() == FOUND and scanner.arguments() == [b"ECHO", b"x"]
+        assert scanner.data is data
+    assert scanner.next() == MORE and scanner.waiting == 0
 
 
 @given(st.binary(max_size=40))

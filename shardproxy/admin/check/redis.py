@@ -1,0 +1,92 @@
+"""The Redis nodes of the file beside the map of the Redis port in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from shardproxy.admin.check.findings import Finding, error, warning
+from shardproxy.config import Config
+from shardproxy.config.redis_models import RedisSettings
+from shardproxy.errors import StoreError
+from shardproxy.store.opening import open_store
+from shardproxy.topology.redis_map import REDIS_MAP, RedisMap, first_map
+
+
+async def redis_findings(config: Config) -> list[Finding]:
+    """Where they differ. Nothing without a Redis port, without buckets, or before the first proxy has stored a map; and
+    nothing about a store that cannot be read, which is `store_findings`' matter."""
+    if config.redis is None or config.redis.placement == "ketama":
+        return []
+    if config.store.kind == "embedded" and not config.resolve(config.store.path).exists():
+        return []
+    try:
+        store = await open_store(config)
+        try:
+            entry = await store.get(REDIS_MAP)
+        finally:
+            await store.close()
+        return [] if entry is None else differences(config, RedisMap.read(entry.key, entry.value))
+    except StoreError:
+        return []
+
+
+def differences(config: Config, document: RedisMap) -> list[Finding]:
+    """What the file says otherwise than the map."""
+    r = config.redis
+    assert r is not None
+    found = [
+        error(
+            f"redis.nodes.{name}",
+            f"the map store has keys on {name}, which the file does not name: proxies that start with this file serve "
+            "no Redis clients",
+            f"name {name} with its address; to be without it, `shardctl rebalance redis run` with the other nodes' "
+            "weights first",
+        )
+        for name in sorted(document.nodes - r.nodes.keys())
+    ]
+    if not r.sentinels:  # they know better where nodes are
+        found += _addresses(r, document)
+    known = ", ".join(sorted(document.nodes))
+    found += [
+        warning(
+            f"redis.nodes.{name}",
+            f"the node has no keys: the map store knows only {known}",
+            "give it some by `shardctl rebalance redis run --weights …`, or take it out of the file",
+        )
+        for name in sorted(r.nodes.keys() - document.nodes)
+    ]
+    found += _weights(r, document)
+    if r.unmovable and (document.move is not None or document.wanted is not None):
+        found.append(
+            error(
+                "redis",
+                f"Redis keys are being moved, and not with this file: {r.unmovable}",
+                "let the move end (`shardctl rebalance redis status`), or `cancel` it",
+            )
+        )
+    return found
+
+
+def _addresses(redis: RedisSettings, document: RedisMap) -> Iterator[Finding]:
+    for name in sorted(document.addresses.keys() & redis.nodes.keys()):
+        told = redis.nodes[name].address
+        stored = document.address(name, told)
+        if stored != told:
+            yield warning(
+                f"redis.nodes.{name}.address",
+                f"the file says {told}, but a replica was promoted: proxies use {stored}, as the map store says",
+                f'set address = "{stored}"; or make {told} the node again by `shardctl redis promote`',
+            )
+
+
+def _weights(redis: RedisSettings, document: RedisMap) -> Iterator[Finding]:
+    """Only of files that give some: else nobody expects them to count."""
+    weights = {name: node.weight for name, node in redis.nodes.items()}
+    explicit = any("weight" in node.model_fields_set for node in redis.nodes.values())
+    if explicit and document.nodes == weights.keys() and document.map != first_map(weights).map:
+        given = ",".join(f"{name}={weight}" for name, weight in sorted(weights.items()))
+        yield warning(
+            "redis.nodes",
+            "weights in the file are not those by which the map store has the keys, and count no more",
+            f"`shardctl rebalance redis run --weights {given}` moves keys so; or take the weights out of the file",
+        )
