@@ -23,8 +23,10 @@ from shardproxy.topology import redis_map
 from shardproxy.topology.barrier import Standing
 from shardproxy.topology.redis_map import REDIS_MAP, REDIS_PROXIES, Phase, RedisIdentity, RedisMap, RedisMove
 
+FAILOVER = 30.0  # seconds that a node may take to be replaced by a replica
 PATIENCE = 30.0  # seconds that a change of the map whose answer was lost is asked for again
 _LOOK = 0.005  # seconds between two looks for acknowledgements, while commands wait
+_AGAIN = 0.5  # seconds until a node that may be replaced is tried again
 _PORTION = 100  # keys that are pulled at once
 
 
@@ -85,6 +87,7 @@ class RedisMover:
         self._seen = seen
         self._step = step
         self._progress = Progress()
+        self._followed = any(node.followed for node in nodes.values())
         self._document: RedisMap
         self._version = 0
 
@@ -95,6 +98,11 @@ class RedisMover:
 
     async def run(self) -> None:
         """Until everything is where it is wanted. Raises ReshardError, StoreError; then it may be run again."""
+        for node in self._nodes.values():
+            await node.count_replicas()
+        loop = asyncio.get_running_loop()
+        failing = 0.0  # since when
+        state: object = None
         while True:
             self._document, self._version = await read_redis_map(self._store)
             move = self._document.move
@@ -115,6 +123,14 @@ class RedisMover:
             except NodeClosed as error:
                 if (await read_redis_map(self._store))[1] == self._version:
                     raise ReshardError(f"{error}, though the move is under way: was the node emptied?") from error
+            except NodeError:
+                # Every step may be done again, at whoever is the node then.
+                before, state = state, (self._version, self._progress.moved)
+                if before != state:
+                    failing = loop.time()
+                if not self._followed or loop.time() - failing > FAILOVER:
+                    raise
+                await asyncio.sleep(_AGAIN)
 
     async def _put(self, document: RedisMap) -> None:
         self._step(f"store {document.epoch}")
@@ -142,6 +158,7 @@ class RedisMover:
             what = f"node {move.target} cannot take over keys of node {move.source}: {error}"
             await self._put(redis_map.noted(redis_map.give_up(self._document), what))
             raise MoveError(what) from error
+        processes = await self._processes()
         for node in self._nodes.values():
             await node.raise_fence(moves.closed(move.id))
             await node.ask_marks(b"UNLINK", moves.arrived(move.id - 1))
@@ -150,7 +167,15 @@ class RedisMover:
         async for keys in target.keys_of(buckets):
             await target.ask(moves.drop(moves.closed(move.id), keys))
         await self._look_for_big(move, buckets)
+        await self._confirm(processes)
         await self._put(redis_map.close(self._document))
+
+    async def _processes(self) -> Mapping[str, str]:
+        return {name: await node.process() for name, node in self._nodes.items()}
+
+    async def _confirm(self, processes: Mapping[str, str]) -> None:
+        """What was done at the nodes since they were these processes survives them."""
+        await asyncio.gather(*(node.confirm(processes[name]) for name, node in self._nodes.items()))
 
     async def _ask_proxies(self) -> None:
         """All can take part. One that registers later finds the move in the map, and does not begin to serve."""
@@ -193,9 +218,11 @@ class RedisMover:
         """Commands on the keys wait now: be quick. When nothing that was sent before is in flight, let the target
         have them."""
         source, target = self._nodes[move.source], self._nodes[move.target]
-        await asyncio.gather(*(node.raise_fence(moves.closed(move.id)) for node in (source, target)))
         try:
+            processes = await self._processes()
+            await asyncio.gather(*(node.raise_fence(moves.closed(move.id)) for node in (source, target)))
             await self._barrier()
+            await self._confirm(processes)
         except NodeError as error:
             if not move.back:
                 await self._put(redis_map.noted(redis_map.give_up(self._document), str(error)))
@@ -205,10 +232,12 @@ class RedisMover:
             # Its target is where keys came from. Those that have arrived at the other node, and may still be here too,
             # would be found here, as they were.
             async for keys in source.arrived(move.id - 1):
+                await source.confirm(processes[source.name])
                 await target.ask(moves.drop(moves.closed(move.id), keys))
+            await self._confirm(processes)
             await source.ask_marks(b"UNLINK", moves.arrived(move.id - 1))
         await asyncio.gather(*(node.raise_fence(moves.opened(move.id)) for node in (source, target)))
-        await self._put(redis_map.open_target(self._document))
+        await self._put(redis_map.open_target(self._document, target.due))
 
     async def _barrier(self) -> None:
         """Every proxy has acknowledged the map, or is shut out of every node. Raises NodeError when that is not
@@ -235,6 +264,13 @@ class RedisMover:
         await self._stand(one.id, Standing.EVICTING)
         self._step("shut out")
         await asyncio.gather(*(node.shut_out(one.id) for node in self._nodes.values()))
+        if not gone(one.place):
+            read = [self._nodes[name].at(each) for name in one.replicas for each in one.replicas[name]]
+            try:
+                await asyncio.gather(*(replica.shut_out_of_replica(one.id) for replica in read))
+            finally:
+                for replica in read:
+                    await replica.close()
         await self._stand(one.id, Standing.EVICTED)
         if gone(one.place):
             entry = await self._store.get(REDIS_PROXIES + one.id)
@@ -264,6 +300,7 @@ class RedisMover:
         idle = 0  # passes that found keys and moved none: one may have met keys that clients were pulling
         while idle < 3:
             found = 0
+            process = await source.process()
             before = self._progress.moved
             async for keys in source.keys_of(buckets):
                 found += len(keys)
@@ -279,6 +316,7 @@ class RedisMover:
                     if (await read_redis_map(self._store))[1] != self._version:
                         return
             if not found:
+                await source.confirm(process)  # else a replica that becomes the node would have them again
                 await self._put(redis_map.complete(self._document))
                 return
             idle = idle + 1 if self._progress.moved == before else 0
@@ -293,7 +331,8 @@ class RedisMover:
         there = [(key, *found) for key, found in zip(keys, taken, strict=True) if isinstance(found, list)]
         _check(source, taken)
         self._step("taken")
-        replies = await target.ask_all([moves.put(ident, key, dump, expires) for key, dump, expires in there])
+        puts = [moves.put(ident, key, dump, expires) for key, dump, expires in there]
+        replies = await target.ask_confirmed(puts) if puts else []
         # Occupied: it has expired here since, and is new there; or the next scan finds it again.
         _check(target, [reply for reply in replies if not str(reply).startswith("OCCUPIED")])
         self._step("put")

@@ -8,6 +8,7 @@ Each node keeps, in database 1, which no client of ours can see:
 - `shardproxy:arrived:MOVE` on the target: a set of the keys that were put there, so that none is put twice: it may
   have been deleted since.
 - `shardproxy:shut:IDENTITY`: this proxy does not let itself in any more.
+- `shardproxy:wait`: written before WAIT, which counts replicas that have what its connection has written last.
 
 All three steps of a pull (take, put, drop) may be done again, by anybody, in any mixture: models/rediskeys.pml.
 """
@@ -72,6 +73,12 @@ return fence
 """
 
 
+MARK: Final = b"""
+redis.call('SELECT', 1)
+return redis.call('SET', 'shardproxy:wait', ARGV[1])
+"""
+
+
 def closed(move: int) -> int:
     """The fence under which nothing is taken or put, by this move or earlier ones."""
     return 2 * move
@@ -105,6 +112,11 @@ def put(move: int, key: bytes, dump: bytes, expires: int) -> Sequence[bytes]:
 def drop(fence: int, keys: Sequence[bytes]) -> Sequence[bytes]:
     """Delete keys where they must not be (any more), under this fence only. Integer: how many there were."""
     return [b"EVAL", DROP, b"%d" % len(keys), *keys, b"%d" % fence]
+
+
+def wait_for(replicas: int, milliseconds: int) -> Sequence[Sequence[bytes]]:
+    """Two commands behind others on one connection. The second one's reply: how many replicas have what is before."""
+    return [[b"EVAL", MARK, b"0", b"1"], [b"WAIT", b"%d" % replicas, b"%d" % milliseconds]]
 
 
 def raise_fence(fence: int) -> Sequence[bytes]:

@@ -231,7 +231,7 @@ def _kill(proxy: RedisProxy) -> None:
 
 
 def test_whole_proxies_are_killed(proxies: Proxies) -> None:
-    """What a dead proxy had sent, and had not been answered, counts as done or as not done, once; nobody waits for it."""
+    """What a dead proxy had sent without an answer counts as done or as not done, once; nobody waits for it."""
     one, two = proxies
     fill(one.port, 1500)
     with Load([one.port, two.port], seed=4) as load:

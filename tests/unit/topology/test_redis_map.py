@@ -60,19 +60,19 @@ def advanced(document: RedisMap, most: int) -> RedisMap:
 
 def test_what_workers_route_by() -> None:
     document = m.want(first_map({"a": 1}), ["b"] * 4096)
-    assert routing(document, ORDER) == (document.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False)
+    assert routing(document, ORDER) == (document.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0)
     prepared = m.next_move(document, 10)
-    assert routing(prepared, ORDER) == (prepared.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False)
+    assert routing(prepared, ORDER) == (prepared.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0)
     closing = m.close(prepared)
     ten = frozenset(range(10))
-    assert routing(closing, ORDER) == (closing.epoch, [1] * 4096, 1, 1, ten, 1, 2, False)
-    moving = m.open_target(closing)
-    assert routing(moving, ORDER) == (moving.epoch, [1] * 4096, 1, 1, ten, 1, 2, True)
+    assert routing(closing, ORDER) == (closing.epoch, [1] * 4096, 1, 1, ten, 1, 2, False, 0)
+    moving = m.open_target(closing, 3)
+    assert routing(moving, ORDER) == (moving.epoch, [1] * 4096, 1, 1, ten, 1, 2, True, 3)
     done = m.complete(moving)
-    assert routing(done, ORDER) == (done.epoch, [2] * 10 + [1] * 4086, 1, 0, frozenset(), 0, 0, False)
+    assert routing(done, ORDER) == (done.epoch, [2] * 10 + [1] * 4086, 1, 0, frozenset(), 0, 0, False, 0)
     back = m.turn_back(moving)
     assert back.move is not None and back.move.back
-    assert routing(back, ORDER)[2:] == (2, 2, ten, 2, 1, False)
+    assert routing(back, ORDER)[2:] == (2, 2, ten, 2, 1, False, 0)
 
 
 def test_steps_that_do_not_fit_are_refused() -> None:
