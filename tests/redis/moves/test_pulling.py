@@ -119,7 +119,7 @@ def test_what_came_to_a_process_that_is_gone_is_brought_again(servers: list[Serv
             def arrived() -> bool:
                 return has(servers[1])
 
-            while not (wanted.done() or await asyncio.to_thread(arrived)):  # its pull waits for replicas now
+            while not (wanted.done() or await asyncio.to_thread(arrived)):  # noqa: ASYNC110 — another process has it
                 await asyncio.sleep(0)
             parts.target.move(servers[2].host, servers[2].port)
             error = await wanted

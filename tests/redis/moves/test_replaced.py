@@ -270,6 +270,7 @@ READERS: dict[str, dict[str, object]] = {
     "default": {"password": "p"},
     "reader": {"password": "p", "reads": "replica", "read_your_writes": False},
 }
+LAG = {"max_replica_lag": "60s"}  # replicas stay fit for who stands still
 
 
 @pytest.fixture
@@ -281,8 +282,8 @@ def with_readers() -> Iterator[tuple[LocalCluster, list[RedisNode], RedisProxy, 
             for node, replica in zip(cluster.redis, replicas, strict=True)
         }
         with (
-            redis_proxy(cluster, "one", users=READERS, nodes=nodes, store="both") as one,
-            redis_proxy(cluster, "two", users=READERS, nodes=nodes, store="both") as two,
+            redis_proxy(cluster, "one", users=READERS, nodes=nodes, redis=LAG, store="both") as one,
+            redis_proxy(cluster, "two", users=READERS, nodes=nodes, redis=LAG, store="both") as two,
         ):
             yield cluster, replicas, one, two
 
