@@ -197,6 +197,16 @@ class NodeControl:
             if int(cursor) == 0:
                 return
 
+    async def drop_parts(self, fence: int) -> None:
+        """Delete what has come of large keys. Raises NodeClosed under another fence."""
+        cursor: Any = b"0"
+        while True:
+            cursor, keys = await self.ask([b"SCAN", cursor, b"MATCH", moves.PARTS + b"*", b"COUNT", b"%d" % _SCANNED])
+            if keys:
+                await self.ask(moves.drop(fence, keys))
+            if int(cursor) == 0:
+                return
+
     async def arrived(self, move: int) -> AsyncIterator[list[bytes]]:
         """The keys that a move has put here, in portions."""
         name = moves.arrived(move)

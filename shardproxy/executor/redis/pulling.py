@@ -20,9 +20,11 @@ from shardproxy.topology.redis_routing import Routing
 
 MOST_HERE = 200_000  # keys that are known to have arrived; more are looked up again
 REPLICAS_WAIT = 500  # milliseconds that a pull waits for the target's replicas
+BIG_AGAIN = 0.1  # seconds until it is looked whether the mover has brought a large key
 AGAIN = 0.02  # seconds until a node that has another fence than we is asked again
 LATE = encode.error(
-    "TRYAGAIN the key is being moved to another node, and the move did not go on in time; the command was not sent"
+    "TRYAGAIN the key is being moved to another node, and the move did not go on in time, or it is large and takes longer; "
+    "the command was not sent"
 )
 
 
@@ -125,6 +127,11 @@ class Puller:
             reply = await self._ask(self._source, moves.take(ident, key))
             if reply.startswith(moves.CLOSED):
                 await asyncio.sleep(AGAIN)  # another map is on its way
+                continue
+            if reply.startswith(moves.TOO_BIG):
+                await asyncio.sleep(BIG_AGAIN)
+                if not any(waiter in self._waiting for waiter in self._pulls.get(key, ())):
+                    return LATE
                 continue
             if reply[:1] == b"-":
                 return _not_brought(self._source, reply)
