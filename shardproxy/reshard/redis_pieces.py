@@ -122,7 +122,11 @@ async def _group(node: NodeControl, key: bytes, group: dict[bytes, Any], count: 
         begin = b"(" + part[-1][0]
 
 
-def _fields(flat: list[Any]) -> dict[bytes, Any]:
+def _fields(told: Any) -> dict[bytes, Any]:
+    """A map, which comes as a flat list in RESP2."""
+    if isinstance(told, dict):
+        return told
+    flat = list(told)
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 

@@ -23,8 +23,8 @@ REPLICAS_WAIT = 500  # milliseconds that a pull waits for the target's replicas
 BIG_AGAIN = 0.1  # seconds until it is looked whether the mover has brought a large key
 AGAIN = 0.02  # seconds until a node that has another fence than we is asked again
 LATE = encode.error(
-    "TRYAGAIN the key is being moved to another node, and the move did not go on in time, or it is large and takes longer; "
-    "the command was not sent"
+    "TRYAGAIN the key is being moved to another node, and the move did not go on in time, or it is large and takes "
+    "longer; the command was not sent"
 )
 
 

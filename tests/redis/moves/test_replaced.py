@@ -167,8 +167,12 @@ def test_a_node_that_may_be_replaced_must_have_a_replica(tmp_path: Path, followe
 
 def test_sentinels_of_whom_few_answer_lead_nowhere() -> None:
     nobody = [("127.0.0.1", 1), ("127.0.0.1", 2)]
-    with pytest.raises(ReshardError, match="0 of 2 sentinels say where main is"):
-        asyncio.run(asked_sentinels(nobody, "main", 1.0, None)())
+
+    async def main() -> None:
+        with pytest.raises(ReshardError, match="0 of 2 sentinels say where main is"):
+            await asked_sentinels(nobody, "main", 1.0, None)()
+
+    asyncio.run(main())
 
 
 # ── with proxies ──
@@ -245,7 +249,7 @@ def watched(cluster: LocalCluster, primaries: list[RedisNode]) -> list[str]:
             sentinel.sentinel_set(primary.name, "failover-timeout", 2000)
 
     def know() -> bool:
-        told = [sentinel.sentinel_master(primary.name) for sentinel in asked for primary in primaries]
+        told: list[Any] = [sentinel.sentinel_master(primary.name) for sentinel in asked for primary in primaries]
         return all(each["num-other-sentinels"] == 2 and each["num-slaves"] == 1 for each in told)
 
     eventually(know, "the sentinels know of each other", 30)
