@@ -270,6 +270,30 @@ def wrote(client: Any) -> bool:
         return False
 
 
+def test_wait_asks_the_new_node_too() -> None:
+    """Its replica does not get the write to a key that was brought there."""
+    with LocalCluster("mariadb", shards=1, replicas=0, redis=2) as cluster:
+        source, target = cluster.redis
+        line = Line(target)
+        add_replica(cluster, "first", source)
+        add_replica(cluster, "second", target, line.port)
+        with redis_proxy(cluster) as proxy, proxy.connect() as client:
+            client.mset(KEYS)
+            mover = started(proxy, "run", "--weights", SECOND, "--throttle", "1", "--at-once", "4096")
+            eventually(lambda: in_phase(proxy, "moving"), "keys move")
+            name = next(iter(there(source)))
+            assert client.append(name, "!") and name in there(target) and name not in there(source)
+            assert client.wait(1, 10_000) == 1
+            line.hold()
+            assert client.append(name, "?")
+            assert client.wait(1, 200) == 0
+            line.let_go()
+            assert client.wait(1, 10_000) == 1
+            mover.kill()
+            mover.wait()
+        line.close()
+
+
 READERS: dict[str, dict[str, object]] = {
     "default": {"password": "p"},
     "reader": {"password": "p", "reads": "replica", "read_your_writes": False},
