@@ -91,6 +91,7 @@ class RedisMover:
         self._progress = Progress()
         self._big: list[bytes] = []  # of the move under way, known before: they go first, for they take long
         self._name = secrets.token_hex(4).encode()
+        self._failing: tuple[object, float] = (None, 0.0)  # with which progress, and since when
         self._followed = any(node.followed for node in nodes.values())
         self._document: RedisMap
         self._version = 0
@@ -104,9 +105,6 @@ class RedisMover:
         """Until everything is where it is wanted. Raises ReshardError, StoreError; then it may be run again."""
         for node in self._nodes.values():
             await node.count_replicas()
-        loop = asyncio.get_running_loop()
-        failing = 0.0  # since when
-        state: object = None
         while True:
             self._document, self._version = await read_redis_map(self._store)
             move = self._document.move
@@ -125,16 +123,23 @@ class RedisMover:
             except StoreConflict:
                 continue  # somebody else goes on, or has other wishes
             except NodeClosed as error:
-                if (await read_redis_map(self._store))[1] == self._version:
+                if (await read_redis_map(self._store))[1] == self._version and not await self._replaced():
                     raise ReshardError(f"{error}, though the move is under way: was the node emptied?") from error
             except NodeError:
-                # Every step may be done again, at whoever is the node then.
-                before, state = state, (self._version, self._progress.moved)
-                if before != state:
-                    failing = loop.time()
-                if not self._followed or loop.time() - failing > FAILOVER:
+                if not await self._replaced():
                     raise
-                await asyncio.sleep(_AGAIN)
+
+    async def _replaced(self) -> bool:
+        """After an error of a node: whether to go on, because another one may be the node soon. Every step may be done
+        again there; its replica may not have had the newest fence."""
+        now = asyncio.get_running_loop().time()
+        state = (self._version, self._progress.moved)
+        if state != self._failing[0]:
+            self._failing = state, now
+        if not self._followed or now - self._failing[1] > FAILOVER:
+            return False
+        await asyncio.sleep(_AGAIN)
+        return True
 
     async def _put(self, document: RedisMap) -> None:
         self._step(f"store {document.epoch}")

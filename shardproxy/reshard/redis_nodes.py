@@ -55,6 +55,7 @@ class NodeControl:
         self.name = name
         self.due = 0
         self.followed = where is not None
+        self._wait = min(_WAIT, 0.8 * seconds)
         self._where = where
         self._login: dict[str, Any] = {
             "username": user or None,
@@ -144,7 +145,7 @@ class NodeControl:
 
     async def _confirmed_by(self, commands: Sequence[Sequence[bytes]], replies: list[Any] | None = None) -> str:
         """Confirm what commands on one connection have done. Which process it was."""
-        wait = moves.wait_for(self.due, round(_WAIT * 1000))
+        wait = moves.wait_for(self.due, round(self._wait * 1000))
         found = await self.ask_all([*commands, *wait, [b"INFO", b"server"]])
         marked, count, server = found[-3:]
         for reply in (marked, count, server):
@@ -157,8 +158,8 @@ class NodeControl:
         if count < self.due:
             await self._look_again()
             raise NodeError(
-                f"node {self.name}: after {_WAIT:g} s {count} of {self.due} replicas have what it has; when one of "
-                "them has become the node, start another one, and `resume`"
+                f"node {self.name}: after {self._wait:g} s {count} of {self.due} replicas have what it has. When they "
+                "lag, wait; when one of them has become the node, start another one; then `resume`"
             )
         if replies is not None:
             replies += found[:-3]

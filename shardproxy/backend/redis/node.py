@@ -238,14 +238,15 @@ class RedisNode:
     async def settle_reads(self, seconds: float) -> None:
         """Of a replica: wait until what was given to it before has its replies, or for so long at most: then it gets
         errors. What the node does of it later nobody sees."""
-        waits = [ask(link, [b"PING"]) for links in self.links for link in links if link.state != DOWN]
-        try:
-            async with asyncio.timeout(seconds):
-                await asyncio.gather(*waits)
-        except TimeoutError:
-            for links in self.links:
-                for link in links:
-                    self.give_up(link, "keys go to another node, and it gave no reply")
+
+        async def settle(link: Link) -> None:
+            try:
+                async with asyncio.timeout(seconds):
+                    await ask(link, [b"PING"])
+            except TimeoutError:
+                self.give_up(link, "keys go to another node, and it gave no reply")
+
+        await asyncio.gather(*(settle(link) for links in self.links for link in links if link.state != DOWN))
 
     def _failed(self, link: Link, why: str) -> None:
         transport, link.transport = link.transport, None
