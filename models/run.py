@@ -38,6 +38,9 @@ HOLDS = [
     ("cache", "-DTABLE -DNR=4 -DNC=0 -DNF=1 -DSMALL"),
     ("rediskeys", "-DOPS=2"),
     ("rediskeys", "-DOPS=1 -DNP=1 -DTWO_MOVERS"),
+    ("rediskeys", "-DOPS=2 -DNP=1 -DFAILOVERS=1"),
+    ("rediskeys", "-DOPS=1 -DLAST=1 -DFAILOVERS=1"),
+    ("rediskeys", "-DOPS=1 -DNP=1 -DFAILOVERS=2"),
 ]
 FAILS = [
     ("commit", "-DMARIADB -DNCRASH=0 -DMUT_NOWAIT_ENGINE"),
@@ -60,11 +63,16 @@ FAILS = [
     *[
         ("rediskeys", f"-DOPS=2 -DMUT_{rule}")
         for rule in (
-            "DROP_FIRST", "PUT_UNFENCED", "NO_MARK", "DROP_UNFENCED", "ACK_EARLY", "NO_HOLD", "NO_BARRIER",
+            "DROP_FIRST", "PUT_UNFENCED", "NO_MARK", "ACK_EARLY", "NO_HOLD", "NO_BARRIER",
             "NOT_EMPTIED", "NOT_SCANNED",
         )
     ],
     ("rediskeys", "-DOPS=2 -DNP=1 -DTWO_MOVERS -DMUT_EMPTY_UNFENCED"),
+    ("rediskeys", "-DOPS=2 -DNP=1 -DTWO_MOVERS -DMUT_DROP_UNFENCED"),
+    *[
+        ("rediskeys", f"-DOPS=2 -DNP=1 -DFAILOVERS=1 -DMUT_{rule}")
+        for rule in ("DROP_LAGS", "EMPTY_LAGS", "CLOSING_LAGS", "KEEP_HERE")
+    ],
 ]  # fmt: skip
 
 

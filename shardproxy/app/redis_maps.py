@@ -66,6 +66,7 @@ class RedisMapWatch:
         self._void: list[str] = []
         assert config.redis is not None
         self._unmovable = config.redis.unmovable
+        self._replicas = config.redis.replicas_read
 
     @property
     def routing(self) -> Routing:
@@ -144,7 +145,9 @@ class RedisMapWatch:
 
     async def _register(self, store: MapStore) -> None:
         ident = secrets.token_hex(8)
-        document = RedisIdentity(id=ident, place=place_of(os.getpid()), unmovable=self._unmovable).document()
+        document = RedisIdentity(
+            id=ident, place=place_of(os.getpid()), unmovable=self._unmovable, replicas=self._replicas
+        ).document()
         key = REDIS_PROXIES + ident
         await settle(store, [Condition(key, ABSENT)], [Put(key, document)], PATIENCE)
         self.identity = ident

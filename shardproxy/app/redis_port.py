@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shardproxy.cache.voiding import Voiding
 
 TICK = 0.25  # seconds
+READS_WAIT = 0.5  # seconds that replicas may take for what they read, when keys begin to move
 BACKLOG = 4096
 
 
@@ -57,7 +58,8 @@ class RedisPort:
             name=s.name,
             identity=s.identity,
         )
-        # Others than those of clients are not ended when the proxy is shut out: they have no keys that move.
+        # Others than those of clients are not ended when the proxy is shut out: they have no keys that move. Those to
+        # replicas are: there are no keys that have gone elsewhere, and a proxy that does not know that would say so.
         unnamed = replace(links, name="")
         turn = Turn(asyncio.get_running_loop())
         routing = s.routing if s.routing is not None else Routing(0, s.owners)
@@ -73,7 +75,7 @@ class RedisPort:
         )
         self._settling: set[asyncio.Task[None]] = set()
         replicas = [
-            [RedisNode(f"{node.name}/replica{n}", *address, unnamed, turn) for n, address in enumerate(some, 1)]
+            [RedisNode(f"{node.name}/replica{n}", *address, links, turn) for n, address in enumerate(some, 1)]
             for node, some in zip(nodes, s.replicas, strict=True)
         ]
         self.front.read_from(replicas, s.replica_readers, s.max_replica_lag)
@@ -153,7 +155,8 @@ class RedisPort:
     async def _settle(self, moving: RedisRing | None, settled: Callable[[], None]) -> None:
         if moving is not None:
             await settle_own(self.front, moving)
-        await asyncio.gather(*(node.settle() for node in self.front.nodes))
+        reads = [replica.settle_reads(READS_WAIT) for some in self.front.replicas for replica in some]
+        await asyncio.gather(*(node.settle() for node in self.front.nodes), *reads)
         settled()
 
     def drain(self) -> None:

@@ -52,7 +52,7 @@ MoveBucket = Annotated[list[str], typer.Option("--move-bucket", metavar="B[-C]=N
 Throttle = Annotated[float, typer.Option("--throttle", metavar="KEYS/S", min=0, help="Most keys per second; 0: all.")]
 AtOnce = Annotated[int, typer.Option("--at-once", min=1, max=BUCKETS, help="Most buckets that move at the same time.")]
 Biggest = Annotated[
-    int, typer.Option("--biggest", metavar="MIB", min=1, help="Refuse keys with more memory: each goes in one piece.")
+    int, typer.Option("--biggest", metavar="MIB", min=1, help="Keys with more memory go in pieces.")
 ]
 Answer = Annotated[
     float, typer.Option("--answer", metavar="S", min=0.05, help="Shut a proxy out that does not acknowledge this long.")
@@ -135,7 +135,7 @@ def run(
     move_bucket: MoveBucket = [],  # noqa: B006
     throttle: Throttle = 0.0,
     at_once: AtOnce = 256,
-    biggest: Biggest = 64,
+    biggest: Biggest = 8,
     answer: Answer = 2.0,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
@@ -161,7 +161,7 @@ def run(
 def resume(
     throttle: Throttle = 0.0,
     at_once: AtOnce = 256,
-    biggest: Biggest = 64,
+    biggest: Biggest = 8,
     answer: Answer = 2.0,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:

@@ -198,15 +198,15 @@ class RedisSettings(Table):
             return 'redis.placement = "ketama" has no buckets that could move; keys stay where twemproxy has them'
         if self.mode == "cache":
             return 'redis.mode = "cache" lets other nodes have a node\'s keys; set "store" while keys move'
-        if self.sentinels:
-            return "redis.sentinels may change a node in the middle of a move; leave them out while keys move"
-        readers = [name for name, user in self.users.items() if user.reads == "replica"]
-        if readers and any(node.replicas for node in self.nodes.values()):
-            return (
-                f"users read from replicas ({', '.join(sorted(readers))}), which may still have keys that are gone; "
-                'set reads = "primary" while keys move'
-            )
         return ""
+
+    @property
+    def replicas_read(self) -> dict[str, list[str]]:
+        """Node → the replicas that users read from, as host:port."""
+        if all(user.reads == "primary" for user in self.users.values()):
+            return {}
+        found = {name: [f"{at.host}:{at.port}" for at in node.replicas] for name, node in self.nodes.items()}
+        return {name: replicas for name, replicas in found.items() if replicas}
 
 
 class CachedRowsSettings(Table):

@@ -7,6 +7,7 @@ or a higher fence at a node. So there is no leader, and a mover that was killed 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,14 +18,17 @@ from shardproxy.errors import MoveError, ReshardError, StoreConflict
 from shardproxy.protocol.redis import moves
 from shardproxy.reshard.eviction import gone
 from shardproxy.reshard.redis_nodes import NodeClosed, NodeControl, NodeError
+from shardproxy.reshard.redis_pieces import LENGTHS, pieces_of
 from shardproxy.store.interface import Condition, MapStore, Put
 from shardproxy.store.settle import settle
 from shardproxy.topology import redis_map
 from shardproxy.topology.barrier import Standing
 from shardproxy.topology.redis_map import REDIS_MAP, REDIS_PROXIES, Phase, RedisIdentity, RedisMap, RedisMove
 
+FAILOVER = 30.0  # seconds that a node may take to be replaced by a replica
 PATIENCE = 30.0  # seconds that a change of the map whose answer was lost is asked for again
 _LOOK = 0.005  # seconds between two looks for acknowledgements, while commands wait
+_AGAIN = 0.5  # seconds until a node that may be replaced is tried again
 _PORTION = 100  # keys that are pulled at once
 
 
@@ -32,12 +36,12 @@ _PORTION = 100  # keys that are pulled at once
 class Wishes:
     """buckets: of one move at most; the target keeps a set of the names of its keys until it ends. rate: keys a second,
     0: as fast as it goes. answer: seconds until a proxy that does not acknowledge is shut out. biggest: bytes of memory
-    that one key may have: it stands still for the nodes while it is dumped."""
+    of one key; what has more goes in pieces, so that nodes do not stand still for it."""
 
     buckets: int = 256
     rate: float = 0.0
     answer: float = 2.0
-    biggest: int = 64 << 20
+    biggest: int = moves.BIG
 
 
 @dataclass
@@ -85,6 +89,10 @@ class RedisMover:
         self._seen = seen
         self._step = step
         self._progress = Progress()
+        self._big: list[bytes] = []  # of the move under way, known before: they go first, for they take long
+        self._name = secrets.token_hex(4).encode()
+        self._failing: tuple[object, float] = (None, 0.0)  # with which progress, and since when
+        self._followed = any(node.followed for node in nodes.values())
         self._document: RedisMap
         self._version = 0
 
@@ -95,6 +103,8 @@ class RedisMover:
 
     async def run(self) -> None:
         """Until everything is where it is wanted. Raises ReshardError, StoreError; then it may be run again."""
+        for node in self._nodes.values():
+            await node.count_replicas()
         while True:
             self._document, self._version = await read_redis_map(self._store)
             move = self._document.move
@@ -113,8 +123,23 @@ class RedisMover:
             except StoreConflict:
                 continue  # somebody else goes on, or has other wishes
             except NodeClosed as error:
-                if (await read_redis_map(self._store))[1] == self._version:
+                if (await read_redis_map(self._store))[1] == self._version and not await self._replaced():
                     raise ReshardError(f"{error}, though the move is under way: was the node emptied?") from error
+            except NodeError:
+                if not await self._replaced():
+                    raise
+
+    async def _replaced(self) -> bool:
+        """After an error of a node: whether to go on, because another one may be the node soon. Every step may be done
+        again there; its replica may not have had the newest fence."""
+        now = asyncio.get_running_loop().time()
+        state = (self._version, self._progress.moved)
+        if state != self._failing[0]:
+            self._failing = state, now
+        if not self._followed or now - self._failing[1] > FAILOVER:
+            return False
+        await asyncio.sleep(_AGAIN)
+        return True
 
     async def _put(self, document: RedisMap) -> None:
         self._step(f"store {document.epoch}")
@@ -142,15 +167,25 @@ class RedisMover:
             what = f"node {move.target} cannot take over keys of node {move.source}: {error}"
             await self._put(redis_map.noted(redis_map.give_up(self._document), what))
             raise MoveError(what) from error
+        processes = await self._processes()
         for node in self._nodes.values():
             await node.raise_fence(moves.closed(move.id))
             await node.ask_marks(b"UNLINK", moves.arrived(move.id - 1))
+            await node.drop_parts(moves.closed(move.id))
         target = self._nodes[move.target]
         self._step("empty the target")
         async for keys in target.keys_of(buckets):
             await target.ask(moves.drop(moves.closed(move.id), keys))
-        await self._look_for_big(move, buckets)
+        self._big = await self._big_ones(move, buckets)
+        await self._confirm(processes)
         await self._put(redis_map.close(self._document))
+
+    async def _processes(self) -> Mapping[str, str]:
+        return {name: await node.process() for name, node in self._nodes.items()}
+
+    async def _confirm(self, processes: Mapping[str, str]) -> None:
+        """What was done at the nodes since they were these processes survives them."""
+        await asyncio.gather(*(node.confirm(processes[name]) for name, node in self._nodes.items()))
 
     async def _ask_proxies(self) -> None:
         """All can take part. One that registers later finds the move in the map, and does not begin to serve."""
@@ -173,19 +208,26 @@ class RedisMover:
         for node in (source, target):
             await node.ask_marks(b"UNLINK", name)
 
-    async def _look_for_big(self, move: RedisMove, buckets: frozenset[int]) -> None:
+    async def _big_ones(self, move: RedisMove, buckets: frozenset[int]) -> list[bytes]:
         source = self._nodes[move.source]
+        found: list[bytes] = []
         async for keys in source.keys_of(buckets):
             sizes = await source.ask_all([[b"MEMORY", b"USAGE", key] for key in keys])
-            for key, size in zip(keys, sizes, strict=True):
-                if isinstance(size, int) and size > self._wishes.biggest:
+            big = [key for key, size in zip(keys, sizes, strict=True) if isinstance(size, int) and self._is_big(size)]
+            for key, kind in zip(big, await source.ask_all([[b"TYPE", key] for key in big]), strict=True):
+                if kind not in LENGTHS and kind != b"none":
                     what = (
-                        f"key {key.decode(errors='backslashreplace')} on node {move.source} has {size >> 20} MiB, and "
-                        f"a key goes in one piece: at most {self._wishes.biggest >> 20} MiB (--biggest); make it "
-                        "smaller, or give it a tag of buckets that stay"
+                        f"key {key.decode(errors='backslashreplace')} on node {move.source} has more than "
+                        f"{self._wishes.biggest >> 20} MiB (--biggest), and is of type {kind.decode()}, which does not "
+                        "go in pieces: raise --biggest, or give it a tag of buckets that stay"
                     )
                     await self._put(redis_map.noted(redis_map.give_up(self._document), what))
                     raise MoveError(what)
+            found += big
+        return found
+
+    def _is_big(self, size: int) -> bool:
+        return size > self._wishes.biggest
 
     # ── CLOSING ──
 
@@ -193,9 +235,11 @@ class RedisMover:
         """Commands on the keys wait now: be quick. When nothing that was sent before is in flight, let the target
         have them."""
         source, target = self._nodes[move.source], self._nodes[move.target]
-        await asyncio.gather(*(node.raise_fence(moves.closed(move.id)) for node in (source, target)))
         try:
+            processes = await self._processes()
+            await asyncio.gather(*(node.raise_fence(moves.closed(move.id)) for node in (source, target)))
             await self._barrier()
+            await self._confirm(processes)
         except NodeError as error:
             if not move.back:
                 await self._put(redis_map.noted(redis_map.give_up(self._document), str(error)))
@@ -205,10 +249,13 @@ class RedisMover:
             # Its target is where keys came from. Those that have arrived at the other node, and may still be here too,
             # would be found here, as they were.
             async for keys in source.arrived(move.id - 1):
+                await source.confirm(processes[source.name])
                 await target.ask(moves.drop(moves.closed(move.id), keys))
+            await source.drop_parts(moves.closed(move.id))
+            await self._confirm(processes)
             await source.ask_marks(b"UNLINK", moves.arrived(move.id - 1))
         await asyncio.gather(*(node.raise_fence(moves.opened(move.id)) for node in (source, target)))
-        await self._put(redis_map.open_target(self._document))
+        await self._put(redis_map.open_target(self._document, target.due))
 
     async def _barrier(self) -> None:
         """Every proxy has acknowledged the map, or is shut out of every node. Raises NodeError when that is not
@@ -235,6 +282,13 @@ class RedisMover:
         await self._stand(one.id, Standing.EVICTING)
         self._step("shut out")
         await asyncio.gather(*(node.shut_out(one.id) for node in self._nodes.values()))
+        if not gone(one.place):
+            read = [self._nodes[name].at(each) for name in one.replicas for each in one.replicas[name]]
+            try:
+                await asyncio.gather(*(replica.shut_out_of_replica(one.id) for replica in read))
+            finally:
+                for replica in read:
+                    await replica.close()
         await self._stand(one.id, Standing.EVICTED)
         if gone(one.place):
             entry = await self._store.get(REDIS_PROXIES + one.id)
@@ -259,11 +313,16 @@ class RedisMover:
         source, target = self._nodes[move.source], self._nodes[move.target]
         buckets = frozenset(move.numbers)
         await asyncio.gather(*(node.raise_fence(moves.opened(move.id)) for node in (source, target)))
+        big, self._big = self._big, []
+        for key in big:
+            self._progress.moved += await self._carry(move.id, source, target, key)
+            self._seen(self._progress)
         loop = asyncio.get_running_loop()
         looked = loop.time()
         idle = 0  # passes that found keys and moved none: one may have met keys that clients were pulling
         while idle < 3:
             found = 0
+            process = await source.process()
             before = self._progress.moved
             async for keys in source.keys_of(buckets):
                 found += len(keys)
@@ -279,6 +338,8 @@ class RedisMover:
                     if (await read_redis_map(self._store))[1] != self._version:
                         return
             if not found:
+                await target.drop_parts(moves.opened(move.id))
+                await source.confirm(process)  # else a replica that becomes the node would have them again
                 await self._put(redis_map.complete(self._document))
                 return
             idle = idle + 1 if self._progress.moved == before else 0
@@ -289,11 +350,13 @@ class RedisMover:
 
     async def _pull(self, ident: int, source: NodeControl, target: NodeControl, keys: Sequence[bytes]) -> int:
         """Pull some keys; how many were there. Raises NodeClosed, NodeError."""
-        taken = await source.ask_all([moves.take(ident, key) for key in keys])
+        taken = await source.ask_all([moves.take(ident, key, self._wishes.biggest) for key in keys])
+        big = [key for key, reply in zip(keys, taken, strict=True) if str(reply).startswith("TOOBIG")]
         there = [(key, *found) for key, found in zip(keys, taken, strict=True) if isinstance(found, list)]
-        _check(source, taken)
+        _check(source, [reply for reply in taken if not str(reply).startswith("TOOBIG")])
         self._step("taken")
-        replies = await target.ask_all([moves.put(ident, key, dump, expires) for key, dump, expires in there])
+        puts = [moves.put(ident, key, dump, expires) for key, dump, expires in there]
+        replies = await target.ask_confirmed(puts) if puts else []
         # Occupied: it has expired here since, and is new there; or the next scan finds it again.
         _check(target, [reply for reply in replies if not str(reply).startswith("OCCUPIED")])
         self._step("put")
@@ -301,7 +364,36 @@ class RedisMover:
         if done:
             await source.ask(moves.drop(moves.opened(ident), done))
         self._step("dropped")
-        return len(done)
+        count = len(done)
+        for key in big:
+            count += await self._carry(ident, source, target, key)
+        return count
+
+    async def _carry(self, ident: int, source: NodeControl, target: NodeControl, key: bytes) -> int:
+        """Pull a large key in pieces; whether it was there. Nobody writes it: it is at the source still, where nobody
+        writes, and who wants it waits. Raises NodeClosed, NodeError."""
+        kind = await source.ask([b"TYPE", key])
+        if kind not in LENGTHS:
+            return 0
+        length, size, expires = await source.ask_all(
+            [[LENGTHS[kind], key], [b"MEMORY", b"USAGE", key], [b"PEXPIRETIME", key]]
+        )
+        _check(source, [length, size, expires])
+        name = moves.parts(ident, self._name, key)
+        await target.ask(moves.drop(moves.opened(ident), [name]))  # what an error has left of it
+        async for commands in pieces_of(source, key, kind, size or 0, length, name):
+            _check(target, await target.ask_confirmed([moves.piece(ident, name, commands)]))
+            self._step("piece")
+        if not await source.ask([b"EXISTS", key]):  # it has expired
+            await target.ask(moves.drop(moves.opened(ident), [name]))
+            return 0
+        [reply] = await target.ask_confirmed([moves.finish(ident, name, key, expires, LENGTHS[kind], length)])
+        self._step("finished")
+        if str(reply).startswith("OCCUPIED"):
+            return 0
+        _check(target, [reply])
+        await source.ask(moves.drop(moves.opened(ident), [key]))
+        return 1
 
 
 def _check(node: NodeControl, replies: Sequence[object]) -> None:

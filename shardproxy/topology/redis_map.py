@@ -37,7 +37,8 @@ class Phase(Enum):
 
 
 class RedisMove(Stored):
-    """Buckets on their way. back: the move takes back what an earlier one, the number before, has begun."""
+    """Buckets on their way. back: the move takes back what an earlier one, the number before, has begun. replicas: how
+    many of the target's must have a key before it is dropped at the source; known from MOVING on."""
 
     id: Annotated[int, Field(ge=1)]
     phase: Phase
@@ -45,6 +46,7 @@ class RedisMove(Stored):
     target: Name
     buckets: Annotated[Buckets, Field(min_length=1)]
     back: bool = False
+    replicas: Annotated[int, Field(ge=0)] = 0
 
     @property
     def numbers(self) -> list[int]:
@@ -103,7 +105,7 @@ class RedisIdentity(Stored):
 
     id: a part of the names of all its connections to nodes. place, standing: as of barrier.Identity. acknowledged: the
     newest epoch than which nothing older is in flight; 0: it serves nothing yet. unmovable: why this proxy cannot take
-    part in moves, empty when it can.
+    part in moves, empty when it can. replicas: node → host:port of those that it reads from.
     """
 
     id: Name
@@ -111,6 +113,7 @@ class RedisIdentity(Stored):
     acknowledged: int = 0
     standing: Standing = Standing.ACTIVE
     unmovable: str = ""
+    replicas: dict[Name, list[str]] = Field(default_factory=dict)
 
 
 def first_map(weights: Mapping[str, int]) -> RedisMap:
@@ -130,7 +133,8 @@ def routing(document: RedisMap, order: Mapping[str, int]) -> Routing:
         return Routing(document.epoch, owners, document.last if move is None else document.last - 1, moved=moved)
     waiting, pulls = frozenset(move.numbers), move.phase is Phase.MOVING
     source, target = order[move.source], order[move.target]
-    return Routing(document.epoch, owners, move.id, move.id, waiting, source, target, pulls, moved)
+    replicas = move.replicas
+    return Routing(document.epoch, owners, move.id, move.id, waiting, source, target, pulls, replicas, moved)
 
 
 # ── changes: each gives the next document ──
@@ -168,9 +172,10 @@ def close(document: RedisMap) -> RedisMap:
     return _step(document, Phase.PREPARED, Phase.CLOSING)
 
 
-def open_target(document: RedisMap) -> RedisMap:
-    """CLOSING → MOVING. Only when nothing that was sent under an older map is in flight."""
-    return _step(document, Phase.CLOSING, Phase.MOVING)
+def open_target(document: RedisMap, replicas: int = 0) -> RedisMap:
+    """CLOSING → MOVING. Only when nothing that was sent under an older map is in flight. replicas: see RedisMove."""
+    opened = _step(document, Phase.CLOSING, Phase.MOVING)
+    return opened.model_copy(update={"move": _moving(opened, Phase.MOVING).model_copy(update={"replicas": replicas})})
 
 
 def complete(document: RedisMap) -> RedisMap:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 class Routing(NamedTuple):
     """What a worker routes by. owners: bucket → place of its node. last: number of the newest move that moves keys, or
     has. move: of one under way, 0: none. waiting: its buckets. pulls: they are pulled from `source` to `target`; else
-    commands on them wait for the next map. moved: (place, host, port) of nodes that are not where the file says."""
+    commands on them wait for the next map. replicas: of the target that must have a key before it is dropped at the
+    source. moved: (place, host, port) of nodes that are not where the file says."""
 
     epoch: int
     owners: Sequence[int]
@@ -19,4 +20,5 @@ class Routing(NamedTuple):
     source: int = 0
     target: int = 0
     pulls: bool = False
+    replicas: int = 0
     moved: Sequence[tuple[int, str, int]] = ()

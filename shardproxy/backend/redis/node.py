@@ -70,6 +70,7 @@ class RedisNode:
         self.ejections = 0
         self.complete_until: float | None = None  # of a replica: see Replication
         self.reads = 0  # of a replica: commands that it got
+        self.when_lost: Callable[[], None] | None = None  # the next connection may find another process
         self.links = [
             [Link(self, resp3, settings.depth) for _ in range(settings.connections)] for resp3 in (False, True)
         ]
@@ -234,6 +235,19 @@ class RedisNode:
         while not await self.lay_ghosts():  # noqa: ASYNC110 — it is the node that is asked again
             await asyncio.sleep(FIRST_PAUSE)
 
+    async def settle_reads(self, seconds: float) -> None:
+        """Of a replica: wait until what was given to it before has its replies, or for so long at most: then it gets
+        errors. What the node does of it later nobody sees."""
+
+        async def settle(link: Link) -> None:
+            try:
+                async with asyncio.timeout(seconds):
+                    await ask(link, [b"PING"])
+            except TimeoutError:
+                self.give_up(link, "keys go to another node, and it gave no reply")
+
+        await asyncio.gather(*(settle(link) for links in self.links for link in links if link.state != DOWN))
+
     def _failed(self, link: Link, why: str) -> None:
         transport, link.transport = link.transport, None
         if transport is not None:
@@ -248,6 +262,7 @@ class RedisNode:
 
     def lost(self, link: Link, why: str) -> None:
         """The connection broke. A new one is tried at once; in case of need later."""
+        self._tell_loss()
         task = self._tasks.get(link)
         if task is not None:  # it was still being made: that task finds out
             return
@@ -255,6 +270,10 @@ class RedisNode:
             return
         self._down(why, at_once=True)
         self.open(link)
+
+    def _tell_loss(self) -> None:
+        if self.when_lost is not None:
+            self.when_lost()
 
     def abandon(self, link: Link) -> None:
         """Nobody waits for this connection any more."""
@@ -312,6 +331,7 @@ class RedisNode:
         """The node is at another address from now on. Commands that are running get errors; none is sent again."""
         if (host, port) == (self.host, self.port) and not self._held:
             return
+        self._tell_loss()
         before = self.address
         self.host, self.port, self.address = host, port, f"{host}:{port}"
         if before != self.address:

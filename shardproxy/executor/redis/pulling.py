@@ -2,7 +2,7 @@
 
 A key is pulled in three steps, each of which may be done again by anybody (protocol.redis.moves): take its dump at the
 source, put it on the target, drop it at the source. Where a step fails the key is whole on one of the two, and the next
-command on it begins anew.
+command on it begins anew. It is dropped only when the target's replicas have it; when they are slow, by the mover.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from shardproxy.topology.redis_ring import MovingRing
 from shardproxy.topology.redis_routing import Routing
 
 MOST_HERE = 200_000  # keys that are known to have arrived; more are looked up again
+REPLICAS_WAIT = 500  # milliseconds that a pull waits for the target's replicas
+BIG_AGAIN = 0.1  # seconds until it is looked whether the mover has brought a large key
 AGAIN = 0.02  # seconds until a node that has another fence than we is asked again
 LATE = encode.error(
-    "TRYAGAIN the key is being moved to another node, and the move did not go on in time; the command was not sent"
+    "TRYAGAIN the key is being moved to another node, and the move did not go on in time, or it is large and takes "
+    "longer; the command was not sent"
 )
 
 
@@ -43,6 +46,9 @@ class Puller:
         self._waiting: dict[Waiter, float] = {}  # → since when
         self._pulls: dict[bytes, list[Waiter]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._losses = 0  # of connections to the target
+        if routing.pulls:
+            self._target.when_lost = self._forget
 
     @property
     def moves(self) -> bool:
@@ -70,11 +76,18 @@ class Puller:
 
     def retire(self) -> None:
         """There is another map. Steps that were sent are harmless; everybody looks again."""
+        if self._target.when_lost == self._forget:
+            self._target.when_lost = None
         for task in self._tasks:
             task.cancel()
         self._pulls.clear()
         for waiter in list(self._waiting):
             self._go_on(waiter)
+
+    def _forget(self) -> None:
+        """The next connection to the target may find another process, which lacks keys that had come."""
+        self._losses += 1
+        self._ring.here.clear()
 
     def tick(self) -> None:
         """To be called a few times a second: nobody waits for ever."""
@@ -88,7 +101,11 @@ class Puller:
             waiter.go_on()
 
     async def _bring(self, key: bytes) -> None:
-        error = await self._pull(key)
+        while True:
+            losses = self._losses
+            error = await self._pull(key)
+            if error or losses == self._losses:
+                break
         waiters = self._pulls.pop(key, [])
         if not error:
             if len(self._ring.here) >= MOST_HERE:
@@ -111,6 +128,11 @@ class Puller:
             if reply.startswith(moves.CLOSED):
                 await asyncio.sleep(AGAIN)  # another map is on its way
                 continue
+            if reply.startswith(moves.TOO_BIG):
+                await asyncio.sleep(BIG_AGAIN)
+                if not any(waiter in self._waiting for waiter in self._pulls.get(key, ())):
+                    return LATE
+                continue
             if reply[:1] == b"-":
                 return _not_brought(self._source, reply)
             if reply[:1] != b"*" or reply[1:2] == b"-":
@@ -118,7 +140,7 @@ class Puller:
             if occupied:
                 return _not_brought(self._target, b"-ERR the node has a key of this name that nobody has moved there")
             dump, expires = _taken(reply)
-            reply = await self._ask(self._target, moves.put(ident, key, dump, expires))
+            reply, safe = await self._put(moves.put(ident, key, dump, expires))
             # It may have expired at the source meanwhile, and have been made anew at the target: look again.
             occupied = reply.startswith(moves.OCCUPIED)
             if occupied or reply.startswith(moves.CLOSED):
@@ -126,6 +148,9 @@ class Puller:
                 continue
             if reply[:1] == b"-":
                 return _not_brought(self._target, reply)
+            if not safe:
+                self.pulled += 1
+                return b""
             reply = await self._ask(self._source, moves.drop(moves.opened(ident), [key]))
             if reply.startswith(moves.CLOSED):
                 await asyncio.sleep(AGAIN)
@@ -134,6 +159,21 @@ class Puller:
                 return _not_brought(self._source, reply)
             self.pulled += 1
             return b""
+
+    async def _put(self, words: Sequence[bytes]) -> tuple[bytes, bool]:
+        """The reply to a put, and whether all replicas of the target that must have the key have it."""
+        count = self._routing.replicas
+        own = self._target.own
+        link = own.borrow(False) if count and self._target.up else None
+        if link is None:
+            return await self._ask(self._target, words), not count
+        try:
+            # WAIT blocks the connection, and is about what this connection has done.
+            asked = [words, *moves.wait_for(count, REPLICAS_WAIT)]
+            reply, _, waited = await asyncio.gather(*[ask(link, each) for each in asked])
+        finally:
+            own.give_back(link)
+        return reply, waited[:1] == b":" and int(waited[1:-2]) >= count
 
     async def _ask(self, node: RedisNode, words: Sequence[bytes]) -> bytes:
         link: Link = node.link(False, 0)

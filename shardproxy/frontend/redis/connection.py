@@ -387,14 +387,18 @@ class RedisClient(RedisReplies):
             return True
         if place == NOWHERE:
             place = self.front.keyless_node(int(self.session.ident))
-        return self.forward(self._link_for(spec, place), self.sent(), used)
+        return self.forward(self._link_for(spec, args, place), self.sent(), used)
 
-    def _link_for(self, spec: CommandSpec, place: int) -> Link:
-        """To a node, or to a replica of it. What is read while keys are watched must be as new as what is watched."""
+    def _link_for(self, spec: CommandSpec, args: list[bytes], place: int) -> Link:
+        """To a node, or to a replica of it. What is read while keys are watched must be as new as what is watched, and
+        while keys move replicas do not have them yet."""
         reads, own = self._reads, self.own
         if reads is None or (own is not None and own.watching is not None):
             return self.links[place]
-        link = reads.link(spec, place, self.session.resp3)
+        front = self.front
+        if front.puller is not None and front.ring.any_moves([args[i] for i in key_indexes(spec, args)]):
+            return self.links[place]
+        link = reads.link(spec, place, self.session.resp3, front.since)
         return self.links[place] if link is None else link
 
     def forward(self, link: Link, data: bytes, used: list[Link]) -> bool:
@@ -422,7 +426,7 @@ class RedisClient(RedisReplies):
         if not nodes:
             self.reply(arity_error(spec))
             return True
-        links = [self._link_for(spec, node) for node in nodes]
+        links = [self._link_for(spec, args, node) for node in nodes]
         if len(links) == 1:
             return self.forward(links[0], self.sent(), used)
         if self._stops_for_any(links):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
@@ -114,6 +115,7 @@ class RedisFront:
     def adopt(self, routing: Routing) -> None:
         """Route by this map from now on. What was sent under the one before may still be in flight."""
         before, self.puller = self.puller, None
+        self.since = monotonic()  # which is when keys have come to nodes at which they were not before
         count, last = len(self.nodes), routing.last
         self.scan = scan_way(count, last, routing.source, routing.target) if routing.pulls else scan_way(count, last)
         if routing.waiting:

@@ -39,12 +39,13 @@ class ReplicaReads:
         self.writing = False
         self._written = monotonic()
 
-    def link(self, spec: CommandSpec, place: int, resp3: bool) -> Link | None:
-        """The connection for a command that the node at `place` has the keys of; None: that to the node itself."""
+    def link(self, spec: CommandSpec, place: int, resp3: bool, since: float) -> Link | None:
+        """The connection for a command that the node at `place` has the keys of; None: that to the node itself. since:
+        when the last keys had come there from other nodes: a replica that is not newer does not have them."""
         replicas = self._replicas[place]
         if not replicas or self.writing or spec.write or spec.name not in _READS:
             return None
-        oldest = max(monotonic() - self._max_lag, self._written)
+        oldest = max(monotonic() - self._max_lag, self._written, since)
         for i in range(len(replicas)):
             replica = replicas[(self._number + i) % len(replicas)]
             if replica.complete_until is not None and replica.complete_until > oldest:

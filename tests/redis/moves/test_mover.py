@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shardproxy.errors import MoveError, ReshardError
 from shardproxy.local import LocalCluster
 from shardproxy.local.redis_node import RedisNode
+from shardproxy.protocol.redis import moves
+from shardproxy.reshard import redis_pieces
 from shardproxy.reshard.redis_mover import RedisMover, Wishes, change_map, read_redis_map
 from shardproxy.reshard.redis_nodes import NodeControl
 from shardproxy.store.interface import ABSENT, MapStore
 from shardproxy.topology import redis_map
 from shardproxy.topology.redis_map import REDIS_MAP, REDIS_PROXIES, RedisIdentity
 from tests.redis.kinds import kinds_of_nodes
+from tests.redis.moves.test_scripts import fill
 from tests.stores import embedded
 
 KEYS = {f"key:{n}": b"v%d" % n for n in range(40)}
@@ -64,8 +69,11 @@ def folder_of(number: int, parent: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("biggest", [moves.BIG, 0])
 @pytest.mark.parametrize("cancel", [False, True])
-def test_a_mover_may_stop_between_any_two_steps(tmp_path: Path, nodes: list[RedisNode], cancel: bool) -> None:
+def test_a_mover_may_stop_between_any_two_steps(
+    tmp_path: Path, nodes: list[RedisNode], cancel: bool, biggest: int
+) -> None:
     async def stopped_at(number: int, folder: Path) -> bool:
         steps = count()
 
@@ -74,11 +82,12 @@ def test_a_mover_may_stop_between_any_two_steps(tmp_path: Path, nodes: list[Redi
                 raise Stopped
 
         async with ring(folder, nodes) as (store, controls):
-            wishes = Wishes(buckets=2048)
+            wishes = Wishes(buckets=2048, biggest=biggest)
             try:
                 await RedisMover(store, controls, wishes, step=step).run()
             except Stopped:
                 found = {**there(nodes[0]), **there(nodes[1])}
+                found = {key: value for key, value in found.items() if not key.startswith("_shardproxy:parts:")}
                 assert found == KEYS  # whatever is at both is equal
             else:
                 return False
@@ -99,17 +108,89 @@ def test_a_mover_may_stop_between_any_two_steps(tmp_path: Path, nodes: list[Redi
     assert number > 12
 
 
-def test_a_big_key_refuses_the_move_before_it_begins(tmp_path: Path, nodes: list[RedisNode]) -> None:
+def shown(client: Any, key: bytes) -> Any:
+    """All that a client can see of a key, but for times that pass."""
+    kind = client.type(key)
+    reads: dict[bytes, Callable[[], Any]] = {
+        b"string": lambda: client.get(key),
+        b"list": lambda: client.lrange(key, 0, -1),
+        b"set": lambda: client.smembers(key),
+        b"hash": lambda: client.hgetall(key),
+        b"zset": lambda: client.zrange(key, 0, -1, withscores=True),
+        b"stream": lambda: seen_of(client, key),
+    }
+    return kind, reads[kind](), client.pexpiretime(key)
+
+
+def seen_of(client: Any, key: bytes) -> Any:
+    about = {name: value for name, value in client.xinfo_stream(key).items() if not name.startswith("radix")}
+    groups = []
+    for group in client.xinfo_groups(key):
+        pending = client.xpending_range(key, group["name"], "-", "+", 10_000)
+        names = sorted(each["name"] for each in client.xinfo_consumers(key, group["name"]))
+        for entry in pending:
+            del entry["time_since_delivered"]
+        groups.append((group, names, pending))
+    return about, client.xrange(key), groups
+
+
+def test_large_keys_arrive_in_pieces_as_they_were(
+    tmp_path: Path, nodes: list[RedisNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_pieces, "PIECE", 200)
+    steps: Counter[str] = Counter()
+
+    def step(name: str) -> None:
+        steps[name] += 1
+
     async def main() -> None:
         async with ring(tmp_path, nodes) as (store, controls):
-            with nodes[0].connect() as client:
-                client.set("big", bytes(3 << 20))
-            with pytest.raises(MoveError, match=r"key big on node a has 3 MiB"):
-                await RedisMover(store, controls, Wishes(buckets=4096, biggest=1 << 20)).run()
-            document, _ = await read_redis_map(store)
-            assert document.move is None and set(document.map.owners) == {"a"} and "big" in document.problem
+            with nodes[0].connect() as client, nodes[1].connect() as target:
+                fill(client)
+                client.sadd("set", *range(3000))
+                client.zadd("sorted", {f"m{n}": n / 7 for n in range(1000)})
+                client.hset("hash", mapping={f"f{n}": "x" * 100 for n in range(700)})
+                for n in range(500):
+                    client.xadd("stream", {"n": n, "m": b"\r\n"}, id=f"6-{n + 1}")
+                client.xreadgroup("readers", "other", {"stream": ">"}, count=100)
+                client.xdel("stream", "6-500", "6-450")
+                client.xgroup_create("stream", "idle", "6-3")
+                client.xgroup_createconsumer("stream", "idle", "nobody")
+                client.pexpireat("hash", 4_000_000_000_123)
+                client.xadd("none", {"a": "b"}, id="1-1")
+                client.xdel("none", "1-1")
+                before = {key: shown(client, key) for key in client.scan_iter()}
+                await RedisMover(store, controls, Wishes(buckets=4096, biggest=0), step=step).run()
+                assert {key: shown(target, key) for key in target.scan_iter()} == before
+                assert client.dbsize() == 0
+        assert steps["piece"] > 300 and steps["finished"] == len(before)
 
     asyncio.run(main())
+
+
+def test_a_large_key_of_which_parts_are_missing_does_not_take_its_place(tmp_path: Path, nodes: list[RedisNode]) -> None:
+    async def main() -> None:
+        async with ring(tmp_path, nodes) as (store, controls):
+            with nodes[0].connect() as client, nodes[1].connect() as target:
+
+                def step(name: str) -> None:
+                    if name == "piece":
+                        for key in target.scan_iter("_shardproxy:parts:*"):
+                            target.delete(key)
+
+                client.rpush("big", *range(3000))
+                wishes = Wishes(buckets=4096, biggest=5000)
+                with pytest.raises(ReshardError, match="of 3000 elements 0 have come"):
+                    await RedisMover(store, controls, wishes, step=step).run()
+                assert client.llen("big") == 3000 and not target.exists("big")
+                await RedisMover(store, controls, wishes).run()
+                assert target.llen("big") == 3000 and set(there_names(target)) == {*KEYS, "big"}
+
+    asyncio.run(main())
+
+
+def there_names(client: Any) -> list[str]:
+    return [key.decode() for key in client.scan_iter()]
 
 
 def test_a_proxy_that_cannot_take_part_refuses_the_move(tmp_path: Path, nodes: list[RedisNode]) -> None:

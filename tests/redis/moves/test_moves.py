@@ -62,20 +62,27 @@ def balanced(proxies: Proxies) -> Iterator[None]:
 
 
 def _words(proxy: RedisProxy, *words: str) -> list[str]:
-    return [sys.executable, "-c", SHARDCTL, "rebalance", "redis", *words, "--config", str(proxy.config)]
+    return [sys.executable, "-c", SHARDCTL, *words, "--config", str(proxy.config)]
 
 
-def shardctl(proxy: RedisProxy, *words: str) -> str:
-    """What the command prints; it must succeed."""
+def _shardctl(proxy: RedisProxy, *words: str) -> str:
     done = subprocess.run(_words(proxy, *words), capture_output=True, text=True, timeout=120, env=proxy_environment())
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+def shardctl(proxy: RedisProxy, *words: str) -> str:
+    """What `shardctl rebalance redis` prints; it must succeed."""
+    return _shardctl(proxy, "rebalance", "redis", *words)
+
+
 def started(proxy: RedisProxy, *words: str) -> subprocess.Popen[bytes]:
     """The command, while it runs."""
     return subprocess.Popen(
-        _words(proxy, *words), env=proxy_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        _words(proxy, "rebalance", "redis", *words),
+        env=proxy_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
 
 
@@ -210,6 +217,42 @@ def test_workers_and_nodes_are_killed(cluster: LocalCluster, proxies: Proxies) -
     assert status(one)["left"] == 0
     sound(load, proxies)
     untouched(two.port, 1500)
+
+
+def _kill(proxy: RedisProxy) -> None:
+    """SIGKILL for the supervisor and its workers, at once."""
+    listed = subprocess.run(["pgrep", "-P", str(proxy.process.pid)], capture_output=True, check=True)
+    workers = [int(pid) for pid in listed.stdout.split()]
+    os.kill(proxy.process.pid, signal.SIGSTOP)  # it starts no other worker meanwhile
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    proxy.process.kill()
+    assert workers
+
+
+def test_whole_proxies_are_killed(proxies: Proxies) -> None:
+    """What a dead proxy had sent without an answer counts as done or as not done, once; nobody waits for it."""
+    one, two = proxies
+    fill(one.port, 1500)
+    with Load([one.port, two.port], seed=4) as load:
+        load.goes_on()
+        mover = started(one, "run", "--weights", TILTED, "--throttle", "20", "--at-once", "300")
+        eventually(lambda: in_phase(one, "moving"), "keys move")
+        for proxy in (two, one, two):
+            _kill(proxy)
+            load.goes_on(200)
+            proxy.process.start()
+            load.goes_on(200)
+        shown = json.loads(_shardctl(one, "topology", "--json"))["redis"]
+        assert shown["left"] > 0 and shown["move"] is not None
+        mover.kill()
+        mover.wait()
+        shardctl(one, "resume")
+        load.goes_on()
+    assert status(one)["left"] == 0
+    sound(load, proxies)
+    untouched(two.port, 1500)
+    assert json.loads(_shardctl(one, "topology", "--json"))["redis"]["move"] is None
 
 
 class Trusting(RedisMover):

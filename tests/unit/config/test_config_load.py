@@ -407,16 +407,28 @@ READ = {"r1": {"address": "10.0.0.9:6379", "replicas": ["10.0.0.8:6379"]}}
         (NODE, ""),
         (KETAMA, 'redis.placement = "ketama"'),
         ({**NODE, "mode": "cache"}, 'redis.mode = "cache"'),
-        ({**NODE, "sentinels": ["10.0.0.7:26379"]}, "redis.sentinels"),
-        ({"nodes": READ, "users": {"app": {"password": "x"}}}, ""),
-        ({**NODE, "users": {"app": {"password": "x", "reads": "replica"}}}, ""),
-        ({"nodes": READ, "users": {"app": {"password": "x", "reads": "replica"}}}, "users read from replicas (app)"),
+        ({**NODE, "sentinels": ["10.0.0.7:26379"]}, ""),
+        ({"nodes": READ, "users": {"app": {"password": "x", "reads": "replica"}}}, ""),
     ],
 )
 def test_what_keeps_redis_keys_from_being_moved(redis: dict[str, Any], told: str) -> None:
     settings = parse({**good(), "redis": redis}).redis
     assert settings is not None
     assert settings.unmovable.startswith(told) and bool(settings.unmovable) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("redis", "read"),
+    [
+        ({"nodes": READ, "users": {"app": {"password": "x"}}}, {}),
+        ({**NODE, "users": {"app": {"password": "x", "reads": "replica"}}}, {}),
+        ({"nodes": READ, "users": {"app": {"password": "x", "reads": "replica"}}}, {"r1": ["10.0.0.8:6379"]}),
+    ],
+)
+def test_which_replicas_are_read(redis: dict[str, Any], read: dict[str, list[str]]) -> None:
+    settings = parse({**good(), "redis": redis}).redis
+    assert settings is not None
+    assert settings.replicas_read == read
 
 
 def test_a_redis_port_for_everybody_is_on_loopback() -> None:

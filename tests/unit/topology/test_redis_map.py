@@ -11,7 +11,6 @@ from shardproxy.errors import DocumentError, MoveError
 from shardproxy.topology import redis_map as m
 from shardproxy.topology.redis_map import Phase, RedisMap, first_map, routing
 from shardproxy.topology.redis_ring import MovingRing, RedisRing, hash_tag
-from shardproxy.topology.redis_routing import Routing
 
 NODES = ("a", "b", "c")
 ORDER = {"c": 0, "a": 1, "b": 2}
@@ -62,19 +61,19 @@ def advanced(document: RedisMap, most: int) -> RedisMap:
 
 def test_what_workers_route_by() -> None:
     document = m.want(first_map({"a": 1}), ["b"] * 4096)
-    assert routing(document, ORDER) == Routing(document.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False)
+    assert routing(document, ORDER) == (document.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0, ())
     prepared = m.next_move(document, 10)
-    assert routing(prepared, ORDER) == Routing(prepared.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False)
+    assert routing(prepared, ORDER) == (prepared.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0, ())
     closing = m.close(prepared)
     ten = frozenset(range(10))
-    assert routing(closing, ORDER) == Routing(closing.epoch, [1] * 4096, 1, 1, ten, 1, 2, False)
-    moving = m.open_target(closing)
-    assert routing(moving, ORDER) == Routing(moving.epoch, [1] * 4096, 1, 1, ten, 1, 2, True)
+    assert routing(closing, ORDER) == (closing.epoch, [1] * 4096, 1, 1, ten, 1, 2, False, 0, ())
+    moving = m.open_target(closing, 3)
+    assert routing(moving, ORDER) == (moving.epoch, [1] * 4096, 1, 1, ten, 1, 2, True, 3, ())
     done = m.complete(moving)
-    assert routing(done, ORDER) == Routing(done.epoch, [2] * 10 + [1] * 4086, 1, 0, frozenset(), 0, 0, False)
+    assert routing(done, ORDER) == (done.epoch, [2] * 10 + [1] * 4086, 1, 0, frozenset(), 0, 0, False, 0, ())
     back = m.turn_back(moving)
     assert back.move is not None and back.move.back
-    assert routing(back, ORDER)[2:-1] == (2, 2, ten, 2, 1, False)
+    assert routing(back, ORDER)[2:] == (2, 2, ten, 2, 1, False, 0, ())
 
 
 def test_a_promoted_node_is_elsewhere() -> None:
