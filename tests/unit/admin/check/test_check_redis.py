@@ -46,7 +46,8 @@ SENTINELS: dict[str, Any] = {"sentinels": ["10.0.0.8:26379"]}
         (config(weights={"a": 2}), FIRST, [("warning", "redis.nodes", "weights")]),
         (config(), first_map({"a": 2, "b": 1}), []),  # nobody gave weights
         (config(), MOVING, []),
-        (config(**SENTINELS), MOVING, [("error", "redis", "being moved")]),
+        (config(**SENTINELS), MOVING, []),
+        (config(mode="cache"), MOVING, [("error", "redis", "being moved")]),
         (config("a"), m.next_move(m.want(first_map({"a": 1}), ["b"] * 4096), 9), [("error", "redis.nodes.b", "does")]),
     ],
 )
