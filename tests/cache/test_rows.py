@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -52,15 +53,22 @@ TABLES = (
 )
 
 
-@pytest.fixture(scope="module")
-def cluster(flavor: FlavorName) -> Iterator[LocalCluster]:
+@contextmanager
+def cluster_with(flavor: FlavorName, tables: Sequence[str] = TABLES) -> Iterator[LocalCluster]:
+    """Two shards with these tables, and two Redis nodes."""
     with LocalCluster(flavor, shards=2, replicas=0, redis=2) as running:
         for shard in running.shards:
             with shard.primary.connect() as db:
                 db.cursor().execute("CREATE DATABASE IF NOT EXISTS main")
                 db.select_db("main")
-                for text in TABLES:
+                for text in tables:
                     db.cursor().execute(text)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(flavor: FlavorName) -> Iterator[LocalCluster]:
+    with cluster_with(flavor) as running:
         yield running
 
 

@@ -141,6 +141,12 @@ def hunt(cluster: LocalCluster, one: RedisProxy, two: RedisProxy, trouble: Calla
         (found.widen, (servers,)),
         (trouble, (found,)),
     ]
+    run_all(work, found)
+    return found
+
+
+def run_all(work: list[tuple[Callable[..., None], tuple[Any, ...]]], found: Any) -> None:
+    """A thread for each, for SECONDS or until something stale is found. found: with `stale` and the event `over`."""
     threads = [threading.Thread(target=function, args=arguments) for function, arguments in work]
     for thread in threads:
         thread.start()
@@ -150,7 +156,6 @@ def hunt(cluster: LocalCluster, one: RedisProxy, two: RedisProxy, trouble: Calla
     found.over.set()
     for thread in threads:
         thread.join()
-    return found
 
 
 class Both:

@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +22,7 @@ from typer.testing import CliRunner
 from shardproxy.cli.main import app
 from shardproxy.local import LocalCluster
 from tests.cache.test_rows import CACHE
-from tests.cache.test_stale_reads import cluster, evict, two_proxies
+from tests.cache.test_stale_reads import cluster, evict, run_all, two_proxies
 from tests.redis.proxied import RedisProxy
 
 __all__ = ["cluster"]  # the fixture
@@ -110,15 +109,7 @@ def hunt(cluster: LocalCluster, proxies: tuple[RedisProxy, RedisProxy], trouble:
         (found.widen, ([shard.primary for shard in cluster.shards],)),
         (trouble, (found,)),
     ]
-    threads = [threading.Thread(target=function, args=arguments) for function, arguments in work]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline and not found.stale:
-        found.over.wait(0.05)
-    found.over.set()
-    for thread in threads:
-        thread.join()
+    run_all(work, found)
     return found
 
 

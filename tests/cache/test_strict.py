@@ -17,7 +17,7 @@ import pytest
 
 from shardproxy.local import LocalCluster
 from shardproxy.local.flavors import FlavorName
-from tests.cache.test_rows import CACHE, KEYSPACES, TABLES, hits
+from tests.cache.test_rows import CACHE, KEYSPACES, cluster_with, hits
 from tests.cache.test_stale_reads import both_kept
 from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, redis_proxy
@@ -28,13 +28,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def cluster(flavor: FlavorName) -> Iterator[LocalCluster]:
-    with LocalCluster(flavor, shards=2, replicas=0, redis=2) as running:
-        for shard in running.shards:
-            with shard.primary.connect() as db:
-                db.cursor().execute("CREATE DATABASE IF NOT EXISTS main")
-                db.select_db("main")
-                for text in TABLES:
-                    db.cursor().execute(text)
+    with cluster_with(flavor) as running:
         yield running
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def parts() -> Iterator[Parts]:
         follow = ["--replicaof", "127.0.0.1", str(primary.port)]
         replicas = [cluster.add_redis(f"replica{n}", follow) for n in (1, 2)]
         for replica in replicas:
-            eventually(lambda r=replica: follows(r, primary), "it follows", 30)  # type: ignore[misc]
+            eventually(partial(follows, replica, primary), "it follows", 30)
         nodes: dict[str, dict[str, object]] = {
             primary.name: {"address": primary.address, "replicas": [replica.address for replica in replicas]},
             other.name: {"address": other.address},
@@ -130,7 +131,7 @@ def test_a_primary_that_lives_gives_over_without_a_loss(parts: Parts) -> None:
     assert counting.counted <= value(parts.replica, key) <= counting.counted + counting.failed
     assert value(parts.proxy, key) == value(parts.replica, key)
     for server in (parts.primary, parts.second):
-        eventually(lambda s=server: follows(s, parts.replica), "it follows the new one", 30)  # type: ignore[misc]
+        eventually(partial(follows, server, parts.replica), "it follows the new one", 30)
     status, said = promote(parts.proxy, parts.node, parts.replica)
     assert status == 0 and "epoch 3" in said, "again is no harm: " + said
     # What starts with the old file goes by the store.

@@ -135,7 +135,7 @@ class Traffic:
         with self._looking:  # one at a time: who looks keeps the picture from being made anew
             while _holds(connection, thread):
                 assert time.monotonic() < until, f"connection {thread} does not end"
-                time.sleep(0.11)
+                time.sleep(0.11)  # InnoDB makes a new picture when nobody has looked for 0.1 s
         while True:
             try:
                 connection.cursor().execute(sql)

@@ -84,12 +84,13 @@ def locks(r: Any) -> None:
 
 
 def blocks(r: Any) -> None:
-    answered: list[object] = []
+    answered: list[Any] = []
     thread = threading.Thread(target=lambda: answered.append(r.blpop(["queue"], timeout=20)))
     thread.start()
     assert r.rpush("queue", "job") == 1
     thread.join()
-    assert [tuple(each) for each in answered] == [("queue", "job")] and r.blpop(["queue"], timeout=0.05) is None  # type: ignore[arg-type]
+    assert [tuple(each) for each in answered] == [("queue", "job")]
+    assert r.blpop(["queue"], timeout=0.05) is None
 
 
 def channels(r: Any) -> None:

@@ -48,11 +48,18 @@ async def ring(folder: Path, nodes: list[RedisNode]) -> AsyncIterator[tuple[MapS
             client.flushall()
     with nodes[0].connect() as client:
         client.mset(KEYS)
+    async with from_a_to_b(folder, controls) as store:
+        yield store, controls
+
+
+@asynccontextmanager
+async def from_a_to_b(folder: Path, controls: dict[str, NodeControl]) -> AsyncIterator[MapStore]:
+    """A store in which a has all keys, and shall give them to b. Closes the controls."""
     async with embedded(folder).store() as store:
         try:
             document = redis_map.want(redis_map.first_map({"a": 1}), ["b"] * 4096)
             await store.put(REDIS_MAP, document.document(), ABSENT)
-            yield store, controls
+            yield store
         finally:
             for control in controls.values():
                 await control.close()

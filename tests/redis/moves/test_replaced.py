@@ -21,14 +21,13 @@ from shardproxy.protocol.redis.encode import command
 from shardproxy.reshard import redis_nodes
 from shardproxy.reshard.redis_mover import RedisMover, Wishes, change_map, read_redis_map
 from shardproxy.reshard.redis_nodes import NodeControl, asked_sentinels
-from shardproxy.store.interface import ABSENT, MapStore
+from shardproxy.store.interface import MapStore
 from shardproxy.topology import redis_map
-from shardproxy.topology.redis_map import REDIS_MAP
 from tests.proxy import eventually
+from tests.redis.moves.test_mover import from_a_to_b
 from tests.redis.moves.test_moves import in_phase, shardctl, started, status
 from tests.redis.proxied import RedisProxy, redis_proxy
 from tests.redis.test_replicas import Line
-from tests.stores import embedded
 
 KEYS = {f"key:{n}": b"v%d" % n for n in range(300)}
 BOTH, SECOND = "redis1=1,redis2=1", "redis2=1"
@@ -102,14 +101,8 @@ async def moving(folder: Path, parts: Followed) -> AsyncIterator[tuple[MapStore,
     }
     with parts.source.connect() as client:
         client.mset(KEYS)
-    async with embedded(folder).store() as store:
-        try:
-            document = redis_map.want(redis_map.first_map({"a": 1}), ["b"] * 4096)
-            await store.put(REDIS_MAP, document.document(), ABSENT)
-            yield store, controls
-        finally:
-            for control in controls.values():
-                await control.close()
+    async with from_a_to_b(folder, controls) as store:
+        yield store, controls
 
 
 @pytest.mark.parametrize("back", [False, True])
