@@ -22,8 +22,11 @@ def wait_running(server: LocalServer, what: str) -> None:
     eventually(lambda: server.rows(sql, (f"%{what}%",)) != [(0,)], f"{what} does not run on {server.name}")
 
 
-def kill_servers_clients(server: LocalServer) -> None:
-    """KILL every connection of the proxy's clients to a server, and wait until both ends have seen that."""
+def kill_servers_clients(server: LocalServer, seen: bool = True) -> None:
+    """KILL every connection of the proxy's clients to a server, and wait until both ends have seen that.
+
+    Not `seen`: the proxy stands still; wait until it has that before it.
+    """
     sql = "SELECT id FROM information_schema.processlist WHERE user = 'shardproxy' AND db = 'main'"
     with server.connect() as connection, connection.cursor() as cursor:
         cursor.execute(sql)
@@ -34,7 +37,8 @@ def kill_servers_clients(server: LocalServer) -> None:
 
         def gone() -> bool:
             cursor.execute(sql)
-            return not {ident for (ident,) in cursor.fetchall()} & set(idents) and not _half_closed(server.port)
+            left = {ident for (ident,) in cursor.fetchall()} & set(idents)
+            return not left and _half_closed(server.port) is not seen
 
         eventually(gone, f"connections of {server.name} end")
 

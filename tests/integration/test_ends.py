@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -194,6 +196,41 @@ def test_a_lost_server_connection_ends_a_transaction_loudly(proxy: ProxyUnderTes
     assert proxy.primary(0).rows("SELECT * FROM main.users") == []
     with RawClient(proxy.port) as fresh:
         fresh.query("INSERT INTO users VALUES (3, 'c', 1)")
+
+
+@contextlib.contextmanager
+def standing_still(pids: list[int]) -> Iterator[None]:
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("begin", ["BEGIN", "SET autocommit = 0"])
+@pytest.mark.parametrize("uids", ["1", f"1, {SPLIT + 1}"], ids=["one shard", "both shards"])
+@pytest.mark.parametrize("loss_first", [False, True], ids=["statement first", "loss first"])
+def test_a_statement_for_another_shard_ends_with_its_transaction(
+    proxy: ProxyUnderTest, client: RawClient, begin: str, uids: str, loss_first: bool
+) -> None:
+    """A worker sees in one turn that the transaction's server is lost, and a statement for another server: that must
+    not run there as a transaction of its own."""
+    client.query(f"INSERT INTO users VALUES (1, 'a', 0), ({SPLIT + 1}, 'b', 0)")
+    client.query(begin)
+    client.query(f"UPDATE users SET balance = balance + 1 WHERE uid = {SPLIT + 1}")
+    with standing_still(proxy.worker_pids()):
+        if loss_first:
+            kill_servers_clients(proxy.primary(1), seen=False)
+        client.send(bytes((Com.QUERY,)) + f"UPDATE users SET balance = balance + 1 WHERE uid IN ({uids})".encode())
+        if not loss_first:
+            kill_servers_clients(proxy.primary(1), seen=False)
+    with pytest.raises((Refused, Closed, OSError)):
+        client.result()
+    eventually(lambda: proxy.busy() == 0, "nothing is held")
+    assert proxy.primary(0).rows("SELECT balance FROM main.users") == [(0,)]
+    assert proxy.primary(1).rows("SELECT balance FROM main.users") == [(0,)]
 
 
 def test_idle_sessions_do_not_notice_lost_connections(proxy: ProxyUnderTest, client: RawClient) -> None:

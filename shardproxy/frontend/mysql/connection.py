@@ -329,8 +329,12 @@ class ClientConnection(Sink):
     def response_lost(self, error: BackendLost, connection: BackendConnection) -> None:
         if connection is self.held or (self.spanning is not None and self.spanning.has(connection)):
             # The transaction, or what the session had pinned, is gone. A client that went on would not know: its next
-            # statements would run outside the transaction. So the session ends, as it does when a server dies.
+            # statements would run outside the transaction. So the session ends, as it does when a server dies. At once:
+            # what is on its way to another server (it may have had no turn yet) would take itself for outside, too.
             told = self.source is connection or (self.busy and self.source is None)
+            self.busy = True
+            if self._task is not None:
+                self._task.cancel()
             if connection is self.held:
                 self.forget_held()
             else:
