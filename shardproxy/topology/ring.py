@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from uhashring import HashRing
 
@@ -22,8 +23,14 @@ def place_buckets(weights: Mapping[str, int], order: Mapping[str, int]) -> tuple
     """
     if not weights:
         raise ValueError("a ring needs at least one shard")
-    ring = HashRing(nodes={name: {"weight": weight, "vnodes": VNODES} for name, weight in sorted(weights.items())})
-    return tuple(order[ring.get_node(f"bucket-{i}")] for i in range(BUCKETS))
+    return tuple(order[name] for name in _owners(tuple(sorted(weights.items()))))
+
+
+@lru_cache(maxsize=32)
+def _owners(weights: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    """Each bucket's shard. Kept: a ring takes 20 ms, and who compares maps asks for the same few again and again."""
+    ring = HashRing(nodes={name: {"weight": weight, "vnodes": VNODES} for name, weight in weights})
+    return tuple(ring.get_node(f"bucket-{i}") for i in range(BUCKETS))
 
 
 def likely_weights(buckets: Sequence[int], names: Mapping[int, str], first: Mapping[str, int]) -> dict[str, int]:

@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def error_numbers(tree: ast.AST) -> Iterator[int]:
                 yield value.value
 
 
+@cache
 def numbers_in_code() -> set[int]:
     """All error numbers that the package's sources give, the demo's expectations and the like not counted."""
     found: set[int] = set()
