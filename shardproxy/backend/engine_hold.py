@@ -26,6 +26,9 @@ _TRIES = 30
 async def held_transactions(connection: ControlConnection) -> dict[int, str]:
     """Connection id → id of the transaction that InnoDB holds for it; those of a picture begun after this call.
 
+    Only transactions that have an id, for the others have written nothing. So who asks is not among them: after the
+    server has started again its number may be that of a branch, which would wait for it for ever.
+
     The picture may be an old one that somebody else's reading keeps alive. So the asking statement carries a mark
     which the picture shows only when it was made while that statement ran. Raises SqlError when that never comes
     about, or when the account may not look (PROCESS).
@@ -38,7 +41,8 @@ async def held_transactions(connection: ControlConnection) -> dict[int, str]:
                 f"{mark} SELECT trx_mysql_thread_id, trx_id, trx_query FROM information_schema.innodb_trx"  # noqa: S608
             )
             if any((text(row["trx_query"]) or "").startswith(mark) for row in rows):
-                return {int(row["trx_mysql_thread_id"]): str(text(row["trx_id"])) for row in rows}
+                idents = {int(row["trx_mysql_thread_id"]): str(text(row["trx_id"])) for row in rows}
+                return {thread: ident for thread, ident in idents.items() if ident != "0"}
             longest = min(_LONGEST, _APART * (1 + tried))
             await asyncio.sleep(random.uniform(_APART, longest))  # not in step with other readers
     finally:

@@ -43,15 +43,16 @@ def recovery(shards: LocalCluster) -> Recovery:
     return Recovery(build_snapshot(settings), Credentials.of(settings), 30, COORDINATOR, 1.0)
 
 
-def prepare(shards: LocalCluster, number: int, variables: int = 0) -> Any:
-    """A connection to the second shard with a prepared branch, decided: committed."""
+def prepare(shards: LocalCluster, number: int, variables: int = 0, thread: int = 0) -> Any:
+    """A connection to the second shard with a prepared branch, decided: committed. thread: in the branch's name, if not
+    the connection's own."""
     deciding, other = shards.shards
     connection = other.primary.connect("main")
     cursor = connection.cursor()
     for first in range(0, variables, 10_000):  # MySQL's parser takes not many more at once
         cursor.execute("SET " + ",".join(f"@v{n}=1" for n in range(first, first + 10_000)))
     ident = TransactionId(COORDINATOR, int(time.time()), number, 2**31, shard_word(deciding.name))
-    branch = ident.branch(connection.thread_id())
+    branch = ident.branch(thread or connection.thread_id())
     cursor.execute(f"XA START {branch}")
     cursor.execute("INSERT INTO users VALUES (%s, 'prepared', 1)", (number,))
     cursor.execute(f"XA END {branch}")
@@ -97,6 +98,20 @@ def test_a_branch_of_a_living_connection_is_ended_with_it(shards: LocalCluster, 
     other = shards.shards[1].primary
     assert other.rows("SELECT uid FROM main.users WHERE uid = 100") == [(100,)]
     assert transactions(other, "trx_id") == []
+
+
+def test_a_branch_may_have_the_number_that_recovery_has_now(shards: LocalCluster, recovery: Recovery) -> None:
+    """Numbers begin anew when a server starts again."""
+    other = shards.shards[1].primary
+    [(now,)] = other.rows("SELECT CONNECTION_ID()")
+    last = now + 200
+    for n in range(5):
+        prepare(shards, 300 + n, thread=last + 1 + n).close()
+    eventually(lambda: not transactions(other, "trx_id", "trx_mysql_thread_id > 0"), "that the engine holds none")
+    while now < last:
+        [(now,)] = other.rows("SELECT CONNECTION_ID()")
+    assert [(one.committed, one.error) for one in end_all(recovery)] == [(True, "")] * 5
+    assert other.rows("SELECT COUNT(*) FROM main.users WHERE uid BETWEEN 300 AND 304") == [(5,)]
 
 
 def test_the_engine_says_for_whom_it_holds_transactions(shards: LocalCluster, recovery: Recovery) -> None:
