@@ -14,8 +14,9 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pymysql
@@ -259,3 +260,32 @@ def test_crashes_at_random(struck: ProxyUnderTest) -> None:
     finally:
         bank.close()
     bank.audit()
+
+
+def test_connections_cut_at_random(struck: ProxyUnderTest) -> None:
+    """A server closes one of the proxy's connections every few milliseconds: in the midst of statements, of commits and
+    between them, also when the client's next statement is just coming."""
+    dice = random.Random(7)
+    bank = Bank(struck, 101)
+    bank.open()
+    try:
+        with closing(struck.primary(0).connect()) as first, closing(struck.primary(1).connect()) as second:
+            for _ in range(40 if ALL else 6):
+                goal = bank.done() + 20
+                until = time.monotonic() + 60
+                while bank.done() < goal and time.monotonic() < until:
+                    _cut_one(dice.choice((first, second)), dice)
+                assert bank.done() >= goal, "transfers go on"
+    finally:
+        bank.close()
+    bank.audit()
+
+
+def _cut_one(connection: pymysql.Connection, dice: random.Random) -> None:
+    """KILL one connection of the proxy's clients."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM information_schema.processlist WHERE user = 'shardproxy' AND db = 'main'")
+        idents = [int(row[0]) for row in cursor.fetchall()]
+        if idents:
+            with suppress(pymysql.MySQLError):
+                cursor.execute(f"KILL {dice.choice(idents)}")
