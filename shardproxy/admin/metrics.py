@@ -157,6 +157,19 @@ FAMILIES: Mapping[str, Family] = _families(
         "failed: writes that could not.",
         ("what",),
     ),
+    Family(
+        "shardproxy_cache_samples_total",
+        Kind.COUNTER,
+        "Hits that were compared with the row, by outcome: same; differs; beyond bound (cache.bound was broken); unknown "
+        "(the servers did not say); skipped (too many at once).",
+        ("rows", "outcome"),
+    ),
+    Family(
+        "shardproxy_cache_staleness_seconds",
+        Kind.HISTOGRAM,
+        "For how long compared hits were given after they were found not to be true any more, in seconds; 0: the same.",
+        ("rows",),
+    ),
     Family("shardproxy_cache_invalidations_total", Kind.COUNTER, "Entries made void by a shard's binlog.", ("shard",)),
     Family("shardproxy_cache_fresh", Kind.GAUGE, "1 while cached rows of a shard are believed.", ("shard",)),
     Family("shardproxy_map_epoch", Kind.GAUGE, "Epoch of the newest map.", ()),

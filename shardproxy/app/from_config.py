@@ -142,7 +142,8 @@ def cache_of(config: Config, redis: RedisWorkerSettings | None) -> CacheSettings
         lives, absent = round(one.ttl * 1000), round(one.absent_ttl * 1000)
         rows.append(CachedRows(name, one.key, database, table, one.form, lives, absent, one.write))
     placement = sha256(repr((redis.nodes, redis.owners)).encode()).hexdigest()
-    return CacheSettings(tuple(rows), c.hold_off, c.bound, c.lease, c.wait, placement, c.mode == "strict", c.write_wait)
+    strict = c.mode == "strict"
+    return CacheSettings(tuple(rows), c.hold_off, c.bound, c.lease, c.wait, placement, strict, c.write_wait, c.sample)
 
 
 def greeted_version(version: str) -> str:

@@ -45,7 +45,8 @@ class CachedRows:
 @dataclass(frozen=True)
 class CacheSettings:
     """`[cache]`. Durations in seconds; see docs/configuration.md. placement: says which node has which key; strict:
-    writes make rows void before they are acknowledged; write_wait: seconds that they wait for a node."""
+    writes make rows void before they are acknowledged; write_wait: seconds that they wait for a node; sample: the share of
+    hits that is compared with the row."""
 
     rows: tuple[CachedRows, ...]
     hold_off: float
@@ -55,6 +56,7 @@ class CacheSettings:
     placement: str
     strict: bool = False
     write_wait: float = 5.0
+    sample: float = field(default=0.0, repr=False)  # proxies may differ in it
 
     @property
     def tables(self) -> frozenset[tuple[str, str]]:

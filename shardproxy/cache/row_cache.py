@@ -30,6 +30,7 @@ from shardproxy.cache.entries import (
 )
 from shardproxy.cache.node import CacheNode
 from shardproxy.cache.patterns import CachedRows, CacheSettings, Patterns
+from shardproxy.cache.sampler import Sampler
 from shardproxy.errors import BackendError, RemoteProtocolError, SqlError
 from shardproxy.protocol.mysql.constants import Cap
 from shardproxy.protocol.mysql.resultset import parse_resultset
@@ -131,6 +132,7 @@ class RowCache:
         self._tasks: set[asyncio.Task[None]] = set()
         self._owner = token_hex(8)
         self._leases = 0
+        self.sampler = Sampler(settings, self._load, self.given, self.later)
 
     def shard_of(self, rows: CachedRows, parts: Sequence[int]) -> int:
         """Raises SqlError as Place."""
@@ -187,9 +189,22 @@ class RowCache:
         state, payload = read(entry, place.tag(mark))
         if state is State.VALUE or state is State.ABSENT:
             self.hits += 1
-            done(payload if state is State.VALUE else None, "")
+            row = payload if state is State.VALUE else None
+            done(row, "")
+            if self.hits == self.sampler.next:
+                self.sampler.hit(self.hits, place, row)
         else:
             self.later(self._miss(place, done, state, mark), done)
+
+    async def given(self, place: Place) -> tuple[bool, Row]:
+        """Whether a read would be a hit now, and the row. Raises BackendError when that cannot be known."""
+        if place.snapshot is not self.gateway.snapshot or place.run != place.node.run:
+            raise BackendError("the row is elsewhere now")
+        entry, mark = place.found(await place.node.ask(place.words))
+        if mark is None:
+            return False, None
+        state, payload = read(entry, place.tag(mark))
+        return state in (State.VALUE, State.ABSENT), payload if state is State.VALUE else None
 
     def later(self, work: Coroutine[Any, Any, None], done: Done | None = None) -> None:
         """Run something as a task. done: of the read that it is for, which has an answer whatever happens."""

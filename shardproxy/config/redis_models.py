@@ -262,4 +262,11 @@ class CacheTableSettings(Table):
         description="`strict`: how long a write of a cached table waits for a Redis node that cannot be reached; then "
         "it gets an error and is not done.",
     )
+    sample: float = Field(
+        default=0.001,
+        ge=0,
+        le=1,
+        description="The share of hits that is compared with the row at its primary, to measure how stale the cache is; "
+        "`0`: none. A worker compares at most four at once.",
+    )
     rows: dict[ShardName, CachedRowsSettings] = Field(default_factory=dict, description="Tables.", examples=[{}])
