@@ -147,7 +147,7 @@ FAMILIES: Mapping[str, Family] = _families(
         Kind.COUNTER,
         "Reads of cached rows by outcome: hit; miss (loaded and kept); coalesced (somebody else's load); held off "
         "(written a moment ago) and waited in vain (read from MySQL, not kept); bypassed (the cache cannot be asked or "
-        "believed); fill refused and fill failed: loads that were not kept.",
+        "believed); fill refused and fill failed: loads that were not kept; refreshed: loads while the row was given.",
         ("outcome",),
     ),
     Family(
@@ -160,8 +160,8 @@ FAMILIES: Mapping[str, Family] = _families(
     Family(
         "shardproxy_cache_samples_total",
         Kind.COUNTER,
-        "Hits that were compared with the row, by outcome: same; differs; beyond bound (cache.bound was broken); unknown "
-        "(the servers did not say); skipped (too many at once).",
+        "Hits that were compared with the row, by outcome: same; differs; beyond bound (cache.bound was broken); "
+        "unknown (the servers did not say); skipped (too many at once).",
         ("rows", "outcome"),
     ),
     Family(
