@@ -9,6 +9,10 @@
  * -DTABLE: strict writers do not know the row, and void its table: a tombstone in place of the table's token, which is a
  * part of tags.  A token that is evicted is the same as one whose tombstone is over: there will be another.
  *
+ * -DREFRESH: who finds a value may load the row anew meanwhile.  That lease is a part of the value's entry (`stamp`), so
+ * whatever voids the entry voids it.  How long a value is given after its time to live is no rule here: values live as
+ * long as they like.
+ *
  * Asserted at each hit: strict: not older than what was acknowledged when the read began; bounded: not older than the
  * place that the live mark covers, which was the binlog's end at most `bound` ago.
  */
@@ -47,6 +51,8 @@ mtype st = EMPTY;                /* the row's entry on the node */
 byte val; byte vtag; byte token; /* of VALUE: version and generation; of LEASE: whose */
 byte tneed;                      /* of TOMB: the hold-off covers events up to here */
 bool live; byte mtag; byte covered;  /* the mark: not expired, generation, place; 0: no generation */
+byte stamp;                      /* REFRESH: whose lease is in the VALUE, or who has filled it */
+byte apart;                      /* MUT_REFRESH_APART: a lease beside the entry */
 byte saved_st; byte saved_val; byte saved_vtag; byte saved_mtag; byte saved_covered; bool saved;
 
 byte tokens; byte nc; byte nf; byte gens;
@@ -76,8 +82,21 @@ proctype Writer(byte me) {
   fi
 }
 
+#ifdef MUT_REFRESH_BLIND
+#define MINE (st == VALUE)
+#else
+#ifdef MUT_REFRESH_APART
+#define MINE (st == VALUE && apart == mytoken)
+#else
+#define MINE (st == VALUE && stamp == mytoken)
+#endif
+#endif
+
 proctype Reader() {
   byte n; byte need; byte v; byte mytoken; byte tag; byte mytok;
+#ifdef REFRESH
+  byte seen;
+#endif
   do
   :: n == NR -> break
   :: n < NR ->
@@ -86,7 +105,24 @@ proctype Reader() {
      if
      :: atomic { st == VALUE && BELIEVED ->
           assert(val >= need);      /* strict */
-          assert(val >= covered) }  /* bounded */
+          assert(val >= covered);   /* bounded */
+#ifdef REFRESH
+          if :: skip :: tag = mtag; mytok = tok; seen = stamp fi
+        };
+        if
+        :: tag != 0 ->
+           if
+           :: atomic { st == VALUE && vtag == tag && vtok == mytok && stamp == seen -> tokens++; mytoken = tokens; stamp = mytoken; apart = mytoken };
+              v = vis;
+              atomic { if :: MINE -> val = v; vtag = tag; vtok = mytok :: else fi; mytoken = 0 }
+           :: atomic { !(st == VALUE && vtag == tag && vtok == mytok && stamp == seen) -> skip }
+           fi;
+           atomic { tag = 0; mytok = 0; seen = 0 }
+        :: else
+        fi
+#else
+        }
+#endif
      :: atomic { live && HAS_TOKEN && (st == EMPTY || (st == VALUE && !BELIEVED)) -> tag = mtag; mytok = tok }
      :: atomic { !live || st == LEASE || st == TOMB -> tag = 0 }   /* reads the primary, fills nothing */
 #ifdef TABLE
@@ -110,7 +146,7 @@ proctype Reader() {
 #ifdef MUT_NO_LEASE
            atomic { st = VALUE; val = v; vtag = tag; vtok = mytok; token = NOBODY }
 #else
-           atomic { if :: st == LEASE && token == mytoken -> st = VALUE; val = v; vtag = tag; vtok = mytok; token = NOBODY :: else fi }
+           atomic { if :: st == LEASE && token == mytoken -> st = VALUE; val = v; vtag = tag; vtok = mytok; stamp = mytoken; token = NOBODY :: else fi }
 #endif
         fi;
         mytoken = 0; mytok = 0
@@ -192,7 +228,10 @@ proctype World() {
 init {
   atomic { token = NOBODY; run Keeper(); run World(); run Writer(0); run Reader();
 #ifndef SMALL  /* one writer, one reader */
-    run Writer(1); run Reader();
+#ifndef ONE_WRITER
+    run Writer(1);
+#endif
+    run Reader();
 #endif
   }
 }

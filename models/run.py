@@ -36,6 +36,9 @@ HOLDS = [
     ("cache", "-DNR=1 -DNC=0 -DNF=1"),
     ("cache", "-DTABLE -DNR=4 -DNC=1 -DNF=0 -DSMALL"),
     ("cache", "-DTABLE -DNR=4 -DNC=0 -DNF=1 -DSMALL"),
+    ("cache", "-DREFRESH -DONE_WRITER -DNR=2 -DNC=0 -DNF=0"),
+    ("cache", "-DREFRESH -DONE_WRITER -DNR=2 -DNC=1 -DNF=0"),
+    ("cache", "-DREFRESH -DTABLE -DNR=4 -DNC=0 -DNF=0 -DSMALL"),
     ("rediskeys", "-DOPS=2"),
     ("rediskeys", "-DOPS=1 -DNP=1 -DTWO_MOVERS"),
     ("rediskeys", "-DOPS=2 -DNP=1 -DFAILOVERS=1"),
@@ -59,6 +62,7 @@ FAILS = [
     ("cache", "-DNR=2 -DNC=0 -DSMALL -DMUT_NO_RUN"),
     ("cache", "-DTABLE -DNR=3 -DNC=0 -DNF=0 -DSMALL -DMUT_SAME_TOKEN"),
     ("cache", "-DTABLE -DNR=3 -DNC=0 -DNF=0 -DSMALL -DMUT_NO_SECOND"),
+    *[("cache", f"-DREFRESH -DONE_WRITER -DNR=2 -DNC=0 -DNF=0 -DMUT_REFRESH_{rule}") for rule in ("BLIND", "APART")],
     ("cutover", f"-DNOFILTER {BACK} {ALONE} -DNCR=0 -DNRE=1 -DMUT_KEEP_FWD"),
     *[
         ("rediskeys", f"-DOPS=2 -DMUT_{rule}")

@@ -94,6 +94,22 @@ def run_transactions(
     return _run([*command, f"--db-ps-mode={_PS_MODE['text']}"], clients, seconds, started, ended)
 
 
+def run_updates(
+    port: int,
+    user: str,
+    password: str,
+    *,
+    clients: int,
+    seconds: float,
+    rows: int,
+    started: Callable[[], None],
+    ended: Callable[[], None],
+) -> SysbenchResult:
+    """The same with updates by id, as text, in autocommit."""
+    command = _command([port], user, password, rows, "oltp_update_index")
+    return _run([*command, f"--db-ps-mode={_PS_MODE['text']}"], clients, seconds, started, ended)
+
+
 def _run(
     command: Sequence[str], clients: int, seconds: float, started: Callable[[], None], ended: Callable[[], None]
 ) -> SysbenchResult:

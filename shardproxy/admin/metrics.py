@@ -147,7 +147,7 @@ FAMILIES: Mapping[str, Family] = _families(
         Kind.COUNTER,
         "Reads of cached rows by outcome: hit; miss (loaded and kept); coalesced (somebody else's load); held off "
         "(written a moment ago) and waited in vain (read from MySQL, not kept); bypassed (the cache cannot be asked or "
-        "believed); fill refused and fill failed: loads that were not kept.",
+        "believed); fill refused and fill failed: loads that were not kept; refreshed: loads while the row was given.",
         ("outcome",),
     ),
     Family(
@@ -156,6 +156,19 @@ FAMILIES: Mapping[str, Family] = _families(
         "Strict mode: rows and tables that writes made void before they ran; again: before an answer that came late; "
         "failed: writes that could not.",
         ("what",),
+    ),
+    Family(
+        "shardproxy_cache_samples_total",
+        Kind.COUNTER,
+        "Hits that were compared with the row, by outcome: same; differs; beyond bound (cache.bound was broken); "
+        "unknown (the servers did not say); skipped (too many at once).",
+        ("rows", "outcome"),
+    ),
+    Family(
+        "shardproxy_cache_staleness_seconds",
+        Kind.HISTOGRAM,
+        "For how long compared hits were given after they were found not to be true any more, in seconds; 0: the same.",
+        ("rows",),
     ),
     Family("shardproxy_cache_invalidations_total", Kind.COUNTER, "Entries made void by a shard's binlog.", ("shard",)),
     Family("shardproxy_cache_fresh", Kind.GAUGE, "1 while cached rows of a shard are believed.", ("shard",)),

@@ -140,9 +140,11 @@ def cache_of(config: Config, redis: RedisWorkerSettings | None) -> CacheSettings
     for name, one in c.rows.items():
         database, _, table = one.table.partition(".")
         lives, absent = round(one.ttl * 1000), round(one.absent_ttl * 1000)
-        rows.append(CachedRows(name, one.key, database, table, one.form, lives, absent, one.write))
+        before, after = round(one.refresh_before * 1000), round(one.stale_for * 1000)
+        rows.append(CachedRows(name, one.key, database, table, one.form, lives, absent, one.write, before, after))
     placement = sha256(repr((redis.nodes, redis.owners)).encode()).hexdigest()
-    return CacheSettings(tuple(rows), c.hold_off, c.bound, c.lease, c.wait, placement, c.mode == "strict", c.write_wait)
+    strict = c.mode == "strict"
+    return CacheSettings(tuple(rows), c.hold_off, c.bound, c.lease, c.wait, placement, strict, c.write_wait, c.sample)
 
 
 def greeted_version(version: str) -> str:

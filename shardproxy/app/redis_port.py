@@ -215,6 +215,11 @@ class RedisPort:
         if self.cache is not None:
             for outcome, total in {"hit": self.cache.hits, **self.cache.counts}.items():
                 self._add(counters, "shardproxy_cache_reads_total", (outcome,), total)
+            for labels, total in self.cache.sampler.counts.items():
+                self._add(counters, "shardproxy_cache_samples_total", labels, total)
+            for name, ages in self.cache.sampler.ages.items():
+                counters.observe("shardproxy_cache_staleness_seconds", (name,), ages)
+                ages.clear()
         if self.voiding is not None:
             for what, total in self.voiding.counts.items():
                 self._add(counters, "shardproxy_cache_voided_total", (what,), total)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha1
+from secrets import token_hex
 
 TOMBSTONE = b"T"
 _LEASE, _VALUE, _ABSENT = b"L", b"V", b"N"
@@ -78,6 +79,23 @@ def read(entry: bytes | None, wanted: bytes) -> tuple[State, bytes]:
     return (State.VALUE, entry[1 + len(wanted) :]) if kind == _VALUE else (State.ABSENT, b"")
 
 
+# In front of the payload of a value that may be loaded anew while it is given: the node's time in milliseconds from
+# which on somebody may do that, and a token that nobody else has: of who does it, or who filled it. As a part of the
+# entry it is void as soon as the entry is.
+_TIME, _TOKEN = 13, 16
+STAMP = _TIME + _TOKEN
+
+
+def stamp_token() -> bytes:
+    """A new one."""
+    return token_hex(_TOKEN // 2).encode()
+
+
+def due_at(stamped: bytes) -> int:
+    """From when on a stamped payload may be loaded anew. Milliseconds of the node's clock."""
+    return int(stamped[:_TIME])
+
+
 def two_values(reply: bytes) -> tuple[bytes | None, bytes | None]:
     """Both values of an MGET of two keys. Raises ValueError for another reply."""
     if reply[:4] != b"*2\r\n":
@@ -144,6 +162,54 @@ if redis.call('GET', KEYS[1]) ~= 'L' .. ARGV[1] then return 0 end
 if ARGV[3] == '0' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return 1
 """)
+
+_STAMPED = """
+local function stamp(later, token)
+  local time = redis.call('TIME')
+  return string.format('%013.0f', time[1] * 1000 + math.floor(time[2] / 1000) + later) .. token
+end
+"""
+
+# FILL for a value with a stamp. Arguments: the lease's token, kind and tag, stamp's token, payload, milliseconds, and
+# those until it may be loaded anew.
+FILL_STAMPED = Script(
+    _STAMPED
+    + """
+if redis.call('GET', KEYS[1]) ~= 'L' .. ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2] .. stamp(ARGV[6], ARGV[3]) .. ARGV[4], 'PX', ARGV[5])
+return 1
+"""
+)
+
+# Key: entry. Arguments: kind, tag and stamp as they were seen, token, milliseconds of the lease. 1: it is due, and
+# ours.
+TAKE_REFRESH = Script(
+    _STAMPED
+    + """
+local seen = ARGV[1]
+if redis.call('GETRANGE', KEYS[1], 0, #seen - 1) ~= seen then return 0 end
+if stamp(0, '') < string.sub(seen, -29, -17) then return 0 end
+redis.call('SETRANGE', KEYS[1], #seen - 29, stamp(ARGV[3], ARGV[2]))
+return 1
+"""
+)
+
+# Key: entry. Arguments: kind and tag of the value to be replaced, token, entry to be (without its stamp up to the
+# payload), payload, milliseconds (0: it goes), those until it may be loaded anew (-1: no stamp). 1: done; 0: the value
+# is not the one of which the token is.
+REFILL = Script(
+    _STAMPED
+    + """
+local head = ARGV[1]
+if redis.call('GETRANGE', KEYS[1], 0, #head - 1) ~= head then return 0 end
+if redis.call('GETRANGE', KEYS[1], #head + 13, #head + 28) ~= ARGV[2] then return 0 end
+if ARGV[5] == '0' then redis.call('DEL', KEYS[1]) return 1 end
+local entry = ARGV[3]
+if ARGV[6] ~= '-1' then entry = entry .. stamp(ARGV[6], ARGV[2]) end
+redis.call('SET', KEYS[1], entry .. ARGV[4], 'PX', ARGV[5])
+return 1
+"""
+)
 
 # Keys: entries. Argument: milliseconds of the hold-off, the same for all who may invalidate them.
 INVALIDATE = Script("""

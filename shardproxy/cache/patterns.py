@@ -14,7 +14,9 @@ _INTEGER = "(0|-?[1-9][0-9]{0,19})"  # as a server writes it: each row has one k
 @dataclass(frozen=True)
 class CachedRows:
     """Rows of one table as Redis keys, as in `[cache.rows.NAME]`. pattern: text with {COLUMN}; form: "json" or "hash";
-    ttl, absent_ttl: milliseconds, 0: rows that are not there are not remembered; write: Redis commands write them."""
+    ttl, absent_ttl: milliseconds, 0: rows that are not there are not remembered; write: Redis commands write them;
+    refresh_before, stale_for: milliseconds before and after the end of ttl in which a row that is there is given while
+    somebody loads it anew."""
 
     name: str
     pattern: str
@@ -24,6 +26,8 @@ class CachedRows:
     ttl: int
     absent_ttl: int
     write: bool = False
+    refresh_before: int = 0
+    stale_for: int = 0
     columns: tuple[str, ...] = field(init=False)  # the primary key's, in the pattern's order
     prefix: bytes = field(init=False)
 
@@ -37,6 +41,11 @@ class CachedRows:
         return _COLUMN.sub(lambda _: str(next(values)), self.pattern).encode()
 
     @property
+    def stamped(self) -> bool:
+        """Whether values are loaded anew while they are given: they have a stamp then."""
+        return self.refresh_before > 0 or self.stale_for > 0
+
+    @property
     def label(self) -> str:
         """The table, for messages."""
         return f"{self.database}.{self.table}"
@@ -45,7 +54,8 @@ class CachedRows:
 @dataclass(frozen=True)
 class CacheSettings:
     """`[cache]`. Durations in seconds; see docs/configuration.md. placement: says which node has which key; strict:
-    writes make rows void before they are acknowledged; write_wait: seconds that they wait for a node."""
+    writes make rows void before they are acknowledged; write_wait: seconds that they wait for a node; sample: the share
+    of hits that is compared with the row."""
 
     rows: tuple[CachedRows, ...]
     hold_off: float
@@ -55,6 +65,7 @@ class CacheSettings:
     placement: str
     strict: bool = False
     write_wait: float = 5.0
+    sample: float = field(default=0.0, repr=False)  # proxies may differ in it
 
     @property
     def tables(self) -> frozenset[tuple[str, str]]:

@@ -18,11 +18,15 @@ from shardproxy.backend.gateway import Gateway
 from shardproxy.cache.documents import hash_fields, json_document
 from shardproxy.cache.entries import (
     FILL,
+    FILL_STAMPED,
+    STAMP,
     TAKE_LEASE,
     TOMBSTONE,
     Names,
+    Script,
     State,
     read,
+    stamp_token,
     tag,
     three_values,
     two_values,
@@ -30,6 +34,8 @@ from shardproxy.cache.entries import (
 )
 from shardproxy.cache.node import CacheNode
 from shardproxy.cache.patterns import CachedRows, CacheSettings, Patterns
+from shardproxy.cache.refresher import Refresher
+from shardproxy.cache.sampler import Sampler
 from shardproxy.errors import BackendError, RemoteProtocolError, SqlError
 from shardproxy.protocol.mysql.constants import Cap
 from shardproxy.protocol.mysql.resultset import parse_resultset
@@ -61,8 +67,8 @@ class Place:
     """Where a row and its entry are: shard, node and names, under one map. question: what is asked for each read."""
 
     __slots__ = (
-        "entry", "mark", "node", "parts", "question", "rows", "run", "shard", "snapshot", "table", "tagged",
-        "words",
+        "entry", "mark", "node", "parts", "question", "rows", "run", "shard", "snapshot", "stamped", "table",
+        "tagged", "words",
     )  # fmt: skip
 
     def __init__(self, cache: RowCache, rows: CachedRows, parts: Sequence[int], node: CacheNode) -> None:
@@ -70,6 +76,7 @@ class Place:
         self.rows = rows
         self.parts = parts
         self.node = node
+        self.stamped = rows.stamped
         self.snapshot = cache.gateway.snapshot
         self.shard = cache.shard_of(rows, parts)
         self.run = node.run
@@ -88,6 +95,12 @@ class Place:
         if self.tagged[0] != mark:
             self.tagged = (mark, tag(mark, self.snapshot.epochs.get(self.rows.database, 0)))
         return self.tagged[1]
+
+    def row(self, state: State, payload: bytes) -> Row:
+        """What a client gets of a payload; None: there is no such row."""
+        if state is not State.VALUE:
+            return None
+        return payload[STAMP:] if self.stamped else payload
 
     def found(self, reply: bytes) -> tuple[Row, Row]:
         """Entry and mark from the reply to `question`; None for both when it is an error. Strict: the table's token
@@ -131,6 +144,8 @@ class RowCache:
         self._tasks: set[asyncio.Task[None]] = set()
         self._owner = token_hex(8)
         self._leases = 0
+        self.sampler = Sampler(settings, self._load, self.given, self.later)
+        self._refresher = Refresher(settings, self.counts, self._load, self._current, self.later)
 
     def shard_of(self, rows: CachedRows, parts: Sequence[int]) -> int:
         """Raises SqlError as Place."""
@@ -187,9 +202,27 @@ class RowCache:
         state, payload = read(entry, place.tag(mark))
         if state is State.VALUE or state is State.ABSENT:
             self.hits += 1
-            done(payload if state is State.VALUE else None, "")
+            row = place.row(state, payload)
+            done(row, "")
+            if place.stamped and row is not None:
+                self._refresher.hit(place, place.tag(mark), payload)
+            if self.hits == self.sampler.next:
+                self.sampler.hit(self.hits, place, row)
         else:
             self.later(self._miss(place, done, state, mark), done)
+
+    async def given(self, place: Place) -> tuple[bool, Row]:
+        """Whether a read would be a hit now, and the row. Raises BackendError when that cannot be known."""
+        if not self._current(place) or place.run != place.node.run:
+            raise BackendError("the row is elsewhere now")
+        entry, mark = place.found(await place.node.ask(place.words))
+        if mark is None:
+            return False, None
+        state, payload = read(entry, place.tag(mark))
+        return state in (State.VALUE, State.ABSENT), place.row(state, payload)
+
+    def _current(self, place: Place) -> bool:
+        return place.snapshot is self.gateway.snapshot
 
     def later(self, work: Coroutine[Any, Any, None], done: Done | None = None) -> None:
         """Run something as a task. done: of the read that it is for, which has an answer whatever happens."""
@@ -243,7 +276,7 @@ class RowCache:
                 state, payload = read(entry, place.tag(mark))
                 if state is State.VALUE or state is State.ABSENT:
                     self.counts["coalesced"] += 1
-                    done(payload if state is State.VALUE else None, "")
+                    done(place.row(state, payload), "")
                     return
         except BackendError:
             await self._bypass(place, done)
@@ -260,15 +293,18 @@ class RowCache:
             await self._fill(place, [token, b"", b"0"])
             return
         done(row, "")
-        if place.snapshot is not self.gateway.snapshot:
-            lives = 0  # loaded under another map than its tag says
+        rows = place.rows
+        if not self._current(place):
+            await self._fill(place, [token, b"", b"0"])  # loaded under another map than its tag says
+        elif row is None or not rows.stamped:
+            await self._fill(place, [token, value(wanted, row), b"%d" % (rows.absent_ttl if row is None else rows.ttl)])
         else:
-            lives = place.rows.absent_ttl if row is None else place.rows.ttl
-        await self._fill(place, [token, value(wanted, row), b"%d" % lives])
+            lives, due = b"%d" % (rows.ttl + rows.stale_for), b"%d" % (rows.ttl - rows.refresh_before)
+            await self._fill(place, [token, value(wanted, b""), stamp_token(), row, lives, due], FILL_STAMPED)
 
-    async def _fill(self, place: Place, words: Sequence[bytes]) -> None:
+    async def _fill(self, place: Place, words: Sequence[bytes], script: Script = FILL) -> None:
         try:
-            if not await place.node.run_script(FILL, [place.entry], words):
+            if not await place.node.run_script(script, [place.entry], words):
                 self.counts["fill refused"] += 1
         except BackendError as error:
             self.counts["fill failed"] += 1

@@ -227,6 +227,16 @@ class CachedRowsSettings(Table):
     absent_ttl: Duration = Field(
         default=30.0, description="How long it is kept that there is no such row; `0s`: not at all."
     )
+    refresh_before: Duration = Field(
+        default=0.0,
+        description="A row that is read so long before the end of `ttl`, or later, is loaded anew by one client in the "
+        "background; all are given what is there. `0s`: not. Less than `ttl`.",
+    )
+    stale_for: Duration = Field(
+        default=0.0,
+        description="A row whose `ttl` is over is given for so long while one client loads it anew; never one that was "
+        "written. `0s`: not at all.",
+    )
     write: bool = Field(
         default=False,
         description="`SET` (json), `HSET` (hash) and `DEL` write rows. In mode `bounded` a client may not read "
@@ -261,5 +271,12 @@ class CacheTableSettings(Table):
         default=5.0,
         description="`strict`: how long a write of a cached table waits for a Redis node that cannot be reached; then "
         "it gets an error and is not done.",
+    )
+    sample: float = Field(
+        default=0.001,
+        ge=0,
+        le=1,
+        description="The share of hits that is compared with the row at its primary, to measure how stale the cache "
+        "is; `0`: none. A worker compares at most four at once.",
     )
     rows: dict[ShardName, CachedRowsSettings] = Field(default_factory=dict, description="Tables.", examples=[{}])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from shardproxy.config.passwords import SOURCES
-from shardproxy.config.units import Address, parse_address
+from shardproxy.config.units import Address, parse_address, parse_duration
 
 KeyPath = tuple[str | int, ...]
 Raw = Mapping[str, object]
@@ -225,11 +225,22 @@ def cache_fits(data: Raw) -> Iterator[Problem]:
             if other is not None:
                 yield Problem((*path, "key"), repr(key), f"another beginning than that of cache.rows.{begun[other]}")
             begun[prefix] = name
+        before, lives = _seconds(rows.get("refresh_before", "0s")), _seconds(rows.get("ttl", "5m"))
+        if before is not None and lives is not None and before >= lives:
+            yield Problem((*path, "refresh_before"), f"{rows['refresh_before']!r}", "less than ttl")
         if isinstance(table, str):
             database = table.partition(".")[0]
             known = _table(data, "keyspaces")
             if database not in known:
                 yield Problem((*path, "table"), repr(table), _known(database, known, "keyspace"))
+
+
+def _seconds(value: object) -> float | None:
+    """None when it is no duration, which the models report."""
+    try:
+        return parse_duration(value)
+    except ValueError:
+        return None
 
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")

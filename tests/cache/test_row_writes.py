@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,9 @@ table = "main.named"
 write = true
 """
 SPACES = KEYSPACES.replace('users = { key = "uid" }', 'users = { key = "uid" }\nnamed = { key = "uid" }')
+
+
+WRITERS = 40  # at once
 
 
 @pytest.fixture(scope="module")
@@ -193,12 +197,31 @@ def test_many_write_one_row_and_read_what_they_have_written(proxies: tuple[Redis
                     if found != b"%d" % version
                 )
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, 8)
     assert not lost
+
+
+def at_once(work: Callable[[int], None], count: int) -> None:
+    """So many threads, numbered from 0. None of them fails."""
+    with ThreadPoolExecutor(count) as pool:
+        failures = [done.exception() for done in [pool.submit(work, number) for number in range(count)]]
+    assert failures == [None] * count
+
+
+def test_many_insert_rows_into_one_gap_of_the_index(
+    proxies: tuple[RedisProxy, RedisProxy], sql: Callable[..., Any]
+) -> None:
+    """Each locks the gap before it inserts, and none gets on but all others are the deadlock's victims."""
+    ready = threading.Barrier(WRITERS)
+
+    def work(number: int) -> None:
+        with proxies[number % 2].connect() as mine:
+            for turn in range(3):
+                ready.wait(60)
+                assert mine.hset(f"orders:{number}:{1000 + turn}", "what", "new") == 1
+
+    at_once(work, WRITERS)
+    assert sql("SELECT COUNT(*) FROM orders WHERE no >= 1000") == ((3 * WRITERS,),)
 
 
 def test_a_row_that_is_cached_is_void_when_it_is_written(

@@ -325,7 +325,6 @@ def kept_grows(proxy: RedisProxy, outcome: str, act: Callable[[], object]) -> bo
     return kept(proxy, outcome) > before
 
 
-
 @pytest.mark.parametrize(
     ("spoil", "mend", "why"),
     [

@@ -7,11 +7,29 @@ from typing import Any
 
 import pytest
 
-from shardproxy.cache.entries import FILL, INVALIDATE, MARK, TAKE_LEASE, TOMBSTONE, Script, State, read, tag, value
+from shardproxy.cache.entries import (
+    FILL,
+    FILL_STAMPED,
+    INVALIDATE,
+    MARK,
+    REFILL,
+    STAMP,
+    TAKE_LEASE,
+    TAKE_REFRESH,
+    TOMBSTONE,
+    Script,
+    State,
+    due_at,
+    read,
+    stamp_token,
+    tag,
+    value,
+)
 from shardproxy.local.redis_node import RedisNode
 from tests.redis.kinds import kinds_of_nodes
 
 OLD, NEW = tag(b"aaaaaaaa", 1), tag(b"aaaaaaaa", 2)
+HEAD = value(OLD, b"")
 KEY, MARK_KEY, PLACE = b"entry", b"mark", b"place"
 
 
@@ -82,6 +100,88 @@ def test_what_was_loaded_under_another_tag_is_loaded_anew(node: Any) -> None:
 
 def test_a_lease_is_given_back(node: Any) -> None:
     assert lease(node, "one") and fill(node, "one", b"", 0)
+    assert not node.exists(KEY)
+
+
+def stamped(node: Any) -> bytes:
+    """The value's stamp and payload."""
+    state, payload = read(node.get(KEY), OLD)
+    assert state is State.VALUE
+    return payload
+
+
+def fill_stamped(node: Any, token: str, due: int, lives: int = 1000) -> bytes:
+    """The stamp of what was filled."""
+    assert run(node, FILL_STAMPED, [KEY], token, HEAD, stamp_token(), b"row", lives, due)
+    return stamped(node)[:STAMP]
+
+
+def take(node: Any, stamp: bytes, token: bytes, holds: int = 1000) -> bool:
+    return bool(run(node, TAKE_REFRESH, [KEY], HEAD + stamp, token, holds))
+
+
+def refill(node: Any, token: bytes, payload: bytes | None = b"newer", lives: int = 1000, due: int = 500) -> bool:
+    words = [value(OLD, None), b"", lives, -1] if payload is None else [HEAD, payload, lives, due]
+    return bool(run(node, REFILL, [KEY], HEAD, token, *words))
+
+
+ONE, TWO = b"1" * 16, b"2" * 16
+
+
+def test_a_value_is_loaded_anew_by_one_when_it_is_due(node: Any) -> None:
+    assert lease(node, "one")
+    stamp = fill_stamped(node, "one", due=60_000, lives=90_000)
+    assert due_at(stamp) == pytest.approx(now(node) + 60_000, abs=5000)
+    assert 80_000 < node.pttl(KEY) <= 90_000
+    assert not take(node, stamp, ONE)  # not due
+    node.delete(KEY)
+    assert lease(node, "one")
+    stamp = fill_stamped(node, "one", due=0, lives=90_000)
+    assert take(node, stamp, ONE)
+    assert not take(node, stamp, TWO)  # no more as it was seen
+    assert due_at(stamped(node)) == pytest.approx(now(node) + 1000, abs=500)
+    assert stamped(node)[STAMP:] == b"row"  # which is given meanwhile
+    assert 80_000 < node.pttl(KEY) <= 90_000
+    assert refill(node, ONE)
+    assert stamped(node)[STAMP:] == b"newer"
+    assert 0 < node.pttl(KEY) <= 1000
+    assert not lease(node, "two")
+
+
+def test_a_load_whose_lease_is_over_is_refused(node: Any) -> None:
+    assert lease(node, "one")
+    assert take(node, fill_stamped(node, "one", due=0), ONE, holds=0)
+    assert take(node, stamped(node)[:STAMP], TWO)
+    assert not refill(node, ONE)
+    assert refill(node, TWO)
+
+
+@pytest.mark.parametrize("after", ["tombstone", "lease", "the same value again"])
+def test_what_makes_a_value_void_makes_its_load_void(node: Any, after: str) -> None:
+    assert lease(node, "one")
+    stamp = fill_stamped(node, "one", due=0)
+    assert take(node, stamp, ONE)
+    run(node, INVALIDATE, [KEY], 1000)
+    if after != "tombstone":
+        node.delete(KEY)  # the hold-off is over
+        assert lease(node, "two")
+    if after == "the same value again":
+        fill_stamped(node, "two", due=0)
+    before = node.get(KEY)
+    assert not refill(node, ONE)
+    assert not take(node, stamp, TWO)
+    assert node.get(KEY) == before
+
+
+def test_a_row_that_is_gone_when_it_is_loaded_anew(node: Any) -> None:
+    assert lease(node, "one")
+    assert take(node, fill_stamped(node, "one", due=0), ONE)
+    assert refill(node, ONE, None)
+    assert read(node.get(KEY), OLD) == (State.ABSENT, b"")
+    node.delete(KEY)
+    assert lease(node, "one")
+    assert take(node, fill_stamped(node, "one", due=0), ONE)
+    assert refill(node, ONE, None, lives=0)
     assert not node.exists(KEY)
 
 

@@ -7,7 +7,9 @@ UPDATE would change the one that has the same value of another unique key.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import count
 
 from shardproxy.cache.patterns import CachedRows
 from shardproxy.cache.row_writes import BadValue, RowSql
@@ -19,7 +21,10 @@ from shardproxy.protocol.redis import encode
 from shardproxy.topology.schema import Column
 
 _AT_ONCE = 64  # writes of a worker
-_TRIES = 5  # of a write that is a deadlock's victim
+# A write that is a deadlock's victim is tried again, so often at least, and for so many seconds. Of many that insert
+# into one gap of an index only one gets on; so the others wait, at random, longer after each try.
+_TRIES, _PATIENCE = 5, 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.004, 0.25
 _AGAIN = frozenset((1213, 9122))
 _OK = b"+OK\r\n"
 _USER = "(rows)"
@@ -82,7 +87,9 @@ class RowWriter:
         """Do it in a transaction; again when it was a deadlock's victim. Raises BackendError; BackendLost when its
         outcome is not known."""
         async with self._free:
-            for left in reversed(range(_TRIES)):
+            clock = asyncio.get_running_loop().time
+            late = clock() + _PATIENCE
+            for tries in count(1):
                 session = self._session()
                 try:
                     await session.run(b"BEGIN")
@@ -90,15 +97,16 @@ class RowWriter:
                     await session.run(b"COMMIT")
                 except BackendError as error:
                     session.close()  # which rolls back
-                    if error.code not in _AGAIN or not left:
+                    if error.code not in _AGAIN or (tries >= _TRIES and clock() > late):
                         raise
+                    await asyncio.sleep(random.uniform(0, min(_FIRST_PAUSE * 2**tries, _LONGEST_PAUSE)))
                 except BaseException:
                     session.close()
                     raise
                 else:
                     self._idle.append(session)
                     return result
-            raise AssertionError("the last try has returned or raised")
+            raise AssertionError("counting does not end")
 
 
 async def _put(

@@ -398,6 +398,27 @@ def test_what_cached_rows_do_not_go_with(redis: dict[str, Any], told: str) -> No
     assert told in problem
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"ttl": "10s", "refresh_before": "9s", "stale_for": "1m"}, ""),
+        ({"refresh_before": "299s"}, ""),
+        ({"refresh_before": "5m"}, "cache.rows.users.refresh_before: found '5m'; expected less than ttl"),
+        ({"ttl": "1s", "refresh_before": "1500ms"}, "refresh_before: found '1500ms'; expected less than ttl"),
+        ({"ttl": "1s", "refresh_before": "some"}, 'refresh_before: found "some"; expected a duration'),
+        ({"ttl": "1", "refresh_before": "1s"}, 'ttl: found "1"; expected a duration'),
+    ],
+)
+def test_rows_are_loaded_anew_before_their_end(more: dict[str, str], told: str) -> None:
+    cache = {"rows": {"users": {"key": "users:{uid}", "table": "main.users", **more}}}
+    data = {**good(), "redis": NODE, "cache": cache}
+    if told:
+        [problem] = problems(data)
+        assert told in problem
+    else:
+        assert parse(data).cache is not None
+
+
 READ = {"r1": {"address": "10.0.0.9:6379", "replicas": ["10.0.0.8:6379"]}}
 
 
