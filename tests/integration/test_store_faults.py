@@ -183,6 +183,28 @@ def test_a_writer_that_is_killed_around_its_commit(file: Place, before: bool) ->
     within(WAIT, main)
 
 
+def test_only_commits_that_are_to_last_wait_for_the_disk(file: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    finish = SqliteFile.finish
+
+    def noted(self: SqliteFile) -> None:
+        [(level,)] = self._db.execute("PRAGMA synchronous").fetchall()
+        synced.append(level == 2)
+        finish(self)
+
+    monkeypatch.setattr(SqliteFile, "finish", noted)
+
+    async def main() -> None:
+        async with file.store() as store:
+            version = ABSENT
+            for lasting in (False, True, False, True):
+                version = await settle(store, [Condition("a", version)], [Put("a", {})], WAIT, lasting=lasting)
+            await store.put("a", {}, version)
+
+    within(WAIT, main)
+    assert synced == [False, True, False, True, True]
+
+
 def test_bells_of_dead_watchers_are_removed(file: Place) -> None:
     bells = file.path.with_name("maps-watchers")
 
