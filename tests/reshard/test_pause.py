@@ -13,6 +13,7 @@ import pytest
 
 from shardproxy.local import LocalServer
 from shardproxy.reshard import orchestrator as leader
+from shardproxy.reshard import stream
 from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.orchestrator import Orchestrator
 from shardproxy.store.interface import ABSENT
@@ -74,6 +75,29 @@ def test_writers_that_ask_for_a_fence_before_it_is_armed_do_not_keep_it_from_bei
             assert asking.result(10) == epoch
 
     sides.source.rows("CREATE TABLE t (uid BIGINT PRIMARY KEY, v VARCHAR(20))", database=sides.database)
+    asyncio.run(work())
+
+
+def test_a_marker_is_applied_at_once_though_changes_keep_coming(
+    sides: Sides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides.source.rows("CREATE TABLE t (uid BIGINT PRIMARY KEY, v VARCHAR(20))", database=sides.database)
+
+    async def more(self: stream.Stream) -> bool:
+        return True
+
+    async def work() -> None:
+        async with desk(sides, tmp_path) as found:
+            led = found.lead(await found.plan(300, 600))
+            try:
+                await led.run(until(Stage.ARMED))
+                monkeypatch.setattr(stream.Stream, "_ready", more)
+                monkeypatch.setattr(stream, "_GATHER", 3600.0)
+                await led.run(lambda stage: stage in (Stage.OPEN, Stage.COPYING))
+                assert led.ledger.stage is Stage.OPEN, led.ledger.workflow.problem
+            finally:
+                await led.close()
+
     asyncio.run(work())
 
 
