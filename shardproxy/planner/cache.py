@@ -49,6 +49,7 @@ class CachedPlan:
             or plan.assigns
             or plan.shard_hint is not None
             or plan.voids is not None
+            or plan.cached is not None
         ):
             self.key_index = -1
 

@@ -180,6 +180,9 @@ def run(
     read: ValueReader = lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes)  # noqa: E731
     if plan.sequence is not None and numbered is None:
         return _number(client, plan.sequence, entry, wire, sql, literals, read)
+    kept = client.front.kept if plan.cached is not None else None
+    if kept is not None and kept.text(client, plan, sql, lambda: _run_anew(client, wire, sql, numbered)):
+        return None
     if strict is not None and strict.due(plan):
         return _after(strict.before(plan, read), lambda: _run_anew(client, wire, sql, numbered))
     if client.session.overtaken and (gone := fence.outdated(client, plan, read)):
@@ -366,6 +369,11 @@ def _execute(
     client.check(plan)
     if client.session.overtaken and fence.behind(client, plan):
         return _after(fence.catch_up(client), lambda: _execute_anew(client, wire, execution, numbered))
+    kept = client.front.kept if plan.cached is not None else None
+    if kept is not None and kept.prepared(
+        client, plan, execution.statement, execution.parameters, lambda: _execute_anew(client, wire, execution, None)
+    ):
+        return None
     read = prepared.value_reader(client, execution)
     strict = client.strict
     if strict is not None and strict.due(plan):
