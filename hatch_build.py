@@ -25,6 +25,7 @@ HOT_PATH = (
     "shardproxy/router/redis.py",
     "shardproxy/topology/sampler.py",
     "shardproxy/sql/last_integer.py",
+    "shardproxy/session/session.py",
     "shardproxy/planner/cache.py",
     "shardproxy/backend/connection.py",
     "shardproxy/backend/pool.py",
