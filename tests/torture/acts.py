@@ -18,6 +18,7 @@ from tests.torture.nemeses import Nemeses
 from tests.torture.traffic import Traffic
 
 _TRIES = 25
+_HOLDING = ("run", "resume", "switch", "reverse")  # commands that let writes wait
 _LONGEST = 300.0  # seconds until a move must have ended, on a machine that runs other tests too
 
 
@@ -27,6 +28,7 @@ class Stage:
     def __init__(self, scene: Scene, traffic: Traffic, nemeses: Nemeses, dice: random.Random) -> None:
         self.scene, self.traffic, self.nemeses, self.dice = scene, traffic, nemeses, dice
         self.kind: Kind = some_ranges
+        self._hold: list[str] = []
         self._log: list[str] = []
         self._began = time.monotonic()
 
@@ -45,6 +47,7 @@ class Stage:
         self.note(f"  {' '.join(goals.words)}")
         self.nemeses.concerned = goals.concerned
         self.traffic.favoured = goals.moving
+        self._hold = [f"--hold={goals.hold:g}"]
         return goals.words
 
     def there(self, luck: Luck) -> None:
@@ -150,7 +153,7 @@ class Stage:
         """A command until it ends or is killed at a place; the place."""
         if words[0] != "run" and len(words) == 1:
             words = [*words, str(self._newest()[0])]
-        led = self.scene.shardctl(*words)
+        led = self.scene.shardctl(*words, *(self._hold if words[0] in _HOLDING else ()))
         for place in led.steps():
             for kind in luck.strikes.pop(place, ()):
                 self.note(f"  {kind}, {place}: {self.nemeses.strike(kind)}")

@@ -14,11 +14,13 @@ from tests.torture.traffic import KEY_COLUMNS, KEYS, SHARDS, WIDTH
 
 @dataclass(frozen=True)
 class Goals:
-    """words: for the command. moving: keys that move; empty: all may. concerned: numbers of shards that take part."""
+    """words: for the command. moving: keys that move; empty: all may. concerned: numbers of shards that take part.
+    hold: seconds that writes may wait; with a stream for each pair of shards a switch takes longer."""
 
     words: list[str]
     moving: list[int] = field(default_factory=list)
     concerned: list[int] = field(default_factory=lambda: [*range(SHARDS)])
+    hold: float = 5.0
 
 
 Kind = Callable[[MapDocument, random.Random], Goals]
@@ -34,7 +36,7 @@ def some_ranges(document: MapDocument, dice: random.Random) -> Goals:
         words.append(f"--move-range={low}:{high}={name(target)}")
         moving |= set(range(low, high))
         concerned |= {source, target}
-    return Goals(words, [key for key in KEYS if key in moving], sorted(concerned))
+    return Goals(words, [key for key in KEYS if key in moving], sorted(concerned), 1.0)
 
 
 def another_ring(document: MapDocument, dice: random.Random) -> Goals:
