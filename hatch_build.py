@@ -52,6 +52,7 @@ HOT_PATH = (
     "shardproxy/executor/redis/joining.py",
     "shardproxy/frontend/redis/front.py",
     "shardproxy/frontend/redis/replies.py",
+    "shardproxy/frontend/redis/many_keys.py",
     "shardproxy/frontend/redis/connection.py",
     "shardproxy/frontend/redis/own.py",
     "shardproxy/frontend/redis/about.py",

@@ -117,6 +117,7 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         max_clients=config.proxy.max_clients,
         client_buffer=r.client_buffer,
         client_stall=r.client_stall,
+        max_channels=r.max_channels,
         idle_timeout=config.proxy.idle_timeout,
         tls_cert=str(config.resolve(listen.tls_cert)) if listen.tls_cert else "",
         tls_key=str(config.resolve(listen.tls_key)) if listen.tls_key else "",

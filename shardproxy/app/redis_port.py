@@ -67,8 +67,9 @@ class RedisPort:
         places = self._places(s.nodes, routing) if not s.sentinels else s.nodes
         nodes = [RedisNode(name, host, port, links, turn) for name, host, port in places]
         limits = RedisLimits(
-            s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout, s.hold_timeout
-        )
+            s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout, s.hold_timeout,
+            s.max_channels,
+        )  # fmt: skip
         ketama = KetamaRing(s.weights, s.hash_tag) if s.placement == "ketama" else None
         permissions = {name: Permissions(rules) for name, rules in s.rules.items()}
         self.front = RedisFront(

@@ -81,6 +81,7 @@ class RedisWorkerSettings:
     max_clients: int
     client_buffer: int
     client_stall: float
+    max_channels: int
     idle_timeout: float
     tls_cert: str
     tls_key: str

@@ -189,6 +189,12 @@ class RedisSettings(Table):
     client_stall: PositiveDuration = Field(
         default=2.0, description="… this long, and then it is closed: other clients use these connections too."
     )
+    max_channels: int = Field(
+        default=100_000,
+        ge=1,
+        description="Channels and patterns, of all kinds, that one client may listen to at a time. Their "
+        "names may have as many bytes as `client_buffer`. What goes beyond gets an error, and nothing is subscribed.",
+    )
 
     @property
     def unmovable(self) -> str:

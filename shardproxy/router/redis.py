@@ -12,6 +12,10 @@ from shardproxy.topology.redis_ring import RedisRing
 
 NOWHERE: Final = -1  # no keys: any node may answer
 APART: Final = -2  # the keys are on different nodes
+# A command of more arguments, and a reply of more values, is worked on in slices of the event loop, of so many each: a
+# million at once would keep all other clients waiting for seconds.
+MANY: Final = 10_000
+SLICE: Final = 2_000
 
 
 def place_of(spec: CommandSpec, args: Sequence[bytes], ring: RedisRing) -> int:
@@ -33,33 +37,60 @@ def split(
     arguments as they shall be sent, those that it gets, in order; and which of the command's keys these are, 0 is the
     first. A key that comes twice is twice in its part. All empty when something is missing behind the last key.
     """
-    step: i64 = spec.step
-    first: i64 = spec.first
-    size: i64 = len(args)
-    nodes: list[int] = []
-    words: list[list[bytes]] = []
-    keys: list[list[int]] = []
-    if (size - first) % step:
-        return nodes, words, keys
-    place_in: dict[int, int] = {}
-    at = first
-    number: i64 = 0
-    while at < size:
-        node = ring.node_of(args[at])
-        place = place_in.get(node, -1)
-        if place < 0:
-            place = len(nodes)
-            place_in[node] = place
-            nodes.append(node)
-            words.append(pieces[:first])
-            keys.append([])
-        words[place].append(pieces[at])
-        if step == 2:
-            words[place].append(pieces[at + 1])
-        keys[place].append(number)
-        number += 1
-        at += step
-    return nodes, words, keys
+    parts = Parts(spec, args, pieces)
+    parts.place(ring, len(args))
+    return parts.nodes, parts.words, parts.keys
+
+
+class Parts:
+    """The parts of a SPLIT command: see `split`. They come by `place`."""
+
+    def __init__(self, spec: CommandSpec, args: list[bytes], pieces: list[bytes]) -> None:
+        self.nodes: list[int] = []
+        self.words: list[list[bytes]] = []
+        self.keys: list[list[int]] = []
+        self._args = args
+        self._pieces = pieces
+        self._step: i64 = spec.step
+        self._first: i64 = spec.first
+        self._at: i64 = spec.first
+        self._number: i64 = 0
+        self._place_in: dict[int, int] = {}
+
+    def place(self, ring: RedisRing, most: i64) -> bool:
+        """Some more keys, of about so many arguments. Whether that was all."""
+        args = self._args
+        pieces = self._pieces
+        step = self._step
+        first = self._first
+        size: i64 = len(args)
+        if (size - first) % step:
+            return True
+        nodes = self.nodes
+        words = self.words
+        keys = self.keys
+        place_in = self._place_in
+        at = self._at
+        number = self._number
+        stop = size if size - at <= most else at + most
+        while at < stop:
+            node = ring.node_of(args[at])
+            place = place_in.get(node, -1)
+            if place < 0:
+                place = len(nodes)
+                place_in[node] = place
+                nodes.append(node)
+                words.append(pieces[:first])
+                keys.append([])
+            words[place].append(pieces[at])
+            if step == 2:
+                words[place].append(pieces[at + 1])
+            keys[place].append(number)
+            number += 1
+            at += step
+        self._at = at
+        self._number = number
+        return at >= size
 
 
 def apart_error(spec: CommandSpec, ring: RedisRing) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shardproxy.local import LocalCluster
+from shardproxy.protocol.redis.encode import command
 from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, keys_on, redis_proxy
 
@@ -28,7 +29,7 @@ def cluster() -> Iterator[LocalCluster]:
 def proxy(cluster: LocalCluster) -> Iterator[RedisProxy]:
     """Over three nodes; the fourth is the server to compare with."""
     nodes = {node.name: node.address for node in cluster.redis[:3]}
-    with redis_proxy(cluster, nodes=nodes, redis={"client_buffer": "4MiB"}) as running:
+    with redis_proxy(cluster, nodes=nodes, redis={"client_buffer": "4MiB", "max_channels": 1000}) as running:
         yield running
 
 
@@ -206,3 +207,34 @@ def test_monitor_shows_all_nodes(cluster: LocalCluster, proxy: RedisProxy, clien
         sock.sendall(b"RESET\r\nPING\r\n")
         until(sock, b"+RESET\r\n+PONG\r\n")
     eventually(lambda: proxy.metric("shardproxy_redis_own_connections") == 0, "nobody looks")
+
+
+def test_one_client_listens_to_so_many_channels_at_most(proxy: RedisProxy) -> None:
+    """Of all kinds together; what it listens to already, or names twice, counts once."""
+    with proxy.raw() as sock:
+        sock.sendall(command([b"SUBSCRIBE", *(b"c%d" % n for n in range(998))]))
+        until(sock, b":998\r\n")
+        sock.sendall(b"SUBSCRIBE c1 c2 c1 more more\r\n")
+        until(sock, b"$4\r\nmore\r\n:999\r\n")
+        sock.sendall(b"SSUBSCRIBE s\r\n")
+        until(sock, b":1\r\n")
+        for words in ("SUBSCRIBE c1 c999", "PSUBSCRIBE p*", "SSUBSCRIBE t"):
+            sock.sendall(f"{words}\r\nPING\r\n".encode())
+            said = until(sock, b"pong\r\n$0\r\n\r\n")
+            assert said.startswith(b"-ERR shardproxy lets one client listen to 1000 channels"), said
+        sock.sendall(b"UNSUBSCRIBE c1\r\nPSUBSCRIBE p*\r\n")
+        until(sock, b"$2\r\np*\r\n:999\r\n")
+
+
+def test_names_of_channels_have_so_many_bytes_at_most(proxy: RedisProxy) -> None:
+    """What is given back may be used again."""
+    with proxy.raw() as sock:
+        for _ in range(3):
+            for number in range(3):
+                sock.sendall(command([b"SUBSCRIBE", b"x" * MIB + b"%d" % number]))
+                until(sock, b":%d\r\n" % (number + 1))
+            sock.sendall(command([b"SUBSCRIBE", b"y" * MIB]))
+            said = until(sock, b"connection\r\n")
+            assert said.startswith(b"-ERR") and b"4194304 bytes at most (redis.client_buffer)" in said
+            sock.sendall(b"UNSUBSCRIBE\r\n")
+            until(sock, b":0\r\n")

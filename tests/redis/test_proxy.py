@@ -6,9 +6,12 @@ import os
 import random
 import select
 import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -245,6 +248,64 @@ def test_a_million_keys(proxy: RedisProxy, client: Any) -> None:
     values = client.execute_command("MGET", *[f"m{i}" for i in range(1_000_000)])
     assert len(values) == 1_000_000
     assert values[7] == b"seven" and values.count(None) == 999_999
+
+
+def test_many_keys_are_each_in_their_place(proxy: RedisProxy, client: Any) -> None:
+    """Commands that are done in slices, with keys that are missing, and that come twice."""
+    count = 30_000
+    with proxy.raw() as sock:
+        pairs = [word for n in range(count) for word in (b"many%d" % n, b"v%d" % n)]
+        sock.sendall(command([b"mset", *pairs]) + b"PING\r\n" + command([b"MSET", *pairs, b"odd"]))
+        assert reads(sock, 5) == b"+OK\r\n" + b"+PONG\r\n"
+        assert b"wrong number" in sock.recv(1000)
+    asked = [n * 7919 % (count + 5000) for n in range(count)] * 2
+    values = client.execute_command("MGET", *[f"many{n}" for n in asked])
+    assert values == [b"v%d" % n if n < count else None for n in asked]
+    assert client.execute_command("EXISTS", *[f"many{n}" for n in asked]) == sum(n < count for n in asked)
+    assert client.execute_command("DEL", *[f"many{n}" for n in range(count)]) == count
+
+
+def test_a_million_keys_keep_nobody_waiting(proxy: RedisProxy) -> None:
+    """Nor do those of a client that goes away in the middle of them."""
+    asked = command([b"MGET", *(b"m%d" % n for n in range(1_000_000))])
+    with proxy.raw() as other:
+        waits = Waits(other)
+        with proxy.raw() as sock:
+            sock.sendall(asked)
+        with proxy.raw() as sock, waits:
+            begun = monotonic()
+            sock.sendall(asked)
+            left = len(b"*1000000\r\n") + 1_000_000 * len(b"$-1\r\n")
+            while left:
+                left -= len(sock.recv(1 << 20))
+            took = monotonic() - begun
+    print(f"{took:.1f} s, the longest wait {waits.longest:.3f} s")
+    assert waits.longest < took / 8
+
+
+class Waits:
+    """How long another client waits for a reply at most, while it is entered."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.longest = 0.0
+        self._sock = sock
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._end.is_set():
+            begun = monotonic()
+            self._sock.sendall(b"PING\r\n")
+            reads(self._sock, 7)
+            self.longest = max(self.longest, monotonic() - begun)
+            self._end.wait(0.002)
 
 
 def test_users(cluster: LocalCluster) -> None:

@@ -12,19 +12,23 @@ from collections.abc import Callable, Sequence
 
 from tests.proxy import eventually
 from tests.torture.deal import THAWED, Luck
+from tests.torture.kinds import Kind, some_ranges
 from tests.torture.moving_scene import Led, Scene
 from tests.torture.nemeses import Nemeses
-from tests.torture.traffic import KEYS, SHARDS, WIDTH, Traffic
+from tests.torture.traffic import Traffic
 
 _TRIES = 25
+_HOLDING = ("run", "resume", "switch", "reverse")  # commands that let writes wait
 _LONGEST = 300.0  # seconds until a move must have ended, on a machine that runs other tests too
 
 
 class Stage:
-    """Where acts are played. log: what happened, for whoever reads a failure; `note` adds to it."""
+    """Where acts are played. kind: of moves. log: what happened, for whoever reads a failure; `note` adds to it."""
 
     def __init__(self, scene: Scene, traffic: Traffic, nemeses: Nemeses, dice: random.Random) -> None:
         self.scene, self.traffic, self.nemeses, self.dice = scene, traffic, nemeses, dice
+        self.kind: Kind = some_ranges
+        self._hold: list[str] = []
         self._log: list[str] = []
         self._began = time.monotonic()
 
@@ -38,18 +42,13 @@ class Stage:
     # ── the moves ──
 
     def choose(self) -> list[str]:
-        """Goals of a new move: one or two ranges that get other owners. The traffic favours their keys."""
-        owner = self.scene.owner()
-        goals, moving, concerned = [], set[int](), set[int]()
-        for low in self.dice.sample(range(0, SHARDS * WIDTH, 500), self.dice.choice((1, 2))):
-            high = low + self.dice.choice((150, 300, 500))
-            target = self.dice.choice([shard for shard in range(SHARDS) if shard != owner(low)])
-            goals.append(f"--move-range={low}:{high}=shard{target + 1}")
-            moving |= set(range(low, high))
-            concerned |= {owner(low), target}
-        self.nemeses.concerned = sorted(concerned)
-        self.traffic.favoured = [key for key in KEYS if key in moving]
-        return goals
+        """Goals of a new move. The traffic favours its keys, nemeses its shards."""
+        goals = self.kind(self.scene.document(), self.dice)
+        self.note(f"  {' '.join(goals.words)}")
+        self.nemeses.concerned = goals.concerned
+        self.traffic.favoured = goals.moving
+        self._hold = [f"--hold={goals.hold:g}"]
+        return goals.words
 
     def there(self, luck: Luck) -> None:
         """A move to its end."""
@@ -154,7 +153,7 @@ class Stage:
         """A command until it ends or is killed at a place; the place."""
         if words[0] != "run" and len(words) == 1:
             words = [*words, str(self._newest()[0])]
-        led = self.scene.shardctl(*words)
+        led = self.scene.shardctl(*words, *(self._hold if words[0] in _HOLDING else ()))
         for place in led.steps():
             for kind in luck.strikes.pop(place, ()):
                 self.note(f"  {kind}, {place}: {self.nemeses.strike(kind)}")

@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import pymysql
+
 from shardproxy.config import load
 from shardproxy.errors import StoreError
 from shardproxy.local import LocalCluster, LocalEtcd
@@ -26,27 +28,18 @@ from shardproxy.reshard.readmission import locked_accounts
 from shardproxy.store.interface import MapStore
 from shardproxy.store.opening import open_store
 from shardproxy.topology.map_document import MapDocument
-from shardproxy.topology.map_form import RangeForm
 from shardproxy.topology.workflow import Workflow
 from tests.proxy import USERS, ProxyUnderTest, eventually, start_proxy
 from tests.torture.audit import Found
-from tests.torture.traffic import KEY_COLUMNS, SHARDS, WIDTH, place_rows
+from tests.torture.layout import RANGES, Layout, places
+from tests.torture.traffic import KEY_COLUMNS, SHARDS, place_rows
 
 T = TypeVar("T")
 StoreKind = Literal["embedded", "etcd"]
 PROGRAM = Path(__file__).with_name("struck_shardctl.py")
 FAULTS = Path(__file__).parent / "faults"
 _ROOT = Path(__file__).parents[2]
-_TABLES = ", ".join(f'{table} = {{ key = "{key}" }}' for table, key in KEY_COLUMNS.items())
-
-
-def _keyspaces() -> str:
-    text = f'[keyspaces.main]\nkey_type = "int"\nmap = "range"\ntables = {{ {_TABLES} }}\n'
-    for shard in range(SHARDS):
-        start = '"min"' if shard == 0 else str(shard * WIDTH)
-        end = '"max"' if shard == SHARDS - 1 else str((shard + 1) * WIDTH)
-        text += f'[[keyspaces.main.ranges]]\nfrom = {start}\nto = {end}\nshard = "shard{shard + 1}"\n'
-    return text
+_NO_SUCH_TABLE = 1146
 
 
 class Led:
@@ -134,19 +127,13 @@ class Scene:
 
         return self._ask(any_of)
 
-    def owner(self) -> Callable[[int], int]:
-        """Key → the number of the shard that owns it, by the stored map."""
+    def document(self) -> MapDocument:
+        """The stored map."""
 
         async def document(store: MapStore) -> MapDocument:
             return (await read_map(store, "main"))[0]
 
-        form = self._ask(document).map
-        assert isinstance(form, RangeForm)
-
-        def of(key: int) -> int:
-            return next(int(r.shard.removeprefix("shard")) - 1 for r in form.ranges if r.start <= key < r.end)
-
-        return of
+        return self._ask(document)
 
     def _ask(self, question: Callable[[MapStore], Awaitable[T]]) -> T:
         """Ask the store, again while it is cut off."""
@@ -176,16 +163,23 @@ class Scene:
         """What is there, when nobody writes any more and no branch is left prepared."""
         for shard in range(SHARDS):
             eventually(lambda: not self.on_shard(shard, "XA RECOVER"), "no branch is left prepared", 40)  # noqa: B023
-        tables = {
-            table: [self.on_shard(shard, f"SELECT * FROM {table}") for shard in range(SHARDS)] for table in KEY_COLUMNS
-        }
-        return Found(tables, self.owner())
+        tables = {table: [self._all(shard, table) for shard in range(SHARDS)] for table in KEY_COLUMNS}
+        return Found(tables, places(self.document()))
+
+    def _all(self, shard: int, table: str) -> list[tuple[Any, ...]]:
+        try:
+            return self.on_shard(shard, f"SELECT * FROM {table}")
+        except pymysql.ProgrammingError as error:
+            if error.args[0] != _NO_SUCH_TABLE:  # a shard that has not joined yet
+                raise
+            return []
 
 
 @contextmanager
 def scene(
-    flavor: FlavorName, store: StoreKind, *, proxies: int = 3, wrong: str = "", fence: str = "on"
-) -> Iterator[Scene]:
+    flavor: FlavorName, store: StoreKind, layout: Layout = RANGES, *, proxies: int = 3, wrong: str = "",
+    fence: str = "on",
+) -> Iterator[Scene]:  # fmt: skip
     """wrong: mistakes of the orchestrator (struck_shardctl); fence: executor.fence.Mode of the proxies."""
     with ExitStack() as stack:
         etcd = stack.enter_context(LocalEtcd()) if store == "etcd" else None
@@ -195,7 +189,10 @@ def scene(
             place = {"kind": "etcd", "endpoints": etcd.endpoints, "timeout": "2s"}
         for shard in cluster.shards:
             shard.primary.rows("CREATE DATABASE main")
-        place_rows(lambda shard, statement: cluster.shards[shard].primary.rows(statement, database="main"))
+        place_rows(
+            lambda shard, statement: cluster.shards[shard].primary.rows(statement, database="main"), layout.members,
+            layout.shard_of,
+        )  # fmt: skip
         environment = proxy_environment()
         if fence != "on":
             environment["PYTHONPATH"] = f"{FAULTS}:{environment['PYTHONPATH']}"
@@ -207,14 +204,14 @@ def scene(
             made.append(
                 start_proxy(
                     cluster, account, proxy={"drain_timeout": "200ms", "workers": 1 if number else 2},
-                    keyspaces=_keyspaces(), store=place,
+                    keyspaces=layout.keyspaces(), store=place,
                     backend={"user": account, "password": account, "connect_timeout": "2s", "pool_wait": "2s",
                              "health_interval": "500ms"},
                     transactions={"recovery_interval": "300ms"}, users={"app": USERS["app"]}, environment=environment,
                 )
             )  # fmt: skip
             stack.callback(_end, made[-1])
-        config = cluster.config_toml(_keyspaces(), users={"app": USERS["app"]}, name="operator.toml").path
+        config = cluster.config_toml(layout.keyspaces(), users={"app": USERS["app"]}, name="operator.toml").path
         lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in place.items())
         config.write_text(f"{config.read_text()}\n[store]\n{lines}")
         yield Scene(cluster, made, config, etcd, wrong)

@@ -13,8 +13,8 @@ from tests.torture.traffic import KEYS, SEATS, SHARDS, START, WIDTH, Outcome, To
 Tables = dict[str, list[list[Row]]]
 
 
-def owner(key: int) -> int:
-    return key // WIDTH
+def place(table: str, row: Row) -> int:
+    return int(row[0]) // WIDTH
 
 
 def sound() -> tuple[Told, Tables]:
@@ -40,7 +40,7 @@ def sound() -> tuple[Told, Tables]:
         "token": [(key, number, number) for number, key in enumerate(KEYS)],
     }
     tables = {
-        table: [[row for row in all_of_them if owner(int(row[0])) == shard] for shard in range(SHARDS)]
+        table: [[row for row in all_of_them if place(table, row) == shard] for shard in range(SHARDS)]
         for table, all_of_them in rows.items()
     }
     return told, tables
@@ -48,7 +48,7 @@ def sound() -> tuple[Told, Tables]:
 
 def test_what_is_sound_passes() -> None:
     told, tables = sound()
-    assert audit(told, Found(tables, owner)) == []
+    assert audit(told, Found(tables, place)) == []
 
 
 def lost(table: str, row: int = 0) -> Callable[[Tables], object]:
@@ -92,4 +92,4 @@ def test_damage_is_found(damage: Callable[[Tables], object], said: str) -> None:
     told, tables = sound()
     broken = copy.deepcopy(tables)
     damage(broken)
-    assert any(said in line for line in audit(told, Found(broken, owner)))
+    assert any(said in line for line in audit(told, Found(broken, place)))

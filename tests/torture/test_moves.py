@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -32,6 +33,7 @@ KINDS: tuple[tuple[FlavorName, StoreKind], ...] = (
     ("mariadb", "etcd"),
     ("mysql", "embedded"),
 )
+LONG_ABSENCE = 14.0  # seconds that a stopped proxy stays away at most, in long runs
 SERVERS = len({flavor for flavor, _ in KINDS})
 SHORT: tuple[tuple[str, ...], ...] = (("there", "back"), ("there", "cancelled", "table changed"))
 
@@ -62,17 +64,15 @@ def act(name: str, stage: Stage, hand: Hand) -> None:
             stage.stopped(partial(purge, stage.scene), lambda _: None)
 
 
-def play(set_up: Scene, seed: str, acts: tuple[str, ...], number: int | None) -> None:
-    dice = random.Random(seed)
-    hand = drawn(dice) if number is None else dealt(number, dice)
-    nemeses = Nemeses(set_up, dice) if number is None else Nemeses(set_up, dice, 14.0)
+def play(
+    set_up: Scene, seed: str, dice: random.Random, acted: Callable[[Stage], None], longest: float
+) -> None:  # fmt: skip
+    """Play acts while the application runs, then look at all rows. longest: as of Nemeses."""
+    nemeses = Nemeses(set_up, dice, longest)
     with Traffic(set_up.proxies, seed) as traffic:
         stage = Stage(set_up, traffic, nemeses, dice)
         try:
-            for name in acts:
-                stage.note(name)
-                act(name, stage, hand)
-                nemeses.calm()
+            acted(stage)
         finally:
             nemeses.calm()
             print(stage.log)
@@ -91,5 +91,14 @@ def test_moves(
         base, _, loop = seed.rpartition(".")
         again = f"SHARDPROXY_SEED={base} ./dev test torture --loops {int(loop) + 1} -k '{flavor}-{store}-{seed}'"
     print(f"seed {seed}; to have this run again: {again}")
+    dice = random.Random(seed)
+    hand = drawn(dice) if number is None else dealt(number, dice)
+
+    def acted(stage: Stage) -> None:
+        for name in acts:
+            stage.note(name)
+            act(name, stage, hand)
+            stage.nemeses.calm()
+
     with scene(flavor, store) as set_up:
-        play(set_up, seed, acts, number)
+        play(set_up, seed, dice, acted, 5.0 if number is None else LONG_ABSENCE)

@@ -33,6 +33,10 @@ TABLES = (
     "CREATE TABLE token (holder BIGINT NOT NULL, no INT NOT NULL, tag INT NOT NULL, PRIMARY KEY (holder, no))",
 )
 KEY_COLUMNS = {"account": "id", "entry": "account", "list": "id", "seat": "grp", "token": "holder"}
+COLUMNS = {
+    "account": ("id", "n", "balance"), "entry": ("account", "writer", "no", "amount"), "list": ("id", "vals"),
+    "seat": ("grp", "seat", "who"), "token": ("holder", "no", "tag"),
+}  # fmt: skip
 NOTHING_DONE = frozenset((1213, 1205, 9122))  # whatever the statement, COMMIT too
 # The connection, a server, or an account is away. A write or COMMIT that ends so may have happened.
 AWAY = frozenset((0, 2003, 2006, 2013, 2014, 1053, 1317, 1927, 3118, 4151, 1045, 9110, 9111, 9112, 9113, 9120, 9121))
@@ -60,19 +64,24 @@ class Told:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def place_rows(rows: Callable[[int, str], object]) -> None:
-    """Create and fill the tables. rows(shard, statement): run it there, in the database."""
-    for shard in range(SHARDS):
+def place_rows(
+    rows: Callable[[int, str], object], shards: Sequence[int], shard_of: Callable[[str, int], int]
+) -> None:  # fmt: skip
+    """Create and fill the tables. rows(shard, statement): run it there, in the database. shards: those that have the
+    tables. shard_of: table and key → where it is."""
+    for shard in shards:
         for statement in TABLES:
             rows(shard, statement)
-        keys = [key for key in KEYS if key // WIDTH == shard]
-        for table, values in (
-            ("account", [f"({key}, 0, {START})" for key in keys]),
-            ("list", [f"({key}, '')" for key in keys]),
-            ("seat", [f"({key}, {seat}, {seat})" for key in keys for seat in range(SEATS)]),
-            ("token", [f"({key}, {key // 50}, {key // 50})" for key in keys]),  # one token a key
-        ):
-            rows(shard, f"INSERT INTO {table} VALUES {', '.join(values)}")
+        rows_of: tuple[tuple[str, Callable[[int], list[str]]], ...] = (
+            ("account", lambda key: [f"({key}, 0, {START})"]),
+            ("list", lambda key: [f"({key}, '')"]),
+            ("seat", lambda key: [f"({key}, {seat}, {seat})" for seat in range(SEATS)]),
+            ("token", lambda key: [f"({key}, {key // 50}, {key // 50})"]),  # one token a key
+        )
+        for table, row in rows_of:
+            values = [value for key in KEYS if shard_of(table, key) == shard for value in row(key)]
+            if values:
+                rows(shard, f"INSERT INTO {table} VALUES {', '.join(values)}")
 
 
 class _Odd(Exception):
@@ -246,7 +255,7 @@ class Traffic:
             raise error
 
     def _token(self, writer: int, dice: random.Random, cursor: Any) -> None:
-        """A token of ours gets another number (primary key) or holder (shard key)."""
+        """A token of ours gets another number or holder: both are its primary key, and either may be its shard key."""
         tag = dice.choice([tag for tag in range(len(KEYS)) if tag % self._writers == writer])
         cursor.execute(f"SELECT holder, no FROM token WHERE tag = {tag}")
         found = cursor.fetchall()
@@ -257,7 +266,7 @@ class Traffic:
         self._lost.discard(tag)
         holder, no = found[0]
         # No column has a table's name: a change of the shard key gathers whatever tables it seems to name, with locks.
-        change = f"no = no + {len(KEYS)}" if dice.random() < 0.5 else f"holder = {self._other(dice, holder)}"
+        change = f"no = {no + len(KEYS)}" if dice.random() < 0.5 else f"holder = {self._other(dice, holder)}"
         text = f"UPDATE token SET {change} WHERE holder = {holder} AND no = {no}"
         outcome, error = self._decide(cursor, [], text)
         if outcome is Outcome.UNHEARD:

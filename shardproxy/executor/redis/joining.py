@@ -9,7 +9,8 @@ from shardproxy.errors import RemoteProtocolError
 from shardproxy.merge.redis_replies import join_every, join_split
 from shardproxy.planner.redis.spec import Join
 from shardproxy.protocol.redis import encode
-from shardproxy.protocol.redis.replies import values_of
+from shardproxy.protocol.redis.replies import ArrayReader, values_of
+from shardproxy.router.redis import MANY, SLICE
 from shardproxy.router.redis_scan import ScanWay, scan_reply
 
 
@@ -58,6 +59,9 @@ class JoinedReply(Joint):
             replies.append(part.take())
             part.joint = None
         self._parts = []  # each knew the other: no need of a garbage collector to end them
+        if self._join is Join.LIST and self._keys and _many(replies, self._keys):
+            _ManyInOrder(self._turn, self._whole, replies, self._keys).step()
+            return
         try:
             if self._join is Join.LIST and self._keys:
                 data = _in_order(replies, self._keys)
@@ -68,8 +72,73 @@ class JoinedReply(Joint):
             else:
                 data = join_every(self._join, replies, self._args)
         except (RemoteProtocolError, ValueError) as error:
-            data = encode.error(f"ERR shardproxy cannot make one reply of those of several nodes: {error}")
+            data = _no_reply(error)
         self._whole.settle(self._turn, data)
+
+
+def _no_reply(error: Exception) -> bytes:
+    return encode.error(f"ERR shardproxy cannot make one reply of those of several nodes: {error}")
+
+
+def _many(replies: list[bytes], keys: list[list[int]]) -> bool:
+    """Whether to join arrays in slices: other clients would wait for them for long."""
+    count = 0
+    for numbers in keys:
+        count += len(numbers)
+    if count <= MANY:
+        return False
+    return all(reply[0] == 42 for reply in replies)
+
+
+class _ManyInOrder:
+    """Does `_in_order` in slices of the event loop, of replies that are arrays, and gives it to the client's slot."""
+
+    def __init__(self, turn: Turn, whole: Slot, replies: list[bytes], keys: list[list[int]]) -> None:
+        self._turn = turn
+        self._whole = whole
+        self._replies = replies
+        self._keys = keys
+        count = 0
+        for numbers in keys:
+            count += len(numbers)
+        self._found: list[bytes] = [b""] * count
+        self._place = -1  # of the reply whose values are taken …
+        self._reader: ArrayReader | None = None
+        self._done = 0  # … and how many of them were
+
+    def step(self) -> None:
+        """Some more of it."""
+        try:
+            if self._reader is None:
+                self._begin()
+            else:
+                self._take(self._reader)
+        except RemoteProtocolError as error:
+            self._whole.settle(self._turn, _no_reply(error))
+            return
+        if self._reader is None and self._place == len(self._replies) - 1:
+            self._whole.settle(self._turn, b"*%d\r\n%b" % (len(self._found), b"".join(self._found)))
+            return
+        self._turn.loop.call_soon(self.step)
+
+    def _begin(self) -> None:
+        self._place += 1
+        self._done = 0
+        reader = self._reader = ArrayReader(self._replies[self._place])
+        if reader.left != len(self._keys[self._place]):
+            raise RemoteProtocolError(f"{reader.left} values for {len(self._keys[self._place])} keys")
+
+    def _take(self, reader: ArrayReader) -> None:
+        values: list[bytes] = []
+        reader.take(values, SLICE)
+        numbers = self._keys[self._place]
+        found = self._found
+        at = self._done
+        for i in range(len(values)):
+            found[numbers[at + i]] = values[i]
+        self._done = at + len(values)
+        if reader.left <= 0:
+            self._reader = None
 
 
 def _in_order(replies: list[bytes], keys: list[list[int]]) -> bytes:

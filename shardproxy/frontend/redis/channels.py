@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mypy_extensions import i64
+
 from shardproxy.backend.redis.link import Link
 from shardproxy.backend.redis.slot import Ear, Holdable, Slot
 from shardproxy.planner.redis.spec import CommandSpec
@@ -28,6 +30,7 @@ class Channels(Ear):
     def __init__(self, client: RedisClient) -> None:
         self.client = client
         self.names: dict[bytes, dict[bytes, None]] = {b"": {}, b"P": {}, b"S": {}}
+        self._size: i64 = 0  # bytes of all names
         self._links: dict[int, Link] = {}  # by place
         self._slot: Slot | None = None  # of the command whose confirmations are due
         self._missing = 0  # so many of them
@@ -58,6 +61,10 @@ class Channels(Ear):
             if not names:
                 client.reply(self._told(verb, None))
                 return True
+        full = b"" if ends else self._too_many(names, known)
+        if full:
+            client.reply(full)
+            return True
         at: dict[int, list[bytes]] = {}
         for name in names:
             if ends and name not in known:
@@ -84,6 +91,28 @@ class Channels(Ear):
             return True
         client.wait_for_reply()
         return False
+
+    def _too_many(self, names: list[bytes], known: dict[bytes, None]) -> bytes:
+        """An error line when this client may not hear these too, with what to do; else empty."""
+        count: i64 = 0
+        size = self._size
+        for heard in self.names.values():
+            count += len(heard)
+        for name in set(names):
+            if name not in known:
+                count += 1
+                size += len(name)
+        limits = self.client.front.limits
+        if count > limits.channels:
+            what = f"to {limits.channels} channels and patterns at most (redis.max_channels)"
+        elif size > limits.buffer:
+            what = f"to channels and patterns whose names have {limits.buffer} bytes at most (redis.client_buffer)"
+        else:
+            return b""
+        return encode.error(
+            f"ERR shardproxy lets one client listen {what}, nothing was subscribed: unsubscribe from some, or use one "
+            "more connection"
+        )
 
     def _places(self, verb: bytes, name: bytes) -> list[int]:
         front = self.client.front
@@ -138,10 +167,13 @@ class Channels(Ear):
         verb = self._verb
         known = self.names[_kind(verb)]
         for name in self._asked:
-            if b"UNSUBSCRIBE" in verb:
-                known.pop(name, None)
-            else:
-                known[name] = None
+            if b"UNSUBSCRIBE" not in verb:
+                if name not in known:
+                    self._size += len(name)
+                    known[name] = None
+            elif name in known:
+                self._size -= len(name)
+                del known[name]
             self._push(self._told(verb, name))
         held, self._held = self._held, []
         for data in held:

@@ -17,6 +17,7 @@ from shardproxy.backend.tls import Transport
 from shardproxy.executor.redis.joining import JoinedReply
 from shardproxy.executor.redis.local_answers import answer
 from shardproxy.frontend.redis.about import ABOUT_CLIENTS, about_clients
+from shardproxy.frontend.redis.many_keys import ManyKeys
 from shardproxy.frontend.redis.own import Own
 from shardproxy.frontend.redis.replica_reads import ReplicaReads
 from shardproxy.frontend.redis.replies import RedisReplies
@@ -33,7 +34,7 @@ from shardproxy.planner.redis.spec import (
 )
 from shardproxy.protocol.redis import encode
 from shardproxy.protocol.redis.commands import BROKEN, FOUND, CommandScanner
-from shardproxy.router.redis import APART, NOWHERE, apart_error, hindrance, place_of, split
+from shardproxy.router.redis import APART, MANY, NOWHERE, apart_error, hindrance, place_of, split
 from shardproxy.router.redis_scan import scan_target
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class RedisClient(RedisReplies):
         self._plain = self._open  # and commands are done as they come
         self.own: Own | None = None
         self._again = False  # the command that was found last is still to be done
+        self._many: ManyKeys | None = None  # and is a long one
         self._stopped = False  # nothing is done until go_on
         self._barrier = False  # … which is when all replies have been written
         self._late: list[bytes] = []  # received while stopped
@@ -283,9 +285,25 @@ class RedisClient(RedisReplies):
 
     def _other(self, used: list[Link]) -> bool:
         """Do a command that is not simple. used: links with commands to flush. False: it has to wait."""
-        front = self.front
         scanner = self._scanner
-        args = scanner.arguments()
+        if scanner.count <= MANY:
+            return self._do(scanner.arguments(), used)
+        many = self._many
+        if many is None:
+            many = self._many = ManyKeys(self, scanner)
+            self.turn.loop.call_soon(many.step)
+        if not many.ready:
+            self._again = True
+            self._stop()
+            return False
+        done = self._do(many.args, used)
+        if not self._again:
+            self._many = None
+        return done
+
+    def _do(self, args: list[bytes], used: list[Link]) -> bool:
+        """Do it; args: its words. Returns as `_other`."""
+        front = self.front
         rows = front.rows
         rules, reads = self._rules, self._reads
         if self._plain and rows is None and rules is None and reads is None:
@@ -422,7 +440,12 @@ class RedisClient(RedisReplies):
         """Give each node its keys, in the client's own bytes; the replies are joined when all are there."""
         if self.front.puller is not None and self.waits_for_keys(spec, args):
             return False
-        nodes, words, keys = split(spec, args, self._scanner.pieces(), self.front.ring)
+        ring = self.front.ring
+        many = self._many
+        if many is None:
+            nodes, words, keys = split(spec, args, self._scanner.pieces(), ring)
+        else:
+            nodes, words, keys = many.split(spec, ring)
         if not nodes:
             self.reply(arity_error(spec))
             return True
@@ -525,7 +548,7 @@ class RedisClient(RedisReplies):
         return False
 
     def wanted_keys(self) -> list[bytes]:
-        args = self._scanner.arguments()
+        args = self._scanner.arguments() if self._many is None else self._many.args
         spec = self.front.spec_of(args)
         ring = self.front.ring
         return [] if spec is None else [args[i] for i in key_indexes(spec, args) if ring.waits(args[i])]
@@ -533,6 +556,7 @@ class RedisClient(RedisReplies):
     def refuse(self, error: bytes) -> None:
         if self._again:
             self._again = False
+            self._many = None
             own = self.own
             if own is not None and own.queued >= 0:
                 own.refuse(error)

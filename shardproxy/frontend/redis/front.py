@@ -33,7 +33,7 @@ _SPELLINGS = 5000
 class RedisLimits:
     """max_command: bytes of one command. max_clients: of this worker. buffer: bytes of replies that may be kept for a
     client that does not take them. stall, idle: seconds; see config. hold: seconds that a command waits for keys that
-    move."""
+    move. channels: that one client may listen to."""
 
     max_command: int
     max_clients: int
@@ -41,6 +41,7 @@ class RedisLimits:
     stall: float
     idle: float
     hold: float = 10.0
+    channels: int = 100_000
 
 
 def is_simple(spec: CommandSpec) -> bool:

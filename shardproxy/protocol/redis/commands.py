@@ -60,6 +60,7 @@ class CommandScanner:
         self._wanted: i64 = 0  # size of the buffer below which there is nothing to see
         self._pieces: list[bytes] = []  # received while less than `_wanted` was there
         self._pieces_size: i64 = 0
+        self._next_header: i64 = 0  # where `some_arguments` goes on
         self._after: i64 = 0  # what _number found: the place behind its line
         self._ahead: list[bytes] = []  # whole arguments of a long command begun: they stand before `data`
         self._ahead_size: i64 = 0
@@ -263,6 +264,23 @@ class CommandScanner:
             at = self._after + length + 2
             found.append(data[begin:at])
         return found
+
+    def some_arguments(self, args: list[bytes], pieces: list[bytes], most: i64) -> bool:
+        """Of the command that was found the next arguments behind those that these lists have: as `arguments` and
+        `pieces` have them. Whether that was all. To be called again until it is, and nothing else meanwhile."""
+        data = self.data
+        at = self._next_header if args else self._first_header()
+        end = self.end
+        while at < end and most > 0:
+            begin = at
+            length = self._number(at + 1, 0)
+            value = self._after
+            at = value + length + 2
+            args.append(data[value : at - 2])
+            pieces.append(data[begin:at])
+            most -= 1
+        self._next_header = at
+        return at >= end
 
     def _first_header(self) -> i64:
         self._number(self.start + 1, 1)

@@ -139,23 +139,42 @@ class ReplyScanner:
         return -1 if minus else value
 
 
+class ArrayReader:
+    """Takes the elements out of a whole array. left: those that were not taken. Raises RemoteProtocolError when it is
+    none, or broken."""
+
+    def __init__(self, reply: bytes) -> None:
+        size: i64 = len(reply)
+        if size < 4 or reply[0] != 42:
+            raise RemoteProtocolError("an array was due")
+        self._reply = reply
+        self._scanner = ReplyScanner()
+        self.left: i64 = self._scanner._number(reply, 1, size)
+        self._at = self._scanner.at
+
+    def take(self, found: list[bytes], most: i64) -> None:
+        """Append the next ones to `found`, as wire bytes."""
+        reply = self._reply
+        scanner = self._scanner
+        at = self._at
+        count = self.left if self.left < most else most
+        self.left -= count
+        while count > 0:
+            scanner.due = 1
+            end = scanner.scan(reply, at)
+            if end < 0:
+                raise RemoteProtocolError("an array that is not whole")
+            found.append(reply[at:end])
+            at = end
+            count -= 1
+        self._at = at
+        if self.left <= 0 and at != len(reply):
+            raise RemoteProtocolError("an array with more than its elements")
+
+
 def values_of(reply: bytes) -> list[bytes]:
     """The elements of a whole array, as wire bytes. Raises RemoteProtocolError when it is none, or broken."""
-    size: i64 = len(reply)
-    if size < 4 or reply[0] != 42:
-        raise RemoteProtocolError("an array was due")
-    scanner = ReplyScanner()
-    count = scanner._number(reply, 1, size)
-    at = scanner.at
+    reader = ArrayReader(reply)
     found: list[bytes] = []
-    while count > 0:
-        scanner.due = 1
-        end = scanner.scan(reply, at)
-        if end < 0:
-            raise RemoteProtocolError("an array that is not whole")
-        found.append(reply[at:end])
-        at = end
-        count -= 1
-    if at != size:
-        raise RemoteProtocolError("an array with more than its elements")
+    reader.take(found, reader.left)
     return found

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shardproxy.merge.redis_replies import join_split
 from shardproxy.planner.redis.spec import CommandSpec, find_spec
-from shardproxy.router.redis import APART, NOWHERE, apart_error, hindrance, place_of, split
+from shardproxy.router.redis import APART, NOWHERE, Parts, apart_error, hindrance, place_of, split
 from shardproxy.topology.redis_ring import KetamaRing, RedisRing, ring_of
 
 RING = ring_of({"a": 1, "b": 1, "c": 1})
@@ -171,3 +171,18 @@ LISTS = KetamaRing({"a": 1, "b": 1, "c": 1}).node_of(b"{l}")
 def test_a_ring_of_one_node_knows_it() -> None:
     assert ONE.single and not RING.single
     assert RedisRing([2, 2]).single and KetamaRing({"a": 1}).single
+
+
+@given(
+    st.sampled_from([b"MGET", b"MSET", b"DEL"]), st.lists(st.binary(max_size=3), min_size=1, max_size=30),
+    st.integers(1, 8),
+)  # fmt: skip
+def test_in_slices_it_is_split_as_at_once(name: bytes, words: list[bytes], most: int) -> None:
+    args = [name, *words]
+    spec, pieces = spec_of(*args), [b"<%b>" % word for word in args]
+    parts = Parts(spec, args, pieces)
+    slices = 1
+    while not parts.place(RING, most):
+        slices += 1
+    assert (parts.nodes, parts.words, parts.keys) == split(spec, args, pieces, RING)
+    assert slices >= len(words) // (most + 1) or not parts.nodes

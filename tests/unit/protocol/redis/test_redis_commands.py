@@ -209,3 +209,21 @@ def test_words_of_any_line(line: bytes) -> None:
         return
     quoted = b" ".join(b'"' + b"".join(b"\\x%02x" % c for c in word) + b'"' for word in words)
     assert split_words(quoted) == words
+
+
+@given(st.lists(st.binary(max_size=12), min_size=1, max_size=20), st.integers(1, 5))
+def test_arguments_in_slices(words: list[bytes], most: int) -> None:
+    scanner = CommandScanner(1 << 30)
+    scanner.feed(b"PING\r\n" + command(words) + command([b"NEXT"]))
+    assert scanner.next() == scanner.next() == FOUND
+    args: list[bytes] = []
+    pieces: list[bytes] = []
+    while True:
+        before = len(args)
+        ended = scanner.some_arguments(args, pieces, most)
+        assert len(args) - before <= most
+        if ended:
+            break
+    assert args == words == scanner.arguments()
+    assert pieces == scanner.pieces()
+    assert scanner.next() == FOUND and scanner.arguments() == [b"NEXT"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardproxy.errors import RemoteProtocolError
-from shardproxy.protocol.redis.replies import ReplyScanner, values_of
+from shardproxy.protocol.redis.replies import ArrayReader, ReplyScanner, values_of
 
 _LINE = st.text(alphabet="abc 12", max_size=12).map(str.encode)
 _SIMPLE = st.one_of(
@@ -103,3 +103,17 @@ def test_values_of_an_array(parts: list[bytes], cut: int) -> None:
         values_of(data[: cut % len(data)])
     with pytest.raises(RemoteProtocolError):
         values_of(data + b"x")
+
+
+@given(st.lists(REPLIES, max_size=9), st.integers(1, 4))
+def test_values_of_an_array_in_slices(parts: list[bytes], most: int) -> None:
+    reader = ArrayReader(b"*%d\r\n%b" % (len(parts), b"".join(parts)))
+    found: list[bytes] = []
+    while reader.left:
+        before = len(found)
+        reader.take(found, most)
+        assert 0 < len(found) - before <= most
+    assert found == parts
+    longer = ArrayReader(b"*1\r\n+a\r\n+b\r\n")
+    with pytest.raises(RemoteProtocolError):
+        longer.take(found, most)
