@@ -31,8 +31,8 @@ def _install() -> None:
         from shardproxy.cache.answers import Guards
 
         tag = Guards.tag
-        blind: Any = Guards
-        blind.tag = lambda guards, marks, tokens: tag(guards, marks, ())
+        unguarded: Any = Guards
+        unguarded.tag = lambda guards, marks, tokens: tag(guards, marks, ())
     elif WITHOUT == "before":
         from shardproxy.cache.voiding import Voiding
 
