@@ -24,6 +24,8 @@ HOT_PATH = (
     "shardproxy/topology/redis_ring.py",
     "shardproxy/router/redis.py",
     "shardproxy/topology/sampler.py",
+    "shardproxy/sql/last_integer.py",
+    "shardproxy/session/session.py",
     "shardproxy/planner/cache.py",
     "shardproxy/backend/connection.py",
     "shardproxy/backend/pool.py",

@@ -7,6 +7,9 @@ as cached rows. The ways take turns within each round, and ratios are taken with
 of the proxy's processes, MySQL and Redis together. Needed: a hit costs ≤ 0.8 × the point read. The JSON file is a list
 of objects {way, clients, qps, proxy_us, servers_us, hits}: medians over the rounds; µs are per read, hits the part of
 reads.
+
+Then a query that takes MySQL about a millisecond, with and without a hint that its answer be kept: needed are ≥ 5 × as
+many a second. In the file these are {way, clients, qps, ms, hits}; ms: of the query alone, by one client.
 """
 
 from __future__ import annotations
@@ -32,10 +35,12 @@ from bench.rig.peers import Peer
 from bench.rig.process_usage import cpu_seconds, tree
 from bench.rig.proxy import PASSWORD, USER, RunningProxy, start_proxy
 from bench.rig.redis_peers import run_load
-from bench.rig.sysbench import DATABASE, load_table, run_point_select
+from bench.rig.sysbench import DATABASE, load_table, run_point_select, run_query
 from shardproxy.local import LocalCluster, LocalError, free_port
 
 NEEDED = 0.8
+NEEDED_RATE = 5.0
+NEARLY = 0.9  # milliseconds
 _FIRST = 10**12  # redis-benchmark's numbers have twelve digits, with leading zeros
 _KEYSPACES = f"""
 [keyspaces.{DATABASE}]
@@ -80,6 +85,8 @@ class Scene:
             key = "point:{{id}}"
             table = "{DATABASE}.points"
             ttl = "1h"
+            [cache.queries]
+            tables = ["{DATABASE}.sbtest1"]
         """
         self.proxy: RunningProxy = start_proxy(cluster, _KEYSPACES, workers=1, python=options.python, extra=extra)
         self.redis = Peer("cached", (port,), self.proxy.process)
@@ -101,6 +108,23 @@ class Scene:
         """Read so many cached rows; reads per second."""
         words = ("GET", f"point:{str(_FIRST)[:1]}__rand_int__")
         return run_load(self.redis, words, 1, self.clients, count, self.rows).qps
+
+    def one_millisecond(self) -> tuple[str, float]:
+        """A query, and the milliseconds that it takes MySQL, through the proxy."""
+        rows = 1000
+        while True:
+            text = f"SELECT count(*) FROM sbtest1 WHERE id <= {rows} AND c LIKE '%42%42%'"
+            result = run_query(self.proxy.mysql_port, USER, PASSWORD, text, clients=1, seconds=1.0)
+            took = 1000 / result.qps
+            if took >= NEARLY or rows >= self.rows:
+                return text, took
+            rows = min(self.rows, max(rows + 1, round(rows / took)))
+
+    def rate(self, text: str, seconds: float) -> tuple[float, float]:
+        """Queries a second, and the part of them that were hits."""
+        hits = self.metric("shardproxy_cache_queries_total", 'outcome="hit"')
+        result = run_query(self.proxy.mysql_port, USER, PASSWORD, text, clients=self.clients, seconds=seconds)
+        return result.qps, (self.metric("shardproxy_cache_queries_total", 'outcome="hit"') - hits) / result.queries
 
     def measure(self, number: int, way: str, seconds: float, count: int) -> Run:
         before: list[float] = []
@@ -139,10 +163,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for number in range(1, options.rounds + 1):
             ways = WAYS if number % 2 else WAYS[::-1]
             runs += [scene.measure(number, way, options.seconds, count) for way in ways]
+        queries = measure_queries(scene, options)
     figures = summary(runs, options.clients)
     if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
-    return _show(figures, ratio(runs), Console())
+        Path(options.json).write_text(json.dumps([*figures, *queries], indent=1) + "\n")
+    out = Console()
+    _show_queries(queries, out)
+    return _show(figures, ratio(runs), out)
+
+
+def measure_queries(scene: Scene, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The query from MySQL and as a kept answer: medians over the rounds."""
+    text, took = scene.one_millisecond()
+    texts = {"query": text, "kept": f"/*shardproxy: cache=1h*/ {text}"}
+    scene.rate(texts["kept"], 0.5)
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in texts}
+    for number in range(options.rounds):
+        for way in list(texts)[:: 1 if number % 2 else -1]:
+            found[way].append(scene.rate(texts[way], options.seconds))
+    return [
+        {
+            "way": way,
+            "clients": options.clients,
+            "qps": round(median(qps for qps, _ in rounds), 1),
+            "ms": round(took, 3),
+            "hits": round(median(hits for _, hits in rounds), 4),
+        }
+        for way, rounds in found.items()
+    ]
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -179,6 +227,16 @@ def ratio(runs: Sequence[Run]) -> float:
     cost = {(run.round, run.way): run.proxy_us + run.servers_us for run in runs}
     rounds = {run.round for run in runs}
     return median(cost[number, "cached"] / cost[number, "mysql"] for number in rounds)
+
+
+def _show_queries(figures: Sequence[dict[str, Any]], console: Console) -> None:
+    query, kept = figures
+    times = kept["qps"] / query["qps"]
+    colour = "green" if times >= NEEDED_RATE else "bold red"
+    console.print(
+        f"a query of {query['ms']:.2f} ms: {query['qps']:,.0f}/s from MySQL, {kept['qps']:,.0f}/s kept, "
+        f"{kept['hits']:.1%} hits\n[{colour}]{times:.1f} × the rate; needed: ≥ {NEEDED_RATE:g}"
+    )
 
 
 def _show(figures: Sequence[dict[str, Any]], found: float, console: Console) -> int:

@@ -6,10 +6,12 @@ counted as queries' cost.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from shardproxy.local import LocalError, LocalServer
@@ -110,8 +112,20 @@ def run_updates(
     return _run([*command, f"--db-ps-mode={_PS_MODE['text']}"], clients, seconds, started, ended)
 
 
+def run_query(port: int, user: str, password: str, text: str, *, clients: int, seconds: float) -> SysbenchResult:
+    """The same with one query, to the letter, as text."""
+    script = str(Path(__file__).with_name("query.lua"))
+    command = _command([port], user, password, 1, script)
+    return _run(command, clients, seconds, lambda: None, lambda: None, {"SHARDPROXY_BENCH_QUERY": text})
+
+
 def _run(
-    command: Sequence[str], clients: int, seconds: float, started: Callable[[], None], ended: Callable[[], None]
+    command: Sequence[str],
+    clients: int,
+    seconds: float,
+    started: Callable[[], None],
+    ended: Callable[[], None],
+    variables: Mapping[str, str] | None = None,
 ) -> SysbenchResult:
     command = [
         *command,
@@ -124,7 +138,8 @@ def _run(
     ]
     lines = []
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:
+    environment = {**os.environ, **(variables or {})}
+    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment) as process:
         assert process.stdout is not None
         running = False
         for line in process.stdout:

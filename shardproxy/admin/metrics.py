@@ -151,6 +151,12 @@ FAMILIES: Mapping[str, Family] = _families(
         ("outcome",),
     ),
     Family(
+        "shardproxy_cache_queries_total",
+        Kind.COUNTER,
+        "Queries whose answers may be kept, by outcome: as for rows, and too big: more than cache.queries.biggest.",
+        ("outcome",),
+    ),
+    Family(
         "shardproxy_cache_voided_total",
         Kind.COUNTER,
         "Strict mode: rows and tables that writes made void before they ran; again: before an answer that came late; "

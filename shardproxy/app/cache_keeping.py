@@ -10,12 +10,12 @@ from dataclasses import replace
 from shardproxy import logs
 from shardproxy.app.settings import RedisWorkerSettings
 from shardproxy.backend.control import Credentials
-from shardproxy.cache.patterns import CachedRows, CacheSettings
+from shardproxy.cache.patterns import CacheSettings, has_table
 from shardproxy.config import Config
 from shardproxy.counters import Counters
 from shardproxy.keeper.process import Condition, KeeperSettings, run_keeper
 from shardproxy.reshard.link import LinkLogin
-from shardproxy.topology.model import Snapshot, TableKind
+from shardproxy.topology.model import Snapshot
 
 log = logs.Log("supervisor")
 _PAUSE = 0.5  # seconds before another one is started
@@ -32,21 +32,14 @@ def keeper_settings(config: Config, cache: CacheSettings, redis: RedisWorkerSett
 
 
 def _with_shards(settings: KeeperSettings, snapshot: Snapshot) -> KeeperSettings:
-    """With the shards that have cached rows under a map."""
+    """With the shards that have cached rows, or tables of kept answers, under a map."""
     shards = []
     for number, shard in enumerate(snapshot.shards):
-        rows = tuple(one for one in settings.cache.rows if _has(snapshot, number, one))
-        if rows:
-            shards.append((shard.primary, rows))
+        rows = tuple(one for one in settings.cache.rows if has_table(snapshot, number, (one.database, one.table)))
+        queried = tuple(table for table in settings.cache.queried if has_table(snapshot, number, table))
+        if rows or queried:
+            shards.append((shard.primary, rows, queried))
     return replace(settings, shards=tuple(shards))
-
-
-def _has(snapshot: Snapshot, shard: int, rows: CachedRows) -> bool:
-    keyspace = snapshot.keyspaces.get(rows.database)
-    table = None if keyspace is None else keyspace.tables.get(rows.table)
-    if keyspace is None or table is None:
-        return False
-    return table.shard == shard if table.kind is TableKind.SINGLE else shard in keyspace.shards
 
 
 class CacheKeeping:

@@ -8,12 +8,16 @@ from shardproxy.app.settings import LOGIN_SECONDS, PoolSettings, RedisWorkerSett
 from shardproxy.cache.patterns import CachedRows, CacheSettings
 from shardproxy.config import Config
 from shardproxy.config.passwords import HashKind, PasswordHash
+from shardproxy.config.redis_models import QueryRuleSettings
 from shardproxy.errors import ConfigError
 from shardproxy.executor.redis.local_answers import digest
 from shardproxy.frontend.mysql.front import Limits, Rights
+from shardproxy.planner.query_cache import QueryRule
 from shardproxy.planner.redis.permissions import Permissions, UserRules
 from shardproxy.protocol.mysql.accounts import Account
 from shardproxy.protocol.mysql.passwords import NativeHash
+from shardproxy.sql.digest import scan
+from shardproxy.sql.modes import SqlModes
 from shardproxy.topology.ring import place_buckets
 
 
@@ -135,17 +139,33 @@ def _redis_rules(config: Config, name: str) -> UserRules:
 def cache_of(config: Config, redis: RedisWorkerSettings | None) -> CacheSettings | None:
     """None without `[cache]`, or without anything to be cached."""
     c = config.cache
-    if c is None or redis is None or not c.rows:
+    if c is None or redis is None or not (c.rows or c.queries):
         return None
     rows = []
     for name, one in c.rows.items():
-        database, _, table = one.table.partition(".")
+        database, table = _table_name(one.table)
         lives, absent = round(one.ttl * 1000), round(one.absent_ttl * 1000)
         before, after = round(one.refresh_before * 1000), round(one.stale_for * 1000)
         rows.append(CachedRows(name, one.key, database, table, one.form, lives, absent, one.write, before, after))
     placement = sha256(repr((redis.nodes, redis.owners)).encode()).hexdigest()
     strict = c.mode == "strict"
-    return CacheSettings(tuple(rows), c.hold_off, c.bound, c.lease, c.wait, placement, strict, c.write_wait, c.sample)
+    q = c.queries
+    return CacheSettings(
+        tuple(rows), c.hold_off, c.bound, c.lease, c.wait, placement, strict, c.write_wait, c.sample,
+        tuple(sorted({_table_name(table) for table in q.tables})) if q is not None else (),
+        q.biggest if q is not None else 0,
+        tuple(_query_rule(rule) for rule in q.rules.values()) if q is not None else (),
+    )  # fmt: skip
+
+
+def _table_name(text: str) -> tuple[str, str]:
+    database, _, table = text.partition(".")
+    return database, table
+
+
+def _query_rule(rule: QueryRuleSettings) -> QueryRule:
+    digest = scan(rule.query.strip().encode(), SqlModes())[0].decode()
+    return QueryRule(digest, frozenset(map(_table_name, rule.tables)), round(rule.ttl * 1000))
 
 
 def greeted_version(version: str) -> str:

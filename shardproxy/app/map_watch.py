@@ -243,5 +243,6 @@ class MapWatch:
             self._version = entry.version if entry else ABSENT
         condition, self._version = Condition(key, self._version), None
         value = Acknowledgement(identity=ident, epochs=epochs).document()
-        self._version = await settle(store, [condition], [Put(key, value)], PATIENCE)
+        # It says something of this process, which ends by a power cut too; and at a switch writes wait for it.
+        self._version = await settle(store, [condition], [Put(key, value)], PATIENCE, lasting=False)
         self._told = epochs

@@ -25,6 +25,7 @@ from shardproxy.topology.redis_ring import KetamaRing, RedisRing
 from shardproxy.topology.redis_routing import Routing
 
 if TYPE_CHECKING:
+    from shardproxy.cache.answers import Answers
     from shardproxy.cache.row_cache import RowCache
     from shardproxy.cache.voiding import Voiding
 
@@ -86,6 +87,7 @@ class RedisPort:
             Sentinels(s.sentinels, dict(zip(s.watched, nodes, strict=True)), links) if s.sentinels else None
         )
         self.cache: RowCache | None = None
+        self.answers: Answers | None = None
         self.voiding: Voiding | None = None
         if cache is not None and gateway is not None:
             from shardproxy.cache.node import CacheNode
@@ -97,6 +99,10 @@ class RedisPort:
             own = [CacheNode(name, host, port, alone, turn) for name, host, port in s.nodes]
             self.cache = RowCache(cache, own, RedisRing(s.owners), gateway)  # the keeper's ring
             self.front.rows = RowCommands(self.cache, turn)
+            if cache.queried:
+                from shardproxy.cache.answers import Answers
+
+                self.answers = Answers(cache, own, RedisRing(s.owners), gateway)
             if cache.strict:
                 from shardproxy.cache.voiding import Voiding
 
@@ -181,6 +187,8 @@ class RedisPort:
             replication.close()
         if self._sentinels is not None:
             self._sentinels.close()
+        if self.answers is not None:
+            self.answers.close()
         if self.cache is not None:
             self.cache.close()
         for task in self._settling:
@@ -221,6 +229,9 @@ class RedisPort:
             for name, ages in self.cache.sampler.ages.items():
                 counters.observe("shardproxy_cache_staleness_seconds", (name,), ages)
                 ages.clear()
+        if self.answers is not None:
+            for outcome, total in {"hit": self.answers.hits, **self.answers.counts}.items():
+                self._add(counters, "shardproxy_cache_queries_total", (outcome,), total)
         if self.voiding is not None:
             for what, total in self.voiding.counts.items():
                 self._add(counters, "shardproxy_cache_voided_total", (what,), total)

@@ -569,7 +569,8 @@ class Supervisor:
         if self._loaded is None:
             raise BackendError(f"not ready: {self._why_not_ready}")
         modes = SqlModes.parse(self._sql_mode)
-        context = PlanContext(self.snapshot, self._loaded.catalog, schema, modes, self.mariadb)
+        caching = self._cache.caching if self._cache is not None else None
+        context = PlanContext(self.snapshot, self._loaded.catalog, schema, modes, self.mariadb, caching=caching)
         return explain(sql, values, context)
 
     async def metrics(self) -> bytes:

@@ -128,7 +128,8 @@ class Worker:
         gateway.see(s.health)
         modes = SqlModes.parse(s.sql_mode)
         cached = s.cache.tables if s.cache is not None and s.cache.strict else frozenset()
-        context = PlanContext(s.snapshot, s.catalog, None, modes, s.mariadb, cached)
+        caching = s.cache.caching if s.cache is not None else None
+        context = PlanContext(s.snapshot, s.catalog, None, modes, s.mariadb, cached, caching)
         plans = PlanCache(context, s.plan_cache, len(self._slots))
         known = list(s.accounts.values())
 
@@ -151,6 +152,10 @@ class Worker:
             from shardproxy.frontend.redis.row_writes import RowWriter
 
             port.front.rows.writer = RowWriter(self.front)
+        if port.answers is not None:
+            from shardproxy.frontend.mysql.kept import KeptAnswers
+
+            self.front.kept = KeptAnswers(port.answers)
         voiding = port.voiding
         if voiding is not None:
             from shardproxy.frontend.mysql.strict import StrictSession

@@ -7,9 +7,9 @@ Answers come in the order of commands, so the sinks stand in a queue. Several ar
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from mypy_extensions import mypyc_attr
@@ -119,8 +119,8 @@ class BackendConnection:
     """
 
     __slots__ = (
-        "_out", "closed", "holder", "idle_since", "killings", "pool", "preparing", "profile", "retiring", "scanner",
-        "server_thread", "shared", "sinks", "statements", "tainted", "transport", "turns",
+        "_now", "_out", "closed", "holder", "idle_since", "killings", "pool", "preparing", "profile", "retiring",
+        "scanner", "server_thread", "shared", "sinks", "statements", "tainted", "transport", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -131,7 +131,7 @@ class BackendConnection:
         self.server_thread = server_thread
         self.profile = profile
         self.scanner = ResponseScanner(deprecate_eof)
-        self.sinks: deque[Sink] = deque()
+        self.sinks: list[Sink] = []  # few, so that taking the first is cheap
         self.statements: dict[tuple[StatementKey, bytes], Any] = {}  # values: executor.prepared.ServerStatement
         self.preparing: set[tuple[StatementKey, bytes]] = set()  # being prepared on a shared connection
         self._out: list[bytes] = []  # commands for a shared connection, to be written at the end of this turn
@@ -142,6 +142,7 @@ class BackendConnection:
         self.retiring = False  # to be closed once its queue is empty
         self.shared = False
         self.turns = 0  # reads from the server: a shared connection that takes none for a while is stuck
+        self._now = 0.0  # when the last read was; 0: nobody has asked yet
         self.idle_since = 0.0
 
     # ── asyncio.Protocol ──
@@ -150,6 +151,7 @@ class BackendConnection:
         sinks = self.sinks
         scanner = self.scanner
         self.turns += 1
+        self._now = 0.0
         pos = 0
         size = len(data)
         while sinks:
@@ -161,7 +163,7 @@ class BackendConnection:
             if end < 0:
                 sinks[0].response_chunk(data[pos:] if pos else data, self)
                 return
-            sink = sinks.popleft()
+            sink = sinks.pop(0)
             if sinks:
                 scanner.start(sinks[0].shape())
             sink.response_end(data if end == size and pos == 0 else data[pos:end], self)
@@ -186,7 +188,7 @@ class BackendConnection:
         if holder is not None and holder not in self.sinks:
             holder.response_lost(error, self)
         while self.sinks:
-            self.sinks.popleft().response_lost(error, self)
+            self.sinks.pop(0).response_lost(error, self)
 
     def pause_writing(self) -> None:
         """The server takes a command slowly. It is in memory as a whole already, so there is nothing to hold back."""
@@ -199,6 +201,12 @@ class BackendConnection:
         return False
 
     # ── for the executor ──
+
+    def read_at(self) -> float:
+        """The time (perf_counter) of the answer that is being delivered: one for all that came in one read."""
+        if self._now == 0.0:
+            self._now = perf_counter()
+        return self._now
 
     def send(self, data: bytes, sink: Sink) -> None:
         """Send one whole command (wire bytes); its answer, of the sink's shape, goes to the sink."""
@@ -293,7 +301,7 @@ class BackendConnection:
             error = BackendLost(f"{self.pool.server.name} broke the protocol: {why}")
             self.pool.forget(self)
             while self.sinks:
-                self.sinks.popleft().response_lost(error, self)
+                self.sinks.pop(0).response_lost(error, self)
 
     def close(self) -> None:
         """Close without waiting for anything; pending sinks hear of it when the transport is gone."""

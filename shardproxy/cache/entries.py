@@ -40,6 +40,14 @@ class Names:
         rows are not known, a tombstone in its place."""
         return f"{self._prefix}table:{rows}".encode()
 
+    def queried(self, table: tuple[str, str]) -> bytes:
+        """The table's token for kept answers of queries, as `table`; each write to the table puts a tombstone there."""
+        return f"{self._prefix}queried:{'.'.join(table)}".encode()
+
+    def answer(self, key: bytes) -> bytes:
+        """The entry of a query's answer."""
+        return self._prefix.encode() + b"answer:" + key
+
     @property
     def _prefix(self) -> str:
         return f"_shardproxy:{self.run}:{self.digest}:"
@@ -117,6 +125,21 @@ def three_values(reply: bytes) -> tuple[bytes | None, bytes | None, bytes | None
     if at != len(reply):
         raise ValueError("more than three values")
     return first, second, third
+
+
+def all_values(reply: bytes, count: int) -> list[bytes | None]:
+    """As `two_values`, of so many keys."""
+    head = b"*%d\r\n" % count
+    if not reply.startswith(head):
+        raise ValueError(f"{count} values were due")
+    found: list[bytes | None] = []
+    at = len(head)
+    for _ in range(count):
+        one, at = _bulk(reply, at)
+        found.append(one)
+    if at != len(reply):
+        raise ValueError(f"more than {count} values")
+    return found
 
 
 def _bulk(reply: bytes, at: int) -> tuple[bytes | None, int]:

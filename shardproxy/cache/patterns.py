@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from shardproxy.planner.query_cache import QueryCaching, QueryRule
+from shardproxy.topology.model import Snapshot, TableKind
+
 _COLUMN = re.compile(r"\{([^{}]+)\}")
 _INTEGER = "(0|-?[1-9][0-9]{0,19})"  # as a server writes it: each row has one key
 
@@ -55,7 +58,8 @@ class CachedRows:
 class CacheSettings:
     """`[cache]`. Durations in seconds; see docs/configuration.md. placement: says which node has which key; strict:
     writes make rows void before they are acknowledged; write_wait: seconds that they wait for a node; sample: the share
-    of hits that is compared with the row."""
+    of hits that is compared with the row. Answers of
+    queries: queried: tables that they may be read from; biggest: bytes of one; rules: which are kept without a hint."""
 
     rows: tuple[CachedRows, ...]
     hold_off: float
@@ -66,16 +70,33 @@ class CacheSettings:
     strict: bool = False
     write_wait: float = 5.0
     sample: float = field(default=0.0, repr=False)  # proxies may differ in it
+    queried: tuple[tuple[str, str], ...] = ()
+    biggest: int = 0
+    rules: tuple[QueryRule, ...] = ()
 
     @property
     def tables(self) -> frozenset[tuple[str, str]]:
-        """Tables with cached rows, with their keyspaces."""
-        return frozenset((rows.database, rows.table) for rows in self.rows)
+        """Tables with cached rows, or that kept answers are read from, with their keyspaces."""
+        return frozenset((rows.database, rows.table) for rows in self.rows).union(self.queried)
+
+    @property
+    def caching(self) -> QueryCaching | None:
+        """What plans must know of it."""
+        return QueryCaching(frozenset(self.queried), self.rules) if self.queried else None
 
     @property
     def digest(self) -> str:
         """Proxies that differ in it must share nothing."""
         return sha256(repr(self).encode()).hexdigest()[:12]
+
+
+def has_table(snapshot: Snapshot, shard: int, name: tuple[str, str]) -> bool:
+    """Whether a shard, by its place in the map, has rows of a table."""
+    keyspace = snapshot.keyspaces.get(name[0])
+    table = None if keyspace is None else keyspace.tables.get(name[1])
+    if keyspace is None or table is None:
+        return False
+    return table.shard == shard if table.kind is TableKind.SINGLE else shard in keyspace.shards
 
 
 class Patterns:

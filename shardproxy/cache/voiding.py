@@ -33,16 +33,18 @@ class NotVoided(SqlError):
 
 
 class Due:
-    """What is to be made void. rows: by Redis key; whole: names in `[cache.rows]`."""
+    """What is to be made void. rows: by Redis key; whole: names in `[cache.rows]`; queried: tables that kept answers of
+    queries are read from."""
 
-    __slots__ = ("rows", "whole")
+    __slots__ = ("queried", "rows", "whole")
 
     def __init__(self) -> None:
         self.rows: dict[bytes, tuple[CachedRows, Sequence[int]]] = {}
         self.whole: set[str] = set()
+        self.queried: set[tuple[str, str]] = set()
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.whole)
+        return bool(self.rows or self.whole or self.queried)
 
     def add_row(self, rows: CachedRows, parts: Sequence[int]) -> None:
         """One row. parts: as the pattern has the columns."""
@@ -61,13 +63,14 @@ class Due:
     def copy(self) -> Due:
         """As it is now."""
         other = Due()
-        other.rows, other.whole = dict(self.rows), set(self.whole)
+        other.rows, other.whole, other.queried = dict(self.rows), set(self.whole), set(self.queried)
         return other
 
     def clear(self) -> None:
         """Nothing."""
         self.rows.clear()
         self.whole.clear()
+        self.queried.clear()
 
 
 class Voiding:
@@ -79,6 +82,7 @@ class Voiding:
         self.counts: Counter[str] = Counter()
         self._nodes = nodes
         self._ring = ring
+        self.queried = frozenset(settings.queried)
         self._by_table: dict[tuple[str, str], list[CachedRows]] = {}
         for rows in settings.rows:
             self._by_table.setdefault((rows.database, rows.table), []).append(rows)
@@ -94,20 +98,20 @@ class Voiding:
         wanted: dict[CacheNode, list[tuple[CachedRows, Sequence[int]]]] = {}
         for key, found in due.rows.items():
             wanted.setdefault(self._nodes[self._ring.node_of(key)], []).append(found)
-        told = self._nodes if due.whole else list(wanted)
+        told = self._nodes if due.whole or due.queried else list(wanted)
         deadline = loop.time() + self.settings.write_wait
-        work = [self._on(node, wanted.get(node, ()), sorted(due.whole), deadline) for node in told]
+        work = [self._on(node, wanted.get(node, ()), due, deadline) for node in told]
         try:
             begun = [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
         except NotVoided:
             self.counts["failed"] += 1
             raise
         self.counts["rows"] += len(due.rows)
-        self.counts["tables"] += len(due.whole)
+        self.counts["tables"] += len(due.whole) + len(due.queried)
         return min(begun, default=loop.time()) + self.settings.hold_off * _SURE
 
     async def _on(
-        self, node: CacheNode, rows: Sequence[tuple[CachedRows, Sequence[int]]], whole: Sequence[str], deadline: float
+        self, node: CacheNode, rows: Sequence[tuple[CachedRows, Sequence[int]]], due: Due, deadline: float
     ) -> float:
         """On one node: when the last of it was begun that was done. A process that began meanwhile is told anew."""
         loop = asyncio.get_running_loop()
@@ -115,7 +119,9 @@ class Voiding:
         while True:
             began = loop.time()
             names = Names(node.run, self.settings.digest)
-            keys = [names.entry(one.name, parts) for one, parts in rows] + [names.table(name) for name in whole]
+            keys = [names.entry(one.name, parts) for one, parts in rows]
+            keys += [names.table(name) for name in sorted(due.whole)]
+            keys += [names.queried(table) for table in sorted(due.queried)]
             why = ""
             try:
                 async with asyncio.timeout_at(deadline):

@@ -250,6 +250,40 @@ class CachedRowsSettings(Table):
     )
 
 
+TableName = Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$")]
+
+
+class QueryRuleSettings(Table):
+    """Queries whose answers are kept without a hint; the table's name here is for people. With both `query` and
+    `tables` both must fit. The first rule that fits counts."""
+
+    query: str = Field(
+        default="",
+        description="The query, with `?` for each literal, else to the letter; empty: any.",
+        examples=["SELECT count(*) FROM orders WHERE state = ?"],
+    )
+    tables: Annotated[tuple[TableName, ...], Field(strict=False)] = Field(
+        default=(), description="Queries that read no others than these tables; none: any.", examples=[["main.orders"]]
+    )
+    ttl: PositiveDuration = Field(
+        description="How long an answer is kept, if nobody writes its tables.", examples=[30.0]
+    )
+
+
+class CachedQueriesSettings(Table):
+    """Answers of queries of the MySQL port that are kept, where a hint `/*shardproxy: cache=30s*/` or a rule asks for
+    it. See [cache.md](cache.md#queries)."""
+
+    tables: Annotated[tuple[TableName, ...], Field(strict=False, min_length=1)] = Field(
+        description="Tables, with their keyspaces, whose writes are followed: queries that read no others may be kept.",
+        examples=[["main.orders", "main.users"]],
+    )
+    biggest: Size = Field(default=256 * 2**10, ge=2**10, description="Answers that are bigger are not kept.")
+    rules: dict[ShardName, QueryRuleSettings] = Field(
+        default_factory=dict, description="Queries without a hint.", examples=[{}]
+    )
+
+
 class CacheTableSettings(Table):
     """The cache in front of MySQL, on the nodes of `[redis]`; the same for all proxies. See [cache.md](cache.md)."""
 
@@ -286,3 +320,4 @@ class CacheTableSettings(Table):
         "is; `0`: none. A worker compares at most four at once.",
     )
     rows: dict[ShardName, CachedRowsSettings] = Field(default_factory=dict, description="Tables.", examples=[{}])
+    queries: CachedQueriesSettings | None = Field(default=None, description="Answers of queries.")

@@ -32,8 +32,10 @@ from shardproxy.config.models import (
     UserSettings,
 )
 from shardproxy.config.redis_models import (
+    CachedQueriesSettings,
     CachedRowsSettings,
     CacheTableSettings,
+    QueryRuleSettings,
     RedisNodeSettings,
     RedisSettings,
     RedisUserSettings,
@@ -70,6 +72,8 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[redis.users.NAME]", RedisUserSettings),
     ("[cache]", CacheTableSettings),
     ("[cache.rows.NAME]", CachedRowsSettings),
+    ("[cache.queries]", CachedQueriesSettings),
+    ("[cache.queries.rules.NAME]", QueryRuleSettings),
 )
 
 _INTRODUCTION = """\

@@ -228,11 +228,27 @@ def cache_fits(data: Raw) -> Iterator[Problem]:
         before, lives = _seconds(rows.get("refresh_before", "0s")), _seconds(rows.get("ttl", "5m"))
         if before is not None and lives is not None and before >= lives:
             yield Problem((*path, "refresh_before"), f"{rows['refresh_before']!r}", "less than ttl")
-        if isinstance(table, str):
-            database = table.partition(".")[0]
-            known = _table(data, "keyspaces")
-            if database not in known:
-                yield Problem((*path, "table"), repr(table), _known(database, known, "keyspace"))
+        yield from _in_keyspace(data, (*path, "table"), table)
+    queries = _table(cache, "queries")
+    followed = queries.get("tables")
+    listed = followed if isinstance(followed, list) else []
+    for table in listed:
+        yield from _in_keyspace(data, ("cache", "queries", "tables"), table)
+    for name, rule in _entries(queries, "rules"):
+        path = ("cache", "queries", "rules", name)
+        read = rule.get("tables")
+        for table in read if isinstance(read, list) else []:
+            if table not in listed:
+                yield Problem((*path, "tables"), repr(table), "a table of cache.queries.tables")
+        if not rule.get("query") and not read:
+            yield Problem(path, "neither query nor tables", "one of them: what the rule is for")
+
+
+def _in_keyspace(data: Raw, path: KeyPath, table: object) -> Iterator[Problem]:
+    database = table.partition(".")[0] if isinstance(table, str) else None
+    known = _table(data, "keyspaces")
+    if database is not None and database not in known:
+        yield Problem(path, repr(table), _known(database, known, "keyspace"))
 
 
 def _seconds(value: object) -> float | None:

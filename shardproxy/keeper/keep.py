@@ -54,8 +54,8 @@ class _Kept:
 
 
 class ShardKeeper:
-    """Follows one shard, for ever. rows: those that it has. marked: of the loop's clock; invalidated: entries so far;
-    problem: why there are no marks, for people."""
+    """Follows one shard, for ever. rows, queried: those that it has. marked: of the loop's clock; invalidated: entries
+    so far; problem: why there are no marks, for people."""
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class ShardKeeper:
         rows: Sequence[CachedRows],
         nodes: Sequence[CacheNode],
         ring: RedisRing,
+        queried: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.server = server
         self.marked = 0.0
@@ -73,6 +74,7 @@ class ShardKeeper:
         self._settings = settings
         self._login = login
         self._rows = rows
+        self._queried = queried
         self._nodes = nodes
         self._ring = ring
         self._forget = False
@@ -81,6 +83,7 @@ class ShardKeeper:
         self._restart: str | None = None
         self._kept: dict[CacheNode, _Kept] = {}
         self._of_table: list[list[tuple[CachedRows, list[int]]]] = []  # and columns' places in the primary key
+        self._tokens: list[tuple[str, str] | None] = []  # of each table, where it has one: its name
 
     async def run(self) -> None:
         """Follow, and begin again after every error."""
@@ -129,9 +132,10 @@ class ShardKeeper:
         if wrong:
             raise ReshardError("; ".join(wrong))
         await _check_hold_off(link, self._settings.hold_off)
-        tables = dict.fromkeys((rows.database, rows.table) for rows in self._rows)
+        tables = dict.fromkeys([*((rows.database, rows.table) for rows in self._rows), *self._queried])
         shapes = [await read_shape(link, database, table, None, WholeTable()) for database, table in tables]
         self._of_table = [[] for _ in shapes]
+        self._tokens = [table if table in self._queried else None for table in tables]
         for rows in self._rows:
             place = list(tables).index((rows.database, rows.table))
             self._of_table[place].append((rows, _places(rows, shapes[place])))
@@ -183,13 +187,22 @@ class ShardKeeper:
 
     async def _invalidate(self, pieces: Sequence[Piece]) -> None:
         wanted: dict[CacheNode, dict[bytes, None]] = {}
+        tokens: set[tuple[str, str]] = set()
         for piece in pieces:
             if piece.orphan:
                 raise ReshardError(f"the XA branch {piece.xid.decode()} was prepared before its binlog was read")
             for table, before, after, _ in piece.changes:
+                token = self._tokens[table]
+                if token is not None:
+                    tokens.add(token)
+                if not self._of_table[table]:
+                    continue
                 for literal in {before, after}:
                     if literal is not None:
                         self._add(wanted, table, literal)
+        if tokens:
+            for kept in self._kept.values():
+                wanted.setdefault(kept.node, {}).update((kept.names.queried(table), None) for table in tokens)
         hold_off = b"%d" % round(self._settings.hold_off * 1000)
         for node, entries in wanted.items():
             if node in self._kept:  # the others are without a generation until we begin anew with them

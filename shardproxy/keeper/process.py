@@ -32,10 +32,11 @@ _MOST = 1 << 20  # bytes of a line
 
 @dataclass(frozen=True)
 class KeeperSettings:
-    """shards: primaries, and the rows that each has. nodes: (name, host, port); owners: bucket → place of its node."""
+    """shards: primaries, and the rows and queried tables that each has. nodes: (name, host, port);
+    owners: bucket → place of its node."""
 
     cache: CacheSettings
-    shards: Sequence[tuple[Server, tuple[CachedRows, ...]]]
+    shards: Sequence[tuple[Server, tuple[CachedRows, ...], tuple[tuple[str, str], ...]]]
     login: LinkLogin
     nodes: Sequence[tuple[str, str, int]]
     owners: Sequence[int]
@@ -101,7 +102,7 @@ async def _child() -> None:
         node.start()
     await _connected(nodes, s.connect_timeout)
     ring = RedisRing(s.owners)
-    keepers = [ShardKeeper(s.cache, server, s.login, rows, nodes, ring) for server, rows in s.shards]
+    keepers = [ShardKeeper(s.cache, server, s.login, rows, nodes, ring, queried) for server, rows, queried in s.shards]
     tasks = [loop.create_task(keeper.run()) for keeper in keepers]
     tasks += [loop.create_task(_report(keepers, nodes, s.cache.bound)), loop.create_task(end_with_parent())]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from shardproxy.planner.context import PlanContext
-from shardproxy.planner.plan import Opcode, Plan, Rung, StatementKind
+from shardproxy.planner.plan import InsertId, Opcode, Plan, Rung, StatementKind
 from shardproxy.planner.rebase import alike, by_key, grown, rebased
 from shardproxy.sql.modes import SqlModes
 from shardproxy.topology.keys import KeyValue
@@ -26,18 +26,27 @@ class CachedPlan:
 
     lookup: key → shard index, LookupError for keys that the hot path is not for; series: how often the plan's (kind,
     opcode) went to each server, by pool slot; latencies: seconds of each answer since somebody last took them, by
-    opcode.
+    opcode. key_last: the key is the digest's one literal, and its end (see sql.last_integer). ends: COMMIT or ROLLBACK.
+    asks: the server is asked for LAST_INSERT_ID() afterwards, and with asks_pinned in a pinned session too, for more.
+    reports: an insert id in its OK is the new LAST_INSERT_ID().
     """
 
-    __slots__ = ("key_index", "latencies", "lookup", "plan", "point", "read", "series")
+    __slots__ = (
+        "asks", "asks_pinned", "ends", "key_index", "key_last", "latencies", "lookup", "plan", "point", "read",
+        "reports", "series",
+    )  # fmt: skip
 
-    def __init__(self, plan: Plan, series: list[int], latencies: list[float]) -> None:
+    def __init__(self, plan: Plan, series: list[int], latencies: list[float], digest: bytes = b"") -> None:
         self.plan = plan
         self.series = series
         self.latencies = latencies
         self.key_index = plan.key_index if plan.rung is Rung.ONE_SHARD and not plan.pins else -1
         self.read = plan.read and not plan.primary
         self.point = plan.point and self.read
+        self.ends = plan.kind in (StatementKind.COMMIT, StatementKind.ROLLBACK)
+        self.asks = plan.insert_id is InsertId.ASKED
+        self.asks_pinned = self.asks and (plan.found_rows or bool(plan.assigns))
+        self.reports = plan.insert_id is InsertId.REPORTED
         self.lookup: Callable[[KeyValue], int] | None = plan.groups[0].keyspace.map.lookup if plan.groups else None
         move = plan.groups[0].keyspace.move if plan.groups else None
         if self.lookup is not None and move is not None and move.guarded and not plan.read:
@@ -49,8 +58,10 @@ class CachedPlan:
             or plan.assigns
             or plan.shard_hint is not None
             or plan.voids is not None
+            or plan.cached is not None
         ):
             self.key_index = -1
+        self.key_last = self.key_index == 0 and digest.endswith(b"?") and digest.count(b"?") == 1
 
 
 Space = dict[bytes, CachedPlan]
@@ -99,7 +110,7 @@ class PlanCache:
             if before is not None:
                 found = rebased(before.plan, self.context.snapshot.keyspaces)
                 if found is not None:
-                    kept = CachedPlan(found, before.series, before.latencies)
+                    kept = CachedPlan(found, before.series, before.latencies, digest)
                     self.space(key)[digest] = kept
                     return kept
                 self._entries -= 1
@@ -111,7 +122,7 @@ class PlanCache:
             seen = {name: keyspace for name, keyspace in snapshot.keyspaces.items() if name in allowed}
             snapshot = replace(snapshot, keyspaces=seen)
         plan = planner(sql, replace(self.context, schema=schema, modes=modes, snapshot=snapshot))
-        entry = CachedPlan(plan, self.series_of(plan), self.latencies[plan.opcode])
+        entry = CachedPlan(plan, self.series_of(plan), self.latencies[plan.opcode], digest)
         # A text that does not parse may share its digest with one that does ('x' where a number belongs): not kept.
         if len(digest) <= MAX_DIGEST and (plan.rung is not Rung.ERROR or plan.error_code != SYNTAX_ERROR):
             space = self.space(key)

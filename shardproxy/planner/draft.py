@@ -17,7 +17,7 @@ class Draft:
     """sql: the client's text, or (`expanded`) that text with views' definitions put in;
     tokens: without comments and without the semicolons at the end; functions: names called, lower case;
     positions: literal index → index in `tokens`; table_hints: how a new table is spread ("key", "reference", "single",
-    "keyspace" → value)."""
+    "keyspace" → value); cache_ttl: milliseconds that the hint cache asks for, None without it."""
 
     sql: bytes
     context: PlanContext
@@ -28,6 +28,7 @@ class Draft:
     primary: bool = False
     snapshot: bool = False
     shard_hint: str | None = None
+    cache_ttl: int | None = None
     table_hints: dict[str, str] = field(default_factory=dict)
     pins: dict[PinReason, None] = field(default_factory=dict)
     carries_insert_id: bool = False

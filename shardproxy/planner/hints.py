@@ -1,10 +1,12 @@
-"""Hints in comments: /*shardproxy: primary*/, /*shardproxy: snapshot*/, /*shardproxy: shard=NAME*/, and how a new table
-is spread: /*shardproxy: key=uid keyspace=main*/. Several are separated by commas or blanks."""
+"""Hints in comments: /*shardproxy: primary*/, /*shardproxy: snapshot*/, /*shardproxy: shard=NAME*/, /*shardproxy:
+cache=30s*/, and how a new table is spread: /*shardproxy: key=uid keyspace=main*/. Several are separated by commas or
+blanks."""
 
 from __future__ import annotations
 
 import re
 
+from shardproxy.config.units import parse_duration
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.plan import Plan, StatementKind
 
@@ -15,8 +17,8 @@ _OF_TABLES = ("key", "keyspace", "single")
 
 
 def hints(draft: Draft) -> Plan | None:
-    """Sets `primary`, `snapshot`, `shard_hint`, `table_hints`. An unknown hint is an error: a misspelt one must not be
-    ignored."""
+    """Sets `primary`, `snapshot`, `shard_hint`, `cache_ttl`, `table_hints`. An unknown hint is an error: a misspelt
+    one must not be ignored."""
     if draft.starts("EXPLAIN", "ROUTE") or draft.starts("DESC", "ROUTE") or draft.starts("DESCRIBE", "ROUTE"):
         return None  # they belong to the statement that is explained
     for comment in draft.comments:
@@ -39,14 +41,23 @@ def _take(draft: Draft, hint: str) -> None:
         draft.snapshot = draft.primary = True
     elif name == "shard" and value:
         draft.shard_hint = _known_shard(draft, value)
+    elif name == "cache" and value:
+        draft.cache_ttl = _milliseconds(value)
     elif (name == "reference" and not value) or (name in _OF_TABLES and value):
         if draft.table_hints.setdefault(name, value) != value:
             raise refuse(f"the hint {name} stands twice, with different values")
     else:
         raise refuse(
-            f"unknown hint '{hint}': known are primary, snapshot and shard=NAME, and for CREATE TABLE key=COLUMN, "
-            "reference, single=SHARD and keyspace=NAME"
+            f"unknown hint '{hint}': known are primary, snapshot, shard=NAME and cache=DURATION, and for CREATE "
+            "TABLE key=COLUMN, reference, single=SHARD and keyspace=NAME"
         )
+
+
+def _milliseconds(value: str) -> int:
+    try:
+        return round(parse_duration(value) * 1000)
+    except ValueError as error:
+        raise refuse(f"the hint cache={value} says no time: it takes {error}") from None
 
 
 def check_snapshot(plan: Plan) -> None:

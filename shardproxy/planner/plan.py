@@ -20,6 +20,7 @@ from shardproxy.planner.write_plan import WritePlan
 from shardproxy.topology.model import Keyspace
 
 if TYPE_CHECKING:
+    from shardproxy.planner.query_cache import Caching
     from shardproxy.planner.sequence_plan import SequencePlan
     from shardproxy.planner.template import Template
     from shardproxy.planner.voids import Voids
@@ -232,6 +233,7 @@ class Plan:
     lookups    conditions of the groups for which a lookup index is asked first when several shards come out
     entries    a write that changes entries of lookup indexes
     voids      rows of cached tables that it may change; None unless the cache is strict
+    cached     its answer may be kept; it is read from primaries then
     """
 
     kind: StatementKind
@@ -273,6 +275,7 @@ class Plan:
     lookups: tuple[LookedUp, ...] = ()
     entries: Entries | None = None
     voids: Voids | None = None
+    cached: Caching | None = None
 
     @property
     def locks(self) -> bool:

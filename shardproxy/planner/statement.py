@@ -23,6 +23,7 @@ from shardproxy.planner.lock_tables import lock_tables
 from shardproxy.planner.lookup_conditions import asked
 from shardproxy.planner.plan import Opcode, Plan, Rung, StatementKind
 from shardproxy.planner.query import query
+from shardproxy.planner.query_cache import with_caching
 from shardproxy.planner.scratch_write import or_by_scratch
 from shardproxy.planner.session_statements import session_statements
 from shardproxy.planner.show import show
@@ -75,7 +76,7 @@ def _plan(sql: bytes, context: PlanContext, digest_text: str) -> Plan:
             plan = step(draft)
             if plan is not None:
                 check_snapshot(plan)
-                return with_voids(draft, _with_lookups(plan))
+                return with_caching(draft, with_voids(draft, _with_lookups(plan)))
         raise AssertionError("the last pass refuses what no other has planned")
     except SqlError as error:
         return error_plan(draft, str(error), error.code)

@@ -149,8 +149,11 @@ class Ledger:
         self.workflow, self._version = workflow, version
         self.document, self._map_version = await read_map(self.store, workflow.keyspace)
 
-    async def proceed(self, step: Step, positions: Mapping[str, str] | None = None, what: str = "") -> None:
-        """Take a step, in one compare-and-set of workflow and map. Raises NotOurs, MoveError, StoreError."""
+    async def proceed(
+        self, step: Step, positions: Mapping[str, str] | None = None, what: str = "", lasting: bool = True
+    ) -> None:
+        """Take a step, in one compare-and-set of workflow and map. lasting: see MapStore.commit. Raises NotOurs,
+        MoveError, StoreError."""
         stage = self.stage
         async with self._lock:
             while True:
@@ -160,7 +163,8 @@ class Ledger:
                     Condition(MAPS + after.keyspace, self._map_version),
                 ]
                 try:
-                    version = await settle(self.store, conditions, _puts(after, document), PATIENCE)
+                    puts = _puts(after, document)
+                    version = await settle(self.store, conditions, puts, PATIENCE, lasting=lasting)
                 except StoreConflict:
                     await self._read()
                     if self.stage is not stage:

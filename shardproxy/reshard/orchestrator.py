@@ -37,9 +37,14 @@ from shardproxy.topology.stages import FINAL, Side, Stage, Step
 
 log = logging.getLogger(__name__)
 _LAST_WORDS = 10.0  # seconds within which a leader that ends lets writes go on
+_BREATH = 0.03  # seconds from the fence's arming until writes are held: some proxies' wait for the one already
+_NOTICE = 0.2  # seconds that proxies have for taking the map that lets writes go on, before other work begins
 _HELD = frozenset({
     Stage.CLOSING, Stage.DRAINED, Stage.READY, Stage.REVERSE_CLOSING, Stage.REVERSE_DRAINED, Stage.REVERSE_READY,
 })  # fmt: skip
+
+# Left while writes are held, for a stage that nobody but us goes on from.
+_UP_TO_US = frozenset({Stage.CLOSING, Stage.DRAINED, Stage.REVERSE_CLOSING, Stage.REVERSE_DRAINED})
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class Orchestrator:
         policy: Policy = "ignore" if mistaken else self._settings.bypass
         self._bypass = Bypass(policy, self._settings.despite, self._own, login, self._tell)
         self._labels: dict[int, list[str]] = {}  # tables of each stream back; none: not warmed up
+        self._positions: dict[str, str] = {}  # of the shards that take the keys, when all that moves was there
 
     # ── what is led ──
 
@@ -256,9 +262,12 @@ class Orchestrator:
 
     async def proceed(self, step: Step, positions: Mapping[str, str] | None = None, what: str = "") -> None:
         """Take a step, in one compare-and-set."""
+        # A leader who finds that the fence was being closed lets writes go on, be it drained and ready or not: a power
+        # cut may take those two stages back. All others last: of CLOSING the fence knows, of SWITCHED the shards.
+        lasting = step is not Step.NEXT or self.ledger.stage not in _UP_TO_US
         taken = f"{self.ledger.stage.value} {step.value}"
         await self._fault(f"before {taken}")
-        await self.ledger.proceed(step, positions, what)
+        await self.ledger.proceed(step, positions, what, lasting)
         log.info("move %s is %s", self._ident, self.ledger.stage.value)
         await self._fault(f"after {taken}")
 
@@ -368,11 +377,14 @@ class Orchestrator:
         if not self._labels:  # led anew
             await self._warm_up(giver)
         await asyncio.gather(*(self._arm(shard, epoch) for shard in self._shards(giver)))
+        loop = asyncio.get_running_loop()
+        breath = loop.time() + _BREATH
         await self._proxies.barrier()
         for shard in self._shards(giver):
             await self._branches_resolved(shard)
         await self._guard()
-        self._closing_at = asyncio.get_running_loop().time()
+        await asyncio.sleep(breath - loop.time())
+        self._closing_at = loop.time()
         await self.proceed(Step.NEXT)
 
     async def _warm_up(self, giver: Side) -> None:
@@ -384,6 +396,9 @@ class Orchestrator:
             async with self._warm.writer(plan.target) as link:
                 self._labels[index] = [shape.label for shape in await plan.shapes(link)]
                 await link.query(b"COMMIT")
+        for shard in self._shards(giver):
+            async with self._warm.writer(self._server(shard)) as link:
+                await self._fence(shard).lay(link)
         gc.collect()  # or it is due while writes are held, for some hundredths of a second
 
     def _cool_down(self) -> None:
@@ -458,7 +473,7 @@ class Orchestrator:
     async def _lay_back(self, plan: StreamPlan, names: Sequence[str]) -> None:
         """The stream back, from where its source is now."""
         async with self._warm.writer(plan.source) as taker:
-            position = await present_position(taker)
+            position = self._positions[plan.source.shard] = await present_position(taker)
         async with self._warm.writer(plan.target) as link:
             await transact(
                 link, plan.name, None,
@@ -473,11 +488,8 @@ class Orchestrator:
             return
         self._bypass.none_late(self.streams)
         await self._count_on()
-        positions = {}
-        for shard in self._shards(giver.other):
-            async with self._warm.writer(self._server(shard)) as link:
-                positions[shard] = await present_position(link)
-        await self.proceed(Step.NEXT, positions)
+        # Rows that came until the streams were drained are what a replica must have, no later ones.
+        await self.proceed(Step.NEXT, {shard: self._positions[shard] for shard in self._shards(giver.other)})
 
     async def _count_on(self) -> None:
         """The sequence of a table that becomes a sharded one goes on from its server's numbers."""
@@ -513,6 +525,8 @@ class Orchestrator:
         if self._closing_at:
             self.held = asyncio.get_running_loop().time() - self._closing_at
             self._closing_at = 0.0
+            # What comes next, processes that read binlogs, is to be no burden while writes are being let go.
+            await self._proxies.noticed(_NOTICE)
             await self.ledger.note(problem="", figures={**self.ledger.workflow.figures, "held_seconds": self.held})
 
     async def _end_streams(self, direction: Direction, watched: bool = False) -> None:

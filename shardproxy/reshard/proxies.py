@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -63,6 +64,14 @@ class Proxies:
                     pass
 
         await self.readmit()
+
+    async def noticed(self, seconds: float) -> None:
+        """As `barrier`, but nobody is shut out, and it takes no longer than that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._ledger.acknowledgements() as heard:
+                while await self._ledger.waited_for():
+                    await heard.wait()
+                    heard.clear()
 
     async def _overdue(self, left: Sequence[Identity]) -> list[Identity]:
         """Proxies that are not waited for any longer. As long as no writes are held those that live are: a statement

@@ -194,7 +194,7 @@ class Running:
                     await work(stream)
                     self._asked.popleft()
                     done.set()
-                wanted = self._marker
+                wanted = None if self._reached.is_set() else self._marker  # once: writes are held meanwhile
                 if wanted is not None and (self.plan.name.move_id, wanted) in stream.applier.markers:
                     await stream.applier.flush()
                     try:

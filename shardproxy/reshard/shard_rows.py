@@ -18,6 +18,7 @@ MOST_STREAMS = 10_000
 _LOCKED = frozenset({1205, 3572})  # what NOWAIT says: MariaDB, MySQL
 _DEADLOCK = 1213
 _TRIES = 20  # each waits for a lock up to some seconds
+_OPEN = 0  # an epoch that no map has
 _LOOK = 0.002  # seconds between two looks at a lock
 
 
@@ -56,6 +57,13 @@ class Fence:
 
     def __init__(self, server: Server, move: int, name: StreamName) -> None:
         self._server, self._move, self._name = server, move, name
+
+    async def lay(self, link: Link) -> None:
+        """Have its row there before the map says that it is armed. While there is none, each writer that asks for it
+        locks the gap in which it would be, again and again, and all of them together keep it from being made. link: of
+        `open_writer`."""
+        row = b"INSERT IGNORE INTO _shardproxy.fence (move_id, epoch) VALUES (%d, %d)" % (self._move, _OPEN)
+        await transact(link, self._name, None, [row])
 
     async def arm(self, link: Link, epoch: int) -> None:
         """Let writers with this epoch through, and no others. It only ever grows. link: of `open_writer`."""

@@ -329,7 +329,10 @@ class Stream:
         until = loop.time() + _GATHER
         while self._pieces:
             while self._pieces:
-                await self.applier.add(self._pieces.popleft())
+                piece = self._pieces.popleft()
+                await self.applier.add(piece)
+                if piece.markers:
+                    until = 0.0  # writes are held until it is applied
             # What has come meanwhile goes into the same batch: the more we are behind, the larger it is.
             if loop.time() < until and await self._ready():
                 self._pieces.extend(await self._read())

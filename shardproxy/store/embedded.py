@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shardproxy.errors import StoreError, StoreOutcomeUnknown, StoreUnavailable
-from shardproxy.store.bell import Bell
+from shardproxy.store.bell import ANY, Bell, concerns, mark
 from shardproxy.store.interface import (
     Changes,
     Condition,
@@ -42,7 +42,7 @@ class EmbeddedStore:
         self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-reads")
         self._writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-writes")
         self._bell: Bell | None = None
-        self._watches: set[asyncio.Event] = set()
+        self._watches: dict[asyncio.Event, bytes] = {}  # → mark of what is watched
         self._closed = False
 
     @classmethod
@@ -71,13 +71,13 @@ class EmbeddedStore:
     async def delete(self, key: str, expect: int) -> int:
         return await self.commit([Condition(key, expect)], [Delete(key)])
 
-    async def commit(self, conditions: Sequence[Condition], writes: Sequence[Write]) -> int:
+    async def commit(self, conditions: Sequence[Condition], writes: Sequence[Write], lasting: bool = True) -> int:
         encoded = checked(conditions, writes)
-        return await self._change(lambda attempt: self._writer.commit(attempt, conditions, writes, encoded))
+        return await self._change(lambda attempt: self._writer.commit(attempt, conditions, writes, encoded, lasting))
 
     async def watch(self, prefix: str, after: int) -> AsyncGenerator[Changes, None]:
         rung = asyncio.Event()
-        self._watches.add(rung)
+        self._watches[rung] = mark(prefix)
         try:
             if self._bell is None:
                 with contextlib.suppress(OSError):  # without a bell it looks by itself, only later
@@ -95,7 +95,7 @@ class EmbeddedStore:
                         async with asyncio.timeout(LOOK_EVERY):
                             await rung.wait()
         finally:
-            self._watches.discard(rung)
+            del self._watches[rung]
 
     async def grant(self, seconds: int) -> str:
         return await self._change(lambda attempt: self._writer.grant(attempt, seconds))
@@ -112,15 +112,16 @@ class EmbeddedStore:
         self._closed = True
         if self._bell is not None:
             self._bell.close()
-        self._heard()  # watches look once more, and find the store closed
+        self._heard(ANY)  # watches look once more, and find the store closed
         ends = [self._reading.submit(self._reader.close), self._writing.submit(self._writer.close)]
         await asyncio.wait(map(asyncio.wrap_future, ends), timeout=self._seconds)
         for pool in (self._reading, self._writing):
             pool.shutdown(wait=False)
 
-    def _heard(self) -> None:
-        for rung in self._watches:
-            rung.set()
+    def _heard(self, marks: bytes) -> None:
+        for rung, mine in self._watches.items():
+            if concerns(marks, mine):
+                rung.set()
 
     async def _read(self, work: Callable[[], _Result]) -> _Result:
         self._expect_open()

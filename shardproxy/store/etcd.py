@@ -57,7 +57,7 @@ class EtcdStore:
     async def delete(self, key: str, expect: int) -> int:
         return await self.commit([Condition(key, expect)], [Delete(key)])
 
-    async def commit(self, conditions: Sequence[Condition], writes: Sequence[Write]) -> int:
+    async def commit(self, conditions: Sequence[Condition], writes: Sequence[Write], lasting: bool = True) -> int:
         encoded = checked(conditions, writes)
         body = {
             "compare": [

@@ -113,8 +113,12 @@ class MapStore(Protocol):
         """Delete the key if its version is `expect`. Returns the store's revision then."""
         ...
 
-    async def commit(self, conditions: Sequence[Condition], writes: Sequence[Write]) -> int:
+    async def commit(self, conditions: Sequence[Condition], writes: Sequence[Write], lasting: bool = True) -> int:
         """Make all writes if all conditions hold, else none. Returns the revision: the version of all that was put.
+
+        lasting: it survives a power cut. Without it a store that lies on one machine need not wait for the disk: such a
+        commit may then be forgotten, with all that follow it up to the next lasting one, and only when the machine
+        stops, which ends every process that knew of it too.
 
         No key may stand twice among the conditions, nor among the writes. Raises LeaseExpired for a lease that is gone
         (nothing was changed), ValueError for a commit that no store could take.

@@ -12,8 +12,9 @@ _PAUSE = 0.05  # seconds between two attempts
 
 
 async def settle(
-    store: MapStore, conditions: Sequence[Condition], writes: Sequence[Write], seconds: float, doubted: bool = False
-) -> int:
+    store: MapStore, conditions: Sequence[Condition], writes: Sequence[Write], seconds: float, doubted: bool = False,
+    lasting: bool = True,
+) -> int:  # fmt: skip
     """`commit`, and when its outcome is unknown the same again, until it is known. Returns the revision of the commit.
 
     A read that does not show the change proves nothing: the request may still be on its way. A second request under the
@@ -21,7 +22,7 @@ async def settle(
     tells whose it is, so **what is written must differ from all that anybody else would write there** (name the writer
     and its generation in the document), and at least one key that is put must be among the conditions.
 
-    doubted: the same commit was sent before, and its outcome is not known.
+    doubted: the same commit was sent before, and its outcome is not known. lasting: see MapStore.commit.
 
     Raises StoreConflict and StoreUnavailable as `commit` does (nothing was changed), and StoreOutcomeUnknown when it
     could not be found out within `seconds`, or when somebody else has changed a key since.
@@ -34,7 +35,7 @@ async def settle(
     doubt = StoreOutcomeUnknown("map store: the outcome of an earlier change is still not known") if doubted else None
     while True:
         try:
-            return await store.commit(conditions, writes)
+            return await store.commit(conditions, writes, lasting)
         except StoreOutcomeUnknown as error:
             doubt = error
         except StoreUnavailable:

@@ -1,8 +1,9 @@
 """The SQLite file of the embedded store, as one thread sees it: blocking, one connection, one call at a time.
 
 The file is in WAL mode: readers and the one writer do not wait for each other. It syncs at every commit, because what
-the store has promised must survive a power cut, as the servers' own binlogs do. All of a commit is one SQLite
-transaction, so a process that is killed in the middle has changed nothing.
+the store has promised must survive a power cut, as the servers' own binlogs do; but for commits that need not last:
+the next sync takes them along, so a power cut leaves all commits up to some point, and none behind it. All of a commit
+is one SQLite transaction, so a process that is killed in the middle has changed nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shardproxy.errors import LeaseExpired, StoreConflict, StoreOutcomeUnknown, StoreUnavailable, WatchLost
-from shardproxy.store.bell import ring
+from shardproxy.store.bell import mark, ring
 from shardproxy.store.interface import (
     ABSENT,
     Change,
@@ -84,6 +85,8 @@ class SqliteFile:
     def __init__(self, path: Path, seconds: float) -> None:
         self.path = path
         self._bells = bells_of(path)
+        self._marks: set[bytes] = set()  # of what the change under way writes
+        self._lasting = True  # as the connection was told last
         try:
             # Our own BEGIN and COMMIT; our own waiting for the lock, in shorter steps than SQLite's.
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -165,6 +168,7 @@ class SqliteFile:
         conditions: Sequence[Condition],
         writes: Sequence[Write],
         encoded: Mapping[str, str | None],
+        lasting: bool = True,
     ) -> int:
         """See MapStore; `encoded` is what `checked` gave for the writes."""
 
@@ -184,7 +188,7 @@ class SqliteFile:
                 self._write(revision, key_bytes(write.key), encoded[write.key], hangs_on)
             return revision
 
-        return self._change(attempt, work)
+        return self._change(attempt, work, lasting)
 
     def grant(self, attempt: Attempt, seconds: int) -> str:
         """See MapStore."""
@@ -214,9 +218,11 @@ class SqliteFile:
         """The COMMIT itself."""
         self._db.execute("COMMIT")
 
-    def _change(self, attempt: Attempt, work: Callable[[], _Result]) -> _Result:
+    def _change(self, attempt: Attempt, work: Callable[[], _Result], lasting: bool = True) -> _Result:
         """Do the work in one transaction. Nothing has changed when it raises anything but StoreOutcomeUnknown."""
+        self._marks.clear()
         try:
+            self._sync(lasting)
             self._begin(attempt.deadline)
             try:
                 self._same_file()
@@ -240,8 +246,15 @@ class SqliteFile:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
             raise StoreOutcomeUnknown(f"{self._name}: the commit failed ({error}): read what is there") from error
-        ring(self._bells)
+        if self._marks:
+            ring(self._bells, b"".join(self._marks))
         return result
+
+    def _sync(self, lasting: bool) -> None:
+        """Whether the next transaction of this connection waits for the disk."""
+        if lasting is not self._lasting:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+            self._lasting = lasting
 
     def _begin(self, deadline: float) -> None:
         while True:
@@ -284,6 +297,7 @@ class SqliteFile:
         else:
             self._db.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?)", (key, value, revision, lease))
         self._db.execute("INSERT INTO change VALUES (?, ?, ?)", (revision, key, value))
+        self._marks.add(mark(key.decode()))
 
     # ── the file ──
 

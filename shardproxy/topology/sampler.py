@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mypy_extensions import i64
+
 from shardproxy.topology.keys import KeyValue, bucket_of
 from shardproxy.topology.maps import BucketMap, ShardMap
 from shardproxy.topology.model import Keyspace
@@ -44,7 +46,7 @@ class Sampler:
     __slots__ = ("_batches", "_seed", "_taken", "left", "stride")
 
     def __init__(self) -> None:
-        self.left = 0
+        self.left: i64 = 0
         self.stride = 1  # mean of the gaps
         self._taken = 0
         self._seed = 1

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 import redis
 
@@ -48,28 +49,37 @@ class Hunt:
     def write(self, connect: Callable[[], Any], first: int, cluster: LocalCluster) -> None:
         """Before each write the row is evicted from the cache, so that it is loaded meanwhile."""
         version = 0
-        with connect() as db, db.cursor() as cursor:
-            while not self.over.wait(PAUSE):
-                version += 1
-                key = first + version % KEYS
-                evict(cluster, key)
-                cursor.execute("UPDATE users SET version = %s WHERE uid = %s", (version, key))
-                self.written[key].append((time.monotonic(), version))
+        while not self.over.wait(PAUSE):
+            try:
+                with connect() as db, db.cursor() as cursor:
+                    while not self.over.wait(PAUSE):
+                        version += 1
+                        key = first + version % KEYS
+                        evict(cluster, key)
+                        cursor.execute("UPDATE users SET version = %s WHERE uid = %s", (version, key))
+                        self.written[key].append((time.monotonic(), version))
+            except pymysql.MySQLError as error:
+                self.errors.append(str(error))
 
     def read(self, proxy: RedisProxy, keys: list[int]) -> None:
-        with proxy.connect() as client:
-            while not self.over.is_set():
-                for key in keys:
-                    began = time.monotonic()
-                    due = max((v for at, v in list(self.written[key]) if at < began - BOUND - SLACK), default=0)
-                    try:
-                        found = json.loads(client.get(f"users:{key}"))["version"]
-                    except redis.RedisError as error:
-                        self.errors.append(str(error))
-                        continue
-                    self.reads += 1
-                    if found < due:
-                        self.stale.append(f"users:{key}: {found} where {due} was written {BOUND + SLACK} s before")
+        while not self.over.is_set():
+            try:
+                with proxy.connect() as client:
+                    while not self.over.is_set():
+                        for key in keys:
+                            self.look(client, key)
+            except redis.RedisError as error:
+                self.errors.append(str(error))
+                self.over.wait(0.02)
+
+    def look(self, client: Any, key: int) -> None:
+        """Read a row and see how old it is."""
+        began = time.monotonic()
+        due = max((v for at, v in list(self.written[key]) if at < began - BOUND - SLACK), default=0)
+        found = json.loads(client.get(f"users:{key}"))["version"]
+        self.reads += 1
+        if found < due:
+            self.stale.append(f"users:{key}: {found} where {due} was written {BOUND + SLACK} s before")
 
     def widen(self, servers: list[Any]) -> None:
         """Semi-synchronous replication switches itself off after each wait: on again."""
@@ -80,9 +90,10 @@ class Hunt:
                     cursor.execute("SET GLOBAL rpl_semi_sync_master_enabled = ON")
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster("mariadb", shards=2, replicas=0, redis=2) as running:
+@contextmanager
+def slow_to_show(replicas: int = 0) -> Iterator[LocalCluster]:
+    """A cluster whose transactions are in the binlog before they are visible, for WINDOW while `widen` runs."""
+    with LocalCluster("mariadb", shards=2, replicas=replicas, redis=2) as running:
         for shard in running.shards:
             with shard.primary.connect() as db, db.cursor() as cursor:
                 cursor.execute("CREATE DATABASE main")
@@ -91,6 +102,12 @@ def cluster() -> Iterator[LocalCluster]:
                     cursor.execute(text)
                 cursor.execute("SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC'")
                 cursor.execute(f"SET GLOBAL rpl_semi_sync_master_timeout = {WINDOW}")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with slow_to_show() as running:
         yield running
 
 

@@ -47,7 +47,7 @@ class Hunt:
     def write(self, proxy: RedisProxy, first: int, cluster: LocalCluster) -> None:
         """Before each write the row is evicted from the cache, so that it is loaded meanwhile."""
         version = 0
-        while not self.over.is_set():
+        while not self.over.wait(0.02):
             with contextlib.suppress(pymysql.MySQLError), proxy.mysql() as db, db.cursor() as cursor:
                 while not self.over.wait(PAUSE):
                     version += 1
@@ -62,6 +62,7 @@ class Hunt:
 
     def read(self, proxy: RedisProxy, keys: list[int]) -> None:
         while not self.over.is_set():
+            self.over.wait(0.02)
             with contextlib.suppress(redis.RedisError), proxy.connect() as client:
                 while not self.over.is_set():
                     for key in keys:

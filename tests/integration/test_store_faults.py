@@ -16,11 +16,16 @@ from pathlib import Path
 
 import pytest
 
+from shardproxy.app.handover import Handover
+from shardproxy.app.map_watch import MapWatch
 from shardproxy.errors import StoreConflict, StoreOutcomeUnknown, StoreUnavailable
 from shardproxy.store.embedded import LOOK_EVERY
 from shardproxy.store.interface import ABSENT, Change, Condition, Entry, Put
 from shardproxy.store.settle import settle
 from shardproxy.store.sqlite_file import SqliteFile
+from shardproxy.topology.barrier import Acknowledgement
+from shardproxy.topology.build import build_snapshot
+from shardproxy.topology.stored import ACKNOWLEDGEMENTS
 from tests.stores import SLACK, WAIT, Place, embedded, fails, until, within
 
 # ── the SQLite file ──
@@ -181,6 +186,50 @@ def test_a_writer_that_is_killed_around_its_commit(file: Place, before: bool) ->
                 assert changes.changes == (Change("a", {"alive": True} if before else {"died": "after"}),)
 
     within(WAIT, main)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each commit, whether it waits for the disk."""
+    found: list[bool] = []
+    finish = SqliteFile.finish
+
+    def noted(self: SqliteFile) -> None:
+        [(level,)] = self._db.execute("PRAGMA synchronous").fetchall()
+        found.append(level == 2)
+        finish(self)
+
+    monkeypatch.setattr(SqliteFile, "finish", noted)
+    return found
+
+
+def test_only_commits_that_are_to_last_wait_for_the_disk(file: Place, synced: list[bool]) -> None:
+    async def main() -> None:
+        async with file.store() as store:
+            version = ABSENT
+            for lasting in (False, True, False, True):
+                version = await settle(store, [Condition("a", version)], [Put("a", {})], WAIT, lasting=lasting)
+            await store.put("a", {}, version)
+
+    within(WAIT, main)
+    assert synced == [False, True, False, True, True]
+
+
+def test_an_acknowledgement_does_not_wait_for_the_disk(file: Place, synced: list[bool]) -> None:
+    """At a switch writes wait for it; and it is worth nothing when its process has ended."""
+
+    async def shut() -> None:
+        raise AssertionError("nobody is shut out")
+
+    async def main() -> None:
+        async with file.store() as store:
+            watch = MapWatch(file.config, build_snapshot(file.config), Handover(), lambda documents: None, shut)
+            await watch._store_acknowledgement(store, "p", {"main": 7})
+            [entry] = (await store.list(ACKNOWLEDGEMENTS)).entries
+            assert Acknowledgement.read(entry.key, entry.value).epochs == {"main": 7}
+
+    within(WAIT, main)
+    assert synced == [False]
 
 
 def test_bells_of_dead_watchers_are_removed(file: Place) -> None:

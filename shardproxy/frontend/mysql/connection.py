@@ -23,7 +23,7 @@ from shardproxy.executor.transaction import ROLLED_BACK, Transaction, roll_back_
 from shardproxy.frontend.mysql.front import Front, Rights, check_rights, check_schema
 from shardproxy.frontend.mysql.pipeline import command, execute, query, redo
 from shardproxy.planner.cache import CachedPlan, Space, SpaceKey
-from shardproxy.planner.plan import InsertId, Opcode, PinReason, Plan, Rung, StatementKind
+from shardproxy.planner.plan import InsertId, Opcode, PinReason, Plan, Rung
 from shardproxy.planner.statement import plan_statement
 from shardproxy.protocol.mysql.framing import packet
 from shardproxy.protocol.mysql.packets import build_err, build_ok, parse_err
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 64 * 1024  # bytes of later commands that a client may send while one is under way
 AUTOCOMMIT = 2
-_ENDS = (StatementKind.COMMIT, StatementKind.ROLLBACK)
 
 
 class ClientConnection(Sink):
@@ -283,14 +282,13 @@ class ClientConnection(Sink):
         entry = self.entry
         ended = asks = False
         if entry is not None:
-            plan = entry.plan
-            ended = outcome == OK and plan.kind in _ENDS
-            if plan.insert_id is InsertId.ASKED:
-                # An INSERT that fails may have counted. Only the server knows, and tells, what a pinned session has.
-                asks = plan.found_rows or bool(plan.assigns) or not session.pins
-            if scanner.insert_id and outcome == OK and plan.insert_id is InsertId.REPORTED:
-                session.insert_id = scanner.insert_id
-            entry.latencies.append(perf_counter() - self.started)
+            # An INSERT that fails may have counted. Only the server knows, and tells, what a pinned session has.
+            asks = entry.asks and (entry.asks_pinned or not session.pins)
+            if outcome == OK:
+                ended = entry.ends
+                if scanner.insert_id and entry.reports:
+                    session.insert_id = scanner.insert_id
+            entry.latencies.append(connection.read_at() - self.started)
             self.entry = None
         self.wire = self.redone = None
         if asks:

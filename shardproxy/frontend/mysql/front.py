@@ -22,6 +22,7 @@ from shardproxy.sql.modes import SqlModes
 
 if TYPE_CHECKING:
     from shardproxy.frontend.mysql.connection import ClientConnection
+    from shardproxy.frontend.mysql.kept import KeptAnswers
     from shardproxy.frontend.mysql.strict import StrictSession
 
 log = logging.getLogger(__name__)
@@ -144,6 +145,7 @@ class Front:
         self.profiles: dict[tuple[Profile, bytes], Profile] = {}  # SET texts seen: see executor.variables
         self.draining = False
         self.strict: Callable[[ClientConnection], StrictSession] | None = None  # the cache is
+        self.kept: KeptAnswers | None = None  # answers of queries are
         self._next_ident = 0
         self._born = monotonic()
 

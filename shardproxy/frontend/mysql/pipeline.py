@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.errors import SqlError
@@ -40,16 +40,26 @@ from shardproxy.protocol.mysql.framing import packet
 from shardproxy.router.route import Route, ValueReader, route, sole_key
 from shardproxy.sql.digest import SOFT, SPLIT, scan, scan_hard
 from shardproxy.sql.executable import has_code, without_code
+from shardproxy.sql.last_integer import last_integer
 
 if TYPE_CHECKING:
     from shardproxy.frontend.mysql.connection import ClientConnection
 
 Work = Coroutine[Any, Any, None] | None
+SHORT: Final = 4096  # bytes of a command up to which a digest is guessed: the guess may be in vain
 
 
 def query(client: ClientConnection, wire: bytes) -> None:
     """COM_QUERY. wire: the command's packets as received."""
     client.started = perf_counter()
+    if len(wire) <= SHORT:
+        at, key = last_integer(wire)
+        if at:
+            known = client.plans.get(wire[5:at] + b"?")
+            if known is not None and known.key_last:
+                if not _forward(client, known, wire, key):
+                    start(client, run, known, wire, wire[5:], [wire[at:]])
+                return
     sql = wire[5:] if len(wire) < 0x1000003 else commands.payload_of(wire)[1:]
     parts = SPLIT(sql)
     literals = parts[1::2]
@@ -60,44 +70,55 @@ def query(client: ClientConnection, wire: bytes) -> None:
     entry = client.plans.get(digest)
     if entry is None:
         entry = client.plan(digest, sql)
-    session = client.session
     index = entry.key_index
-    if index >= 0 and (entry.read or not client.rights.read_only):
+    if index >= 0:
         try:
-            shard = entry.lookup(int(literals[index]))  # type: ignore[misc]
-        except (ValueError, LookupError):
-            pass  # not a plain integer, or in no range: the router knows
+            number = int(literals[index])
+        except ValueError:
+            pass  # not a plain integer: the router knows
         else:
-            if session.simple:
-                pools = client.gateway.shards[shard]
-                pool = pools.reader() if entry.read and not session.reads_primary else pools.primary
-                profile = session.profile
-                connection = (pool.share(profile) if entry.point else None) or pool.checkout_now(profile)
-                if connection is not None:
-                    client.wire = wire if entry.read else None
-                    entry.series[pool.slot] += 1
-                    client.entry = entry
-                    client.source = connection
-                    client.relayed = False
-                    connection.send(wire, client)
-                    load = client.gateway.load
-                    load.left -= 1
-                    if load.left < 0:
-                        load.note(entry.plan.groups[0].keyspace, int(literals[index]), not entry.read)
-                    return
-                if pool is not pools.primary:
-                    pools.unread()
-            elif shard == session.shard and session.short and client.spanning is None:
-                held = client.held
-                if held is not None:  # the next statement of its transaction on this shard
-                    client.entry = entry
-                    client.relay_from(held, wire, shard)
-                    load = client.gateway.load
-                    load.left -= 1
-                    if load.left < 0:
-                        load.note(entry.plan.groups[0].keyspace, int(literals[index]), not entry.read)
-                    return
+            if _forward(client, entry, wire, number):
+                return
     start(client, run, entry, wire, sql, literals)
+
+
+def _forward(client: ClientConnection, entry: CachedPlan, wire: bytes, key: int) -> bool:
+    """The hot path of COM_QUERY, for a statement about this one key. False: not this time; nothing has been done."""
+    if not entry.read and client.rights.read_only:
+        return False
+    try:
+        shard = entry.lookup(key)  # type: ignore[misc]
+    except (ValueError, LookupError):
+        return False  # in no range: the router knows
+    session = client.session
+    if session.simple:
+        pools = client.gateway.shards[shard]
+        pool = pools.reader() if entry.read and not session.reads_primary else pools.primary
+        profile = session.profile
+        connection = (pool.share(profile) if entry.point else None) or pool.checkout_now(profile)
+        if connection is None:
+            if pool is not pools.primary:
+                pools.unread()
+            return False
+        client.wire = wire if entry.read else None
+        entry.series[pool.slot] += 1
+        client.entry = entry
+        client.source = connection
+        client.relayed = False
+        connection.send(wire, client)
+    elif shard == session.shard and session.short and client.spanning is None:
+        held = client.held
+        if held is None:
+            return False
+        client.entry = entry  # the next statement of its transaction on this shard
+        client.relay_from(held, wire, shard)
+    else:
+        return False
+    load = client.gateway.load
+    load.left -= 1
+    if load.left < 0:
+        load.note(entry.plan.groups[0].keyspace, key, not entry.read)
+    return True
 
 
 def redo(client: ClientConnection, wire: bytes) -> None:
@@ -180,6 +201,9 @@ def run(
     read: ValueReader = lambda value, key_type: key_value(literals[value.index], value.negative, key_type, modes)  # noqa: E731
     if plan.sequence is not None and numbered is None:
         return _number(client, plan.sequence, entry, wire, sql, literals, read)
+    kept = client.front.kept if plan.cached is not None else None
+    if kept is not None and kept.text(client, plan, sql, lambda: _run_anew(client, wire, sql, numbered)):
+        return None
     if strict is not None and strict.due(plan):
         return _after(strict.before(plan, read), lambda: _run_anew(client, wire, sql, numbered))
     if client.session.overtaken and (gone := fence.outdated(client, plan, read)):
@@ -366,6 +390,11 @@ def _execute(
     client.check(plan)
     if client.session.overtaken and fence.behind(client, plan):
         return _after(fence.catch_up(client), lambda: _execute_anew(client, wire, execution, numbered))
+    kept = client.front.kept if plan.cached is not None else None
+    if kept is not None and kept.prepared(
+        client, plan, execution.statement, execution.parameters, lambda: _execute_anew(client, wire, execution, None)
+    ):
+        return None
     read = prepared.value_reader(client, execution)
     strict = client.strict
     if strict is not None and strict.due(plan):

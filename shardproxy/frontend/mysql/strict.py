@@ -77,6 +77,8 @@ class StrictSession:
     def _add(self, due: Due, plan: Plan, read: ValueReader | None) -> None:
         voids = plan.voids
         assert voids is not None
+        named = voids.whole if voids.table is None else (*voids.whole, voids.table)
+        due.queried.update(table for table in named if table in self._voiding.queried)
         for table in voids.whole:
             for rows in self._voiding.of_table(table):
                 due.add_whole(rows)

@@ -8,24 +8,31 @@ judge. `scan` is on the path of every query.
 
 from __future__ import annotations
 
+from typing import Final
+
+from mypy_extensions import i64
+
 from shardproxy.errors import RemoteProtocolError
 
 # Shapes of an answer: which command it answers.
-QUERY = 0  # COM_QUERY, COM_STMT_EXECUTE: OK | ERR | result sets
-PREPARE = 1  # COM_STMT_PREPARE: OK with counts, then parameter and column definitions | ERR
-FIELDS = 2  # COM_FIELD_LIST: column definitions until EOF | ERR
-SINGLE = 3  # one packet: COM_STATISTICS, COM_PING, COM_INIT_DB, COM_RESET_CONNECTION …
+QUERY: Final = 0  # COM_QUERY, COM_STMT_EXECUTE: OK | ERR | result sets
+PREPARE: Final = 1  # COM_STMT_PREPARE: OK with counts, then parameter and column definitions | ERR
+FIELDS: Final = 2  # COM_FIELD_LIST: column definitions until EOF | ERR
+SINGLE: Final = 3  # one packet: COM_STATISTICS, COM_PING, COM_INIT_DB, COM_RESET_CONNECTION …
 
 # What the answer ended with.
-OK = 0
-ROWS = 1
-ERR = 2
+OK: Final = 0
+ROWS: Final = 1
+ERR: Final = 2
 
-IN_TRANS = 0x0001
-MORE_RESULTS = 0x0008
+IN_TRANS: Final = 0x0001
+MORE_RESULTS: Final = 0x0008
 
-_FIRST, _DEFS, _ROWS, _CONT = 0, 1, 2, 3
-_MAX_TAIL = 1 << 20
+_FIRST: Final = 0
+_DEFS: Final = 1
+_ROWS: Final = 2
+_CONT: Final = 3
+_MAX_TAIL: Final = 1 << 20
 
 
 class ResponseScanner:
@@ -42,22 +49,22 @@ class ResponseScanner:
 
     def __init__(self, deprecate_eof: bool) -> None:
         self.deprecate_eof = deprecate_eof
-        self.status = 2
-        self.warnings = 0
-        self.affected = 0
+        self.status: i64 = 2
+        self.warnings: i64 = 0
+        self.affected = 0  # these two may be larger than an i64
         self.insert_id = 0
-        self.error_code = 0
+        self.error_code: i64 = 0
         self.error = b""
-        self.outcome = OK
-        self.columns = 0
+        self.outcome: i64 = OK
+        self.columns: i64 = 0
         self._tail = b""
-        self._shape = QUERY
-        self._state = _FIRST
-        self._resume = _FIRST
-        self._defs = 0
-        self._skip = 0
+        self._shape: i64 = QUERY
+        self._state: i64 = _FIRST
+        self._resume: i64 = _FIRST
+        self._defs: i64 = 0
+        self._skip: i64 = 0
 
-    def start(self, shape: int) -> None:
+    def start(self, shape: i64) -> None:
         """Expect the first packet of an answer of this shape."""
         self._shape = shape
         self._state = _DEFS if shape == FIELDS else _FIRST
@@ -65,12 +72,12 @@ class ResponseScanner:
         self._skip = 0
         self._tail = b""
 
-    def scan(self, data: bytes, pos: int) -> int:
+    def scan(self, data: bytes, pos: i64) -> i64:
         """Walk on from `data[pos:]`. Returns the index just after the answer's last byte, or −1 when it goes on.
 
         Raises RemoteProtocolError for an answer that cannot be one.
         """
-        shift = 0
+        shift: i64 = 0
         if self._tail:
             if len(self._tail) > _MAX_TAIL:
                 raise RemoteProtocolError("an OK or ERR packet of more than 1 MiB")
@@ -79,7 +86,7 @@ class ResponseScanner:
             pos = 0
             self._tail = b""
         skip = self._skip
-        n = len(data)
+        n: i64 = len(data)
         if skip:
             if skip >= n - pos:
                 self._skip = skip - (n - pos)
@@ -89,12 +96,15 @@ class ResponseScanner:
         state = self._state
         defs = self._defs
         while n - pos >= 5 or (state == _CONT and n - pos >= 4):
-            length = data[pos] | data[pos + 1] << 8 | data[pos + 2] << 16
+            length: i64 = data[pos]
+            middle: i64 = data[pos + 1]
+            upper: i64 = data[pos + 2]
+            length |= middle << 8 | upper << 16
             after = pos + 4 + length
             if length == 0 and state != _CONT:
                 raise RemoteProtocolError("an empty packet in an answer")
             if state == _ROWS:
-                first = data[pos + 4]
+                first: i64 = data[pos + 4]
                 if (first == 0xFE and (length < 9 or (self.deprecate_eof and length < 0xFFFFFF))) or first == 0xFF:
                     if after > n:
                         break
@@ -132,8 +142,7 @@ class ResponseScanner:
                 if after > n:
                     break
                 first = data[pos + 4]
-                verdict = self._first(data, pos, first, length)
-                if verdict:
+                if self._first(data, pos, first, length):
                     return after - shift
                 state, defs = self._state, self._defs
             pos = after
@@ -147,7 +156,7 @@ class ResponseScanner:
             self._tail = data[pos:]
         return -1
 
-    def _first(self, data: bytes, pos: int, first: int, length: int) -> bool:
+    def _first(self, data: bytes, pos: i64, first: i64, length: i64) -> bool:
         """The first packet of an answer. True when it is also the last."""
         if first == 0xFF:
             return self._terminal(data, pos, first, length)
@@ -159,9 +168,7 @@ class ResponseScanner:
             return True
         if shape == PREPARE:
             self.outcome = OK
-            columns = data[pos + 9] | data[pos + 10] << 8
-            params = data[pos + 11] | data[pos + 12] << 8
-            return self._prepare_blocks(params, columns)
+            return self._prepare_blocks(_short(data, pos + 11), _short(data, pos + 9))
         if first == 0x00:
             if self._terminal(data, pos, first, length):
                 return True
@@ -170,7 +177,7 @@ class ResponseScanner:
         if first < 0xFB:
             self._defs = first
         elif first == 0xFC:
-            self._defs = data[pos + 5] | data[pos + 6] << 8
+            self._defs = _short(data, pos + 5)
         else:
             raise RemoteProtocolError(f"an answer that starts with byte 0x{first:02x}")
         self.columns = self._defs
@@ -178,7 +185,7 @@ class ResponseScanner:
         self._state = _DEFS
         return False
 
-    def _prepare_blocks(self, params: int, columns: int) -> bool:
+    def _prepare_blocks(self, params: i64, columns: i64) -> bool:
         """Set up for the definition blocks of a PREPARE answer. True when there is none."""
         if params:
             self._state, self._defs, self.columns = _DEFS, params, columns
@@ -198,11 +205,11 @@ class ResponseScanner:
         else:
             self._state, self._defs = _ROWS, 0
 
-    def _definitions_end(self, data: bytes, pos: int, length: int, n: int) -> int:
+    def _definitions_end(self, data: bytes, pos: i64, length: i64, n: i64) -> i64:
         """The packet where an EOF after definitions is due. −1: answer ends; 0: incomplete; 1: goes on."""
-        first = data[pos + 4]
+        first: i64 = data[pos + 4]
         if self._shape == FIELDS:
-            if first in (0xFE, 0xFF) and length < 0xFFFFFF:
+            if (first == 0xFE or first == 0xFF) and length < 0xFFFFFF:
                 if pos + 4 + length > n:
                     return 0
                 self._terminal(data, pos, first, length)
@@ -221,36 +228,44 @@ class ResponseScanner:
         self._definitions_done()
         return -1 if self._state < 0 else 1
 
-    def _terminal(self, data: bytes, pos: int, first: int, length: int) -> bool:
+    def _terminal(self, data: bytes, pos: i64, first: i64, length: i64) -> bool:
         """Read OK, EOF or ERR at `pos`. True unless more result sets follow."""
         if first == 0xFF:
             if length < 3:
                 raise RemoteProtocolError("an ERR packet without a code")
             self.outcome = ERR
-            self.error_code = data[pos + 5] | data[pos + 6] << 8
+            self.error_code = _short(data, pos + 5)
             self.error = data[pos + 4 : pos + 4 + length]
             self.warnings = 1
             return True
         if first == 0xFE and not self.deprecate_eof:
             self.outcome = ROWS
             if length >= 5:
-                self.warnings = data[pos + 5] | data[pos + 6] << 8
-                self.status = data[pos + 7] | data[pos + 8] << 8
+                self.warnings = _short(data, pos + 5)
+                self.status = _short(data, pos + 7)
         else:
             self.outcome = ROWS if first == 0xFE else OK
             affected = data[pos + 5]
             insert_id = data[pos + 6]
             at = pos + 7
             if affected >= 0xFB or insert_id >= 0xFB:
-                affected, at = _lenenc(data, pos + 5)
-                insert_id, at = _lenenc(data, at)
+                affected, after = _lenenc(data, pos + 5)
+                insert_id, after = _lenenc(data, after)
+                at = after
             if at > pos + length:
                 raise RemoteProtocolError("an OK packet cut short")
             self.affected = affected
             self.insert_id = insert_id
-            self.status = data[at] | data[at + 1] << 8
-            self.warnings = data[at + 2] | data[at + 3] << 8
+            self.status = _short(data, at)
+            self.warnings = _short(data, at + 2)
         return not self.status & MORE_RESULTS
+
+
+def _short(data: bytes, pos: i64) -> i64:
+    """Two bytes, the lower first."""
+    low: i64 = data[pos]
+    high: i64 = data[pos + 1]
+    return low | high << 8
 
 
 def _lenenc(data: bytes, pos: int) -> tuple[int, int]:

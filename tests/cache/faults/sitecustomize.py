@@ -2,8 +2,9 @@
 
 SHARDPROXY_CACHE_WITHOUT: `hold_off` (an invalidated entry is only deleted), `lease` (a fill does not ask whether its
 lease still holds), `refresh` (nor does who loads a value anew), `before` (strict: writers put no tombstone, and nobody
-but the keeper does), `events` (the keeper does not see what happens to rows whose key is 13), or `nothing`. In all
-cases a row takes up to 50 ms longer to come, so that there is something to overtake.
+but the keeper does), `events` (the keeper does not see what happens to rows whose key is 13), `primary` (rows are
+loaded from replicas), `tokens` (answers of queries are believed under any), or `nothing`. In all cases a row takes up
+to 50 ms longer to come, so that there is something to overtake.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from types import SimpleNamespace
 from typing import Any
 
 WITHOUT = os.environ["SHARDPROXY_CACHE_WITHOUT"]
@@ -26,6 +28,12 @@ def _install() -> None:
     elif WITHOUT == "refresh":
         text = entries.REFILL.text.decode()
         entries.REFILL = entries.Script("\n".join(line for line in text.splitlines() if "GETRANGE" not in line))
+    elif WITHOUT == "tokens":
+        from shardproxy.cache.answers import Guards
+
+        tag = Guards.tag
+        unguarded: Any = Guards
+        unguarded.tag = lambda guards, marks, tokens: tag(guards, marks, ())
     elif WITHOUT == "before":
         from shardproxy.cache.voiding import Voiding
 
@@ -49,6 +57,17 @@ def _install() -> None:
 
     from shardproxy.cache.row_cache import Place, Row, RowCache
 
+    changed: Any = RowCache
+    if WITHOUT == "primary":
+        select = RowCache._select
+
+        async def elsewhere(cache: RowCache, place: Place, shard: int) -> Row:
+            replica = next(iter(cache.gateway.shards[shard].replicas.values()))
+            pools = SimpleNamespace(shards={shard: SimpleNamespace(primary=replica)})
+            other: Any = SimpleNamespace(gateway=pools, _texts=cache._texts)
+            return await select(other, place, shard)
+
+        changed._select = elsewhere
     load = RowCache._load
 
     async def slowly(cache: RowCache, place: Place) -> Row:
@@ -56,7 +75,6 @@ def _install() -> None:
         await asyncio.sleep(random.uniform(0, 0.05))
         return row
 
-    changed: Any = RowCache
     changed._load = slowly
 
 

@@ -23,7 +23,7 @@ def test_every_field_of_every_table_is_described_in_both() -> None:
     document, start = reference(), starter()
     for title, model in TABLES:
         for name, field in model.model_fields.items():
-            if title == "[keyspaces.NAME]" and name in ("ranges", "tables"):
+            if f"{title} {name}" in ("[keyspaces.NAME] ranges", "[keyspaces.NAME] tables", "[cache] queries"):
                 continue
             assert field.description, f"{title} {name} has no description"
             assert f"| `{field.alias or name}` |" in document

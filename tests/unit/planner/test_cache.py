@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shardproxy.planner import cache as cache_module
 from shardproxy.planner.cache import MAX_DIGEST, CachedPlan, PlanCache, SpaceKey
 from shardproxy.planner.context import PlanContext
-from shardproxy.planner.plan import Group, KeyIn, Opcode, PinReason, Plan, Rung, StatementKind, Value
+from shardproxy.planner.plan import Group, InsertId, KeyIn, Opcode, PinReason, Plan, Rung, StatementKind, Value
 from shardproxy.planner.statement import plan_statement
 from shardproxy.sql.modes import SqlModes
 from shardproxy.topology.keys import KeyType
@@ -235,6 +235,31 @@ def test_a_point_read_has_a_short_cut() -> None:
 )
 def test_no_short_cut_where_more_is_to_be_done(plan: Plan) -> None:
     assert laid_flat(plan).key_index == -1
+
+
+def test_a_key_is_last_when_it_is_the_only_literal_and_ends_the_digest() -> None:
+    for digest, last in ((b"id = ?", True), (b"id = ? ", False), (b"`?` = ?", False), (b"id = ? LIMIT ?", False)):
+        assert CachedPlan(POINT, [], [], digest).key_last is last
+    assert not CachedPlan(replace(POINT, key_index=-1), [], [], b"id = ?").key_last
+    assert not laid_flat(POINT).key_last
+    assert cache().plan(lambda sql, context: POINT, SPACE, b"id = ?", b"id = 5").key_last
+
+
+def test_insert_ids_are_told_or_asked_for() -> None:
+    for insert_id, pinned, flags in (
+        (InsertId.REPORTED, False, (True, False, False)),
+        (InsertId.KEPT, False, (False, False, False)),
+        (InsertId.ASKED, False, (False, True, False)),
+        (InsertId.ASKED, True, (False, True, True)),
+    ):
+        flat = laid_flat(replace(POINT, insert_id=insert_id, found_rows=pinned))
+        assert (flat.reports, flat.asks, flat.asks_pinned) == flags
+    assert laid_flat(replace(POINT, insert_id=InsertId.ASKED, assigns=("@a",))).asks_pinned
+
+
+def test_commit_and_rollback_end_a_transaction() -> None:
+    ends = [kind for kind in StatementKind if laid_flat(replace(POINT, kind=kind)).ends]
+    assert set(ends) == {StatementKind.COMMIT, StatementKind.ROLLBACK}
 
 
 def test_what_asks_for_the_primary_is_no_read_to_share() -> None:

@@ -1,0 +1,300 @@
+"""Kept answers of queries: the bytes that a server would have sent, for clients alike, until a table is written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple
+from typing import Any
+
+import pytest
+
+from shardproxy.local import LocalCluster
+from shardproxy.local.flavors import FlavorName
+from shardproxy.protocol.mysql.constants import FieldType
+from tests.cache.test_rows import KEYSPACES, TABLES, cluster_with
+from tests.proxy import eventually
+from tests.redis.proxied import RedisProxy, redis_proxy
+from tests.wire import RawClient, Refused, Result
+
+QUERIES = """
+[cache]
+bound = "1s"
+hold_off = "300ms"
+lease = "2s"
+[cache.queries]
+tables = ["main.users", "main.orders", "main.kinds"]
+biggest = "8KiB"
+[cache.queries.rules.kinds]
+query = "SELECT name FROM kinds WHERE id = ?"
+ttl = "1m"
+"""
+HINT = "/*shardproxy: cache=1m*/ "
+Ask = Callable[[RawClient], Result]
+
+
+@pytest.fixture(scope="module")
+def cluster(flavor: FlavorName) -> Iterator[LocalCluster]:
+    with cluster_with(flavor, TABLES) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def proxy(cluster: LocalCluster) -> Iterator[RedisProxy]:
+    with redis_proxy(cluster, "queries", more=QUERIES, keyspaces=KEYSPACES, workers=2) as running:
+        eventually(lambda: running.metric("shardproxy_cache_fresh") == 2, "both shards are kept", 30)
+        with running.mysql() as db, db.cursor() as cursor:
+            for uid in range(1, 40):
+                cursor.execute(
+                    "INSERT INTO users (uid, name, balance, rate, photo, flags, born, version) "
+                    "VALUES (%s, 'Zoë', 1.50, 0.1, x'00ff', b'101', '2000-02-29', 0)",
+                    (uid,),
+                )
+                cursor.execute("INSERT INTO orders VALUES (%s, 1, 'tea', NULL)", (uid,))
+            cursor.execute("INSERT INTO kinds VALUES (1, 'one')")
+        yield running
+
+
+@pytest.fixture(params=[True, False], ids=["deprecate_eof", "eof"])
+def client(proxy: RedisProxy, request: pytest.FixtureRequest) -> Iterator[RawClient]:
+    with RawClient(proxy.mysql_port, deprecate_eof=request.param) as connected:
+        yield connected
+
+
+def outcomes(proxy: RedisProxy, outcome: str = "hit") -> float:
+    return proxy.labelled("shardproxy_cache_queries_total", outcome=outcome)
+
+
+def hit(proxy: RedisProxy, ask: Callable[[], Any]) -> Any:
+    """The answer, once it is a hit."""
+    answers: list[Any] = []
+
+    def is_hit() -> bool:
+        before = outcomes(proxy)
+        answers.append(ask())
+        return outcomes(proxy) > before
+
+    eventually(is_hit, "a hit", 30)
+    return answers[-1]
+
+
+def same(one: Result, two: Result) -> bool:
+    return one.columns == two.columns and one.rows == two.rows and (one.end and astuple(one.end)) == (
+        two.end and astuple(two.end)
+    )  # fmt: skip
+
+
+SELECTS = {
+    "one shard": "SELECT * FROM users WHERE uid = 7",
+    "no row": "SELECT * FROM users WHERE uid = 700",
+    "all shards": "SELECT uid, name, flags FROM users WHERE version = 0 ORDER BY uid",
+    "groups": "SELECT what, count(*), sum(no) FROM orders GROUP BY what",
+    "join": "SELECT u.uid, o.what FROM users u JOIN orders o ON o.uid = u.uid JOIN kinds k ON k.id = o.no ORDER BY 1",
+    "reference": "SELECT * FROM kinds",
+}
+
+
+@pytest.mark.parametrize("what", SELECTS)
+def test_a_hit_is_the_answer_that_the_server_gives(proxy: RedisProxy, client: RawClient, what: str) -> None:
+    sql = SELECTS[what]
+    plain = client.query(sql)
+    assert same(hit(proxy, lambda: client.query(HINT + sql)), plain)
+    statement = client.prepare(HINT + sql)
+    found = hit(proxy, lambda: client.execute(statement))
+    assert same(found, client.execute(client.prepare(sql)))
+    assert same(client.query(HINT + sql), plain)  # text and binary are kept apart
+    assert client.rows("SELECT 1") == [[b"1"]]
+
+
+def test_parameters_are_part_of_the_key(proxy: RedisProxy, client: RawClient) -> None:
+    statement = client.prepare(f"{HINT}SELECT uid, no FROM orders WHERE uid = ? AND (note = ? OR note IS NULL)")
+
+    def ask(uid: int, note: bytes | None, kind: FieldType = FieldType.LONGLONG) -> list[list[Any]]:
+        value: Any = uid if kind is FieldType.LONGLONG else str(uid).encode()
+        return client.execute(statement, [(kind, False, value), (FieldType.VAR_STRING, False, note)]).rows
+
+    for uid, note in ((3, b"x"), (4, b"x"), (3, None), (3, b"")):
+        assert hit(proxy, lambda uid=uid, note=note: ask(uid, note)) == [[uid, 1]]  # type: ignore[misc]
+        assert ask(uid, note, FieldType.VAR_STRING) == [[uid, 1]]
+
+
+def test_what_changes_answers_is_part_of_the_key(proxy: RedisProxy) -> None:
+    sql = f"{HINT}SELECT name, 'a' || 'b' FROM users WHERE uid = 9"
+    for setting, row in (
+        ("SET NAMES utf8mb4", ["Zoë".encode(), b"0"]),
+        ("SET character_set_results = latin1", ["Zoë".encode("latin1"), b"0"]),
+        ("SET sql_mode = 'PIPES_AS_CONCAT'", ["Zoë".encode(), b"ab"]),
+        ("SET @a = 1", ["Zoë".encode(), b"0"]),
+    ):
+        with RawClient(proxy.mysql_port) as client:
+            client.query(setting)
+            if b"0" in row:  # "a" as a number is a warning, and such answers are not kept
+                sql_here = sql.replace("'a' || 'b'", "0")
+            else:
+                sql_here = sql
+            assert hit(proxy, lambda client=client, text=sql_here: client.rows(text)) == [row]  # type: ignore[misc]
+
+
+def written(proxy: RedisProxy, client: RawClient, sql: str, write: Callable[[], object], row: list[Any]) -> None:
+    """A write shows in a kept answer."""
+    hit(proxy, lambda: client.rows(sql))
+    assert client.rows(sql) != [row]
+    write()
+    eventually(lambda: client.rows(sql) == [row], "the write shows", 5)
+
+
+def test_writes_make_answers_void(proxy: RedisProxy, client: RawClient, cluster: LocalCluster) -> None:
+    sql = f"{HINT}SELECT sum(version) FROM users WHERE uid IN (11, 12)"
+
+    def direct() -> None:
+        for shard in cluster.shards:
+            with shard.primary.connect("main") as db:
+                db.cursor().execute("UPDATE users SET version = version + 5 WHERE uid = 12")
+                db.commit()
+
+    with RawClient(proxy.mysql_port) as writer:
+        start = client.rows(sql)
+        base = int(str(start[0][0], "ascii"))  # type: ignore[arg-type]
+        written(proxy, client, sql, lambda: writer.query("UPDATE users SET version = version + 1 WHERE uid = 11"),
+                [b"%d" % (base + 1)])  # fmt: skip
+        written(proxy, client, sql, direct, [b"%d" % (base + 6)])
+
+
+def test_writes_of_other_tables_leave_it(proxy: RedisProxy, client: RawClient) -> None:
+    sql = f"{HINT}SELECT count(*) FROM kinds"
+    hit(proxy, lambda: client.rows(sql))
+    client.query("UPDATE orders SET note = 'new' WHERE uid = 30")
+    before = outcomes(proxy)
+    for _ in range(5):
+        assert client.rows(sql) == [[b"1"]]
+    assert outcomes(proxy) == before + 5
+
+
+def test_a_rule_keeps_without_a_hint(proxy: RedisProxy, client: RawClient) -> None:
+    assert hit(proxy, lambda: client.rows("SELECT name FROM kinds WHERE id = 1")) == [[b"one"]]
+
+
+def test_transactions_pass_by(proxy: RedisProxy, client: RawClient) -> None:
+    sql = f"{HINT}SELECT version FROM users WHERE uid = 20"
+    hit(proxy, lambda: client.rows(sql))
+    client.query("BEGIN")
+    client.query("UPDATE users SET version = 77 WHERE uid = 20")
+    before = outcomes(proxy, "bypassed")
+    assert client.rows(sql) == [[b"77"]]
+    assert outcomes(proxy, "bypassed") == before + 1
+    client.query("ROLLBACK")
+    assert client.rows(sql) == [[b"0"]]
+    client.query("SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED")
+    before = outcomes(proxy, "bypassed")
+    assert client.rows(sql) == [[b"0"]]
+    assert outcomes(proxy, "bypassed") == before + 1
+
+
+def test_answers_with_warnings_are_not_kept(proxy: RedisProxy, client: RawClient) -> None:
+    sql = f"{HINT}SELECT name + 0 FROM users WHERE uid = 21"
+    before = outcomes(proxy)
+    for _ in range(4):
+        assert client.rows(sql) == [[b"0"]]
+        assert client.rows("SHOW WARNINGS")[0][1] == b"1292"
+    assert outcomes(proxy) == before
+
+
+def test_errors_are_not_kept(proxy: RedisProxy, client: RawClient) -> None:
+    sql = f"{HINT}SELECT (SELECT uid FROM users WHERE version = 0) FROM kinds"
+    before = outcomes(proxy)
+    for _ in range(3):
+        with pytest.raises(Refused):
+            client.rows(sql)
+    assert outcomes(proxy) == before
+    assert client.rows("SELECT 1") == [[b"1"]]
+
+
+def test_big_answers_are_not_kept(proxy: RedisProxy, client: RawClient) -> None:
+    sql = f"{HINT}SELECT uid, repeat('x', 400) FROM users WHERE uid < 40"
+    eventually(lambda: bool(client.rows(sql)) and outcomes(proxy, "too big") > 0, "too big")
+    before = outcomes(proxy)
+    assert len(client.rows(sql)) == 39
+    assert outcomes(proxy) == before
+
+
+def test_one_client_loads_for_all_workers(proxy: RedisProxy, cluster: LocalCluster) -> None:
+    sql = f"{HINT}SELECT count(*) FROM users a JOIN users b ON a.uid = b.uid JOIN orders c ON a.uid = c.uid"
+    with RawClient(proxy.mysql_port) as client:
+        hit(proxy, lambda: client.rows(sql))
+        wanted = client.rows(sql)
+    _forget(cluster)
+    before = [outcomes(proxy, what) for what in ("miss", "coalesced", "hit")]
+    barrier = threading.Barrier(24)
+    found: list[Any] = []
+
+    def read() -> None:
+        with RawClient(proxy.mysql_port) as client:
+            barrier.wait()
+            found.append(client.rows(sql))
+
+    threads = [threading.Thread(target=read) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [wanted] * 24
+    miss, coalesced, hits = (
+        outcomes(proxy, what) - was for what, was in zip(("miss", "coalesced", "hit"), before, strict=True)
+    )
+    assert miss == 1 and coalesced + hits == 23
+
+
+def _forget(cluster: LocalCluster) -> None:
+    """Answers are evicted."""
+    for node in cluster.redis:
+        with node.connect() as direct:
+            for name in direct.scan_iter("_shardproxy:*:answer:*", count=1000):
+                direct.delete(name)
+
+
+@contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_without_a_keeper_answers_come_from_mysql(proxy: RedisProxy, client: RawClient) -> None:
+    sql = f"{HINT}SELECT version FROM users WHERE uid = 25"
+    hit(proxy, lambda: client.rows(sql))
+    with proxy.stopped_keeper():
+        before = outcomes(proxy, "bypassed")
+        eventually(lambda: client.rows(sql) == [[b"0"]] and outcomes(proxy, "bypassed") > before, "bypassed")
+        before = outcomes(proxy)
+        assert client.rows(sql) == [[b"0"]]
+        assert outcomes(proxy) == before
+    eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 2, "both shards are kept", 30)
+
+
+def test_without_redis_answers_come_from_mysql(proxy: RedisProxy, client: RawClient, cluster: LocalCluster) -> None:
+    sql = f"{HINT}SELECT version FROM users WHERE uid = 26"
+    for node in cluster.redis:
+        node.kill()
+    try:
+        for _ in range(3):
+            assert client.rows(sql) == [[b"0"]]
+    finally:
+        for node in cluster.redis:
+            node.restart()
+    eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 2, "both shards are kept", 30)
+    assert hit(proxy, lambda: client.rows(sql)) == [[b"0"]]
+
+
+def test_explain_route_says_what_is_kept(client: RawClient) -> None:
+    def reason(sql: str) -> str:
+        return str(client.rows(f"EXPLAIN ROUTE {sql}")[0][4], "utf-8")  # type: ignore[arg-type]
+
+    assert reason(f"SELECT {HINT} name FROM users WHERE uid = 1").endswith("kept in the cache for 60 s")
+    assert "the answer of NOW may be another one" in reason(f"SELECT {HINT} now(), name FROM users WHERE uid = 1")
