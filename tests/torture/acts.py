@@ -19,7 +19,7 @@ from tests.torture.traffic import Traffic
 
 _TRIES = 25
 _HOLDING = ("run", "resume", "switch", "reverse")  # commands that let writes wait
-_LONGEST = 300.0  # seconds until a move must have ended, on a machine that runs other tests too
+_LONGEST = 600.0  # seconds until a move must have ended, on a machine that runs other tests too
 
 
 class Stage:
