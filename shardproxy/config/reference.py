@@ -42,13 +42,12 @@ from shardproxy.config.redis_models import (
 )
 from shardproxy.config.units import (
     AddressText,
-    format_duration,
     format_size,
     parse_address,
-    parse_duration,
     parse_range_edge,
     parse_size,
 )
+from shardproxy.durations import format_duration, parse_duration
 
 # Tables of the file in the order of the document: title in the file, model.
 TABLES: tuple[tuple[str, type[BaseModel]], ...] = (

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from shardproxy.config.passwords import SOURCES
-from shardproxy.config.units import Address, parse_address, parse_duration
+from shardproxy.config.units import Address, parse_address
+from shardproxy.durations import parse_duration
 
 KeyPath = tuple[str | int, ...]
 Raw = Mapping[str, object]

@@ -1,4 +1,4 @@
-"""Durations, sizes and addresses as people write them, and the pydantic types that parse them.
+"""Sizes and addresses as people write them, and the pydantic types that parse these and durations.
 
 Each `parse_*` function raises ValueError with a message that says what was expected; the found value is added by the
 caller, who knows whether it may be shown.
@@ -12,8 +12,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+from shardproxy.durations import format_duration, parse_duration
+
 _SIZE = re.compile(r"([0-9]+)(B|KiB|MiB|GiB)")
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -27,14 +27,6 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_duration(value: object) -> float:
-    """Seconds from "250ms", "5s", "10m", "8h" or "1d". A bare number has no unit and is refused."""
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('a duration with its unit, such as "250ms", "5s", "10m" or "8h"')
-    return float(match[1]) * _SECONDS[match[2]]
 
 
 def parse_size(value: object) -> int:
@@ -60,14 +52,6 @@ def parse_address(value: object) -> Address:
     if not 1 <= int(port) <= 65535:
         raise ValueError(expected + " with a port from 1 to 65535")
     return Address(host, int(port))
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest exact way to write a duration; the inverse of parse_duration for the values that it gives."""
-    for unit in ("d", "h", "m", "s"):
-        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
-            return f"{int(seconds / _SECONDS[unit])}{unit}"
-    return f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms" if seconds else "0s"
 
 
 def format_size(size: int) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from shardproxy.config.units import parse_duration
+from shardproxy.durations import parse_duration
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.plan import Plan, StatementKind
 

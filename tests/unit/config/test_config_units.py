@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 
 from shardproxy.config.units import (
     Address,
-    format_duration,
     format_size,
     parse_address,
-    parse_duration,
     parse_size,
 )
+from shardproxy.durations import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
