@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import re
 
-from shardproxy.config.units import parse_duration
 from shardproxy.planner.draft import Draft, refuse
 from shardproxy.planner.plan import Plan, StatementKind
 
 _MARK = "shardproxy:"
 _EQUALS = re.compile(r"\s*=\s*")
 _BETWEEN = re.compile(r"[\s,]+")
+# As in the configuration file, whose parser brings libraries that a worker does without.
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _OF_TABLES = ("key", "keyspace", "single")
 
 
@@ -54,10 +56,10 @@ def _take(draft: Draft, hint: str) -> None:
 
 
 def _milliseconds(value: str) -> int:
-    try:
-        return round(parse_duration(value) * 1000)
-    except ValueError as error:
-        raise refuse(f"the hint cache={value} says no time: it takes {error}") from None
+    found = _DURATION.fullmatch(value)
+    if found is None:
+        raise refuse(f"the hint cache={value} says no time: it takes one with its unit, such as 250ms, 30s, 5m or 1h")
+    return round(float(found[1]) * _MILLISECONDS[found[2]])
 
 
 def check_snapshot(plan: Plan) -> None:
