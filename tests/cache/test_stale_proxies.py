@@ -33,7 +33,7 @@ def standing(cluster: LocalCluster) -> Iterator[None]:
     """Replicas that apply nothing."""
     replicas = [replica for shard in cluster.shards for replica in shard.replicas]
     for shard in cluster.shards:  # so that replicas have rows, whichever test comes first
-        shard.primary.rows("REPLACE INTO main.users (uid, version) SELECT seq, 0 FROM seq_0_to_60")
+        shard.primary.rows("REPLACE INTO main.users (uid, version) SELECT seq, 0 FROM main.seq_0_to_60")
     cluster.wait_replicated()
     for replica in replicas:
         replica.rows("STOP SLAVE SQL_THREAD")
