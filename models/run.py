@@ -39,6 +39,7 @@ HOLDS = [
     ("cache", "-DREFRESH -DONE_WRITER -DNR=2 -DNC=0 -DNF=0"),
     ("cache", "-DREFRESH -DONE_WRITER -DNR=2 -DNC=1 -DNF=0"),
     ("cache", "-DREFRESH -DTABLE -DNR=4 -DNC=0 -DNF=0 -DSMALL"),
+    ("query", "-DNR=2 -DNC=0 -DNF=0"),
     ("rediskeys", "-DOPS=2"),
     ("rediskeys", "-DOPS=1 -DNP=1 -DTWO_MOVERS"),
     ("rediskeys", "-DOPS=2 -DNP=1 -DFAILOVERS=1"),
