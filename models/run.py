@@ -39,6 +39,7 @@ HOLDS = [
     ("cache", "-DREFRESH -DONE_WRITER -DNR=2 -DNC=0 -DNF=0"),
     ("cache", "-DREFRESH -DONE_WRITER -DNR=2 -DNC=1 -DNF=0"),
     ("cache", "-DREFRESH -DTABLE -DNR=4 -DNC=0 -DNF=0 -DSMALL"),
+    ("query", "-DNR=2 -DNC=0 -DNF=0"),
     ("rediskeys", "-DOPS=2"),
     ("rediskeys", "-DOPS=1 -DNP=1 -DTWO_MOVERS"),
     ("rediskeys", "-DOPS=2 -DNP=1 -DFAILOVERS=1"),
@@ -65,7 +66,7 @@ FAILS = [
     *[("cache", f"-DREFRESH -DONE_WRITER -DNR=2 -DNC=0 -DNF=0 -DMUT_REFRESH_{rule}") for rule in ("BLIND", "APART")],
     *[
         ("query", f"-DNR=3 -DNC=0 -DNF=0 -DMUT_{rule}")
-        for rule in ("ONE_TOKEN", "ONE_MARK", "NO_HOLDOFF", "SAME_TOKEN", "TOKEN_LATE", "NO_FIRST")
+        for rule in ("ONE_TOKEN", "ONE_MARK", "NO_HOLDOFF", "SAME_TOKEN", "NO_FIRST")
     ],
     ("cutover", f"-DNOFILTER {BACK} {ALONE} -DNCR=0 -DNRE=1 -DMUT_KEEP_FWD"),
     *[
