@@ -36,10 +36,11 @@ class CacheNode(RedisNode):
         return self.main.state == UP and not self.unfit and not self.main.full
 
     async def greeted(self, link: Link) -> None:
+        transport = link.transport
+        assert transport is not None
         greeting = Greeting(1)
         link.expect_first(greeting.slot)
-        assert link.transport is not None
-        link.transport.write(encode.command([b"INFO", b"everything"]))
+        transport.write(encode.command([b"INFO", b"everything"]))
         reply = await greeting.future
         run, policy = _RUN.search(reply), _POLICY.search(reply)
         self.run = run[1].decode() if run is not None else ""

@@ -122,6 +122,9 @@ class RedisNode:
             self._failed(link, f"no answer within {self.settings.connect_timeout:g} s")
         except (OSError, Refused) as error:
             self._failed(link, f"cannot connect: {error}")
+        except Exception as error:  # a defect; what was asked must not stand before the next connection's replies
+            self._failed(link, f"cannot connect: {error!r}")
+            raise
         else:
             if link.own:
                 self._keep_alive(link)
@@ -171,6 +174,8 @@ class RedisNode:
             link.ident = int(lines[-4][1:])
         # Behind a MULTI that is refused the commands would be done one by one.
         link.no_multi = lines[-3][1:].decode(errors="replace") if lines[-3].startswith(_NOT_ALLOWED) else ""
+        if link.transport is None:
+            raise Refused("closed at once")
         await self.greeted(link)
         if link.transport is None:
             raise Refused("closed at once")
@@ -179,7 +184,8 @@ class RedisNode:
         link.ready()
 
     async def greeted(self, link: Link) -> None:
-        """We are let in on a new connection; commands wait until this returns."""
+        """We are let in on a new connection; commands wait until this returns. It is still there when this is called,
+        and may be gone after each `await` here."""
 
     async def _introduce(self, link: Link) -> None:
         """Give the connection a name that it alone has, and then look whether we are shut out. Who shuts us out does it
