@@ -8,7 +8,6 @@ What guards it goes into its tag before it is read from the primaries: what is w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from shardproxy import logs
 from shardproxy.backend.gateway import Gateway
 from shardproxy.cache.entries import FILL, TAKE_LEASE, TOMBSTONE, Names, State, all_values, read, value
+from shardproxy.cache.looks import Looks
 from shardproxy.cache.node import CacheNode
 from shardproxy.cache.patterns import CacheSettings, has_table
 from shardproxy.errors import BackendError
@@ -27,7 +27,6 @@ from shardproxy.topology.redis_ring import RedisRing
 
 log = logs.Log("cache")
 
-_FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.05  # seconds between two looks whether somebody else's load is there
 _GUARDS = 1000
 
 Tables = tuple[tuple[str, str], ...]
@@ -129,7 +128,7 @@ class Answers:
         self._ring = ring
         self._digest = settings.digest
         self._guards: dict[tuple[Tables, CacheNode], Guards] = {}
-        self._looks: dict[tuple[Guards, bytes], _Look] = {}
+        self._looks: Looks[Found | None] = Looks(self.later)
         self._tasks: set[asyncio.Task[None]] = set()
         self._owner = token_hex(8)
         self._leases = 0
@@ -164,10 +163,7 @@ class Answers:
                         self.counts["miss"] += 1
                         return lease
                 waited = True
-                look = self._looks.get(place.known_by)
-                if look is None or look.ended:
-                    look = self._looks[place.known_by] = _Look(self, place)
-                seen = await look.result()
+                seen = await self._looks.next(place.known_by, lambda: self._look(place))
                 if seen is None:
                     raise BackendError("the cache cannot be believed any more")
                 if seen[0] is State.VALUE:
@@ -179,6 +175,9 @@ class Answers:
             return None
         self.counts["waited in vain" if waited else "held off"] += 1
         return None
+
+    async def _look(self, place: AnswerPlace) -> Found | None:
+        return place.found(await place.node.ask(place.words))
 
     async def _take(self, place: AnswerPlace, tag: bytes) -> Lease | None:
         self._leases += 1
@@ -206,9 +205,7 @@ class Answers:
         except BackendError as error:
             self.counts["fill failed"] += 1
             log.debug("cache_fill_failed", reason=str(error))
-        look = self._looks.get(place.known_by)
-        if look is not None:
-            look.hurry()
+        self._looks.hurry(place.known_by)
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something as a task."""
@@ -226,53 +223,3 @@ class Answers:
         """For good."""
         for task in list(self._tasks):
             task.cancel()
-
-
-class _Look:
-    """Looks for who waits for one entry, for all of them with one command. Nobody gets what was asked for before he
-    came: it may be older than a write that he has seen acknowledged."""
-
-    def __init__(self, answers: Answers, place: AnswerPlace) -> None:
-        self.ended = False
-        self._place = place
-        self._waiting: list[asyncio.Future[Found | None]] = []
-        self._now = asyncio.Event()
-        answers.later(self._run(answers))
-
-    def result(self) -> asyncio.Future[Found | None]:
-        """What there is at the next look."""
-        future: asyncio.Future[Found | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        return future
-
-    def hurry(self) -> None:
-        """It is there, or will not come."""
-        self._now.set()
-
-    async def _run(self, answers: Answers) -> None:
-        pause = _FIRST_LOOK
-        try:
-            while True:
-                self._now.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._now.wait()
-                pause = min(pause * 2, _LONGEST_LOOK)
-                waiting, self._waiting = [one for one in self._waiting if not one.done()], []
-                if not waiting:
-                    return
-                try:
-                    found = self._place.found(await self._place.node.ask(self._place.words))
-                except BackendError:
-                    found = None
-                for future in waiting:
-                    if not future.done():
-                        future.set_result(found)
-                await asyncio.sleep(0)  # those who wait on come back
-        finally:
-            self.ended = True
-            if answers._looks.get(self._place.known_by) is self:
-                del answers._looks[self._place.known_by]
-            for future in self._waiting:
-                if not future.done():
-                    future.set_result(None)

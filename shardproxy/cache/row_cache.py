@@ -7,7 +7,6 @@ which comes in the same reply. Whatever else is found, or cannot be asked, leads
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from secrets import token_hex
@@ -32,6 +31,7 @@ from shardproxy.cache.entries import (
     two_values,
     value,
 )
+from shardproxy.cache.looks import Looks
 from shardproxy.cache.node import CacheNode
 from shardproxy.cache.patterns import CachedRows, CacheSettings, Patterns
 from shardproxy.cache.refresher import Refresher
@@ -55,7 +55,6 @@ _PROFILE = profile(
         ("character_set_results", "'utf8mb4'"), ("collation_connection", "'utf8mb4_general_ci'"),
     ),
 )  # fmt: skip
-_FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.05  # seconds between two looks whether somebody else's load is there
 _PLACES = 20_000  # about 10 MB
 _TRIES = 3  # loads of one row while the map changes
 
@@ -140,7 +139,7 @@ class RowCache:
         self._ring = ring
         self._texts: dict[str, bytes] = {rows.name: _select(rows) for rows in settings.rows}
         self._places: dict[bytes, Place] = {}  # of rows that were read lately
-        self._looks: dict[bytes, _Look] = {}
+        self._looks: Looks[tuple[Row, Row]] = Looks(self.later)
         self._tasks: set[asyncio.Task[None]] = set()
         self._owner = token_hex(8)
         self._leases = 0
@@ -266,10 +265,8 @@ class RowCache:
                         await self._load_and_fill(place, done, token, wanted)
                         return
                 waited = True
-                look = self._looks.get(place.entry)
-                if look is None or look.ended:
-                    look = self._looks[place.entry] = _Look(self, place)
-                entry, found = await look.result()
+                seen = await self._looks.next(place.entry, lambda: self._look(place))
+                entry, found = seen or (None, None)
                 if found is None:
                     break
                 mark = found
@@ -283,6 +280,10 @@ class RowCache:
             return
         self.counts["waited in vain" if waited else "held off"] += 1
         await self._give(place, done)
+
+    async def _look(self, place: Place) -> tuple[Row, Row]:
+        """Entry and mark."""
+        return place.found(await place.node.ask(place.words))
 
     async def _load_and_fill(self, place: Place, done: Done, token: bytes, wanted: bytes) -> None:
         self.counts["miss"] += 1
@@ -309,9 +310,7 @@ class RowCache:
         except BackendError as error:
             self.counts["fill failed"] += 1
             log.debug("cache_fill_failed", reason=str(error))
-        look = self._looks.get(place.entry)
-        if look is not None:
-            look.hurry()
+        self._looks.hurry(place.entry)
 
     async def _load(self, place: Place) -> Row:
         """The row as the primary has it now. Raises SqlError, BackendError, RemoteProtocolError."""
@@ -350,58 +349,6 @@ class RowCache:
             task.cancel()
         for node in self.nodes:
             node.close()
-
-
-class _Look:
-    """Looks for who waits for one entry, for all of them with one command. Nobody gets what was asked for before he
-    came: it may be older than a write that he has seen acknowledged."""
-
-    def __init__(self, cache: RowCache, place: Place) -> None:
-        self.ended = False
-        self._place = place
-        self._waiting: list[asyncio.Future[tuple[Row, Row]]] = []
-        self._now = asyncio.Event()
-        cache.later(self._run(cache))
-
-    def result(self) -> asyncio.Future[tuple[Row, Row]]:
-        """Entry and mark, as they are at the next look."""
-        future: asyncio.Future[tuple[Row, Row]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        return future
-
-    def hurry(self) -> None:
-        """It is there."""
-        self._now.set()
-
-    async def _run(self, cache: RowCache) -> None:
-        pause = _FIRST_LOOK
-        try:
-            while True:
-                self._now.clear()
-                await _either(self._now, pause)
-                pause = min(pause * 2, _LONGEST_LOOK)
-                waiting, self._waiting = self._waiting, []
-                waiting = [future for future in waiting if not future.done()]
-                if not waiting:
-                    return
-                try:
-                    entry, mark = self._place.found(await self._place.node.ask(self._place.words))
-                except BackendError:
-                    entry = mark = None
-                for future in waiting:
-                    if not future.done():
-                        future.set_result((entry, mark))
-                await asyncio.sleep(0)  # those who wait on come back
-        finally:
-            self.ended = True
-            if cache._looks.get(self._place.entry) is self:
-                del cache._looks[self._place.entry]
-
-
-async def _either(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
 
 
 def _select(rows: CachedRows) -> bytes:
