@@ -37,13 +37,38 @@ def split(
     arguments as they shall be sent, those that it gets, in order; and which of the command's keys these are, 0 is the
     first. A key that comes twice is twice in its part. All empty when something is missing behind the last key.
     """
-    parts = Parts(spec, args, pieces)
-    parts.place(ring, len(args))
-    return parts.nodes, parts.words, parts.keys
+    step: i64 = spec.step
+    first: i64 = spec.first
+    size: i64 = len(args)
+    nodes: list[int] = []
+    words: list[list[bytes]] = []
+    keys: list[list[int]] = []
+    if (size - first) % step:
+        return nodes, words, keys
+    place_in: dict[int, int] = {}
+    at = first
+    number: i64 = 0
+    while at < size:
+        node = ring.node_of(args[at])
+        place = place_in.get(node, -1)
+        if place < 0:
+            place = len(nodes)
+            place_in[node] = place
+            nodes.append(node)
+            words.append(pieces[:first])
+            keys.append([])
+        words[place].append(pieces[at])
+        if step == 2:
+            words[place].append(pieces[at + 1])
+        keys[place].append(number)
+        number += 1
+        at += step
+    return nodes, words, keys
 
 
 class Parts:
-    """The parts of a SPLIT command: see `split`. They come by `place`."""
+    """The parts of a SPLIT command of very many keys, as `split` has them, which makes no such object for the usual
+    few. They come by `place`."""
 
     def __init__(self, spec: CommandSpec, args: list[bytes], pieces: list[bytes]) -> None:
         self.nodes: list[int] = []

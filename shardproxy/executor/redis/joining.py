@@ -87,7 +87,10 @@ def _many(replies: list[bytes], keys: list[list[int]]) -> bool:
         count += len(numbers)
     if count <= MANY:
         return False
-    return all(reply[0] == 42 for reply in replies)
+    for reply in replies:  # noqa: SIM110  a generator would be made in each call
+        if reply[0] != 42:
+            return False
+    return True
 
 
 class _ManyInOrder:

@@ -174,7 +174,21 @@ class ArrayReader:
 
 def values_of(reply: bytes) -> list[bytes]:
     """The elements of a whole array, as wire bytes. Raises RemoteProtocolError when it is none, or broken."""
-    reader = ArrayReader(reply)
+    size: i64 = len(reply)
+    if size < 4 or reply[0] != 42:
+        raise RemoteProtocolError("an array was due")
+    scanner = ReplyScanner()
+    count = scanner._number(reply, 1, size)
+    at = scanner.at
     found: list[bytes] = []
-    reader.take(found, reader.left)
+    while count > 0:
+        scanner.due = 1
+        end = scanner.scan(reply, at)
+        if end < 0:
+            raise RemoteProtocolError("an array that is not whole")
+        found.append(reply[at:end])
+        at = end
+        count -= 1
+    if at != size:
+        raise RemoteProtocolError("an array with more than its elements")
     return found
