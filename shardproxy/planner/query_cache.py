@@ -137,9 +137,8 @@ def _not_of_rows_alone(draft: Draft) -> str:
     doubtful = sorted(draft.functions - _SURE)
     if doubtful:
         return f"the answer of {doubtful[0].upper()} may be another one each time"
-    if draft.has("SYSTEM_TIME", "PROCEDURE", "SAMPLE"):
-        return "it has SYSTEM_TIME or PROCEDURE"
-    for i, token in enumerate(draft.tokens[:-1]):
-        if token.upper == "TIME" and (draft.word(i - 1) == "AS" or draft.tokens[i + 1].kind is TokenKind.STRING):
-            return "it has a value of type TIME, which today's date may be added to"
+    if draft.has("SYSTEM_TIME", "PROCEDURE", "SAMPLE", "SYSDATE"):  # the last is a function without ( ), for ORACLE
+        return "it has SYSTEM_TIME, PROCEDURE or SYSDATE"
+    if draft.has("TIME"):  # CAST(… AS TIME), CONVERT(…, TIME), RETURNING TIME, a literal; or a column of that name
+        return "it may have a value of type TIME, which today's date may be added to"
     return ""

@@ -45,10 +45,17 @@ def split(
     keys: list[list[int]] = []
     if (size - first) % step:
         return nodes, words, keys
-    place_in: dict[int, int] = {}
-    at = first
-    number: i64 = 0
-    while at < size:
+    _deal(ring, args, pieces, first, step, first, size, nodes, words, keys, {})
+    return nodes, words, keys
+
+
+def _deal(
+    ring: RedisRing, args: list[bytes], pieces: list[bytes], first: i64, step: i64, at: i64, stop: i64,
+    nodes: list[int], words: list[list[bytes]], keys: list[list[int]], place_in: dict[int, int],
+) -> None:  # fmt: skip
+    """Give the keys from `at` to `stop` to their parts. place_in: node → its part."""
+    number = (at - first) // step
+    while at < stop:
         node = ring.node_of(args[at])
         place = place_in.get(node, -1)
         if place < 0:
@@ -63,7 +70,6 @@ def split(
         keys[place].append(number)
         number += 1
         at += step
-    return nodes, words, keys
 
 
 class Parts:
@@ -79,43 +85,22 @@ class Parts:
         self._step: i64 = spec.step
         self._first: i64 = spec.first
         self._at: i64 = spec.first
-        self._number: i64 = 0
         self._place_in: dict[int, int] = {}
 
     def place(self, ring: RedisRing, most: i64) -> bool:
         """Some more keys, of about so many arguments. Whether that was all."""
-        args = self._args
-        pieces = self._pieces
-        step = self._step
-        first = self._first
-        size: i64 = len(args)
+        step, first, at = self._step, self._first, self._at
+        size: i64 = len(self._args)
         if (size - first) % step:
             return True
-        nodes = self.nodes
-        words = self.words
-        keys = self.keys
-        place_in = self._place_in
-        at = self._at
-        number = self._number
-        stop = size if size - at <= most else at + most
-        while at < stop:
-            node = ring.node_of(args[at])
-            place = place_in.get(node, -1)
-            if place < 0:
-                place = len(nodes)
-                place_in[node] = place
-                nodes.append(node)
-                words.append(pieces[:first])
-                keys.append([])
-            words[place].append(pieces[at])
-            if step == 2:
-                words[place].append(pieces[at + 1])
-            keys[place].append(number)
-            number += 1
-            at += step
-        self._at = at
-        self._number = number
-        return at >= size
+        stop = at + (most + step - 1) // step * step
+        if stop > size:
+            stop = size
+        _deal(
+            ring, self._args, self._pieces, first, step, at, stop, self.nodes, self.words, self.keys, self._place_in
+        )
+        self._at = stop
+        return stop >= size
 
 
 def apart_error(spec: CommandSpec, ring: RedisRing) -> bytes:

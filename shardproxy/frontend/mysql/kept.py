@@ -16,7 +16,7 @@ from shardproxy.cache.answers import AnswerPlace, Answers, Found, Lease
 from shardproxy.cache.entries import State
 from shardproxy.planner.plan import Plan
 from shardproxy.protocol.mysql.binary import ExecuteParameters
-from shardproxy.protocol.mysql.constants import Cap
+from shardproxy.protocol.mysql.constants import Cap, FieldType
 from shardproxy.protocol.mysql.response import QUERY, ROWS, ResponseScanner
 from shardproxy.session.profile import Profile
 from shardproxy.session.session import PreparedStatement
@@ -49,7 +49,8 @@ class KeptAnswers:
         again: Callable[[], Work],
     ) -> bool:
         """As `text`, of an execution."""
-        if parameters.flags or parameters.long_data:
+        # A parameter of type TIME becomes a DATETIME by today's date.
+        if parameters.flags or parameters.long_data or FieldType.TIME in parameters.types[::2]:
             self.answers.counts["bypassed"] += 1
             return False
         read_as = repr(statement.key).encode()

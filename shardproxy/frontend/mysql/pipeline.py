@@ -87,7 +87,7 @@ def _forward(client: ClientConnection, entry: CachedPlan, wire: bytes, key: int)
     if not entry.read and client.rights.read_only:
         return False
     try:
-        shard = entry.lookup(key)  # type: ignore[misc]
+        shard = entry.lookup(key)  # type: ignore[misc]  # there is one wherever there is a key_index
     except (ValueError, LookupError):
         return False  # in no range: the router knows
     session = client.session

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pymysql
@@ -45,7 +46,7 @@ def test_held_writes_go_to_the_new_owner(here: WorkerHere) -> None:
     ]
     with closing(here.connect()) as reader, reader.cursor() as reads:
         connections = [here.connect() for _ in texts]
-        behind = [Behind(lambda c=c, t=t: run(c.cursor(), t)) for c, t in zip(connections, texts, strict=True)]  # type: ignore[misc]
+        behind = [Behind(partial(run, c.cursor(), t)) for c, t in zip(connections, texts, strict=True)]
         behind.pop().result()
         behind.append(Behind(lambda: run(connections[-1].cursor(), f"DELETE FROM users WHERE uid = {MOVING + 1}")))
         eventually(lambda: here.waiting == len(texts), "all wait")
