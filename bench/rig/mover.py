@@ -39,7 +39,7 @@ _GOALS: dict[str, Callable[[str], Goal]] = {
     "add-shard": lambda word: words.add_shard(word, 1), "split-range": words.split_range,
     "move-range": words.move_range,
 }  # fmt: skip
-_SWITCHING = (Phase.CLOSING, Phase.DRAINED, Phase.READY, Phase.SWITCHED)
+_SWITCHING = (Phase.CLOSING, Phase.SWITCHED)
 
 
 class Mover:

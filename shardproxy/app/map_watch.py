@@ -29,7 +29,7 @@ from shardproxy.store.opening import open_store
 from shardproxy.store.presence import show_presence
 from shardproxy.store.settle import settle
 from shardproxy.topology.barrier import Acknowledgement, Identity, Standing
-from shardproxy.topology.map_document import MapDocument, same_to_proxies
+from shardproxy.topology.map_document import MapDocument
 from shardproxy.topology.model import Snapshot
 from shardproxy.topology.stored import ACKNOWLEDGEMENTS, ALIVE, MAPS, PROXIES
 
@@ -214,9 +214,7 @@ class MapWatch:
 
     def _serve(self, documents: Documents) -> None:
         """Serve by these maps. Raises ConfigError when that is not possible: they are not acknowledged then."""
-        known = self.documents
-        same = documents.keys() == known.keys() and all(same_to_proxies(known[k], new) for k, new in documents.items())
-        if not same or not self._handover.number:
+        if documents != self.documents or not self._handover.number:
             self._take(documents)
             self.documents = documents
 

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from shardproxy.errors import MoveError, ShardproxyError, SqlError
@@ -25,7 +26,7 @@ from shardproxy.reshard.ledger import Ledger
 from shardproxy.reshard.link import Link, LinkLogin, connect
 from shardproxy.reshard.proxies import Proxies
 from shardproxy.reshard.runner import Running
-from shardproxy.reshard.shard_rows import Fence, mark, number, take
+from shardproxy.reshard.shard_rows import Fence, markers, number, take
 from shardproxy.reshard.snapshot import prepared_branches
 from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
 from shardproxy.reshard.throttle import Pace, Unlimited
@@ -39,12 +40,6 @@ log = logging.getLogger(__name__)
 _LAST_WORDS = 10.0  # seconds within which a leader that ends lets writes go on
 _BREATH = 0.03  # seconds from the fence's arming until writes are held: some proxies' wait for the one already
 _NOTICE = 0.2  # seconds that proxies have for taking the map that lets writes go on, before other work begins
-_HELD = frozenset({
-    Stage.CLOSING, Stage.DRAINED, Stage.READY, Stage.REVERSE_CLOSING, Stage.REVERSE_DRAINED, Stage.REVERSE_READY,
-})  # fmt: skip
-
-# Left while writes are held, for a stage that nobody but us goes on from.
-_UP_TO_US = frozenset({Stage.CLOSING, Stage.DRAINED, Stage.REVERSE_CLOSING, Stage.REVERSE_DRAINED})
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,6 @@ class Orchestrator:
         policy: Policy = "ignore" if mistaken else self._settings.bypass
         self._bypass = Bypass(policy, self._settings.despite, self._own, login, self._tell)
         self._labels: dict[int, list[str]] = {}  # tables of each stream back; none: not warmed up
-        self._positions: dict[str, str] = {}  # of the shards that take the keys, when all that moves was there
 
     # ── what is led ──
 
@@ -207,7 +201,7 @@ class Orchestrator:
             return
         with contextlib.suppress(ShardproxyError, TimeoutError):
             async with asyncio.timeout(_LAST_WORDS):
-                if self.ledger.stage in _HELD:
+                if self.ledger.stage in (Stage.CLOSING, Stage.REVERSE_CLOSING):
                     self._closing_at = 0.0
                     await self.proceed(Step.TIME_OUT, what=str(error) or "the orchestrator was stopped")
                 elif self.ledger.stage in (Stage.SWITCHED, Stage.REVERSE_SWITCHED):
@@ -243,10 +237,6 @@ class Orchestrator:
                 await self._armed()
             case Stage.CLOSING | Stage.REVERSE_CLOSING:
                 await self._closing()
-            case Stage.DRAINED | Stage.REVERSE_DRAINED:
-                await self._drained()
-            case Stage.READY | Stage.REVERSE_READY:
-                await self._ready()
             case Stage.SWITCHED | Stage.REVERSE_SWITCHED:
                 await self._switched()
             case Stage.REVERSE_OPEN:
@@ -262,9 +252,9 @@ class Orchestrator:
 
     async def proceed(self, step: Step, positions: Mapping[str, str] | None = None, what: str = "") -> None:
         """Take a step, in one compare-and-set."""
-        # A leader who finds that the fence was being closed lets writes go on, be it drained and ready or not: a power
-        # cut may take those two stages back. All others last: of CLOSING the fence knows, of SWITCHED the shards.
-        lasting = step is not Step.NEXT or self.ledger.stage not in _UP_TO_US
+        # A power cut may take OPEN back to SWITCHED, from where there is one way only. All others last: of CLOSING the
+        # fence knows, of SWITCHED the shards.
+        lasting = self.ledger.stage not in (Stage.SWITCHED, Stage.REVERSE_SWITCHED)
         taken = f"{self.ledger.stage.value} {step.value}"
         await self._fault(f"before {taken}")
         await self.ledger.proceed(step, positions, what, lasting)
@@ -383,6 +373,7 @@ class Orchestrator:
         for shard in self._shards(giver):
             await self._branches_resolved(shard)
         await self._guard()
+        await self._lay_back()
         await asyncio.sleep(breath - loop.time())
         self._closing_at = loop.time()
         await self.proceed(Step.NEXT)
@@ -417,8 +408,24 @@ class Orchestrator:
                 await asyncio.sleep(0.05)
                 left &= await prepared_branches(link)
 
+    async def _lay_back(self) -> None:
+        """Step 8: the streams back, from where the takers are now. What will still come to them comes by our own
+        transactions, which streams leave out, and nobody else writes the moving keys there before the switch."""
+        back: Direction = self._forth(self._giver.other)
+
+        async def lay(index: int) -> None:
+            plan = self._plan(index, back)
+            async with self._warm.writer(plan.source) as taker:
+                position = await present_position(taker)
+            row = inserts(plan.name, plan.source.shard, position, self._labels[index], True)
+            async with self._warm.writer(plan.target) as link:
+                await transact(link, plan.name, None, [*stream_deletes(plan.name), *row])
+
+        await asyncio.gather(*map(lay, self._indexes))
+
     async def _closing(self) -> None:
-        """Steps 6 and 7. A new orchestrator gives up what another had begun: its fence may be half closed."""
+        """Steps 6, 7 and 10, the point of no return. A new orchestrator gives up what another had begun: its fence may
+        be half closed."""
         giver = self._giver
         epoch = self.ledger.move.fence
         assert epoch is not None
@@ -426,32 +433,38 @@ class Orchestrator:
             await self.proceed(Step.TIME_OUT, what="another orchestrator has gone on")
             return
         await self.follow(self._forth(giver))
-        deadline = self._closing_at + self._settings.hold
-        loop = asyncio.get_running_loop()
         try:
-            if not self._faults.no_fence:
-                closed = await asyncio.gather(
-                    *(self._close(shard, epoch, deadline - loop.time()) for shard in self._shards(giver))
-                )
-                if not all(closed):
-                    raise TimeoutError
-            async with asyncio.timeout_at(deadline):
-                await asyncio.gather(*(self._drain(stream, epoch) for stream in self.streams))
+            async with asyncio.timeout_at(self._closing_at + self._settings.hold):
+                await self._drained(epoch)
+                # Rows that have come until now are what a replica must have, no later ones.
+                takers = self._shards(giver.other)
+                positions = dict(zip(takers, await asyncio.gather(*map(self._position, takers)), strict=True))
+                await self._count_on()
         except (TimeoutError, SqlError) as error:
             await self._give_up(f"writes were held for {self._settings.hold:g} s ({error or 'a transaction goes on'})")
             return
-        await self.proceed(Step.NEXT)
+        self._bypass.none_late(self.streams)
+        await self.proceed(Step.NEXT, positions)
 
-    async def _close(self, shard: str, epoch: int, seconds: float) -> bool:
+    async def _drained(self, epoch: int) -> None:
+        """All that was written is at the takers."""
+        with ExitStack() as expecting:
+            for stream in self.streams:
+                expecting.enter_context(stream.expecting(epoch))
+            await _together(self._close(shard, epoch) for shard in self._shards(self._giver))
+            await asyncio.gather(*(stream.when_reached() for stream in self.streams))
+
+    async def _close(self, shard: str, epoch: int) -> None:
+        streams = [s.plan.name.move_id for s in self.streams if s.plan.source.shard == shard]
         async with self._warm.writer(self._server(shard)) as link:
-            return await self._fence(shard).close(link, epoch, seconds)
+            if self._faults.no_fence:
+                await transact(link, self._own, None, [markers(streams, epoch)])
+            else:
+                await self._fence(shard).close(link, epoch, streams)
 
-    async def _drain(self, stream: Running, epoch: int) -> None:
-        async def write() -> None:
-            async with self._warm.writer(stream.plan.source) as link:
-                await mark(link, stream.plan.name, epoch)
-
-        await stream.reach(epoch, write)
+    async def _position(self, shard: str) -> str:
+        async with self._warm.writer(self._server(shard)) as link:
+            return await present_position(link)
 
     async def _give_up(self, why: str) -> None:
         """Step 9: let writes go on, and try again later."""
@@ -459,37 +472,6 @@ class Orchestrator:
         await self.proceed(Step.TIME_OUT, what=why)
         await self.ledger.note(problem=f"the switch was given up for now: {why}")
         await asyncio.sleep(self._settings.settle)
-
-    async def _drained(self) -> None:
-        """Step 8: the way back begins at the taker's present position."""
-        giver = self._giver
-        if not self._closing_at:
-            await self.proceed(Step.TIME_OUT, what="another orchestrator has gone on")
-            return
-        back: Direction = self._forth(giver.other)
-        await asyncio.gather(*(self._lay_back(self._plan(index, back), self._labels[index]) for index in self._indexes))
-        await self.proceed(Step.NEXT)
-
-    async def _lay_back(self, plan: StreamPlan, names: Sequence[str]) -> None:
-        """The stream back, from where its source is now."""
-        async with self._warm.writer(plan.source) as taker:
-            position = self._positions[plan.source.shard] = await present_position(taker)
-        async with self._warm.writer(plan.target) as link:
-            await transact(
-                link, plan.name, None,
-                [*stream_deletes(plan.name), *inserts(plan.name, plan.source.shard, position, names, True)],
-            )  # fmt: skip
-
-    async def _ready(self) -> None:
-        """Step 10: the point of no return."""
-        giver = self._giver
-        if not self._closing_at:
-            await self.proceed(Step.TIME_OUT, what="another orchestrator has gone on")
-            return
-        self._bypass.none_late(self.streams)
-        await self._count_on()
-        # Rows that came until the streams were drained are what a replica must have, no later ones.
-        await self.proceed(Step.NEXT, {shard: self._positions[shard] for shard in self._shards(giver.other)})
 
     async def _count_on(self) -> None:
         """The sequence of a table that becomes a sharded one goes on from its server's numbers."""
@@ -504,9 +486,8 @@ class Orchestrator:
         """Step 11."""
         giver = self._giver
         forth = self._forth(giver)
-        # A stream that has not ended yet finds no row of its own any more, and applies nothing.
+        # They find no row of their own any more, and apply nothing.
         streams, self.streams = self.streams, []
-        ending = asyncio.gather(*(stream.close() for stream in streams))
         try:
             home = self.ledger.move.home
             if home is not None:
@@ -519,14 +500,15 @@ class Orchestrator:
             finally:
                 await ended
             await self.proceed(Step.NEXT)
+            held_since, self._closing_at = self._closing_at, 0.0
+            if held_since:
+                self.held = asyncio.get_running_loop().time() - held_since
+                # What comes next, processes that read binlogs or end, is to be no burden while writes are let go.
+                await self._proxies.noticed(_NOTICE)
         finally:
-            await ending
+            await asyncio.gather(*(stream.close() for stream in streams))
             self._cool_down()
-        if self._closing_at:
-            self.held = asyncio.get_running_loop().time() - self._closing_at
-            self._closing_at = 0.0
-            # What comes next, processes that read binlogs, is to be no burden while writes are being let go.
-            await self._proxies.noticed(_NOTICE)
+        if held_since:
             await self.ledger.note(problem="", figures={**self.ledger.workflow.figures, "held_seconds": self.held})
 
     async def _end_streams(self, direction: Direction, watched: bool = False) -> None:
@@ -582,6 +564,17 @@ class Orchestrator:
         await self._end_streams("forward")
         await self._end_streams("reverse")
         await self.proceed(Step.NEXT, await self._delete_rows(Side.TARGET))
+
+
+async def _together(works: Iterable[Coroutine[None, None, None]]) -> None:
+    """As `gather`, but when one fails the others end too."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def present_position(link: Link) -> str:

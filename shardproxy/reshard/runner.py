@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -87,20 +88,23 @@ class Running:
         """Compare again what has changed since `compare`, until little is left for the switch. Raises what ended it."""
         await self._ask(Stream.sweep)
 
-    async def reach(self, epoch: int, mark: Callable[[], Awaitable[object]]) -> None:
-        """Write the marker of this epoch by `mark`, and wait until it has been applied, and what had changed since
-        `compare` was compared.
+    @contextmanager
+    def expecting(self, epoch: int) -> Iterator[None]:
+        """Look out for the marker of this epoch. It may have been read when its COMMIT is answered, and be the last
+        event for a while: so begin before it is written."""
+        self._reached.clear()
+        self._marker = epoch
+        try:
+            yield
+        finally:
+            self._marker = None  # who gives the switch up lets writes go on: the marker means nothing any more
+
+    async def when_reached(self) -> None:
+        """While `expecting`: wait until the marker has been applied, and what had changed since `compare` was compared.
 
         Raises what ended it: RowsDiffer.
         """
-        self._reached.clear()
-        # Before it is written: it may have been read when its COMMIT is answered, and be the last event for a while.
-        self._marker = epoch
-        try:
-            await mark()
-            await self._wait(self._reached)
-        finally:
-            self._marker = None  # who gives the switch up lets writes go on: the marker means nothing any more
+        await self._wait(self._reached)
 
     async def stand_by(self) -> None:
         """Wait for ever. Raises what ended it: NotOurs, when another leads the move."""
@@ -196,14 +200,18 @@ class Running:
                     done.set()
                 wanted = None if self._reached.is_set() else self._marker  # once: writes are held meanwhile
                 if wanted is not None and (self.plan.name.move_id, wanted) in stream.applier.markers:
-                    await stream.applier.flush()
+                    # Changes are applied; what is stored here is the place behind the marker, from where it is watched.
+                    storing = asyncio.create_task(stream.applier.flush())
                     try:
                         await stream.settle()
                     except RowsDiffer:
                         if self._marker == wanted:
                             raise
                     else:
+                        await storing
                         self._reached.set()
+                    finally:
+                        await storing
         finally:
             self._stream = None
             await stream.close()

@@ -7,6 +7,7 @@ a source has the number of the move, which is what proxies ask for.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from shardproxy.errors import BackendLost, NotOurs, ReshardError, SqlError
 from shardproxy.reshard.bookkeeping import StreamName, transact
@@ -82,44 +83,50 @@ class Fence:
                 "the map store put back to an earlier state?"
             )
 
-    async def close(self, link: Link, epoch: int, seconds: float) -> bool:
-        """Wait until no transaction holds the fence, and raise it; then until no branch that changed something is left
-        in doubt. Whether that was so within `seconds`. link: of `open_writer`."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        raised = await self._when_free(
-            link, b"SELECT epoch FROM _shardproxy.fence WHERE move_id = %d FOR UPDATE NOWAIT" % self._move,
-            b"UPDATE _shardproxy.fence SET epoch = %d WHERE move_id = %d AND epoch <= %d"
-            % (epoch + 1, self._move, epoch), deadline,
-        )  # fmt: skip
-        if not raised:
-            return False
-        # A branch that is prepared has given its shared lock back; the row of its connection it has not (R6).
-        share = b"LOCK IN SHARE MODE" if link.is_mariadb else b"FOR SHARE"
-        return await self._when_free(
-            link, b"SELECT COUNT(branches) FROM _shardproxy.fence_slot %s NOWAIT" % share, None, deadline
-        )
+    async def close(self, link: Link, epoch: int, streams: Sequence[int]) -> None:
+        """Wait until no transaction holds the fence, and raise it; wait until no branch that changed something is left
+        in doubt; write the markers behind which the streams with these numbers are drained (steps 6 and 7). It may be
+        cancelled. link: of `open_writer`.
 
-    async def _when_free(self, link: Link, lock: bytes, then: bytes | None, deadline: float) -> bool:
-        while True:
-            # The change goes out only after the lock's answer: behind a lock that was refused it would wait for it.
-            claim, locked = await link.attempts((self._name.claim, lock))
-            failed = next((answer for answer in (claim, locked) if isinstance(answer, SqlError)), None)
-            if failed is None:
-                assert not isinstance(claim, SqlError)
-                if claim.affected != 1:
-                    await link.query(b"ROLLBACK")
-                    raise NotOurs(f"{self._server.name}: another orchestrator has the move")
-                await link.queries((*([then] if then is not None else []), b"COMMIT"))
-                return True
+        Mostly nothing has to be waited for, and it is one transaction. A branch that holds it up is waited for with the
+        fence raised: else others would come.
+        """
+        free = b"SELECT epoch FROM _shardproxy.fence WHERE move_id = %d FOR UPDATE NOWAIT" % self._move
+        raised = b"UPDATE _shardproxy.fence SET epoch = %d WHERE move_id = %d AND epoch <= %d" % (
+            epoch + 1, self._move, epoch,
+        )  # fmt: skip
+        # A branch that is prepared has given its shared lock back; the row of its connection it has not (R6). No COUNT:
+        # to that MySQL 9 says 0, not 3572, when a row is locked.
+        share = b"LOCK IN SHARE MODE" if link.is_mariadb else b"FOR SHARE"
+        resolved = b"SELECT SUM(branches) FROM _shardproxy.fence_slot %s NOWAIT" % share
+        marked = markers(streams, epoch)
+        if await self._if_free(link, (free, resolved), (raised, marked)):
+            return
+        for locks, changes in (((free,), (raised,)), ((resolved,), (marked,))):
+            while True:
+                if await self._if_free(link, locks, changes):
+                    break
+                await asyncio.sleep(_LOOK)
+
+    async def _if_free(self, link: Link, locks: Sequence[bytes], changes: Sequence[bytes]) -> bool:
+        """Take locks that nobody has, and commit changes; whether they could be had."""
+        # The changes go out only after the locks' answers: behind a lock that was refused they would wait for it.
+        claim, *locked = await link.attempts((self._name.claim, *locks))
+        failed = next((answer for answer in (claim, *locked) if isinstance(answer, SqlError)), None)
+        if failed is not None:
             await link.query(b"ROLLBACK")
             if failed.code not in _LOCKED and failed.code != _DEADLOCK:
                 raise failed
-            if asyncio.get_running_loop().time() > deadline:
-                return False
-            await asyncio.sleep(_LOOK)
+            return False
+        assert not isinstance(claim, SqlError)
+        if claim.affected != 1:
+            await link.query(b"ROLLBACK")
+            raise NotOurs(f"{self._server.name}: another orchestrator has the move")
+        await link.queries((*changes, b"COMMIT"))
+        return True
 
 
-async def mark(link: Link, name: StreamName, epoch: int) -> None:
-    """Write the marker behind which a stream is drained (steps 6 and 7)."""
-    text = b"INSERT INTO _shardproxy.marker (move_id, epoch) VALUES (%d, %d)" % (name.move_id, epoch)
-    await transact(link, name, None, [text])
+def markers(streams: Sequence[int], epoch: int) -> bytes:
+    """The statement that writes the markers behind which the streams with these numbers are drained."""
+    rows = b", ".join(b"(%d, %d)" % (stream, epoch) for stream in streams)
+    return b"INSERT INTO _shardproxy.marker (move_id, epoch) VALUES " + rows

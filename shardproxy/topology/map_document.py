@@ -319,22 +319,6 @@ def waits_for_barrier(move: Move, step: Step) -> bool:
     return step is Step.NEXT and MEANINGS[move.stage].barrier
 
 
-def same_to_proxies(served: MapDocument, newer: MapDocument) -> bool:
-    """Whether who serves by the one map need not take the other: writes are held in both, and nothing else differs.
-
-    Such steps need no acknowledgement, and to take a map is work for every worker, while writes wait.
-    """
-    then, now = served.move, newer.move
-    if then is None or now is None:
-        return served == newer
-    if MEANINGS[then.stage] != MEANINGS[now.stage] or MEANINGS[then.stage].writes is not Writes.HELD:
-        return served == newer
-    moved = now.model_copy(update={"stage": then.stage})
-    return then.stage.reverse == now.stage.reverse and served == newer.model_copy(
-        update={"epoch": served.epoch, "move": moved}
-    )
-
-
 def _check_kinds(shard_map: MapForm, move: Move) -> None:
     if move.other is None:  # also of one table
         ranges = shard_map.kind == "range"

@@ -21,9 +21,7 @@ class Phase(Enum):
     PREPARED = "prepared"  # the target hides what it will receive; nothing has been copied
     COPYING = "copying"  # rows and changes stream to the target
     ARMED = "armed"  # writes to moving keys take the fence
-    CLOSING = "closing"  # writes to moving keys are held; those with the fence go on
-    DRAINED = "drained"  # all that was written has reached the target
-    READY = "ready"  # the way back is laid
+    CLOSING = "closing"  # writes to moving keys are held; those with the fence go on, until all is at the target
     SWITCHED = "switched"  # reads go to the target; the point of no return. Writes are still held
     OPEN = "open"  # writes go to the target
     COMPLETING = "completing"  # the source's moved rows are being deleted
@@ -32,11 +30,9 @@ class Phase(Enum):
     CANCELLED = "cancelled"
 
 
-TARGET_HIDES = frozenset(
-    {Phase.PREPARED, Phase.COPYING, Phase.ARMED, Phase.CLOSING, Phase.DRAINED, Phase.READY, Phase.CANCELLING}
-)
+TARGET_HIDES = frozenset({Phase.PREPARED, Phase.COPYING, Phase.ARMED, Phase.CLOSING, Phase.CANCELLING})
 SOURCE_HIDES = frozenset({Phase.SWITCHED, Phase.OPEN, Phase.COMPLETING})
-HELD = frozenset({Phase.CLOSING, Phase.DRAINED, Phase.READY, Phase.SWITCHED})  # new writes to moving keys wait
+HELD = frozenset({Phase.CLOSING, Phase.SWITCHED})  # new writes to moving keys wait
 OVER = frozenset({Phase.DONE, Phase.CANCELLED})
 
 

@@ -3,11 +3,11 @@
 Proxies know fewer: a stage of the way back is to them the phase of that name (`moves.Phase`) of a move with source and
 target exchanged.
 
-    PREPARED → COPYING → ARMED → CLOSING → DRAINED → READY → SWITCHED → OPEN → COMPLETING → DONE
-                  ↑                 └─────────┴───────┘ time-out
-    up to READY: cancel → CANCELLING → CANCELLED
+    PREPARED → COPYING → ARMED → CLOSING → SWITCHED → OPEN → COMPLETING → DONE
+                  ↑                 └ time-out
+    up to CLOSING: cancel → CANCELLING → CANCELLED
     from OPEN: reverse → REVERSE_ARMED → … → REVERSE_SWITCHED → REVERSE_OPEN → REVERSE_COMPLETING → REVERSE_DONE
-                         (a time-out of REVERSE_CLOSING, REVERSE_DRAINED or REVERSE_READY leads back to OPEN)
+                         (a time-out of REVERSE_CLOSING leads back to OPEN)
 
 SWITCHED and REVERSE_SWITCHED are points of no return: from there on only forward. The protocol was model-checked with
 exactly these, except for the time-outs of the reverse half, which follow by exchanging source and target.
@@ -32,9 +32,7 @@ class Stage(Enum):
     PREPARED = "prepared"  # target hides the moving keys; tables, fence rows made
     COPYING = "copying"  # snapshot cycles and the forward stream run
     ARMED = "armed"  # writes to the moving keys read the fence
-    CLOSING = "closing"  # new writes to them wait; the fence is raised
-    DRAINED = "drained"  # all that was written is in the target; dirty keys are verified
-    READY = "ready"  # the reverse stream has its position
+    CLOSING = "closing"  # new writes to them wait; the fence is raised, until all that was written is in the target
     SWITCHED = "switched"  # the target owns the keys; writes still wait
     OPEN = "open"  # writes go to the target; the reverse stream runs
     COMPLETING = "completing"  # the source's rows are being deleted
@@ -43,8 +41,6 @@ class Stage(Enum):
     CANCELLED = "cancelled"
     REVERSE_ARMED = "reverse_armed"
     REVERSE_CLOSING = "reverse_closing"
-    REVERSE_DRAINED = "reverse_drained"
-    REVERSE_READY = "reverse_ready"
     REVERSE_SWITCHED = "reverse_switched"  # the source owns the keys again; writes still wait
     REVERSE_OPEN = "reverse_open"
     REVERSE_COMPLETING = "reverse_completing"  # the target's rows are being deleted
@@ -112,8 +108,6 @@ MEANINGS: Mapping[Stage, Meaning] = MappingProxyType(
         Stage.COPYING: Meaning(_S, _T, Writes.FREE),
         Stage.ARMED: Meaning(_S, _T, Writes.FENCED, barrier=True),
         Stage.CLOSING: Meaning(_S, _T, Writes.HELD),
-        Stage.DRAINED: Meaning(_S, _T, Writes.HELD),
-        Stage.READY: Meaning(_S, _T, Writes.HELD),
         Stage.SWITCHED: Meaning(_T, _S, Writes.HELD, barrier=True),
         Stage.OPEN: Meaning(_T, _S, Writes.FREE),
         Stage.COMPLETING: Meaning(_T, _S, Writes.FREE),
@@ -122,8 +116,6 @@ MEANINGS: Mapping[Stage, Meaning] = MappingProxyType(
         Stage.CANCELLED: Meaning(_S, None, Writes.FREE),
         Stage.REVERSE_ARMED: Meaning(_T, _S, Writes.FENCED, barrier=True),
         Stage.REVERSE_CLOSING: Meaning(_T, _S, Writes.HELD),
-        Stage.REVERSE_DRAINED: Meaning(_T, _S, Writes.HELD),
-        Stage.REVERSE_READY: Meaning(_T, _S, Writes.HELD),
         Stage.REVERSE_SWITCHED: Meaning(_S, _T, Writes.HELD, barrier=True),
         Stage.REVERSE_OPEN: Meaning(_S, _T, Writes.FREE),
         Stage.REVERSE_COMPLETING: Meaning(_S, _T, Writes.FREE),
@@ -136,8 +128,6 @@ _FORWARD = (
     Stage.COPYING,
     Stage.ARMED,
     Stage.CLOSING,
-    Stage.DRAINED,
-    Stage.READY,
     Stage.SWITCHED,
     Stage.OPEN,
     Stage.COMPLETING,
@@ -146,8 +136,6 @@ _FORWARD = (
 _REVERSE = (
     Stage.REVERSE_ARMED,
     Stage.REVERSE_CLOSING,
-    Stage.REVERSE_DRAINED,
-    Stage.REVERSE_READY,
     Stage.REVERSE_SWITCHED,
     Stage.REVERSE_OPEN,
     Stage.REVERSE_COMPLETING,
@@ -160,8 +148,8 @@ TRANSITIONS: Mapping[tuple[Stage, Step], Stage] = MappingProxyType(
         **{(stage, Step.NEXT): _FORWARD[i + 1] for i, stage in enumerate(_FORWARD[:-1])},
         **{(stage, Step.NEXT): _REVERSE[i + 1] for i, stage in enumerate(_REVERSE[:-1])},
         (Stage.CANCELLING, Step.NEXT): Stage.CANCELLED,
-        **{(stage, Step.TIME_OUT): Stage.COPYING for stage in (Stage.CLOSING, Stage.DRAINED, Stage.READY)},
-        **{(stage, Step.TIME_OUT): Stage.OPEN for stage in _REVERSE[1:4]},
+        (Stage.CLOSING, Step.TIME_OUT): Stage.COPYING,
+        (Stage.REVERSE_CLOSING, Step.TIME_OUT): Stage.OPEN,
         **{(stage, Step.CANCEL): Stage.CANCELLING for stage in _FORWARD[: _FORWARD.index(Stage.SWITCHED)]},
         (Stage.OPEN, Step.REVERSE): Stage.REVERSE_ARMED,
     }
@@ -171,7 +159,7 @@ TRANSITIONS: Mapping[tuple[Stage, Step], Stage] = MappingProxyType(
 # applied them yet is not read.
 POSITIONS: Mapping[Stage, Side] = MappingProxyType(
     {
-        Stage.SWITCHED: _T,  # it has all rows, since READY
+        Stage.SWITCHED: _T,  # it has all rows
         Stage.DONE: _S,  # it has deleted them
         Stage.CANCELLED: _T,
         Stage.REVERSE_SWITCHED: _S,

@@ -55,7 +55,7 @@ def with_one_more(snapshot: Snapshot) -> Snapshot:
 
 
 def test_when_shards_have_joined_plans_by_one_key_are_the_same() -> None:
-    before = moving_context(phase=Phase.READY).snapshot
+    before = moving_context(phase=Phase.CLOSING).snapshot
     after = with_one_more(moving_context(phase=Phase.SWITCHED).snapshot)
     assert grown(before, after) and not alike(before, after)
     kept = 0

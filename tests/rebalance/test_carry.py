@@ -327,7 +327,7 @@ def test_writes_to_what_goes_along_wait_for_the_switch(scene: Scene) -> None:
             errors.append(error)
 
     async def step(where: str) -> None:
-        if where != "after drained next":
+        if where != "after armed next":
             return
         for sql in (f"UPDATE users SET name = 'second' WHERE id = {stays}", "INSERT INTO countries VALUES (1, 'x', 1)"):
             threads.append(threading.Thread(target=write, args=(sql,)))
@@ -386,9 +386,9 @@ def test_numbers_go_to_another_home_and_back(scene: Scene) -> None:
 
         async def there_and_back(orchestrator: Orchestrator) -> None:
             async def step(where: str) -> None:
-                if where not in ("after ready next", "after reverse_ready next"):
+                if where not in ("after closing next", "after reverse_closing next"):
                     return
-                new = 1 if where == "after ready next" else 0  # the new home, by the map that has just come
+                new = 1 if where == "after closing next" else 0  # the new home, by the map that has just come
                 if new:  # the old home has such a row from before
                     looked = lambda: scene.rows(new, f"{NUMBERS} AND name = 'notes'") == [("notes", 0)]  # noqa: E731
                     await asyncio.to_thread(eventually, looked, "a number is wanted from the new home", 15.0)

@@ -13,6 +13,7 @@ from pymysql.err import OperationalError
 
 from shardproxy.errors import ReshardError
 from shardproxy.local import LocalServer
+from shardproxy.reshard.orchestrator import Orchestrator
 from shardproxy.topology.stages import Stage, Step
 from tests.proxy import eventually, transactions
 from tests.reshard.sides import Sides
@@ -23,18 +24,25 @@ BOTH = "INSERT INTO t VALUES (350, 'x')", "UPDATE t SET uid = 350 WHERE uid = 10
 STAYS = [100, 200, 600, 700, 800, 900]
 
 
-def test_a_write_behind_the_marker_gives_the_switch_up(run: Run, sides: Sides) -> None:
+def test_a_write_behind_the_marker_gives_the_switch_up(
+    run: Run, sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def direct(orchestrator: Orchestrator) -> None:
+        """The last that is done before the switch is stored: the streams are drained."""
+        sides.source.rows("INSERT INTO t VALUES (650, 'stays'), (350, 'direct')", database=sides.database)
+        [stream] = orchestrator.streams
+        await asyncio.to_thread(eventually, lambda: bool(stream.late), "the stream has seen it")
+
     async def work(desk: Desk) -> None:
         orchestrator = desk.lead(await desk.plan(300, 600))
         try:
-            await orchestrator.run(until(Stage.DRAINED))
-            sides.source.rows("INSERT INTO t VALUES (650, 'stays'), (350, 'direct')", database=sides.database)
-            [stream] = orchestrator.streams
-            await asyncio.to_thread(eventually, lambda: bool(stream.late), "the stream has seen it")
+            await orchestrator.run(until(Stage.CLOSING))
+            monkeypatch.setattr(orchestrator, "_count_on", partial(direct, orchestrator))
             with pytest.raises(ReshardError, match=r"directly to their shard, past the fence: t 350\. "):
                 await orchestrator.run(until(Stage.OPEN))
             await orchestrator.ledger.refresh()
             assert orchestrator.ledger.stage is Stage.COPYING
+            monkeypatch.undo()
             await orchestrator.run(until(Stage.DONE), complete=True)
         finally:
             await orchestrator.close()

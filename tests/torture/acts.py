@@ -147,7 +147,7 @@ class Stage:
         kind = self.nemeses.freezing
         if kind and "which is stopped" in led.said:
             self.note(f"  {self.nemeses.strike(THAWED)} goes on: it has kept the store locked")
-            luck.strike("before ready next", kind)
+            luck.strike("before closing next", kind)
 
     def _run(self, words: Sequence[str], luck: Luck) -> tuple[Led, str]:
         """A command until it ends or is killed at a place; the place."""

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-FORTH = ("prepared", "copying", "armed", "closing", "drained", "ready", "switched", "open", "completing", "done")
-BACK = ("reverse_armed", "reverse_closing", "reverse_drained", "reverse_ready", "reverse_switched", "reverse_open",
-        "reverse_completing", "reverse_done")  # fmt: skip
+FORTH = ("prepared", "copying", "armed", "closing", "switched", "open", "completing", "done")
+BACK = ("reverse_armed", "reverse_closing", "reverse_switched", "reverse_open", "reverse_completing", "reverse_done")
 ROUND = 10
 NEMESES = ("proxy stopped", "store cut off", "dumps killed", "shard killed", "binlogs rotated")
 DUMPS = "dumps killed"  # only while streams run
@@ -24,8 +23,9 @@ DUMPS = "dumps killed"  # only while streams run
 FROZEN = ("proxy frozen", "first process frozen")
 THAWED = "it goes on"
 _SHUT_OUT = "after switched next"
-ACROSS = tuple((kind, until) for kind in FROZEN for until in ("after ready next", _SHUT_OUT))
-_TIMED_OUT = ("closing", "drained", "ready")
+ACROSS = tuple((kind, until) for kind in FROZEN for until in ("after closing next", _SHUT_OUT))
+_HELD = FORTH.index("closing")
+_SWITCHED = FORTH.index("switched")
 
 
 def around(steps: Iterable[str]) -> tuple[str, ...]:
@@ -85,9 +85,9 @@ class Hand:
 def drawn(dice: random.Random) -> Hand:
     """By dice alone: for short runs."""
     there = Luck.draw(dice, FORTH, 3, 2)
-    forth, back = Luck.draw(dice, FORTH[1:8], 2, 2), Luck.draw(dice, BACK, 2, 1)
+    forth, back = Luck.draw(dice, FORTH[1 : _SWITCHED + 2], 2, 2), Luck.draw(dice, BACK, 2, 1)
     cancelled = Luck.draw(dice, ("cancelling", "cancelled"), 1, 1)
-    at = dice.choice(on_the_way(FORTH[:7])[:-1])
+    at = dice.choice(on_the_way(FORTH[: _SWITCHED + 1])[:-1])
     cancelled.kill(at)
     return Hand(there, forth, back, cancelled, at)
 
@@ -109,8 +109,8 @@ def _there(turn: int) -> Luck:
     luck = Luck()
     way = (*around(["begin"]), *on_the_way(FORTH))
     luck.kill(*way[turn::ROUND])
-    if turn < 6:
-        _time_out(luck, FORTH, around(f"{stage} time-out" for stage in _TIMED_OUT)[turn])
+    if turn < 2:
+        _time_out(luck, FORTH, around(["closing time-out"])[turn])
     return luck
 
 
@@ -123,8 +123,8 @@ def _time_out(luck: Luck, stages: Sequence[str], place: str) -> None:
 
 def _forth(turn: int, across: str, until: str, dice: random.Random) -> Luck:
     """Nobody is killed from the switch on while a proxy must miss it, but where it is shut out."""
-    luck = Luck(strikes={"before ready next": [across], until: [THAWED]})
-    free = [place for place in on_the_way(FORTH[1:8]) if place.split()[1] not in ("ready", "switched")]
+    luck = Luck(strikes={"before closing next": [across], until: [THAWED]})
+    free = on_the_way(FORTH[1 : _HELD + 1])
     luck.kill(around(["claim"])[turn % 2] if turn % 3 else dice.choice(free))
     return luck
 
@@ -133,14 +133,15 @@ def _back(turn: int) -> Luck:
     luck = Luck()
     way = (*around(["open reverse"]), *on_the_way(BACK))
     luck.kill(way[turn % len(way)], way[(turn + len(way) // 2) % len(way)])
-    if turn >= 4:
-        _time_out(luck, BACK, around(f"reverse_{stage} time-out" for stage in _TIMED_OUT)[turn - 4])
+    if turn >= 8:
+        _time_out(luck, BACK, around(["reverse_closing time-out"])[turn - 8])
     return luck
 
 
 def _cancelled(turn: int, dice: random.Random) -> tuple[Luck, str]:
-    stage = FORTH[turn % 6]
-    comes = "after begin" if stage == "prepared" else f"after {FORTH[turn % 6 - 1]} next"
+    number = turn % _SWITCHED
+    stage = FORTH[number]
+    comes = "after begin" if stage == "prepared" else f"after {FORTH[number - 1]} next"
     at = dice.choice((comes, f"before {stage} next"))
     luck = Luck([at])
     luck.kill(*around([f"{stage} cancel"]), around(["cancelling next"])[turn % 2])
@@ -152,7 +153,7 @@ def _strikes(turn: int, hand: Hand, dice: random.Random) -> None:
     ways = [
         (hand.there, on_the_way(FORTH)),
         (hand.back, (*around(["open reverse"]), *on_the_way(BACK))),
-        (hand.forth, on_the_way(FORTH[1:6])),
+        (hand.forth, on_the_way(FORTH[1 : _HELD + 1])),
         (hand.cancelled, around(["cancelling next"])),
         (hand.there, on_the_way(FORTH)),
     ]
@@ -165,5 +166,5 @@ def _strikes(turn: int, hand: Hand, dice: random.Random) -> None:
 
 def _streaming(way: Sequence[str]) -> list[str]:
     """Places on a way at which streams run."""
-    over = {*FORTH[6:], *BACK[4:]}
+    over = {*FORTH[_SWITCHED:], *BACK[BACK.index("reverse_switched") :]}
     return [place for place in way if not ({place.split()[1]} & over) and place.split()[1:] != ["prepared", "next"]]

@@ -50,8 +50,8 @@ def across(hand: Hand) -> set[str]:
     """How long which proxy is stopped across the switch, in a run that is killed nowhere in between."""
     strikes = hand.forth.strikes
     [until] = [place for place, kinds in strikes.items() if THAWED in kinds]
-    assert not {"before ready next", "after ready next", "before switched next"} & set(hand.forth.kills)
-    return {f"{kind} {until}" for kind in strikes["before ready next"]}
+    assert not {"before closing next", "after closing next", "before switched next"} & set(hand.forth.kills)
+    return {f"{kind} {until}" for kind in strikes["before closing next"]}
 
 
 def test_every_kind_of_servers_has_every_store() -> None:

@@ -35,7 +35,7 @@ def stale(set_up: Scene, traffic: Traffic) -> str:
         for place in led.steps():
             if place == "before armed next":  # all have the fence
                 stop(proxy, whole=False)
-            if place == "after ready next":
+            if place == "after closing next":
                 write(cursor, traffic)
             if place == "after completing next":
                 look(cursor, traffic)

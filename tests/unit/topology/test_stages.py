@@ -17,33 +17,23 @@ LEGAL = """
 prepared next copying
 copying next armed
 armed next closing
-closing next drained
-drained next ready
-ready next switched
+closing next switched
 switched next open
 open next completing
 completing next done
 closing time-out copying
-drained time-out copying
-ready time-out copying
 prepared cancel cancelling
 copying cancel cancelling
 armed cancel cancelling
 closing cancel cancelling
-drained cancel cancelling
-ready cancel cancelling
 cancelling next cancelled
 open reverse reverse_armed
 reverse_armed next reverse_closing
-reverse_closing next reverse_drained
-reverse_drained next reverse_ready
-reverse_ready next reverse_switched
+reverse_closing next reverse_switched
 reverse_switched next reverse_open
 reverse_open next reverse_completing
 reverse_completing next reverse_done
 reverse_closing time-out open
-reverse_drained time-out open
-reverse_ready time-out open
 """
 TABLE = {(Stage(a), Step(step)): Stage(b) for a, step, b in (line.split() for line in LEGAL.strip().splitlines())}
 
@@ -89,7 +79,7 @@ def test_there_is_no_way_back_over_a_switch() -> None:
 
 def test_the_owner_changes_only_at_the_switches_and_while_writes_are_held() -> None:
     changes = {(a, b) for (a, _), b in TABLE.items() if MEANINGS[a].owner is not MEANINGS[b].owner}
-    assert changes == {(Stage.READY, Stage.SWITCHED), (Stage.REVERSE_READY, Stage.REVERSE_SWITCHED)}
+    assert changes == {(Stage.CLOSING, Stage.SWITCHED), (Stage.REVERSE_CLOSING, Stage.REVERSE_SWITCHED)}
     for a, b in changes:
         assert MEANINGS[a].writes is MEANINGS[b].writes is Writes.HELD
 
