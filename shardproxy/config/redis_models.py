@@ -200,8 +200,6 @@ class RedisSettings(Table):
     def unmovable(self) -> str:
         """Why keys cannot go from node to node, with what to do; empty when they can. The model of moves
         (models/rediskeys.pml) has none of this."""
-        if self.placement == "ketama":
-            return 'redis.placement = "ketama" has no buckets that could move; keys stay where twemproxy has them'
         if self.mode == "cache":
             return 'redis.mode = "cache" lets other nodes have a node\'s keys; set "store" while keys move'
         return ""

@@ -24,6 +24,7 @@ from shardproxy.store.settle import settle
 from shardproxy.topology import redis_map
 from shardproxy.topology.barrier import Standing
 from shardproxy.topology.redis_map import REDIS_MAP, REDIS_PROXIES, Phase, RedisIdentity, RedisMap, RedisMove
+from shardproxy.topology.redis_ring import RedisRing
 
 FAILOVER = 30.0  # seconds that a node may take to be replaced by a replica
 PATIENCE = 30.0  # seconds that a change of the map whose answer was lost is asked for again
@@ -34,9 +35,9 @@ _PORTION = 100  # keys that are pulled at once
 
 @dataclass(frozen=True)
 class Wishes:
-    """buckets: of one move at most; the target keeps a set of the names of its keys until it ends. rate: keys a second,
-    0: as fast as it goes. answer: seconds until a proxy that does not acknowledge is shut out. biggest: bytes of memory
-    of one key; what has more goes in pieces, so that nodes do not stand still for it."""
+    """buckets: or arcs, of one move at most; the target keeps a set of the names of its keys until it ends. rate: keys
+    a second, 0: as fast as it goes. answer: seconds until a proxy that does not acknowledge is shut out. biggest: bytes
+    of memory of one key; what has more goes in pieces, so that nodes do not stand still for it."""
 
     buckets: int = 256
     rate: float = 0.0
@@ -159,7 +160,7 @@ class RedisMover:
 
     async def _prepare(self, move: RedisMove) -> None:
         """Nothing of earlier moves is under way at any node, and the target has no key of these buckets."""
-        buckets = frozenset(move.numbers)
+        ring, buckets = self._document.ring, frozenset(move.numbers)
         await self._ask_proxies()
         try:
             await self._try_out(self._nodes[move.source], self._nodes[move.target])
@@ -174,9 +175,9 @@ class RedisMover:
             await node.drop_parts(moves.closed(move.id))
         target = self._nodes[move.target]
         self._step("empty the target")
-        async for keys in target.keys_of(buckets):
+        async for keys in target.keys_of(ring, buckets):
             await target.ask(moves.drop(moves.closed(move.id), keys))
-        self._big = await self._big_ones(move, buckets)
+        self._big = await self._big_ones(move, ring, buckets)
         await self._confirm(processes)
         await self._put(redis_map.close(self._document))
 
@@ -208,10 +209,10 @@ class RedisMover:
         for node in (source, target):
             await node.ask_marks(b"UNLINK", name)
 
-    async def _big_ones(self, move: RedisMove, buckets: frozenset[int]) -> list[bytes]:
+    async def _big_ones(self, move: RedisMove, ring: RedisRing, buckets: frozenset[int]) -> list[bytes]:
         source = self._nodes[move.source]
         found: list[bytes] = []
-        async for keys in source.keys_of(buckets):
+        async for keys in source.keys_of(ring, buckets):
             sizes = await source.ask_all([[b"MEMORY", b"USAGE", key] for key in keys])
             big = [key for key, size in zip(keys, sizes, strict=True) if isinstance(size, int) and self._is_big(size)]
             for key, kind in zip(big, await source.ask_all([[b"TYPE", key] for key in big]), strict=True):
@@ -311,7 +312,7 @@ class RedisMover:
     async def _transfer(self, move: RedisMove) -> None:
         """Pull every key. No new one comes to the source, so that a scan that finds none is the end of it."""
         source, target = self._nodes[move.source], self._nodes[move.target]
-        buckets = frozenset(move.numbers)
+        ring, buckets = self._document.ring, frozenset(move.numbers)
         await asyncio.gather(*(node.raise_fence(moves.opened(move.id)) for node in (source, target)))
         big, self._big = self._big, []
         for key in big:
@@ -324,7 +325,7 @@ class RedisMover:
             found = 0
             process = await source.process()
             before = self._progress.moved
-            async for keys in source.keys_of(buckets):
+            async for keys in source.keys_of(ring, buckets):
                 found += len(keys)
                 for at in range(0, len(keys), _PORTION):
                     began = loop.time()

@@ -19,7 +19,7 @@ from shardproxy.planner.redis.spec import CommandSpec, Way, find_spec
 from shardproxy.planner.redis.table import SPECS
 from shardproxy.router.redis import CHECKED
 from shardproxy.router.redis_scan import scan_way
-from shardproxy.topology.redis_ring import MovingRing, RedisRing
+from shardproxy.topology.redis_ring import MovingRing, RedisRing, ring_by
 from shardproxy.topology.redis_routing import Routing
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _simple_for(permissions: Permissions) -> set[bytes]:
 class RedisFront:
     """One per worker. users: name → SHA-256 of the password. permissions: of users that have rules. weights: of the
     nodes by the names by which the ring knows them. cache: keys of a node that is ejected are on others as long as it
-    is. fixed: a ring that has no buckets, in place of the routing's."""
+    is."""
 
     def __init__(
         self,
@@ -80,12 +80,10 @@ class RedisFront:
         permissions: Mapping[str, Permissions],
         weights: Mapping[str, int],
         cache: bool,
-        fixed: RedisRing | None = None,
     ) -> None:
         self.worker = worker
         self.turn = turn
         self.nodes = list(nodes)
-        self._fixed = fixed
         self._weights = weights
         self._cache = cache
         self._away: frozenset[int] = frozenset()
@@ -120,12 +118,12 @@ class RedisFront:
         count, last = len(self.nodes), routing.last
         self.scan = scan_way(count, last, routing.source, routing.target) if routing.pulls else scan_way(count, last)
         if routing.waiting:
-            ring = MovingRing(routing.owners, routing.waiting, routing.target, len(self.nodes))
+            ring = MovingRing(ring_by(routing), routing.waiting, routing.target, len(self.nodes))
             self.ring: RedisRing = ring
             self.puller = Puller(ring, routing, self.nodes, self.limits.hold)
             self.nowhere.wait = self.puller.wait
         else:
-            self._whole_ring = RedisRing(routing.owners) if self._fixed is None else self._fixed
+            self._whole_ring = ring_by(routing)
             self.ring = self._whole_ring.without(self._away, self._weights)
         if before is not None:
             self.pulled += before.pulled

@@ -289,7 +289,7 @@ class Late(NodeControl):
         super().__init__("b", node.host, node.port, "", None, 10)
         self._waiting, self._going = waiting, going
 
-    async def keys_of(self, buckets: object) -> AsyncIterator[list[bytes]]:
+    async def keys_of(self, ring: object, units: object) -> AsyncIterator[list[bytes]]:
         self._waiting.set()
         await self._going.wait()
         yield [name.encode() for name in KEYS]

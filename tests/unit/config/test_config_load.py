@@ -426,7 +426,7 @@ READ = {"r1": {"address": "10.0.0.9:6379", "replicas": ["10.0.0.8:6379"]}}
     ("redis", "told"),
     [
         (NODE, ""),
-        (KETAMA, 'redis.placement = "ketama"'),
+        (KETAMA, ""),
         ({**NODE, "mode": "cache"}, 'redis.mode = "cache"'),
         ({**NODE, "sentinels": ["10.0.0.7:26379"]}, ""),
         ({"nodes": READ, "users": {"app": {"password": "x", "reads": "replica"}}}, ""),

@@ -61,19 +61,19 @@ def advanced(document: RedisMap, most: int) -> RedisMap:
 
 def test_what_workers_route_by() -> None:
     document = m.want(first_map({"a": 1}), ["b"] * 4096)
-    assert routing(document, ORDER) == (document.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0, ())
+    assert routing(document, ORDER) == (document.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0, (), (), b"")
     prepared = m.next_move(document, 10)
-    assert routing(prepared, ORDER) == (prepared.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0, ())
+    assert routing(prepared, ORDER) == (prepared.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0, (), (), b"")
     closing = m.close(prepared)
     ten = frozenset(range(10))
-    assert routing(closing, ORDER) == (closing.epoch, [1] * 4096, 1, 1, ten, 1, 2, False, 0, ())
+    assert routing(closing, ORDER) == (closing.epoch, [1] * 4096, 1, 1, ten, 1, 2, False, 0, (), (), b"")
     moving = m.open_target(closing, 3)
-    assert routing(moving, ORDER) == (moving.epoch, [1] * 4096, 1, 1, ten, 1, 2, True, 3, ())
+    assert routing(moving, ORDER) == (moving.epoch, [1] * 4096, 1, 1, ten, 1, 2, True, 3, (), (), b"")
     done = m.complete(moving)
-    assert routing(done, ORDER) == (done.epoch, [2] * 10 + [1] * 4086, 1, 0, frozenset(), 0, 0, False, 0, ())
+    assert routing(done, ORDER) == (done.epoch, [2] * 10 + [1] * 4086, 1, 0, frozenset(), 0, 0, False, 0, (), (), b"")
     back = m.turn_back(moving)
     assert back.move is not None and back.move.back
-    assert routing(back, ORDER)[2:] == (2, 2, ten, 2, 1, False, 0, ())
+    assert routing(back, ORDER)[2:] == (2, 2, ten, 2, 1, False, 0, (), (), b"")
 
 
 def test_a_promoted_node_is_elsewhere() -> None:
@@ -112,7 +112,7 @@ def test_keys_that_move_are_nowhere_until_they_come(keys: list[bytes], extra: se
     plain = RedisRing([n % 3 for n in range(4096)])
     number = RedisRing(range(4096))
     waiting = {number.node_of(key) for key in keys[::2]} | extra
-    ring = MovingRing(plain.owners, waiting, 7, 9)
+    ring = MovingRing(plain, waiting, 7, 9)
     for key in keys:
         moves = number.node_of(key) in waiting
         assert ring.waits(key) == moves
