@@ -102,7 +102,8 @@ class RedisSettings(Table):
     placement: Literal["ring", "ketama"] = Field(
         default="ring",
         description="How keys find their node: `ring`: 4096 buckets on a hash ring, as with `[keyspaces]`; `ketama`: "
-        "where twemproxy has them with `distribution: ketama`, `hash: fnv1a_64` and nodes in the order of its file.",
+        "where twemproxy has them with `distribution: ketama`, `hash: fnv1a_64` and nodes in the order of its file. "
+        "Servers, too, count only for the first map: see [redis-moves.md](redis-moves.md#with-ketama).",
     )
     hash_tag: str = Field(
         default="",

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shardproxy.app.redis_maps import RedisMapWatch
+from shardproxy.config import parse
 from shardproxy.local import LocalCluster
 from shardproxy.local.redis_node import RedisNode
+from shardproxy.store.interface import ABSENT
+from shardproxy.store.opening import open_store
+from shardproxy.topology.ketama import Server
+from shardproxy.topology.redis_map import REDIS_MAP, RedisMap, first_ketama, first_map
 from tests.ketama import ketama_ring
 from tests.proxy import eventually
 from tests.redis.moves.load import Load, connect
@@ -26,6 +34,7 @@ from tests.redis.moves.test_moves import (
     untouched,
 )
 from tests.redis.proxied import redis_proxy
+from tests.unit.config.test_config_load import good
 
 TWO = "redis1=1,redis2=1"
 THREE = "redis1=1,redis2=1,redis3=1"
@@ -94,9 +103,8 @@ def test_nodes_come_and_go_while_clients_write(cluster: LocalCluster, proxies: P
         for weights in (THREE, TILTED, "redis3=5,redis2=2", TWO):
             load.goes_on()
             shardctl(one, "run", "--weights", weights)
-            assert status(two)["left"] == 0 and status(two)["move"] is None
-            sound_nodes = status(two)["servers"]
-            assert len(sound_nodes) == 1
+            shown = status(two)
+            assert (shown["left"], shown["move"], len(shown["servers"])) == (0, None, 1)
     assert not load.errors
     sound(load, proxies)
     untouched(two.port, 4000)
@@ -164,7 +172,34 @@ def test_keys_of_other_nodes_are_found(cluster: LocalCluster, proxies: Proxies) 
     shardctl(one, "verify")
 
 
-def test_a_file_of_another_placement_serves_nobody(cluster: LocalCluster, proxies: Proxies) -> None:
-    """Its keys would be found elsewhere, or not at all."""
-    told = shardctl_check(proxies[0], 'placement = "ketama"\nhash_tag = "{}"', 'placement = "ketama"')
-    assert "by which nobody would find them" in told
+def test_a_file_of_another_placement_serves_nobody(tmp_path: Path) -> None:
+    """By it keys would be looked for where they are not."""
+    node = {"address": "127.0.0.1:1", "ketama_name": "one"}
+    file = parse({**good(), "redis": {"placement": "ketama", "nodes": {"a": node}}}, "f.toml")
+    file.remember_origin("f.toml", tmp_path, {})
+    taken: list[int] = []
+
+    async def ended() -> None:
+        pass
+
+    async def served_by(document: RedisMap) -> str:
+        """What keeps the proxy from serving."""
+        store = await open_store(file)
+        entry = await store.get(REDIS_MAP)
+        await store.put(REDIS_MAP, document.document(), ABSENT if entry is None else entry.version)
+        await store.close()
+        watch = RedisMapWatch(file, lambda number, _: taken.append(number), ended)
+        task = asyncio.create_task(watch.run())
+        known = watch.problem
+        async with asyncio.timeout(20):
+            while watch.problem == known:  # noqa: ASYNC110 — nobody tells
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        return watch.problem
+
+    tagged = first_ketama([Server("a", "one", 1)], "{}")
+    for document in (tagged, first_map({"a": 1})):
+        assert "by which nobody would find them" in asyncio.run(served_by(document))
+        assert not taken
+    assert asyncio.run(served_by(first_ketama([Server("a", "another", 1)]))) == "" and taken
