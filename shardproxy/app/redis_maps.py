@@ -73,7 +73,6 @@ class RedisMapWatch:
         self._redis = config.redis
         self._first = first_of(config.redis)
         self._order = {name: i for i, name in enumerate(config.redis.nodes)}
-        self._unmovable = config.redis.unmovable
         self._replicas = config.redis.replicas_read
 
     @property
@@ -153,8 +152,9 @@ class RedisMapWatch:
 
     async def _register(self, store: MapStore) -> None:
         ident = secrets.token_hex(8)
+        cache = self._redis.mode == "cache"
         document = RedisIdentity(
-            id=ident, place=place_of(os.getpid()), unmovable=self._unmovable, replicas=self._replicas
+            id=ident, place=place_of(os.getpid()), replicas=self._replicas, cache=cache
         ).document()
         key = REDIS_PROXIES + ident
         await settle(store, [Condition(key, ABSENT)], [Put(key, document)], PATIENCE)
@@ -180,12 +180,6 @@ class RedisMapWatch:
             raise ConfigError(
                 f"redis.nodes: the map store has keys on {', '.join(unknown)}, which the file does not name; give its "
                 "address there and start the proxy anew"
-            )
-        moves = routing(document, self._order).move or (self.document is None and document.wanted is not None)
-        if self._unmovable and moves:
-            raise ConfigError(
-                f"Redis keys are being moved, and this proxy cannot take part: {self._unmovable}. Let the move end "
-                "(`shardctl rebalance redis status`), or `cancel` it, before this proxy starts"
             )
         known, self.document = self.document, document
         self.problem = ""

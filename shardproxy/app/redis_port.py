@@ -149,9 +149,8 @@ class RedisPort:
         if self._sentinels is None:  # they know better
             for place, host, port in routing.moved:
                 self.front.nodes[place].move(host, port)
-        moving: RedisRing | None = None
-        if routing.waiting and not routing.pulls:
-            moving = self.front.ring
+        moving = self.front.ring if routing.waiting and not routing.pulls else self.front.come_home
+        if moving is not None:
             end_listeners(self.front, moving)
         task = asyncio.get_running_loop().create_task(self._settle(moving, settled))
         self._settling.add(task)

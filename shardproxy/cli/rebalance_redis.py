@@ -176,10 +176,10 @@ def run(
     async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> None:
         document, _ = await read_redis_map(store)
         wanted = goal(document, weights, move_bucket, _redis(settings))
-        if hindered := _unmovable(settings):
-            raise GoalError(f"keys cannot be moved: {hindered}")
+        for node in nodes.values():
+            await node.count_replicas()  # while something is wanted an error of a node costs the cache mode's comfort
         await change_map(store, lambda now: redis_map.want(now, wanted))
-        await _lead(settings, store, nodes, Wishes(at_once, throttle, answer, biggest << 20))
+        await _lead(store, nodes, Wishes(at_once, throttle, answer, biggest << 20))
 
     _unusable(lambda: _with_store(settings, work))
 
@@ -196,7 +196,7 @@ def resume(
     """Go on with what `run` or `cancel` has begun. Two at the same time do no harm."""
     wishes = Wishes(at_once, throttle, answer, biggest << 20)
     settings = read_config(config)
-    _with_store(settings, lambda store, nodes: _lead(settings, store, nodes, wishes))
+    _with_store(settings, lambda store, nodes: _lead(store, nodes, wishes))
 
 
 @app.command()
@@ -213,7 +213,7 @@ def cancel(throttle: Throttle = 0.0, answer: Answer = 2.0, config: ConfigOption 
 
     async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> None:
         await change_map(store, back)
-        await _lead(settings, store, nodes, Wishes(rate=throttle, answer=answer))
+        await _lead(store, nodes, Wishes(rate=throttle, answer=answer))
 
     _with_store(settings, work)
 
@@ -271,15 +271,8 @@ def _redis(config: Config) -> RedisSettings:
     return config.redis
 
 
-def _unmovable(config: Config) -> str:
-    return config.redis.unmovable if config.redis is not None else ""
-
-
-async def _lead(config: Config, store: MapStore, nodes: Mapping[str, NodeControl], wishes: Wishes) -> None:
+async def _lead(store: MapStore, nodes: Mapping[str, NodeControl], wishes: Wishes) -> None:
     document, _ = await read_redis_map(store)
-    left = document.move is not None or (document.wanted is not None and document.wanted != document.map)
-    if left and (hindered := _unmovable(config)):
-        raise MoveError(f"keys cannot be moved: {hindered}")
     what = PARTS[document.placement]
     with stderr().status("looking at the map") as shown:
 

@@ -104,12 +104,14 @@ class RedisMover:
 
     async def run(self) -> None:
         """Until everything is where it is wanted. Raises ReshardError, StoreError; then it may be run again."""
-        for node in self._nodes.values():
-            await node.count_replicas()
+        counted = False
         while True:
             self._document, self._version = await read_redis_map(self._store)
             move = self._document.move
             self._show()
+            if not counted and (move is not None or self._document.wanted is not None):
+                await self.count_replicas()
+                counted = True
             try:
                 if move is None:
                     if self._document.wanted is None:
@@ -129,6 +131,11 @@ class RedisMover:
             except NodeError:
                 if not await self._replaced():
                     raise
+
+    async def count_replicas(self) -> None:
+        """Of all nodes, which have to be up. Raises NodeError."""
+        for node in self._nodes.values():
+            await node.count_replicas()
 
     async def _replaced(self) -> bool:
         """After an error of a node: whether to go on, because another one may be the node soon. Every step may be done
@@ -189,8 +196,10 @@ class RedisMover:
         await asyncio.gather(*(node.confirm(processes[name]) for name, node in self._nodes.items()))
 
     async def _ask_proxies(self) -> None:
-        """All can take part. One that registers later finds the move in the map, and does not begin to serve."""
-        for one in await self._identities():
+        """All can take part, and none has keys of nodes that are away on others any more: they could be at the target
+        after it was emptied. One that registers later finds in the map what is wanted."""
+        identities = await self._identities()
+        for one in identities:
             if one.unmovable and one.standing is not Standing.EVICTED and not gone(one.place):
                 what = (
                     f"proxy {one.id} ({one.place}) cannot take part: {one.unmovable}. Change its file, start it anew, "
@@ -198,6 +207,8 @@ class RedisMover:
                 )
                 await self._put(redis_map.noted(redis_map.give_up(self._document), what))
                 raise MoveError(what)
+        if any(one.cache for one in identities):
+            await self._barrier()
 
     async def _try_out(self, source: NodeControl, target: NodeControl) -> None:
         """Take and put something of our own: an old source lacks a command, an old target does not read its dumps."""

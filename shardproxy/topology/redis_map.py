@@ -131,8 +131,9 @@ class RedisIdentity(Stored):
     """A run of a proxy with a Redis port. It is stored before the proxy reads the map.
 
     id: a part of the names of all its connections to nodes. place, standing: as of barrier.Identity. acknowledged: the
-    newest epoch than which nothing older is in flight; 0: it serves nothing yet. unmovable: why this proxy cannot take
-    part in moves, empty when it can. replicas: node → host:port of those that it reads from.
+    newest epoch than which nothing older is in flight; 0: it serves nothing yet. unmovable: why this proxy, of an
+    earlier version, cannot take part in moves; empty when it can. replicas: node → host:port of those that it reads
+    from. cache: while a node is away it looks for its keys on others, but not while keys are being moved.
     """
 
     id: Name
@@ -141,6 +142,13 @@ class RedisIdentity(Stored):
     standing: Standing = Standing.ACTIVE
     unmovable: str = ""
     replicas: dict[Name, list[str]] = Field(default_factory=dict)
+    cache: bool = False
+
+    def document(self) -> dict[str, object]:
+        found = super().document()
+        if not self.cache:  # earlier versions do not know it
+            del found["cache"]
+        return found
 
 
 def first_map(weights: Mapping[str, int]) -> RedisMap:
@@ -185,7 +193,8 @@ def routing(document: RedisMap, order: Mapping[str, int]) -> Routing:
     found = {order[name]: parse_address(text) for name, text in document.addresses.items() if name in order}
     moved = tuple((place, found[place].host, found[place].port) for place in sorted(found))
     last = document.last if move is None or move.phase is not Phase.PREPARED else document.last - 1
-    still = Routing(document.epoch, owners, last, moved=moved)
+    at_home = document.wanted is not None or move is not None
+    still = Routing(document.epoch, owners, last, moved=moved, at_home=at_home)
     if document.ketama is not None:
         still = still._replace(cuts=document.ketama.cuts, tag=document.ketama.tag.encode())
     if move is None or move.phase is Phase.PREPARED:
@@ -304,7 +313,9 @@ def turn_back(document: RedisMap) -> RedisMap:
             back=True,
         )
         changes |= {"move": back, "last": back.id, "map": _reassigned(document, move)}
-    return _next(document, **changes)
+    turned = _next(document, **changes)
+    # When nothing has moved yet no node has to be asked: one may be away.
+    return _ended(turned) if turned.move is None and turned.map == turned.wanted else turned
 
 
 def promoted(document: RedisMap, name: str, address: Address) -> RedisMap:

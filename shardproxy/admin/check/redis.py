@@ -58,14 +58,6 @@ def differences(config: Config, document: RedisMap) -> list[Finding]:
         for name in sorted(r.nodes.keys() - document.nodes)
     ]
     found += _weights(r, document)
-    if r.unmovable and (document.move is not None or document.wanted is not None):
-        found.append(
-            error(
-                "redis",
-                f"Redis keys are being moved, and not with this file: {r.unmovable}",
-                "let the move end (`shardctl rebalance redis status`), or `cancel` it",
-            )
-        )
     return found
 
 

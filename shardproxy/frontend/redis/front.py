@@ -87,6 +87,7 @@ class RedisFront:
         self._weights = weights
         self._cache = cache
         self._away: frozenset[int] = frozenset()
+        self._at_home = False
         self.nowhere = Nowhere(self.nodes[0])
         self.pulled = 0  # keys that were moved for who wanted them, so far
         self.held = 0  # commands that waited for it, so far
@@ -114,13 +115,21 @@ class RedisFront:
     def adopt(self, routing: Routing) -> None:
         """Route by this map from now on. What was sent under the one before may still be in flight."""
         before, self.puller = self.puller, None
+        was, self._at_home = self._away, routing.at_home
+        self._away = self._find_away()
+        # Keys that were on others, and are at home again though their node is away.
+        self.come_home: RedisRing | None = None
+        if was and routing.at_home:
+            ring = ring_by(routing)
+            theirs = [n for n in range(len(ring.owners)) if ring.owners[n] in was]
+            self.come_home = MovingRing(ring, theirs, 0, len(self.nodes))
         self.since = monotonic()  # which is when keys have come to nodes at which they were not before
         count, last = len(self.nodes), routing.last
         self.scan = scan_way(count, last, routing.source, routing.target) if routing.pulls else scan_way(count, last)
         if routing.waiting:
-            ring = MovingRing(ring_by(routing), routing.waiting, routing.target, len(self.nodes))
-            self.ring: RedisRing = ring
-            self.puller = Puller(ring, routing, self.nodes, self.limits.hold)
+            moving = MovingRing(ring_by(routing), routing.waiting, routing.target, len(self.nodes))
+            self.ring: RedisRing = moving
+            self.puller = Puller(moving, routing, self.nodes, self.limits.hold)
             self.nowhere.wait = self.puller.wait
         else:
             self._whole_ring = ring_by(routing)
@@ -185,8 +194,14 @@ class RedisFront:
             found += some
         return found
 
+    def _find_away(self) -> frozenset[int]:
+        """Nodes whose keys are on others now."""
+        if not self._cache or self._at_home:
+            return frozenset()
+        return frozenset([place for place in range(len(self.nodes)) if self.nodes[place].ejected])
+
     def _find_ring(self) -> None:
-        away = frozenset([place for place in range(len(self.nodes)) if self.nodes[place].ejected])
+        away = self._find_away()
         if away != self._away:
             self._away = away
             self.ring = self._whole_ring.without(away, self._weights)

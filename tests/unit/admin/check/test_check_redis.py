@@ -59,7 +59,7 @@ def ketama(names: str = "ab", weights: dict[str, int] | None = None, tag: str = 
         (config(), first_map({"a": 2, "b": 1}), []),  # nobody gave weights
         (config(), MOVING, []),
         (config(**SENTINELS), MOVING, []),
-        (config(mode="cache"), MOVING, [("error", "redis", "being moved")]),
+        (config(mode="cache"), MOVING, []),
         (ketama(), KETAMA, []),
         (ketama(weights={"a": 2}), KETAMA, [("warning", "redis.nodes", "ketama names")]),
         (ketama(weights={"a": 2, "b": 2}), KETAMA, []),
