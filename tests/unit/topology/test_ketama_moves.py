@@ -13,7 +13,7 @@ from shardproxy.errors import DocumentError, MoveError
 from shardproxy.topology import redis_map as m
 from shardproxy.topology.ketama import CIRCLE, Continuum, Server, cuts_of, lengths_of, owners_of
 from shardproxy.topology.redis_map import Phase, RedisMap, first_ketama, routing, spread
-from shardproxy.topology.redis_ring import KetamaRing, MovingRing, ring_by
+from shardproxy.topology.redis_ring import KetamaRing, MovingRing, fnv1a, ring_by
 from tests.ketama import ketama_ring
 
 ORDER = {"d": 0, "b": 1, "a": 2, "c": 3}
@@ -93,6 +93,7 @@ def test_only_keys_whose_node_differs_move_and_so_many_as_is_said(old: Continuum
     moving = {n for n, (a, b) in enumerate(zip(now, then, strict=True)) if a != b}
     ring = KetamaRing(cuts, range(len(cuts) + 1))
     for key in KEYS:
+        assert ring.unit_of(key) == ring.node_of(key)  # each arc has its number as its place here
         assert (ring.unit_of(key) in moving) == (node_by(old, key, "") != node_by(new, key, ""))
     assert sum(shares) == pytest.approx(1)
 
@@ -105,6 +106,11 @@ def test_a_node_that_comes_gets_its_share_and_only_it_gets_keys() -> None:
     for source, target, share in zip(now, then, shares, strict=True):
         got[target] += share if source != target else 0
     assert {target for target, share in got.items() if share} == {"d"} and got["d"] == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_hash_beyond_the_last_cut_is_in_the_first_arc() -> None:
+    ring = KetamaRing([5, 6], [1, 2, 3])
+    assert fnv1a(b"x") > 6 and (ring.unit_of(b"x"), ring.node_of(b"x"), ring.unit_of(b"")) == (0, 1, 2)
 
 
 def test_arcs_have_all_hashes() -> None:
