@@ -98,6 +98,12 @@ def test_only_keys_whose_node_differs_move_and_so_many_as_is_said(old: Continuum
     assert sum(shares) == pytest.approx(1)
 
 
+def test_weights_that_place_all_keys_alike_are_noted() -> None:
+    old, new = (Continuum(servers=(Server("a", "a", weight), Server("b", "b", weight))) for weight in (1, 2))
+    document = m.next_move(m.want(first_ketama(old.servers), new), 100)
+    assert document.wanted is None and document.ketama is not None and document.ketama.continua == (new,)
+
+
 def test_a_node_that_comes_gets_its_share_and_only_it_gets_keys() -> None:
     old = Continuum(servers=tuple([Server(node, node, 1) for node in "abc"]))
     new = Continuum(servers=(*old.servers, Server("d", "d", 1)))
