@@ -64,7 +64,7 @@ def _owners_text(owners: tuple[int, ...]) -> str:
 def _arc_owners_of(text: str) -> tuple[int, ...]:
     """Four hexadecimal digits an arc. Raises ValueError."""
     data = bytes.fromhex(text)
-    if not data or len(data) % 2:
+    if len(data) % 2:
         raise ValueError(f"arcs have four hexadecimal digits each, not {len(text)} in all")
     return unpack(f">{len(data) // 2}H", data)
 

@@ -177,6 +177,7 @@ def test_a_map_with_the_arcs_of_others_is_not_read() -> None:
         {**ring.document(), "map": ketama.document()["map"]},
         {**ring.document(), "wanted": ketama.document()["map"]},
         {**ketama.document(), "map": {"kind": "ketama", "shards": ["a"], "buckets": "000"}},
+        {**ketama.document(), "map": {"kind": "ketama", "shards": ["a"], "buckets": "00"}},
         {**ketama.document(), "map": {"kind": "ketama", "shards": ["a"], "buckets": ""}},
     ):
         with pytest.raises(DocumentError):
