@@ -85,8 +85,7 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
     r, listen = config.redis, config.listen.redis
     if r is None:
         return None
-    ketama = r.placement == "ketama"
-    weights = {node.ketama_name if ketama else name: node.weight for name, node in r.nodes.items()}
+    weights = {name: node.weight for name, node in r.nodes.items()}
     password = config.redis_password()
     return RedisWorkerSettings(
         nodes=[(name, node.address.host, node.address.port) for name, node in r.nodes.items()],
@@ -95,10 +94,8 @@ def redis_of(config: Config) -> RedisWorkerSettings | None:
         replicas=[[(address.host, address.port) for address in node.replicas] for node in r.nodes.values()],
         replica_readers={name: u.read_your_writes for name, u in r.users.items() if u.reads == "replica"},
         max_replica_lag=r.max_replica_lag,
-        placement=r.placement,
-        hash_tag=r.hash_tag.encode(),
         weights=weights,
-        owners=() if ketama else place_buckets(weights, {name: i for i, name in enumerate(weights)}),
+        owners=place_buckets(weights, {name: i for i, name in enumerate(weights)}) if r.placement == "ring" else (),
         routing=None,
         users={name: digest(config.redis_secret(name).encode()) for name in r.users},
         rules={name: rules for name in r.users if (rules := _redis_rules(config, name)).limit_anything},

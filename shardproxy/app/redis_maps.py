@@ -23,7 +23,15 @@ from shardproxy.store.interface import ABSENT, Condition, MapStore, Put
 from shardproxy.store.opening import open_store
 from shardproxy.store.settle import settle
 from shardproxy.topology.barrier import Standing
-from shardproxy.topology.redis_map import REDIS_MAP, REDIS_PROXIES, RedisIdentity, RedisMap, first_map, routing
+from shardproxy.topology.redis_map import (
+    REDIS_MAP,
+    REDIS_PROXIES,
+    RedisIdentity,
+    RedisMap,
+    first_of,
+    other_placement,
+    routing,
+)
 from shardproxy.topology.redis_routing import Routing
 
 log = logs.Log("redis_map")
@@ -48,7 +56,6 @@ class RedisMapWatch:
     def __init__(
         self,
         config: Config,
-        weights: Mapping[str, int],
         take: Callable[[int, Routing], None],
         shut: Callable[[], Awaitable[None]],
     ) -> None:
@@ -58,14 +65,14 @@ class RedisMapWatch:
         self.ready = asyncio.Event()
         self.problem = "the map of the Redis port has not been read yet"
         self._config = config
-        self._weights = weights
-        self._order = {name: i for i, name in enumerate(weights)}
         self._take = take
         self._shut = shut
         self._store: MapStore | None = None
         self._void: list[str] = []
         assert config.redis is not None
-        self._unmovable = config.redis.unmovable
+        self._redis = config.redis
+        self._first = first_of(config.redis)
+        self._order = {name: i for i, name in enumerate(config.redis.nodes)}
         self._replicas = config.redis.replicas_read
 
     @property
@@ -145,8 +152,9 @@ class RedisMapWatch:
 
     async def _register(self, store: MapStore) -> None:
         ident = secrets.token_hex(8)
+        cache = self._redis.mode == "cache"
         document = RedisIdentity(
-            id=ident, place=place_of(os.getpid()), unmovable=self._unmovable, replicas=self._replicas
+            id=ident, place=place_of(os.getpid()), replicas=self._replicas, cache=cache
         ).document()
         key = REDIS_PROXIES + ident
         await settle(store, [Condition(key, ABSENT)], [Put(key, document)], PATIENCE)
@@ -161,26 +169,22 @@ class RedisMapWatch:
                 self._serve(RedisMap.read(entry.key, entry.value))
                 return listing.revision
             with contextlib.suppress(StoreConflict, StoreOutcomeUnknown):
-                await store.put(REDIS_MAP, first_map(self._weights).document(), ABSENT)
+                await store.put(REDIS_MAP, self._first.document(), ABSENT)
 
     def _serve(self, document: RedisMap) -> None:
         """Raises ConfigError for a map that this proxy's file cannot go with."""
+        if other := other_placement(document, self._redis):
+            raise ConfigError(f"redis.placement: {other}")
         unknown = sorted(document.nodes - self._order.keys())
         if unknown:
             raise ConfigError(
                 f"redis.nodes: the map store has keys on {', '.join(unknown)}, which the file does not name; give its "
                 "address there and start the proxy anew"
             )
-        moves = routing(document, self._order).move or (self.document is None and document.wanted is not None)
-        if self._unmovable and moves:
-            raise ConfigError(
-                f"Redis keys are being moved, and this proxy cannot take part: {self._unmovable}. Let the move end "
-                "(`shardctl rebalance redis status`), or `cancel` it, before this proxy starts"
-            )
         known, self.document = self.document, document
         self.problem = ""
         if known is None or known.epoch != document.epoch:
-            if document.map != first_map(self._weights).map and known is None:
+            if (document.map, document.ketama) != (self._first.map, self._first.ketama) and known is None:
                 log.info("redis_map_of_the_store", epoch=document.epoch, why="the file's weights count no more")
             number = self.handover.new_map({_NAME: document.epoch})
             self._take(number, self.routing)

@@ -21,7 +21,7 @@ from shardproxy.frontend.redis.connection import RedisClient
 from shardproxy.frontend.redis.front import RedisFront, RedisLimits
 from shardproxy.frontend.redis.settling import end_listeners, settle_own
 from shardproxy.planner.redis.permissions import Permissions
-from shardproxy.topology.redis_ring import KetamaRing, RedisRing
+from shardproxy.topology.redis_ring import RedisRing
 from shardproxy.topology.redis_routing import Routing
 
 if TYPE_CHECKING:
@@ -63,18 +63,16 @@ class RedisPort:
         # replicas are: there are no keys that have gone elsewhere, and a proxy that does not know that would say so.
         unnamed = replace(links, name="")
         turn = Turn(asyncio.get_running_loop())
-        routing = s.routing if s.routing is not None else Routing(0, s.owners)
+        routing = s.routing
+        assert routing is not None
         places = self._places(s.nodes, routing) if not s.sentinels else s.nodes
         nodes = [RedisNode(name, host, port, links, turn) for name, host, port in places]
         limits = RedisLimits(
             s.max_command, s.max_clients, s.client_buffer, s.client_stall, s.idle_timeout, s.hold_timeout,
             s.max_channels,
         )  # fmt: skip
-        ketama = KetamaRing(s.weights, s.hash_tag) if s.placement == "ketama" else None
         permissions = {name: Permissions(rules) for name, rules in s.rules.items()}
-        self.front = RedisFront(
-            worker, turn, nodes, routing, s.users, limits, permissions, s.weights, s.cache, fixed=ketama
-        )
+        self.front = RedisFront(worker, turn, nodes, routing, s.users, limits, permissions, s.weights, s.cache)
         self._settling: set[asyncio.Task[None]] = set()
         replicas = [
             [RedisNode(f"{node.name}/replica{n}", *address, links, turn) for n, address in enumerate(some, 1)]
@@ -151,9 +149,8 @@ class RedisPort:
         if self._sentinels is None:  # they know better
             for place, host, port in routing.moved:
                 self.front.nodes[place].move(host, port)
-        moving: RedisRing | None = None
-        if routing.waiting and not routing.pulls:
-            moving = self.front.ring
+        moving = self.front.ring if routing.waiting and not routing.pulls else self.front.come_home
+        if moving is not None:
             end_listeners(self.front, moving)
         task = asyncio.get_running_loop().create_task(self._settle(moving, settled))
         self._settling.add(task)

@@ -46,12 +46,12 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class RedisWorkerSettings:
-    """The Redis port, as in `[redis]`. nodes: (name, host, port); weights: of the names by which a ring knows these, in
-    their order; owners: bucket → place of its node, of placement "ring", as the file has it: entries of cached rows are
-    placed by it. routing: where the store has clients' keys; None with placement "ketama". users: name → SHA-256 of the
-    password; rules: of those who have any. replicas: (host, port), of each node. replica_readers: users whose reads go
-    to replicas → whether they see their own writes. watched: of each node the name that the sentinels have for it.
-    routing, identity, name are set for each start of a worker; see LinkSettings."""
+    """The Redis port, as in `[redis]`. nodes: (name, host, port); weights: by their names, in their order; owners:
+    bucket → place of its node, of placement "ring", as the file has it: entries of cached rows are placed by it.
+    routing: where the store has clients' keys. users: name → SHA-256 of the password; rules: of those who have any.
+    replicas: (host, port), of each node. replica_readers: users whose reads go to replicas → whether they see their own
+    writes. watched: of each node the name that the sentinels have for it. routing, identity, name are set for each
+    start of a worker; see LinkSettings."""
 
     nodes: Sequence[tuple[str, str, int]]
     sentinels: Sequence[tuple[str, int]]
@@ -59,8 +59,6 @@ class RedisWorkerSettings:
     replicas: Sequence[Sequence[tuple[str, int]]]
     replica_readers: Mapping[str, bool]
     max_replica_lag: float
-    placement: str
-    hash_tag: bytes
     weights: Mapping[str, int]
     owners: Sequence[int]
     routing: Routing | None

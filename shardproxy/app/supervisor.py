@@ -121,13 +121,10 @@ class Supervisor:
         self._unseen: dict[int, set[int]] = {}  # number of a schema that was sent → workers that have not taken it
 
     def _watch_redis(self) -> RedisMapWatch | None:
-        if self._redis is None or self._redis.placement == "ketama":
+        if self._redis is None:
             return None
         return RedisMapWatch(
-            self.config,
-            self._redis.weights,
-            lambda number, routing: self._tell_all("redis_map", number, routing),
-            self._shut,
+            self.config, lambda number, routing: self._tell_all("redis_map", number, routing), self._shut
         )
 
     # ── life ──

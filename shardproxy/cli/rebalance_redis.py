@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Annotated, TypeVar
 
 import typer
@@ -13,7 +13,7 @@ from rich.text import Text
 from shardproxy.admin.show.redis_map import changes, redis_json
 from shardproxy.cli import rebalance_goals as words
 from shardproxy.cli.rebalance import app as rebalance
-from shardproxy.cli.redis_shown import show
+from shardproxy.cli.redis_shown import PARTS, show
 from shardproxy.cli.terminal import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -28,15 +28,16 @@ from shardproxy.cli.terminal import (
     table,
 )
 from shardproxy.config import Config
+from shardproxy.config.redis_models import RedisNodeSettings, RedisSettings
 from shardproxy.errors import GoalError, MoveError, ReshardError
 from shardproxy.reshard.redis_mover import Progress, RedisMover, Wishes, change_map, read_redis_map
 from shardproxy.reshard.redis_nodes import NodeControl, nodes_of
 from shardproxy.store.interface import MapStore
 from shardproxy.store.opening import open_store
 from shardproxy.topology import redis_map
-from shardproxy.topology.keys import BUCKETS, bucket_of
+from shardproxy.topology.ketama import Continuum, Server
+from shardproxy.topology.keys import BUCKETS
 from shardproxy.topology.redis_map import REDIS_MAP, RedisMap
-from shardproxy.topology.redis_ring import hash_tag
 from shardproxy.topology.ring import place_buckets
 
 T = TypeVar("T")
@@ -64,8 +65,37 @@ def _group() -> None:
     """The text is the app's."""
 
 
-def goal(document: RedisMap, weights: str, move_bucket: list[str], nodes: Mapping[str, object]) -> list[str]:
-    """The owners that the options ask for. Raises GoalError."""
+def goal(document: RedisMap, weights: str, move_bucket: list[str], redis: RedisSettings) -> redis_map.Goal:
+    """What the options ask for. Raises GoalError."""
+    if other := redis_map.other_placement(document, redis):
+        raise GoalError(other)
+    if not weights and not move_bucket:
+        raise GoalError("say what shall be moved: --weights or --move-bucket")
+    if document.ketama is not None:
+        return _continuum(weights, move_bucket, redis.nodes)
+    return _owners(document, weights, move_bucket, redis.nodes)
+
+
+def _continuum(weights: str, move_bucket: list[str], nodes: Mapping[str, RedisNodeSettings]) -> Continuum:
+    if move_bucket:
+        raise GoalError('with placement "ketama" there are no buckets, keys are where twemproxy has them: --weights')
+    given = {name: weight for name, weight in words.weights(weights).weights.items() if weight}
+    _refuse_unknown(given, nodes)
+    # In the order of the file, as it is twemproxy's.
+    servers = [Server(name, node.ketama_name, given[name]) for name, node in nodes.items() if name in given]
+    try:
+        return Continuum(servers=tuple(servers))
+    except ValueError as error:
+        raise GoalError(f"--weights {weights}: no node would have any keys") from error
+
+
+def _refuse_unknown(names: Iterable[str], nodes: Mapping[str, object]) -> None:
+    unknown = sorted(set(names) - nodes.keys())
+    if unknown:
+        raise GoalError(f"{', '.join(unknown)}: no such node in [redis.nodes] of the file")
+
+
+def _owners(document: RedisMap, weights: str, move_bucket: list[str], nodes: Mapping[str, object]) -> list[str]:
     owners = document.map.owners
     if weights:
         given = {name: weight for name, weight in words.weights(weights).weights.items() if weight}
@@ -78,11 +108,7 @@ def goal(document: RedisMap, weights: str, move_bucket: list[str], nodes: Mappin
         if not 0 <= asked.first <= asked.last < BUCKETS:
             raise GoalError(f"--move-bucket {word}: buckets are numbered from 0 to {BUCKETS - 1}")
         owners[asked.first : asked.last + 1] = [asked.shard] * (asked.last + 1 - asked.first)
-    unknown = sorted(set(owners) - nodes.keys())
-    if unknown:
-        raise GoalError(f"{', '.join(unknown)}: no such node in [redis.nodes] of the file")
-    if not weights and not move_bucket:
-        raise GoalError("say what shall be moved: --weights or --move-bucket")
+    _refuse_unknown(owners, nodes)
     return owners
 
 
@@ -114,17 +140,18 @@ def plan(
     """Show which buckets would move. Nothing is changed."""
     settings = read_config(config)
 
-    async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> list[tuple[str, str, int]]:
+    async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> tuple[RedisMap, redis_map.Goal]:
         document, _ = await read_redis_map(store)
-        return changes(document, goal(document, weights, move_bucket, nodes))
+        return document, goal(document, weights, move_bucket, _redis(settings))
 
-    found = _unusable(lambda: _with_store(settings, work))
+    document, wanted = _unusable(lambda: _with_store(settings, work))
+    found = changes(document, wanted)
     if as_json:
-        print_json([{"source": source, "target": target, "buckets": count} for source, target, count in found])
+        print_json([dict(zip(("source", "target", "buckets", "share"), each, strict=True)) for each in found])
         return
-    rows = table("from", "to", "buckets", "share of all")
-    for source, target, count in found:
-        rows.add_row(Text(source), Text(target), str(count), f"{count / BUCKETS:.1%}")
+    rows = table("from", "to", PARTS[document.placement], "share of all")
+    for source, target, count, share in found:
+        rows.add_row(Text(source), Text(target), str(count), f"{share:.1%}")
     stdout().print(rows if found else "nothing moves: it is so already")
 
 
@@ -139,19 +166,20 @@ def run(
     answer: Answer = 2.0,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Move buckets until the ring is as asked for. Clients go on; commands on a key that is just moving wait for it.
+    """Move buckets, or arcs of ketama's circle, until the ring is as asked for.
 
-    When it is ended by Ctrl-C or a crash, keys on their way are still found: `resume` goes on, `cancel` takes back.
+    Clients go on; commands on a key that is just moving wait for it. When it is ended by Ctrl-C or a crash, keys on
+    their way are still found: `resume` goes on, `cancel` takes back.
     """
     settings = read_config(config)
 
     async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> None:
         document, _ = await read_redis_map(store)
-        owners = goal(document, weights, move_bucket, nodes)
-        if hindered := _unmovable(settings):
-            raise GoalError(f"keys cannot be moved: {hindered}")
-        await change_map(store, lambda now: redis_map.want(now, owners))
-        await _lead(settings, store, nodes, Wishes(at_once, throttle, answer, biggest << 20))
+        wanted = goal(document, weights, move_bucket, _redis(settings))
+        for node in nodes.values():
+            await node.count_replicas()  # while something is wanted an error of a node costs the cache mode's comfort
+        await change_map(store, lambda now: redis_map.want(now, wanted))
+        await _lead(store, nodes, Wishes(at_once, throttle, answer, biggest << 20))
 
     _unusable(lambda: _with_store(settings, work))
 
@@ -168,7 +196,7 @@ def resume(
     """Go on with what `run` or `cancel` has begun. Two at the same time do no harm."""
     wishes = Wishes(at_once, throttle, answer, biggest << 20)
     settings = read_config(config)
-    _with_store(settings, lambda store, nodes: _lead(settings, store, nodes, wishes))
+    _with_store(settings, lambda store, nodes: _lead(store, nodes, wishes))
 
 
 @app.command()
@@ -185,7 +213,7 @@ def cancel(throttle: Throttle = 0.0, answer: Answer = 2.0, config: ConfigOption 
 
     async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> None:
         await change_map(store, back)
-        await _lead(settings, store, nodes, Wishes(rate=throttle, answer=answer))
+        await _lead(store, nodes, Wishes(rate=throttle, answer=answer))
 
     _with_store(settings, work)
 
@@ -193,7 +221,7 @@ def cancel(throttle: Throttle = 0.0, answer: Answer = 2.0, config: ConfigOption 
 @app.command()
 @ends_with_status
 def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Show which node has how many buckets, and what is being moved."""
+    """Show which node has how many buckets, or arcs of ketama's circle, and what is being moved."""
 
     async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> RedisMap:
         return (await read_redis_map(store))[0]
@@ -209,19 +237,19 @@ def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -
 @app.command()
 @ends_with_status
 def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Look at every key of every node: is it on the node that has its bucket? Status 1 when some are not."""
+    """Look at every key of every node: is it on the node where the map has it? Status 1 when some are not."""
 
     async def work(store: MapStore, nodes: Mapping[str, NodeControl]) -> tuple[Counter[str], Counter[str]]:
         document, _ = await read_redis_map(store)
-        owners = document.map.owners
+        owners, ring = document.map.owners, document.ring
         moving = frozenset(document.move.numbers) if document.move is not None else frozenset()
         right: Counter[str] = Counter()
         wrong: Counter[str] = Counter()
         for name, node in nodes.items():
-            async for keys in node.keys_of(range(BUCKETS)):
+            async for keys in node.keys_of(ring, range(len(owners))):
                 for key in keys:
-                    bucket = bucket_of(hash_tag(key))
-                    if owners[bucket] == name or bucket in moving:
+                    unit = ring.unit_of(key)
+                    if owners[unit] == name or unit in moving:
                         right[name] += 1
                     else:
                         wrong[name] += 1
@@ -237,21 +265,21 @@ def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-def _unmovable(config: Config) -> str:
-    return config.redis.unmovable if config.redis is not None else ""
+def _redis(config: Config) -> RedisSettings:
+    if config.redis is None:
+        raise GoalError("the file has no [redis]: there are no Redis keys to move")
+    return config.redis
 
 
-async def _lead(config: Config, store: MapStore, nodes: Mapping[str, NodeControl], wishes: Wishes) -> None:
+async def _lead(store: MapStore, nodes: Mapping[str, NodeControl], wishes: Wishes) -> None:
     document, _ = await read_redis_map(store)
-    left = document.move is not None or (document.wanted is not None and document.wanted != document.map)
-    if left and (hindered := _unmovable(config)):
-        raise MoveError(f"keys cannot be moved: {hindered}")
+    what = PARTS[document.placement]
     with stderr().status("looking at the map") as shown:
 
         def seen(progress: Progress) -> None:
             move = progress.move
             way = "" if move is None else f", {move.source} → {move.target} {move.phase.value}"
-            shown.update(f"{progress.moved:,} keys moved, {progress.left} buckets left{way}")
+            shown.update(f"{progress.moved:,} keys moved, {progress.left} {what} left{way}")
 
         mover = RedisMover(store, nodes, wishes, seen)
         await mover.run()

@@ -69,7 +69,7 @@ def promote(
 
 async def _promote(config: Config, node: str, to: Address, force: bool) -> None:
     assert config.redis is not None
-    store = await open_store(config) if config.redis.placement == "ring" else None
+    store = await open_store(config)
     promotion = Promotion(
         config, store, node, to, force, lambda line: stdout().print(line, markup=False, soft_wrap=True)
     )
@@ -80,5 +80,4 @@ async def _promote(config: Config, node: str, to: Address, force: bool) -> None:
             note("the promotion is half done: the same command again goes on with it")
         raise
     finally:
-        if store is not None:
-            await store.close()
+        await store.close()

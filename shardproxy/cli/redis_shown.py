@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from rich.text import Text
 
 from shardproxy.cli.terminal import stdout, table
-from shardproxy.topology.keys import BUCKETS
+
+PARTS: Final = {"ring": "buckets", "ketama": "arcs"}  # what moves as a whole, by placement
 
 
 def show(shown: dict[str, Any]) -> None:
     """The map for people."""
     out = stdout()
-    rows = table("node", "buckets", "share")
+    what = PARTS[shown["placement"]]
+    rows = table("node", what, "share")
     for name, count in shown["buckets"].items():
-        rows.add_row(Text(name), str(count), f"{count / BUCKETS:.1%}")
+        rows.add_row(Text(name), str(count), f"{shown['shares'][name]:.1%}")
     out.print(rows)
     if move := shown["move"]:
-        what = f"move {move['id']}: {move['buckets']} buckets {move['source']} → {move['target']}, {move['phase']}"
-        out.print(Text(what, "yellow"))
+        way = f"move {move['id']}: {move['buckets']} {what} {move['source']} → {move['target']}, {move['phase']}"
+        out.print(Text(way, "yellow"))
     if shown["left"]:
-        out.print(Text(f"{shown['left']} buckets are not where they shall be: `resume` goes on", "yellow"))
+        out.print(Text(f"{shown['left']} {what} are not where they shall be: `resume` goes on", "yellow"))
     for name, address in shown["addresses"].items():
         out.print(Text(f"{name} was promoted: it is at {address}, whatever the file says", "yellow"))
     if shown["problem"]:

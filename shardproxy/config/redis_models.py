@@ -102,7 +102,8 @@ class RedisSettings(Table):
     placement: Literal["ring", "ketama"] = Field(
         default="ring",
         description="How keys find their node: `ring`: 4096 buckets on a hash ring, as with `[keyspaces]`; `ketama`: "
-        "where twemproxy has them with `distribution: ketama`, `hash: fnv1a_64` and nodes in the order of its file.",
+        "where twemproxy has them with `distribution: ketama`, `hash: fnv1a_64` and nodes in the order of its file. "
+        "Servers, too, count only for the first map: see [redis-moves.md](redis-moves.md#with-ketama).",
     )
     hash_tag: str = Field(
         default="",
@@ -171,7 +172,8 @@ class RedisSettings(Table):
     mode: Literal["store", "cache"] = Field(
         default="store",
         description="`store`: keys never change their node. `cache`: while a node is ejected its keys are on the "
-        "others, where they are not found at first; when it is back it may have old values: see docs/operations.md.",
+        "others, where they are not found at first; when it is back it may have old values; not while keys are being "
+        "moved: see docs/operations.md.",
     )
     hold_timeout: PositiveDuration = Field(
         default=10.0,
@@ -195,16 +197,6 @@ class RedisSettings(Table):
         description="Channels and patterns, of all kinds, that one client may listen to at a time. Their "
         "names may have as many bytes as `client_buffer`. What goes beyond gets an error, and nothing is subscribed.",
     )
-
-    @property
-    def unmovable(self) -> str:
-        """Why keys cannot go from node to node, with what to do; empty when they can. The model of moves
-        (models/rediskeys.pml) has none of this."""
-        if self.placement == "ketama":
-            return 'redis.placement = "ketama" has no buckets that could move; keys stay where twemproxy has them'
-        if self.mode == "cache":
-            return 'redis.mode = "cache" lets other nodes have a node\'s keys; set "store" while keys move'
-        return ""
 
     @property
     def replicas_read(self) -> dict[str, list[str]]:

@@ -24,6 +24,7 @@ from shardproxy.store.settle import settle
 from shardproxy.topology import redis_map
 from shardproxy.topology.barrier import Standing
 from shardproxy.topology.redis_map import REDIS_MAP, REDIS_PROXIES, Phase, RedisIdentity, RedisMap, RedisMove
+from shardproxy.topology.redis_ring import RedisRing
 
 FAILOVER = 30.0  # seconds that a node may take to be replaced by a replica
 PATIENCE = 30.0  # seconds that a change of the map whose answer was lost is asked for again
@@ -34,9 +35,9 @@ _PORTION = 100  # keys that are pulled at once
 
 @dataclass(frozen=True)
 class Wishes:
-    """buckets: of one move at most; the target keeps a set of the names of its keys until it ends. rate: keys a second,
-    0: as fast as it goes. answer: seconds until a proxy that does not acknowledge is shut out. biggest: bytes of memory
-    of one key; what has more goes in pieces, so that nodes do not stand still for it."""
+    """buckets: or arcs, of one move at most; the target keeps a set of the names of its keys until it ends. rate: keys
+    a second, 0: as fast as it goes. answer: seconds until a proxy that does not acknowledge is shut out. biggest: bytes
+    of memory of one key; what has more goes in pieces, so that nodes do not stand still for it."""
 
     buckets: int = 256
     rate: float = 0.0
@@ -103,12 +104,14 @@ class RedisMover:
 
     async def run(self) -> None:
         """Until everything is where it is wanted. Raises ReshardError, StoreError; then it may be run again."""
-        for node in self._nodes.values():
-            await node.count_replicas()
+        counted = False
         while True:
             self._document, self._version = await read_redis_map(self._store)
             move = self._document.move
             self._show()
+            if not counted and (move is not None or self._document.wanted is not None):
+                await self.count_replicas()
+                counted = True
             try:
                 if move is None:
                     if self._document.wanted is None:
@@ -128,6 +131,11 @@ class RedisMover:
             except NodeError:
                 if not await self._replaced():
                     raise
+
+    async def count_replicas(self) -> None:
+        """Of all nodes, which have to be up. Raises NodeError."""
+        for node in self._nodes.values():
+            await node.count_replicas()
 
     async def _replaced(self) -> bool:
         """After an error of a node: whether to go on, because another one may be the node soon. Every step may be done
@@ -159,7 +167,7 @@ class RedisMover:
 
     async def _prepare(self, move: RedisMove) -> None:
         """Nothing of earlier moves is under way at any node, and the target has no key of these buckets."""
-        buckets = frozenset(move.numbers)
+        ring, buckets = self._document.ring, frozenset(move.numbers)
         await self._ask_proxies()
         try:
             await self._try_out(self._nodes[move.source], self._nodes[move.target])
@@ -174,9 +182,9 @@ class RedisMover:
             await node.drop_parts(moves.closed(move.id))
         target = self._nodes[move.target]
         self._step("empty the target")
-        async for keys in target.keys_of(buckets):
+        async for keys in target.keys_of(ring, buckets):
             await target.ask(moves.drop(moves.closed(move.id), keys))
-        self._big = await self._big_ones(move, buckets)
+        self._big = await self._big_ones(move, ring, buckets)
         await self._confirm(processes)
         await self._put(redis_map.close(self._document))
 
@@ -188,8 +196,10 @@ class RedisMover:
         await asyncio.gather(*(node.confirm(processes[name]) for name, node in self._nodes.items()))
 
     async def _ask_proxies(self) -> None:
-        """All can take part. One that registers later finds the move in the map, and does not begin to serve."""
-        for one in await self._identities():
+        """All can take part, and none has keys of nodes that are away on others any more: they could be at the target
+        after it was emptied. One that registers later finds in the map what is wanted."""
+        identities = await self._identities()
+        for one in identities:
             if one.unmovable and one.standing is not Standing.EVICTED and not gone(one.place):
                 what = (
                     f"proxy {one.id} ({one.place}) cannot take part: {one.unmovable}. Change its file, start it anew, "
@@ -197,6 +207,8 @@ class RedisMover:
                 )
                 await self._put(redis_map.noted(redis_map.give_up(self._document), what))
                 raise MoveError(what)
+        if any(one.cache for one in identities):
+            await self._barrier()
 
     async def _try_out(self, source: NodeControl, target: NodeControl) -> None:
         """Take and put something of our own: an old source lacks a command, an old target does not read its dumps."""
@@ -208,10 +220,10 @@ class RedisMover:
         for node in (source, target):
             await node.ask_marks(b"UNLINK", name)
 
-    async def _big_ones(self, move: RedisMove, buckets: frozenset[int]) -> list[bytes]:
+    async def _big_ones(self, move: RedisMove, ring: RedisRing, buckets: frozenset[int]) -> list[bytes]:
         source = self._nodes[move.source]
         found: list[bytes] = []
-        async for keys in source.keys_of(buckets):
+        async for keys in source.keys_of(ring, buckets):
             sizes = await source.ask_all([[b"MEMORY", b"USAGE", key] for key in keys])
             big = [key for key, size in zip(keys, sizes, strict=True) if isinstance(size, int) and self._is_big(size)]
             for key, kind in zip(big, await source.ask_all([[b"TYPE", key] for key in big]), strict=True):
@@ -311,7 +323,7 @@ class RedisMover:
     async def _transfer(self, move: RedisMove) -> None:
         """Pull every key. No new one comes to the source, so that a scan that finds none is the end of it."""
         source, target = self._nodes[move.source], self._nodes[move.target]
-        buckets = frozenset(move.numbers)
+        ring, buckets = self._document.ring, frozenset(move.numbers)
         await asyncio.gather(*(node.raise_fence(moves.opened(move.id)) for node in (source, target)))
         big, self._big = self._big, []
         for key in big:
@@ -324,7 +336,7 @@ class RedisMover:
             found = 0
             process = await source.process()
             before = self._progress.moved
-            async for keys in source.keys_of(buckets):
+            async for keys in source.keys_of(ring, buckets):
                 found += len(keys)
                 for at in range(0, len(keys), _PORTION):
                     began = loop.time()

@@ -20,9 +20,8 @@ from shardproxy.config import Config
 from shardproxy.config.units import Address
 from shardproxy.errors import ReshardError
 from shardproxy.protocol.redis import moves
-from shardproxy.topology.keys import bucket_of
 from shardproxy.topology.redis_map import RedisMap
-from shardproxy.topology.redis_ring import hash_tag
+from shardproxy.topology.redis_ring import RedisRing
 
 CONNECTIONS: Final = "shardproxy"  # what the names of proxies' connections begin with; then `:IDENTITY:WORKER:NUMBER`
 _LOOK: Final = 0.01  # seconds between two looks at connections that end
@@ -192,14 +191,14 @@ class NodeControl:
         """The reply to one command in the database of our own."""
         return await self._try(lambda client: client.execute_command(*words), moves.DATABASE)
 
-    async def keys_of(self, buckets: Collection[int]) -> AsyncIterator[list[bytes]]:
-        """All keys of these buckets, in portions; some perhaps twice. A key that stays there is among them. Not keys
-        that belong to the node, whatever buckets they would have: see moves.STAYS."""
+    async def keys_of(self, ring: RedisRing, units: Collection[int]) -> AsyncIterator[list[bytes]]:
+        """All keys of these units of a ring, in portions; some perhaps twice. A key that stays there is among them. Not
+        keys that belong to the node, whatever units they would have: see moves.STAYS."""
         cursor: Any = b"0"
         while True:
             at = cursor
             cursor, keys = await self._try(partial(_scan, at))
-            found = [key for key in keys if bucket_of(hash_tag(key)) in buckets and not key.startswith(moves.STAYS)]
+            found = [key for key in keys if not key.startswith(moves.STAYS) and ring.unit_of(key) in units]
             if found:
                 yield found
             if int(cursor) == 0:

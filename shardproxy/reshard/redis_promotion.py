@@ -68,12 +68,11 @@ def read_replication(text: bytes) -> Replicating:
 
 
 class Promotion:
-    """One node's. store: None where no map is stored (placement "ketama"). say: called with what was done, and with
-    what is to be done by hand. `run` raises PromotionError, NodeError, MoveError, StoreError; `changed` says whether
-    servers were changed before."""
+    """One node's. say: called with what was done, and with what is to be done by hand. `run` raises PromotionError,
+    NodeError, MoveError, StoreError; `changed` says whether servers were changed before."""
 
     def __init__(
-        self, config: Config, store: MapStore | None, name: str, to: Address, force: bool, say: Callable[[str], None]
+        self, config: Config, store: MapStore, name: str, to: Address, force: bool, say: Callable[[str], None]
     ) -> None:
         assert config.redis is not None
         self._config = config
@@ -88,10 +87,9 @@ class Promotion:
         self.changed = False
 
     async def run(self) -> None:
-        if self._store is not None:
-            document, _ = await read_redis_map(self._store)
-            self._was = document.address(self._name, self._was)
-            promoted(document, self._name, self._to)  # whether it may be done
+        document, _ = await read_redis_map(self._store)
+        self._was = document.address(self._name, self._was)
+        promoted(document, self._name, self._to)  # whether it may be done
         primary = self._make(f"{self._name} ({self._was})", self._was)
         replica = self._make(f"{self._name}'s replica ({self._to})", self._to)
         try:
@@ -232,12 +230,6 @@ class Promotion:
     async def _publish(self) -> None:
         """Proxies follow."""
         name, to = self._name, self._to
-        if self._store is None:
-            self._say(
-                "no map is stored, so proxies go by their files: change the address in each of them, and start "
-                f"them anew:{_lines(self._config, self._redis.nodes[name].address, to)}"
-            )
-            return
         document = await change_map(self._store, lambda now: promoted(now, name, to))
         self._say(f"the map store says that {name} is at {to} (epoch {document.epoch})")
         late = await self._late(document.epoch)
@@ -256,7 +248,6 @@ class Promotion:
 
     async def _late(self, epoch: int) -> Sequence[RedisIdentity]:
         """Proxies that have not acknowledged the map."""
-        assert self._store is not None
         loop = asyncio.get_running_loop()
         until = loop.time() + FOLLOW
         while True:

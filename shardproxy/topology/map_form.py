@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from struct import pack, unpack
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, PlainSerializer, WrapValidator, model_validator
 
@@ -61,6 +61,20 @@ def _owners_text(owners: tuple[int, ...]) -> str:
 
 
 @lru_cache(_KEPT)
+def _arc_owners_of(text: str) -> tuple[int, ...]:
+    """Four hexadecimal digits an arc. Raises ValueError."""
+    data = bytes.fromhex(text)
+    if len(data) % 2:
+        raise ValueError(f"arcs have four hexadecimal digits each, not {len(text)} in all")
+    return unpack(f">{len(data) // 2}H", data)
+
+
+@lru_cache(_KEPT)
+def _arc_owners_text(owners: tuple[int, ...]) -> str:
+    return pack(f">{len(owners)}H", *owners).hex()
+
+
+@lru_cache(_KEPT)
 def _buckets_of(text: str) -> tuple[Interval, ...]:
     """Numbers and runs of them: "3,5-7". Raises ValueError."""
     runs = [part.partition("-") for part in text.split(",")]
@@ -79,6 +93,10 @@ def _read_owners(value: object, otherwise: Otherwise) -> object:
     return _owners_of(value) if isinstance(value, str) else otherwise(_tuples(value))
 
 
+def _read_arc_owners(value: object, otherwise: Otherwise) -> object:
+    return _arc_owners_of(value) if isinstance(value, str) else otherwise(value)
+
+
 def _read_buckets(value: object, otherwise: Otherwise) -> object:
     return _buckets_of(value) if isinstance(value, str) else otherwise(_tuples(value))
 
@@ -93,6 +111,11 @@ Owners = Annotated[
     Field(min_length=BUCKETS, max_length=BUCKETS),
     WrapValidator(_read_owners),
     PlainSerializer(_owners_text, return_type=str, when_used="json"),
+]
+ArcOwners = Annotated[
+    tuple[int, ...],
+    WrapValidator(_read_arc_owners),
+    PlainSerializer(_arc_owners_text, return_type=str, when_used="json"),
 ]
 Buckets = Annotated[
     Intervals, WrapValidator(_read_buckets), PlainSerializer(_buckets_text, return_type=str, when_used="json")
@@ -152,7 +175,6 @@ class RangeForm(Stored):
             kept += [piece for piece in pieces if piece.start < piece.end]
         return RangeForm.of(kept)
 
-
     def opened(self, ranges: Iterable[NamedRange]) -> RangeForm:
         """The map in which keys that had no shard have one. Raises MoveError when some have one already."""
         new = sorted(ranges)
@@ -161,21 +183,20 @@ class RangeForm(Stored):
         return RangeForm.of([*self.ranges, *new])
 
 
-class HashForm(Stored):
-    """A bucket map: `shards[buckets[n]]` has bucket n. Each shard there has one bucket at least."""
+class OwnersForm(Stored):
+    """`shards[buckets[n]]` has bucket n. Each shard there has one bucket at least."""
 
-    kind: Literal["hash"] = "hash"
     shards: tuple[str, ...]
-    buckets: Owners
+    buckets: tuple[int, ...]
 
     @model_validator(mode="after")
-    def _check(self) -> HashForm:
+    def _check(self) -> Self:
         if list(self.shards) != sorted(set(self.shards)) or set(self.buckets) != set(range(len(self.shards))):
             raise ValueError("shards must be sorted and different, and each must have buckets")
         return self
 
     @classmethod
-    def of(cls, owners: Sequence[str]) -> HashForm:
+    def of(cls, owners: Sequence[str]) -> Self:
         """From the name of each bucket's shard."""
         shards = tuple(sorted(set(owners)))
         place = {name: i for i, name in enumerate(shards)}
@@ -189,6 +210,13 @@ class HashForm(Stored):
     def intervals_of(self, shard: str) -> tuple[Interval, ...]:
         """Buckets that the shard has."""
         return joined(n for n, owner in enumerate(self.owners) if owner == shard)
+
+
+class HashForm(OwnersForm):
+    """A bucket map."""
+
+    kind: Literal["hash"] = "hash"
+    buckets: Owners
 
     def to_map(self, order: Mapping[str, int]) -> BucketMap:
         """With places instead of names. Raises KeyError for a shard that has none."""
@@ -205,6 +233,13 @@ class HashForm(Stored):
                 raise MoveError(f"buckets [{start}, {end}) are not all on shard {source}")
             owners[start:end] = [target] * (end - start)
         return HashForm.of(owners)
+
+
+class ArcForm(OwnersForm):
+    """As a bucket map, of the arcs of Redis nodes' continua, however many there are: see topology.ketama."""
+
+    kind: Literal["ketama"] = "ketama"
+    buckets: ArcOwners
 
 
 class TableForm(Stored):

@@ -1,23 +1,18 @@
-"""From a Redis key to its node: by buckets, as rows are placed, or by ketama, as twemproxy places keys.
+"""From a Redis key to its node: by buckets, as rows are placed, or by ketama, as twemproxy places keys: by arcs.
 
 Every key passes through here. The modules of the hot path, of which this is one, are compiled.
 """
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from hashlib import md5
-from typing import Final
 from zlib import crc32
 
 from mypy_extensions import i64
 
+from shardproxy.topology.redis_routing import Routing
 from shardproxy.topology.ring import place_buckets
-
-# Of ketama: points on the circle for a node whose weight is the average one.
-_POINTS: Final = 160
 
 
 def hash_tag(key: bytes) -> bytes:
@@ -48,6 +43,10 @@ class RedisRing:
         # As topology.keys.bucket_of, without a call.
         return self.owners[crc32(b"%d" % crc32(key)) & 4095]
 
+    def unit_of(self, key: bytes) -> int:
+        """The number in `owners` of what has a key, and moves as a whole: its bucket."""
+        return crc32(b"%d" % crc32(hash_tag(key))) & 4095
+
     def tag_of(self, key: bytes) -> bytes:
         """What of a key decides its place; all of it when it has no tag."""
         return hash_tag(key)
@@ -57,11 +56,11 @@ class RedisRing:
         return False
 
     def any_moves(self, keys: Iterable[bytes]) -> bool:
-        """Whether some key, or channel, is in a bucket that goes to another node now."""
+        """Whether some key, or channel, is of those that go to another node now."""
         return False
 
     def home_of(self, channel: bytes) -> int:
-        """The place of the node that has a channel: its bucket's, but nothing has to be brought there."""
+        """The place of the node that has a channel: as of a key, but nothing has to be brought there."""
         return self.node_of(channel)
 
     def without(self, away: frozenset[int], weights: Mapping[str, int]) -> RedisRing:
@@ -76,26 +75,34 @@ class RedisRing:
 
 
 class MovingRing(RedisRing):
-    """A ring of which some buckets move. Keys in them are at the place `nowhere`, which is no node's, until they are
-    known to be at their target: then they are in `here`."""
+    """A ring of which some units move: buckets, or arcs. Keys in them are at the place `nowhere`, which is no node's,
+    until they are known to be at their target: then they are in `here`."""
 
-    def __init__(self, owners: Sequence[int], waiting: Collection[int], target: int, nowhere: int) -> None:
-        super().__init__([nowhere if n in waiting else owner for n, owner in enumerate(owners)])
+    def __init__(self, ring: RedisRing, waiting: Collection[int], target: int, nowhere: int) -> None:
+        super().__init__([nowhere if n in waiting else owner for n, owner in enumerate(ring.owners)])
         self.single = False
+        self.example = ring.example
         self.here: set[bytes] = set()
+        self._ring = ring
         self._target = target
         self._nowhere = nowhere
 
     def node_of(self, key: bytes) -> int:
         """The place of the node that has a key, or `nowhere`."""
-        place = self.owners[crc32(b"%d" % crc32(hash_tag(key))) & 4095]
+        place = self.owners[self._ring.unit_of(key)]
         return self._target if place == self._nowhere and key in self.here else place
+
+    def unit_of(self, key: bytes) -> int:
+        return self._ring.unit_of(key)
+
+    def tag_of(self, key: bytes) -> bytes:
+        return self._ring.tag_of(key)
 
     def waits(self, key: bytes) -> bool:
         return self.node_of(key) == self._nowhere
 
     def any_moves(self, keys: Iterable[bytes]) -> bool:
-        return any(self.owners[crc32(b"%d" % crc32(hash_tag(key))) & 4095] == self._nowhere for key in keys)
+        return any(self.owners[self._ring.unit_of(key)] == self._nowhere for key in keys)
 
     def home_of(self, channel: bytes) -> int:
         place = self.node_of(channel)
@@ -108,39 +115,49 @@ def ring_of(weights: Mapping[str, int]) -> RedisRing:
     return RedisRing(place_buckets(weights, {name: place for place, name in enumerate(weights)}))
 
 
+def ring_by(routing: Routing) -> RedisRing:
+    """The ring of a map, as if nothing of it moved."""
+    return KetamaRing(routing.cuts, routing.owners, routing.tag) if routing.cuts else RedisRing(routing.owners)
+
+
 class KetamaRing(RedisRing):
     """twemproxy's `distribution: ketama` with `hash: fnv1a_64`: each key on the node where twemproxy has it.
 
-    weights: name → weight ≥ 1, in twemproxy's order. A name is what twemproxy's file has behind the weight; without one
-    it is the address as host:port, or the host alone for port 11211. tag: twemproxy's `hash_tag`, two characters, or
-    empty for none. away: places of nodes whose points are left out. Raises ValueError for no nodes or another tag.
+    cuts, owners: of the arcs, as topology.ketama has them: owners has at its end the empty key's, too. tag: twemproxy's
+    `hash_tag`, two characters, or empty for none. Raises ValueError for other numbers of owners or another tag.
     """
 
-    def __init__(self, weights: Mapping[str, int], tag: bytes = b"", away: frozenset[int] = frozenset()) -> None:
-        super().__init__(())
-        if not weights:
-            raise ValueError("a ring needs at least one node")
+    def __init__(self, cuts: Sequence[int], owners: Sequence[int], tag: bytes = b"") -> None:
+        super().__init__(owners)
+        if not cuts or len(owners) != len(cuts) + 1:
+            raise ValueError("each arc has an owner, and so has the empty key")
         if len(tag) not in (0, 2):
             raise ValueError(f"a hash tag is two characters, not {tag!r}")
         self._opens = tag[:1]
         self._closes = tag[1:]
         self.example = tag[:1] + b"tag" + tag[1:] if tag else b""
-        circle = [point for point in _circle(weights) if point[1] not in away]
         self._tag = tag
-        self._first = min(place for _, place in circle)
-        self._values: list[int] = [value for value, _ in circle]
-        # A hash beyond the last point belongs to the first.
-        self._places: list[int] = [place for _, place in circle] + [circle[0][1]]
-        self.single = len(weights) == 1
+        self._first = owners[-1]
+        self._values: list[int] = list(cuts)
+        # A hash beyond the last cut belongs to the first arc.
+        self._places: list[int] = [*owners[:-1], owners[0]]
 
     def node_of(self, key: bytes) -> int:
         """The place of the node that has a key."""
         if self.single:
-            return 0
+            return self._first
         key = self.tag_of(key)
         if not key:
             return self._first
         return self._places[bisect_left(self._values, fnv1a(key))]
+
+    def unit_of(self, key: bytes) -> int:
+        """As RedisRing's: its arc, and what is beyond all arcs for the empty key."""
+        key = self.tag_of(key)
+        if not key:
+            return len(self._values)
+        arc = bisect_left(self._values, fnv1a(key))
+        return arc if arc < len(self._values) else 0
 
     def tag_of(self, key: bytes) -> bytes:
         """What of a key decides its place; all of it when it has no tag."""
@@ -153,10 +170,13 @@ class KetamaRing(RedisRing):
         return key
 
     def without(self, away: frozenset[int], weights: Mapping[str, int]) -> RedisRing:
-        """As RedisRing's."""
-        if not away or len(away) == len(weights):
+        """As RedisRing's: without the points of nodes that are away."""
+        left = [n for n in range(len(self._values)) if self.owners[n] not in away]
+        if not away or not left:
             return self
-        return KetamaRing(weights, self._tag, away)
+        owners = [self.owners[n] for n in left]
+        first = self._first if self._first not in away else min(owners)
+        return KetamaRing([self._values[n] for n in left], [*owners, first], self._tag)
 
 
 def fnv1a(key: bytes) -> int:
@@ -171,30 +191,3 @@ def fnv1a(key: bytes) -> int:
         value = ((value ^ byte) * 0x1B3) & 0xFFFFFFFF
         at += 1
     return int(value)
-
-
-def _circle(weights: Mapping[str, int]) -> list[tuple[int, int]]:
-    """Points (hash, place of the node), ascending; of equal ones the earlier node first."""
-    total = _single_precision(sum(weights.values()))
-    circle: list[tuple[int, int]] = []
-    for place, (name, weight) in enumerate(weights.items()):
-        # In the numbers that twemproxy computes with: elsewhere some weights would get four points more or less.
-        share = _single_precision(_single_precision(weight) / total)
-        quarter = _single_precision(_single_precision(share * _POINTS) / 4)
-        hashes = int(_single_precision(_single_precision(quarter * len(weights)) + 0.0000000001))
-        for number in range(hashes):
-            digest = md5(b"%s-%d" % (name.encode(), number), usedforsecurity=False).digest()
-            circle += [(value, place) for value in struct.unpack("<4I", digest)]
-    if not circle:
-        raise ValueError("weights that differ so much that no node has a point on the circle")
-    circle.sort(key=_value)
-    return circle
-
-
-def _value(point: tuple[int, int]) -> int:
-    return point[0]
-
-
-def _single_precision(number: float) -> float:
-    rounded: float = struct.unpack("<f", struct.pack("<f", number))[0]
-    return rounded

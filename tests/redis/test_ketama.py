@@ -13,7 +13,7 @@ from shardproxy.local.ports import free_port
 from shardproxy.local.process import Process
 from shardproxy.local.redis_node import RedisNode
 from shardproxy.protocol.redis.encode import command
-from shardproxy.topology.redis_ring import KetamaRing
+from tests.ketama import ketama_ring
 from tests.redis.proxied import redis_proxy
 
 # By weights, hash tag, and whether the servers have names of their own.
@@ -103,7 +103,7 @@ def test_each_key_is_on_the_node_where_twemproxy_has_it(
         with node.connect() as client:
             landed |= dict.fromkeys(client.keys("*"), place)
     assert len(landed) == len(set(KEYS))
-    ring = KetamaRing(weights_of(_POOLS[number], nodes), _POOLS[number][1])
+    ring = ketama_ring(weights_of(_POOLS[number], nodes), _POOLS[number][1])
     wrong = {key: (ring.node_of(key), place) for key, place in landed.items() if ring.node_of(key) != place}
     assert wrong == {}
     assert len(set(landed.values())) == len(_POOLS[number][0])

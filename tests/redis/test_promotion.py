@@ -281,15 +281,17 @@ def test_not_where_others_decide(parts: Parts) -> None:
     assert "no [redis]" in refusal(config.model_copy(update={"redis": None}), parts.node)
 
 
-def test_without_a_stored_map_the_line_is_named() -> None:
+def test_with_ketama_proxies_follow_too() -> None:
     with LocalCluster("mariadb", shards=1, replicas=0, redis=1) as cluster:
         [primary] = cluster.redis
         replica = cluster.add_redis("replica", ["--replicaof", "127.0.0.1", str(primary.port)])
         eventually(lambda: follows(replica, primary), "it follows", 30)
         nodes = {primary.name: {"address": primary.address, "ketama_name": "one"}}
-        with redis_proxy(cluster, nodes=nodes, redis={"placement": "ketama"}) as proxy:
+        with redis_proxy(cluster, nodes=nodes, redis={"placement": "ketama"}) as proxy, proxy.connect() as client:
+            client.set("key", "before")
             status, said = promote(proxy, primary.name, replica)
-        lines = proxy.config.read_text().splitlines()
-        number = next(n for n, line in enumerate(lines, 1) if line == f'address = "{primary.address}"')
-        assert status == 0 and f'{proxy.config}:{number}: address = "{primary.address}"' in said, said
+            assert status == 0 and "all proxies have followed" in said, said
+            assert client.get("key") == b"before" and client.set("key", "after")
         assert is_primary(replica)
+        with replica.connect() as direct:
+            assert direct.get("key") == b"after"

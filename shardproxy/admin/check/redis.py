@@ -9,13 +9,13 @@ from shardproxy.config import Config
 from shardproxy.config.redis_models import RedisSettings
 from shardproxy.errors import StoreError
 from shardproxy.store.opening import open_store
-from shardproxy.topology.redis_map import REDIS_MAP, RedisMap, first_map
+from shardproxy.topology.redis_map import REDIS_MAP, RedisMap, first_of, other_placement, spread
 
 
 async def redis_findings(config: Config) -> list[Finding]:
-    """Where they differ. Nothing without a Redis port, without buckets, or before the first proxy has stored a map; and
-    nothing about a store that cannot be read, which is `store_findings`' matter."""
-    if config.redis is None or config.redis.placement == "ketama":
+    """Where they differ. Nothing without a Redis port, or before the first proxy has stored a map; and nothing about a
+    store that cannot be read, which is `store_findings`' matter."""
+    if config.redis is None:
         return []
     if config.store.kind == "embedded" and not config.resolve(config.store.path).exists():
         return []
@@ -34,6 +34,8 @@ def differences(config: Config, document: RedisMap) -> list[Finding]:
     """What the file says otherwise than the map."""
     r = config.redis
     assert r is not None
+    if other := other_placement(document, r):
+        return [error("redis.placement", f"proxies serve no Redis clients with this file: {other}", "as there")]
     found = [
         error(
             f"redis.nodes.{name}",
@@ -56,14 +58,6 @@ def differences(config: Config, document: RedisMap) -> list[Finding]:
         for name in sorted(r.nodes.keys() - document.nodes)
     ]
     found += _weights(r, document)
-    if r.unmovable and (document.move is not None or document.wanted is not None):
-        found.append(
-            error(
-                "redis",
-                f"Redis keys are being moved, and not with this file: {r.unmovable}",
-                "let the move end (`shardctl rebalance redis status`), or `cancel` it",
-            )
-        )
     return found
 
 
@@ -80,13 +74,19 @@ def _addresses(redis: RedisSettings, document: RedisMap) -> Iterator[Finding]:
 
 
 def _weights(redis: RedisSettings, document: RedisMap) -> Iterator[Finding]:
-    """Only of files that give some: else nobody expects them to count."""
+    """Only of files that give some: else nobody expects them to count. With ketama names and their order count too."""
     weights = {name: node.weight for name, node in redis.nodes.items()}
     explicit = any("weight" in node.model_fields_set for node in redis.nodes.values())
-    if explicit and document.nodes == weights.keys() and document.map != first_map(weights).map:
+    if not (explicit or document.ketama) or document.nodes != weights.keys():
+        return
+    first = first_of(redis)
+    now, file, _ = spread(document, first.map.owners if first.ketama is None else first.ketama.continua[0])
+    if now != file:
+        what = "weights" if document.ketama is None else "weights, ketama names or their order"
         given = ",".join(f"{name}={weight}" for name, weight in sorted(weights.items()))
         yield warning(
             "redis.nodes",
-            "weights in the file are not those by which the map store has the keys, and count no more",
-            f"`shardctl rebalance redis run --weights {given}` moves keys so; or take the weights out of the file",
+            f"{what} in the file are not those by which the map store has the keys, and count no more",
+            f"`shardctl rebalance redis run --weights {given}` moves keys so; or put the store's into the file, which "
+            "`shardctl rebalance redis status --json` shows",
         )

@@ -19,7 +19,7 @@ from shardproxy.planner.redis.spec import CommandSpec, Way, find_spec
 from shardproxy.planner.redis.table import SPECS
 from shardproxy.router.redis import CHECKED
 from shardproxy.router.redis_scan import scan_way
-from shardproxy.topology.redis_ring import MovingRing, RedisRing
+from shardproxy.topology.redis_ring import MovingRing, RedisRing, ring_by
 from shardproxy.topology.redis_routing import Routing
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _simple_for(permissions: Permissions) -> set[bytes]:
 class RedisFront:
     """One per worker. users: name → SHA-256 of the password. permissions: of users that have rules. weights: of the
     nodes by the names by which the ring knows them. cache: keys of a node that is ejected are on others as long as it
-    is. fixed: a ring that has no buckets, in place of the routing's."""
+    is."""
 
     def __init__(
         self,
@@ -80,15 +80,14 @@ class RedisFront:
         permissions: Mapping[str, Permissions],
         weights: Mapping[str, int],
         cache: bool,
-        fixed: RedisRing | None = None,
     ) -> None:
         self.worker = worker
         self.turn = turn
         self.nodes = list(nodes)
-        self._fixed = fixed
         self._weights = weights
         self._cache = cache
         self._away: frozenset[int] = frozenset()
+        self._at_home = False
         self.nowhere = Nowhere(self.nodes[0])
         self.pulled = 0  # keys that were moved for who wanted them, so far
         self.held = 0  # commands that waited for it, so far
@@ -116,16 +115,24 @@ class RedisFront:
     def adopt(self, routing: Routing) -> None:
         """Route by this map from now on. What was sent under the one before may still be in flight."""
         before, self.puller = self.puller, None
+        was, self._at_home = self._away, routing.at_home
+        self._away = self._find_away()
+        # Keys that were on others, and are at home again though their node is away.
+        self.come_home: RedisRing | None = None
+        if was and routing.at_home:
+            ring = ring_by(routing)
+            theirs = [n for n in range(len(ring.owners)) if ring.owners[n] in was]
+            self.come_home = MovingRing(ring, theirs, 0, len(self.nodes))
         self.since = monotonic()  # which is when keys have come to nodes at which they were not before
         count, last = len(self.nodes), routing.last
         self.scan = scan_way(count, last, routing.source, routing.target) if routing.pulls else scan_way(count, last)
         if routing.waiting:
-            ring = MovingRing(routing.owners, routing.waiting, routing.target, len(self.nodes))
-            self.ring: RedisRing = ring
-            self.puller = Puller(ring, routing, self.nodes, self.limits.hold)
+            moving = MovingRing(ring_by(routing), routing.waiting, routing.target, len(self.nodes))
+            self.ring: RedisRing = moving
+            self.puller = Puller(moving, routing, self.nodes, self.limits.hold)
             self.nowhere.wait = self.puller.wait
         else:
-            self._whole_ring = RedisRing(routing.owners) if self._fixed is None else self._fixed
+            self._whole_ring = ring_by(routing)
             self.ring = self._whole_ring.without(self._away, self._weights)
         if before is not None:
             self.pulled += before.pulled
@@ -187,8 +194,14 @@ class RedisFront:
             found += some
         return found
 
+    def _find_away(self) -> frozenset[int]:
+        """Nodes whose keys are on others now."""
+        if not self._cache or self._at_home:
+            return frozenset()
+        return frozenset([place for place in range(len(self.nodes)) if self.nodes[place].ejected])
+
     def _find_ring(self) -> None:
-        away = frozenset([place for place in range(len(self.nodes)) if self.nodes[place].ejected])
+        away = self._find_away()
         if away != self._away:
             self._away = away
             self.ring = self._whole_ring.without(away, self._weights)

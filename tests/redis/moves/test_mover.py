@@ -216,6 +216,21 @@ def test_a_proxy_that_cannot_take_part_refuses_the_move(tmp_path: Path, nodes: l
     asyncio.run(main())
 
 
+def test_the_target_is_emptied_when_no_proxy_puts_keys_of_others_there(tmp_path: Path, nodes: list[RedisNode]) -> None:
+    """One in cache mode that has not acknowledged what is wanted may, when it takes the source for dead."""
+
+    async def main() -> None:
+        async with ring(tmp_path, nodes) as (store, controls):
+            one = RedisIdentity(id="one", place="elsewhere:1:1", acknowledged=1, cache=True)
+            await store.put(REDIS_PROXIES + one.id, one.document(), ABSENT)
+            steps: list[str] = []
+            await RedisMover(store, controls, Wishes(answer=0.05), step=steps.append).run()
+            assert 0 <= steps.index("shut out") < steps.index("empty the target")
+            assert there(nodes[1]) == KEYS
+
+    asyncio.run(main())
+
+
 def test_what_lies_at_the_target_is_not_taken_for_keys(tmp_path: Path, nodes: list[RedisNode]) -> None:
     async def main() -> None:
         async with ring(tmp_path, nodes) as (store, controls):
@@ -289,7 +304,7 @@ class Late(NodeControl):
         super().__init__("b", node.host, node.port, "", None, 10)
         self._waiting, self._going = waiting, going
 
-    async def keys_of(self, buckets: object) -> AsyncIterator[list[bytes]]:
+    async def keys_of(self, ring: object, units: object) -> AsyncIterator[list[bytes]]:
         self._waiting.set()
         await self._going.wait()
         yield [name.encode() for name in KEYS]

@@ -300,16 +300,15 @@ def test_what_belongs_to_a_node_stays_there(cluster: LocalCluster, proxy: RedisP
         assert first.mget(ours) == second.mget(ours) == [b"entry"] * 100
 
 
-def test_moves_are_refused_while_a_proxy_cannot_take_part(cluster: LocalCluster, proxy: RedisProxy) -> None:
-    before = status(proxy)["buckets"]
-    words = ("run", "--weights", SECOND)
-    with redis_proxy(cluster, "caching", redis={"mode": "cache"}, store="redis-proxy") as caching:
-        for each, told in ((caching, "keys cannot be moved: redis.mode"), (proxy, "cannot take part: redis.mode")):
-            with pytest.raises(AssertionError) as refused:
-                shardctl(each, *words)
-            assert told in " ".join(str(refused.value).split())
-        shardctl(proxy, "cancel")
-        assert status(proxy)["buckets"] == before and status(proxy)["move"] is None
-        with connect(caching.port) as client:
-            assert client.set("a", "b")
-    shardctl(proxy, *words, "--at-once", "4096")
+def test_a_proxy_in_cache_mode_takes_part(cluster: LocalCluster, proxy: RedisProxy) -> None:
+    with (
+        redis_proxy(cluster, "caching", redis={"mode": "cache"}, store="redis-proxy") as caching,
+        connect(caching.port) as client,
+    ):
+        keys = {f"key:{n}": b"%d" % n for n in range(500)}
+        client.mset(keys)
+        shardctl(caching, "run", "--weights", SECOND, "--at-once", "4096")
+        assert client.mget(list(keys)) == list(keys.values())
+        shardctl(proxy, "run", "--weights", BOTH, "--at-once", "4096")
+        assert client.mget(list(keys)) == list(keys.values())
+        shardctl(caching, "verify")

@@ -14,7 +14,7 @@ from shardproxy.backend.redis.slot import Turn
 from shardproxy.executor.redis.pulling import Puller
 from shardproxy.local.redis_node import RedisNode as Server
 from shardproxy.protocol.redis import moves
-from shardproxy.topology.redis_ring import MovingRing
+from shardproxy.topology.redis_ring import MovingRing, RedisRing
 from shardproxy.topology.redis_routing import Routing
 from tests.redis.kinds import kinds_of_nodes
 
@@ -49,7 +49,7 @@ class Pulling:
     """Everything moves from the first server to the second one; the third one has nothing, but for the fence."""
 
     def __init__(self, nodes: list[RedisNode], replicas: int) -> None:
-        self.ring = MovingRing([0] * 4096, ALL, 1, 2)
+        self.ring = MovingRing(RedisRing([0] * 4096), ALL, 1, 2)
         self.target = nodes[1]
         self._puller = Puller(self.ring, Routing(1, [0] * 4096, 1, 1, ALL, 0, 1, True, replicas), nodes, 10)
 

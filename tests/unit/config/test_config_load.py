@@ -423,22 +423,6 @@ READ = {"r1": {"address": "10.0.0.9:6379", "replicas": ["10.0.0.8:6379"]}}
 
 
 @pytest.mark.parametrize(
-    ("redis", "told"),
-    [
-        (NODE, ""),
-        (KETAMA, 'redis.placement = "ketama"'),
-        ({**NODE, "mode": "cache"}, 'redis.mode = "cache"'),
-        ({**NODE, "sentinels": ["10.0.0.7:26379"]}, ""),
-        ({"nodes": READ, "users": {"app": {"password": "x", "reads": "replica"}}}, ""),
-    ],
-)
-def test_what_keeps_redis_keys_from_being_moved(redis: dict[str, Any], told: str) -> None:
-    settings = parse({**good(), "redis": redis}).redis
-    assert settings is not None
-    assert settings.unmovable.startswith(told) and bool(settings.unmovable) == bool(told)
-
-
-@pytest.mark.parametrize(
     ("redis", "read"),
     [
         ({"nodes": READ, "users": {"app": {"password": "x"}}}, {}),

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from shardproxy.planner.redis.spec import find_spec
 from shardproxy.router.redis import NOWHERE
 from shardproxy.router.redis_multi import place_in_transaction
-from shardproxy.topology.redis_ring import KetamaRing, RedisRing, ring_of
+from shardproxy.topology.redis_ring import RedisRing, ring_of
+from tests.ketama import ketama_ring
 
 RING = ring_of({"a": 1, "b": 1, "c": 1})
 ONE = RedisRing([0] * 4096)
@@ -38,7 +39,7 @@ def test_the_first_key_decides(keys: list[str]) -> None:
 
 def test_what_to_do_about_keys_of_two_nodes_is_what_the_placement_allows() -> None:
     assert place("INCR a", 1 - RING.node_of(b"a"))[1].endswith(", give them one {tag}\r\n")
-    plain, square = KetamaRing({"a": 1, "b": 1}), KetamaRing({"a": 1, "b": 1}, b"[]")
+    plain, square = ketama_ring({"a": 1, "b": 1}), ketama_ring({"a": 1, "b": 1}, b"[]")
     assert place("INCR a", 1 - plain.node_of(b"a"), plain)[1].endswith(
         ", which redis.hash_tag = '{}' lets you choose by giving them one {tag}\r\n"
     )

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from shardproxy.merge.redis_replies import join_split
 from shardproxy.planner.redis.spec import CommandSpec, find_spec
 from shardproxy.router.redis import APART, NOWHERE, Parts, apart_error, hindrance, place_of, split
-from shardproxy.topology.redis_ring import KetamaRing, RedisRing, ring_of
+from shardproxy.topology.redis_ring import RedisRing, ring_of
+from tests.ketama import ketama_ring
 
 RING = ring_of({"a": 1, "b": 1, "c": 1})
 ONE = ring_of({"a": 1})
@@ -64,7 +65,7 @@ def commands(draw: st.DrawFn) -> list[bytes]:
 
 @given(st.lists(commands(), max_size=12), st.booleans(), st.booleans())
 def test_several_nodes_answer_as_one_server(history: list[list[bytes]], resp3: bool, ketama: bool) -> None:
-    ring = KetamaRing({"a": 1, "b": 2, "c": 1}) if ketama else RING
+    ring = ketama_ring({"a": 1, "b": 2, "c": 1}) if ketama else RING
     whole, nodes = Model(resp3), [Model(resp3) for _ in range(3)]
     for args in history:
         if len(args) < 2 or (args[0] in (b"DEL", b"Unlink") and any(key[:1] == b"!" for key in args)):
@@ -149,8 +150,8 @@ def test_what_would_look_on_other_nodes(text: str, hinders: bool) -> None:
 
 
 def test_what_a_tag_is_the_ring_says() -> None:
-    square = KetamaRing({"a": 1, "b": 1, "c": 1}, b"[]")
-    plain = KetamaRing({"a": 1, "b": 1, "c": 1})
+    square = ketama_ring({"a": 1, "b": 1, "c": 1}, b"[]")
+    plain = ketama_ring({"a": 1, "b": 1, "c": 1})
     sort = [b"SORT", b"x[l]", b"BY", b"[l]w_*"]
     assert hindrance(spec_of(*sort), sort, square) == ""
     # Of the keys of this pattern nobody knows where they are: the braces mean nothing.
@@ -165,12 +166,12 @@ def test_what_a_tag_is_the_ring_says() -> None:
     )
 
 
-LISTS = KetamaRing({"a": 1, "b": 1, "c": 1}).node_of(b"{l}")
+LISTS = ketama_ring({"a": 1, "b": 1, "c": 1}).node_of(b"{l}")
 
 
 def test_a_ring_of_one_node_knows_it() -> None:
     assert ONE.single and not RING.single
-    assert RedisRing([2, 2]).single and KetamaRing({"a": 1}).single
+    assert RedisRing([2, 2]).single and ketama_ring({"a": 1}).single
 
 
 @given(

@@ -61,19 +61,29 @@ def advanced(document: RedisMap, most: int) -> RedisMap:
 
 def test_what_workers_route_by() -> None:
     document = m.want(first_map({"a": 1}), ["b"] * 4096)
-    assert routing(document, ORDER) == (document.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0, ())
+    assert routing(document, ORDER) == (
+        document.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0, (), (), b"", True,
+    )  # fmt: skip
     prepared = m.next_move(document, 10)
-    assert routing(prepared, ORDER) == (prepared.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0, ())
+    assert routing(prepared, ORDER) == (
+        prepared.epoch, [1] * 4096, 0, 0, frozenset(), 0, 0, False, 0, (), (), b"", True,
+    )  # fmt: skip
     closing = m.close(prepared)
     ten = frozenset(range(10))
-    assert routing(closing, ORDER) == (closing.epoch, [1] * 4096, 1, 1, ten, 1, 2, False, 0, ())
+    assert routing(closing, ORDER) == (
+        closing.epoch, [1] * 4096, 1, 1, ten, 1, 2, False, 0, (), (), b"", True,
+    )  # fmt: skip
     moving = m.open_target(closing, 3)
-    assert routing(moving, ORDER) == (moving.epoch, [1] * 4096, 1, 1, ten, 1, 2, True, 3, ())
+    assert routing(moving, ORDER) == (
+        moving.epoch, [1] * 4096, 1, 1, ten, 1, 2, True, 3, (), (), b"", True,
+    )  # fmt: skip
     done = m.complete(moving)
-    assert routing(done, ORDER) == (done.epoch, [2] * 10 + [1] * 4086, 1, 0, frozenset(), 0, 0, False, 0, ())
+    assert routing(done, ORDER) == (
+        done.epoch, [2] * 10 + [1] * 4086, 1, 0, frozenset(), 0, 0, False, 0, (), (), b"", True,
+    )  # fmt: skip
     back = m.turn_back(moving)
     assert back.move is not None and back.move.back
-    assert routing(back, ORDER)[2:] == (2, 2, ten, 2, 1, False, 0, ())
+    assert routing(back, ORDER)[2:] == (2, 2, ten, 2, 1, False, 0, (), (), b"", True)
 
 
 def test_a_promoted_node_is_elsewhere() -> None:
@@ -91,6 +101,24 @@ def test_a_promoted_node_is_elsewhere() -> None:
             m.promoted(under_way, "b", file)
     with pytest.raises(DocumentError, match="host:port"):
         RedisMap.read("k", {**document.document(), "addresses": {"a": "nowhere"}})
+
+
+def test_what_has_moved_nothing_is_taken_back_at_once() -> None:
+    """No node has to be asked for that: one may be away."""
+    document = first_map({"a": 1, "b": 1})
+    wanted = m.want(document, ["b"] * 4096)
+    for under_way in (wanted, m.next_move(wanted, 10), m.close(m.next_move(wanted, 10))):
+        back = m.turn_back(under_way)
+        assert (back.move, back.wanted, back.map) == (None, None, document.map) and back.epoch > under_way.epoch
+        assert not routing(back, ORDER).at_home and routing(under_way, ORDER).at_home
+    moved = m.complete(m.open_target(m.close(m.next_move(wanted, 10))))
+    assert m.turn_back(moved).wanted == document.map
+
+
+def test_identities_are_read_by_earlier_versions() -> None:
+    assert "cache" not in m.RedisIdentity(id="a", place="p").document()
+    one = m.RedisIdentity(id="a", place="p", cache=True)
+    assert m.RedisIdentity.read("k", one.document()) == one
 
 
 def test_steps_that_do_not_fit_are_refused() -> None:
@@ -112,7 +140,7 @@ def test_keys_that_move_are_nowhere_until_they_come(keys: list[bytes], extra: se
     plain = RedisRing([n % 3 for n in range(4096)])
     number = RedisRing(range(4096))
     waiting = {number.node_of(key) for key in keys[::2]} | extra
-    ring = MovingRing(plain.owners, waiting, 7, 9)
+    ring = MovingRing(plain, waiting, 7, 9)
     for key in keys:
         moves = number.node_of(key) in waiting
         assert ring.waits(key) == moves

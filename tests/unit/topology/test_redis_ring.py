@@ -12,6 +12,7 @@ from redis.crc import key_slot
 from shardproxy.topology.keys import bucket_of
 from shardproxy.topology.redis_ring import KetamaRing, fnv1a, hash_tag, ring_of
 from shardproxy.topology.ring import place_buckets
+from tests.ketama import ketama_ring
 
 KEYS = st.one_of(st.binary(max_size=20), st.text("{}ab", max_size=10).map(str.encode))
 
@@ -59,14 +60,16 @@ def test_keys_are_spread_by_weight() -> None:
 
 @given(KEYS)
 def test_ketama_of_one_node(key: bytes) -> None:
-    assert KetamaRing({"a": 7}).node_of(key) == 0
+    assert ketama_ring({"a": 7}).node_of(key) == 0
 
 
 def test_ketama_of_no_nodes_or_of_a_tag_of_one_character() -> None:
-    with pytest.raises(ValueError, match="at least one node"):
-        KetamaRing({})
+    with pytest.raises(ValueError, match="at least 1 item"):
+        ketama_ring({})
+    with pytest.raises(ValueError, match="has an owner"):
+        KetamaRing([], [0])
     with pytest.raises(ValueError, match="two characters"):
-        KetamaRing({"a": 1}, b"{")
+        ketama_ring({"a": 1}, b"{")
 
 
 def test_ketama_sums_its_bytes_as_signed_numbers() -> None:
@@ -87,7 +90,7 @@ def test_a_hash_beyond_the_last_point_is_the_firsts(key: bytes) -> None:
     assert KETAMA.node_of(key) in (0, 1, 2)
 
 
-KETAMA = KetamaRing({"a": 1, "b": 1, "c": 5}, b"{}")
+KETAMA = ketama_ring({"a": 1, "b": 1, "c": 5}, b"{}")
 WITHOUT = {
     (ring, frozenset(away)): ring.without(frozenset(away), weights)
     for ring, weights in ((RING, {"b": 2, "a": 1, "c": 3}), (KETAMA, {"a": 1, "b": 1, "c": 5}))

@@ -14,7 +14,8 @@ from shardproxy.config import Address, Config, parse
 from shardproxy.store.interface import ABSENT
 from shardproxy.store.opening import open_store
 from shardproxy.topology import redis_map as m
-from shardproxy.topology.redis_map import REDIS_MAP, RedisMap, first_map
+from shardproxy.topology.ketama import Server
+from shardproxy.topology.redis_map import REDIS_MAP, RedisMap, first_ketama, first_map
 from tests.unit.config.test_config_load import good
 
 FIRST = first_map({"a": 1, "b": 1})
@@ -33,6 +34,17 @@ MOVING = m.next_move(m.want(FIRST, ["b"] * 4096), 4096)
 SENTINELS: dict[str, Any] = {"sentinels": ["10.0.0.8:26379"]}
 
 
+KETAMA = first_ketama([Server("a", "a:1", 1), Server("b", "b:1", 1)])
+
+
+def ketama(names: str = "ab", weights: dict[str, int] | None = None, tag: str = "", port: int = 1) -> Config:
+    nodes = {
+        name: {"address": ADDRESSES[name], "ketama_name": f"{name}:{port}", "weight": (weights or {}).get(name, 1)}
+        for name in names
+    }
+    return parse({**good(), "redis": {"placement": "ketama", "hash_tag": tag, "nodes": nodes}}, "f.toml")
+
+
 @pytest.mark.parametrize(
     ("file", "document", "told"),
     [
@@ -47,7 +59,17 @@ SENTINELS: dict[str, Any] = {"sentinels": ["10.0.0.8:26379"]}
         (config(), first_map({"a": 2, "b": 1}), []),  # nobody gave weights
         (config(), MOVING, []),
         (config(**SENTINELS), MOVING, []),
-        (config(mode="cache"), MOVING, [("error", "redis", "being moved")]),
+        (config(mode="cache"), MOVING, []),
+        (ketama(), KETAMA, []),
+        (ketama(weights={"a": 2}), KETAMA, [("warning", "redis.nodes", "ketama names")]),
+        (ketama(weights={"a": 2, "b": 2}), KETAMA, []),
+        (ketama(port=2), KETAMA, [("warning", "redis.nodes", "ketama names")]),
+        (ketama("ba"), KETAMA, [("warning", "redis.nodes", "their order")]),  # of the empty key
+        (ketama("abc"), KETAMA, [("warning", "redis.nodes.c", "no keys")]),
+        (ketama("a"), KETAMA, [("error", "redis.nodes.b", "does not name")]),
+        (ketama(tag="{}"), KETAMA, [("error", "redis.placement", 'and hash_tag "{}"')]),
+        (ketama(), FIRST, [("error", "redis.placement", 'by placement "ring"')]),
+        (config(), KETAMA, [("error", "redis.placement", 'by placement "ketama"')]),
         (config("a"), m.next_move(m.want(first_map({"a": 1}), ["b"] * 4096), 9), [("error", "redis.nodes.b", "does")]),
     ],
 )
