@@ -51,7 +51,9 @@
 
 /* store */
 #ifdef START_OPEN           /* begin after the first switch, both proxies at SWITCHED: the reverse half alone */
-byte ph = OPEN; byte ver = 8; byte gen = 1; byte fe[2] = {3, 0};
+#define PH0 OPEN
+#define VER0 8
+#define FE0 {3, 0}
 #define ST0 {0, 1}
 #define HAS0 {1, 1}
 #define FEN0 {4, 0}
@@ -63,13 +65,15 @@ byte ph = OPEN; byte ver = 8; byte gen = 1; byte fe[2] = {3, 0};
 #else
 #define PH0 INIT
 #endif
-byte ph = PH0; byte ver; byte gen = 1; byte fe[2];
+#define VER0 0
+#define FE0 {0, 0}
 #define ST0 {0, 0}
 #define HAS0 {1, 0}
 #define FEN0 {0, 0}
 #define MPH0 PH0
 #define MVER0 0
 #endif
+byte ph = PH0; byte ver = VER0; byte gen = 1; byte fe[2] = FE0;
 /* shards */
 byte row[2]; bool has[2] = HAS0; byte lk[2]; byte sl[2]; byte fen[2] = FEN0; byte gens[2] = 1; byte lg[12]; byte n[2]; byte vis[2];
 /* streams: st[d] carries shard d to the other; its row lies on the other shard */
@@ -84,7 +88,7 @@ byte acked;
 byte upl[2];                     /* phase of the map under which an unfenced write under way was planned */
 byte npw; bool dead[2];          /* ended by a power cut, not evicted yet */
 #if NPW
-byte sph = PH0; byte sver; byte sack[2]; byte sfe[2];        /* what the store has on its disk */
+byte sph = PH0; byte sver = VER0; byte sack[2] = MVER0; byte sfe[2] = FE0;      /* what the store has on its disk */
 #define SYNC sph = ph; sver = ver; sack[0] = ack[0]; sack[1] = ack[1]; sfe[S] = fe[S]; sfe[T] = fe[T]
 #ifdef SURVIVE               /* proxies are elsewhere, and go on */
 #define ENDED skip

@@ -38,7 +38,7 @@ HOLDS = [
     ("cutover", f"{MIX} {ONCE} -DREPLICA"),
     ("cutover", f"{ALONE} {ONCE} -DNPW=1"),
     ("cutover", f"{ALONE} {ONCE} -DNPW=1 -DSURVIVE"),
-    ("cutover", f"{READER} -DNCR=0 -DNRE=1 -DNPW=1"),
+    ("cutover", f"{READER} {ONCE} -DNPW=1"),
     ("cutover", f"{BACK} {ALONE} {ONCE} -DNPW=1"),
     ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=1"),
     ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=2"),
@@ -52,6 +52,8 @@ HOLDS = [
     ("cache", "-DREFRESH -DTABLE -DNR=4 -DNC=0 -DNF=0 -DSMALL"),
     ("query", "-DNR=2 -DNC=0 -DNF=0"),
     ("home", "-DNM=2 -DNCR=1 -DNT=3"),
+    ("watch", "-DND=2"),
+    ("watch", "-DND=3 -DNCR=0"),
     ("rediskeys", "-DOPS=2"),
     ("rediskeys", "-DOPS=1 -DNP=1 -DTWO_MOVERS"),
     ("rediskeys", "-DOPS=2 -DNP=1 -DFAILOVERS=1"),
@@ -101,6 +103,7 @@ FAILS = [
         ("home", f"-DMUT_{rule}")
         for rule in ("NOPARK", "HERE_STAYS", "START_APART", "NOEXPECT", "PUT_FIRST", "PUT_AS_IS", "NOTOKEN")
     ],
+    *[("watch", f"-DMUT_{rule}") for rule in ("FROM_NOW", "BEYOND", "NO_SURE", "SURE_AT_ONCE")],
     *[
         ("rediskeys", f"-DOPS=2 -DMUT_{rule}")
         for rule in (
