@@ -29,36 +29,32 @@
 #define COPYING 2
 #define ARMED 3
 #define CLOSING 4
-#define DRAINED 5
-#define READY 6
-#define SWITCHED 7
-#define OPEN 8
-#define COMPLETING 9
-#define DONE 10
-#define RARMED 11
-#define RCLOSING 12
-#define RDRAINED 13
-#define RREADY 14
-#define RSWITCHED 15
-#define ROPEN 16
-#define RCOMPLETING 17
-#define RDONE 18
-#define CANCELLING 19
-#define CANCELLED 20
+#define SWITCHED 5
+#define OPEN 6
+#define COMPLETING 7
+#define DONE 8
+#define RARMED 9
+#define RCLOSING 10
+#define RSWITCHED 11
+#define ROPEN 12
+#define RCOMPLETING 13
+#define RDONE 14
+#define CANCELLING 15
+#define CANCELLED 16
 /* an earlier move, in which our row stays: armed, switched */
-#define OTHER_ARMED 21
-#define OTHER_SWITCHED 22
+#define OTHER_ARMED 17
+#define OTHER_SWITCHED 18
 
 /* store */
 #ifdef START_OPEN           /* begin after the first switch, both proxies at SWITCHED: the reverse half alone */
 #define PH0 OPEN
-#define VER0 8
+#define VER0 6
 #define FE0 {3, 0}
 #define ST0 {0, 1}
 #define HAS0 {1, 1}
 #define FEN0 {4, 0}
 #define MPH0 SWITCHED
-#define MVER0 7
+#define MVER0 5
 #else
 #ifdef STAY                 /* an earlier move first */
 #define PH0 OTHER_ARMED
@@ -86,6 +82,7 @@ bool ev[2];
 byte tx[2]; byte txd[2]; byte txid[2];    /* 0 none, 1 open, 2 in binlog, 3 visible, 9 killed */
 byte acked;
 byte upl[2];                     /* phase of the map under which an unfenced write under way was planned */
+bool opened = (PH0 == OPEN); bool ropened;
 byte npw; bool dead[2];          /* ended by a power cut, not evicted yet */
 #if NPW
 byte sph = PH0; byte sver = VER0; byte sack[2] = MVER0; byte sfe[2] = FE0;      /* what the store has on its disk */
@@ -113,23 +110,16 @@ byte tpos; byte pos; byte early; bool rhas; byte rrow; byte rpos; byte racked;
 byte za; byte zgen; byte zver; byte zrow; byte zpos; byte zfe;
 
 #define AD(d,p) adm[2*(d)+(p)]
-#define ownS(x) (x <= READY || x >= RSWITCHED)
-#define hidT(x) ((x >= PREPARED && x <= READY) || (x >= RSWITCHED && x <= RCOMPLETING) || x == CANCELLING)
-#define hidS(x) (x >= SWITCHED && x <= COMPLETING || (x >= RARMED && x <= RREADY))
+#define ownS(x) (x <= CLOSING || x >= RSWITCHED)
+#define hidT(x) ((x >= PREPARED && x <= CLOSING) || (x >= RSWITCHED && x <= RCOMPLETING) || x == CANCELLING)
+#define hidS(x) (x >= SWITCHED && x <= COMPLETING || (x >= RARMED && x <= RCLOSING))
 #define unf(x,d) (d == S && (x <= COPYING || x == ROPEN || x == RCOMPLETING || x == RDONE || x >= CANCELLING) || d == T && (x == OPEN || x == COMPLETING || x == DONE))
 #define arm(x,d) (d == S && x == ARMED || d == T && x == RARMED)
 /* who may commit to shard d when the store says x */
-#define mayS (ph <= CLOSING || ph == ROPEN || ph == RCOMPLETING || ph == RDONE || ph >= CANCELLING)
-#define mayT ((ph >= OPEN && ph <= RCLOSING))
+/* a power cut may take OPEN back to SWITCHED: the map forgets that writes have been let go, nobody else does */
+#define mayS (ph <= CLOSING || ph == RSWITCHED && ropened || ph == ROPEN || ph == RCOMPLETING || ph == RDONE || ph >= CANCELLING)
+#define mayT (ph >= OPEN && ph <= RCLOSING || ph == SWITCHED && opened)
 
-/* who serves by the one map need not take the other: writes are held in both, and nothing else differs */
-#ifdef MUT_SKIP_SWITCHED
-#define held(x) (x >= CLOSING && x <= SWITCHED)
-#else
-#define held(x) (x >= CLOSING && x <= READY)
-#endif
-#define rheld(x) (x >= RCLOSING && x <= RREADY)
-#define same(p) (held(mph[p]) && held(ph) && mfe[p] == fe[S] || rheld(mph[p]) && rheld(ph) && mfeT[p] == fe[T])
 /* maps between which a write of keys that stay need not be waited for: those of the other move, up to its switch */
 #define stays(x) (x == OTHER_ARMED || x == OTHER_SWITCHED)
 #ifdef MUT_STAYS
@@ -151,13 +141,10 @@ active [2] proctype Proxy() {
   byte p = _pid;
 end:
   do
-  :: atomic { mver[p] < ver && !ev[p] && !dead[p] && !same(p) ->
+  :: atomic { mver[p] < ver && !ev[p] && !dead[p] ->
        mver[p] = ver; mph[p] = ph; mfe[p] = fe[S]; mfeT[p] = fe[T];
        rold[p] = rb[p]; uold[p] = ub[p] && !NOTOLD(p);
        if :: !rold[p] && !uold[p] -> ack[p] = ver; LOOSE :: else fi }       /* nothing in flight: answers at once */
-#ifdef MUT_SKIP_SWITCHED
-  :: atomic { ack[p] < ver && !ev[p] && same(p) -> ack[p] = ver }
-#endif
 #ifdef MUT_ACK_EARLY
   :: atomic { ack[p] < mver[p] && !ev[p] && !dead[p] -> ack[p] = mver[p]; LOOSE }
 #else
@@ -340,7 +327,7 @@ inline act(a, r, ps, ep) {
   :: POWER(za = a; zgen = gen; zrow = r; zpos = ps; zfe = ep) \
   fi
 /* a fence's epoch is the version of the map in which it was armed */
-#define TURN(x) ph = x; ver++; if :: x == ARMED -> fe[S] = ver :: x == RARMED -> fe[T] = ver :: else fi
+#define TURN(x) ph = x; ver++; if :: x == ARMED -> fe[S] = ver :: x == RARMED -> fe[T] = ver :: x == OPEN -> opened = 1 :: x == ROPEN -> ropened = 1 :: else fi
 #define STEPPED(x, how) if \
   :: atomic { TURN(x); how } \
   :: atomic { ncr < NCR -> ncr++; za = 64 + x; zgen = gen; zver = ver; goto crash } \
@@ -401,7 +388,9 @@ end:
 #endif
      if :: CAS(COPYING) :: CAS(CANCELLING) fi
   :: ph == COPYING ->
-     DO(A_KILLR, 0, 0, 0);
+#ifndef KEEP_REV
+     DO(A_KILLR, 0, 0, 0);                    /* one that a time-out has left */
+#endif
      if
      :: !st[S] ->
         if :: has[T] -> DO(A_DELT, 0, 0, 0) :: else fi;
@@ -420,30 +409,32 @@ end:
 #ifndef MUT_NOACK_ARMED
      BARRIER;
 #endif
+#ifndef MUT_REV_LATE
+     q = n[T]; DO(A_MKREV, 0, q, 0); q = 0;   /* the way back begins here: all that still comes to the target is ours */
+#endif
 #ifdef REPLICA
      early = tpos;
 #endif
      if :: atomic { mine = 1 } CAS(CLOSING) :: CAS(CANCELLING) fi
-  :: ph == CLOSING || ph == DRAINED || ph == READY ->
+  :: ph == CLOSING ->
      if
      :: !mine || nre < NRE -> if :: mine -> nre++ :: else fi; CAS(COPYING)      /* time-out; led anew */
      :: CAS(CANCELLING)
-     :: mine && ph == CLOSING ->
+     :: mine ->
+#ifdef MUT_NOFENCE
+        tgt = n[S];
+#else
         q = fe[S] + 1;
-#ifndef MUT_NOFENCE
-        atomic { sl[S] == 0 -> skip };
-        if :: atomic { sl[S] == 0 -> act(A_FENS, 0, 0, q) }
+        /* fence and marker are one transaction, when nobody has a lock */
+        if :: atomic { sl[S] == 0 -> act(A_FENS, 0, 0, q); tgt = n[S] }
            :: atomic { ncr < NCR -> ncr++; za = A_FENS; zgen = gen; zfe = q; goto crash }
            :: POWER(za = A_FENS; zgen = gen; zfe = q) fi;
-#endif
         q = 0;
-        tgt = n[S];
+#endif
 #ifndef MUT_NODRAIN
         if :: spos[S] >= tgt :: nre < NRE -> nre++; CAS(COPYING); goto begin fi;
 #endif
         tgt = 0;
-        CASLOOSE(DRAINED)
-     :: mine && ph == DRAINED ->
 #ifdef REPLICA
 #ifdef MUT_POS_EARLY
         pos = early;
@@ -451,14 +442,11 @@ end:
         pos = tpos;
 #endif
 #endif
-        q = n[T];
-#ifndef MUT_REV_LATE
-        DO(A_MKREV, 0, q, 0);
-#endif
-        q = 0;
-        CASLOOSE(READY)
-     :: mine && ph == READY ->
+#ifdef MUT_LOOSE_SWITCHED
+        CASLOOSE(SWITCHED);
+#else
         CAS(SWITCHED);
+#endif
 #ifdef REPLICA
         racked = acked;
 #endif
@@ -471,14 +459,10 @@ end:
 #ifndef MUT_OPEN_EARLY
      BARRIER;
 #endif
-#ifdef MUT_LOOSE_OPEN
      CASLOOSE(OPEN)
-#else
-     CAS(OPEN)
-#endif
   :: ph == OPEN ->
-#if defined(REVERSE) && !defined(MUT_KEEP_FWD)
-     if :: st[S] -> DO(A_KILLF, 0, 0, 0) :: else fi;   /* made for RREADY, and left by a time-out of the way back */
+#if defined(REVERSE) && !defined(KEEP_FWD)
+     if :: st[S] -> DO(A_KILLF, 0, 0, 0) :: else fi;   /* made in RARMED, and left by a time-out of the way back */
 #endif
 #ifdef MUT_REV_LATE
      q = n[T]; DO(A_MKREV, 0, q, 0); q = 0;
@@ -510,24 +494,28 @@ end:
 #endif
   :: ph == CANCELLED -> assert(has[S] && (acked & ~row[S]) == 0); break
 #ifdef REVERSE
-  :: ph == RARMED -> q = fe[T]; DO(A_FENT, 0, 0, q); q = 0; BARRIER; mine = 1; CAS(RCLOSING)
-  :: ph == RCLOSING || ph == RDRAINED || ph == RREADY ->
+  :: ph == RARMED ->
+     q = fe[T]; DO(A_FENT, 0, 0, q); q = 0; BARRIER;
+#ifdef MUT_FWD_FROM_START    /* from when the source still had the keys */
+     DO(A_MKFWD, 0, 0, 0);
+#else
+     q = n[S]; DO(A_MKFWD, 0, q, 0); q = 0;
+#endif
+     mine = 1; CAS(RCLOSING)
+  :: ph == RCLOSING ->
      if
      :: !mine || nre < NRE -> if :: mine -> nre++ :: else fi; CAS(OPEN)         /* time-out; led anew */
-     :: mine && ph == RCLOSING ->
+     :: mine ->
         q = fe[T] + 1;
-        if :: atomic { sl[T] == 0 -> act(A_FENT, 0, 0, q) }
+        if :: atomic { sl[T] == 0 -> act(A_FENT, 0, 0, q); tgt = n[T] }
            :: atomic { ncr < NCR -> ncr++; za = A_FENT; zgen = gen; zfe = q; goto crash }
            :: POWER(za = A_FENT; zgen = gen; zfe = q) fi;
-        q = 0; tgt = n[T];
+        q = 0;
         if :: spos[T] >= tgt :: nre < NRE -> nre++; CAS(OPEN); goto begin fi; tgt = 0;
-        CASLOOSE(RDRAINED)
-     :: mine && ph == RDRAINED -> q = n[S]; DO(A_MKFWD, 0, q, 0); q = 0; CASLOOSE(RREADY)
-     :: mine && ph == RREADY ->
         CAS(RSWITCHED);
         assert(ph != RSWITCHED || row[T] == row[S]); assert(ph != RSWITCHED || (acked & ~row[S]) == 0)
      fi
-  :: ph == RSWITCHED -> DO(A_KILLR, 0, 0, 0); BARRIER; CAS(ROPEN)
+  :: ph == RSWITCHED -> DO(A_KILLR, 0, 0, 0); BARRIER; CASLOOSE(ROPEN)
   :: ph == ROPEN -> CAS(RCOMPLETING)
   :: ph == RCOMPLETING -> DO(A_KILLF, 0, 0, 0); do :: has[T] -> DO(A_DELT, 0, 0, 0) :: else -> break od; CAS(RDONE)
   :: ph == RDONE -> assert(has[S] && !has[T] && (acked & ~row[S]) == 0); break

@@ -32,6 +32,8 @@ HOLDS = [
     ("copy", "-DMARIADB -DNW=2 -DNX=1 -DNC=1"),
     ("copy", "-DMARIADB -DNW=1 -DNX=2 -DNC=1"),
     ("cutover", f"{ALONE} -DNCR=0 -DNRE=1"),
+    ("cutover", f"{ALONE} -DNCR=0 -DNRE=2 -DKEEP_REV"),
+    ("cutover", f"{ALONE} {ONCE} -DREVERSE"),
     ("cutover", f"{ALONE} -DNCR=1 -DNRE=0 -DLAY_NOTOKEN"),
     ("cutover", f"{MIX} {ONCE}"),
     ("cutover", f"{ALONE} {ONCE} -DSTAY"),
@@ -42,6 +44,7 @@ HOLDS = [
     ("cutover", f"{BACK} {ALONE} {ONCE} -DNPW=1"),
     ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=1"),
     ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=2"),
+    ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=2 -DKEEP_FWD"),
     ("cutover", f"{BACK} {MIX} -DNCR=0 -DNRE=1"),
     ("cache", "-DNR=1 -DNC=1 -DNF=0"),
     ("cache", "-DNR=1 -DNC=0 -DNF=1"),
@@ -51,6 +54,7 @@ HOLDS = [
     ("cache", "-DREFRESH -DONE_WRITER -DNR=2 -DNC=1 -DNF=0"),
     ("cache", "-DREFRESH -DTABLE -DNR=4 -DNC=0 -DNF=0 -DSMALL"),
     ("query", "-DNR=2 -DNC=0 -DNF=0"),
+    *[("straddle", f"-DWAIT_SLOT -DONE_TX{server}") for server in ("", " -DKEEP_S")],
     ("home", "-DNM=2 -DNCR=1 -DNT=3"),
     ("watch", "-DND=2"),
     ("watch", "-DND=3 -DNCR=0"),
@@ -82,7 +86,9 @@ FAILS = [
         ("query", f"-DNR=3 -DNC=0 -DNF=0 -DMUT_{rule}")
         for rule in ("ONE_TOKEN", "ONE_MARK", "NO_HOLDOFF", "SAME_TOKEN", "NO_FIRST")
     ],
-    ("cutover", f"-DNOFILTER {BACK} {ALONE} -DNCR=0 -DNRE=1 -DMUT_KEEP_FWD"),
+    ("cutover", f"{ALONE} {ONCE} -DNOFILTER"),
+    ("cutover", f"{BACK} {ALONE} {ONCE} -DNOFILTER"),
+    ("cutover", f"{ALONE} {ONCE} -DREVERSE -DMUT_FWD_FROM_START"),
     *[
         ("cutover", f"{ALONE} {ONCE} -DMUT_{rule}")
         for rule in (
@@ -92,13 +98,18 @@ FAILS = [
     ],
     *[
         ("cutover", f"{READER} {ONCE} -DMUT_{rule}")
-        for rule in ("NOACK_PREP", "OPEN_EARLY", "TWO_MAPS", "CANCEL_NODEL", "SKIP_SWITCHED")
+        for rule in ("NOACK_PREP", "OPEN_EARLY", "TWO_MAPS", "CANCEL_NODEL")
     ],
     ("cutover", f"{ALONE} -DNCR=1 -DNRE=0 -DMUT_NOTOKEN"),
     ("cutover", f"{ALONE} -DNCR=1 -DNRE=0 -DLAY_NOTOKEN -DMUT_LAY_EPOCH"),
     ("cutover", f"{ALONE} {ONCE} -DSTAY -DMUT_STAYS"),
     ("cutover", f"{MIX} {ONCE} -DREPLICA -DNOEVICT -DMUT_POS_EARLY"),
-    ("cutover", f"{ALONE} {ONCE} -DNPW=1 -DMUT_LOOSE_OPEN"),
+    ("cutover", f"{ALONE} {ONCE} -DNPW=1 -DMUT_LOOSE_SWITCHED"),
+    ("straddle", "-DWAIT_SLOT -DONE_TX -DMUT_NO_SLOTS"),
+    ("straddle", "-DWAIT_SLOT -DONE_TX -DKEEP_S -DMUT_NO_SLOTS"),
+    ("straddle", "-DWAIT_SLOT -DONE_TX -DMUT_OLD_BRANCHES"),
+    ("straddle", "-DWAIT_SLOT -DDRAIN_AT_FENCE"),
+    ("straddle", "-DONE_TX"),
     *[
         ("home", f"-DMUT_{rule}")
         for rule in ("NOPARK", "HERE_STAYS", "START_APART", "NOEXPECT", "PUT_FIRST", "PUT_AS_IS", "NOTOKEN")
