@@ -56,6 +56,7 @@ HOLDS = [
     ("query", "-DNR=2 -DNC=0 -DNF=0"),
     *[("straddle", f"-DWAIT_SLOT -DONE_TX{server}") for server in ("", " -DKEEP_S")],
     ("home", "-DNM=2 -DNCR=1 -DNT=3"),
+    ("kinds", "-DNU=2"),
     ("watch", "-DND=2"),
     ("watch", "-DND=3 -DNCR=0"),
     ("rediskeys", "-DOPS=2"),
@@ -114,6 +115,7 @@ FAILS = [
         ("home", f"-DMUT_{rule}")
         for rule in ("NOPARK", "HERE_STAYS", "START_APART", "NOEXPECT", "PUT_FIRST", "PUT_AS_IS", "NOTOKEN")
     ],
+    *[("kinds", f"-DNU=2 -D{rule}") for rule in ("MUT_REPLACE", "MUT_IGNORE", "ANY_ORDER")],
     *[("watch", f"-DMUT_{rule}") for rule in ("FROM_NOW", "BEYOND", "NO_SURE", "SURE_AT_ONCE")],
     *[
         ("rediskeys", f"-DOPS=2 -DMUT_{rule}")
