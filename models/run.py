@@ -19,7 +19,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ALONE = "-DW0=1 -DW1=0 -DR0=0 -DR1=0"  # one writer
 MIX = "-DW0=1 -DW1=0 -DR0=0 -DR1=1"  # a writer at one proxy, a scatter reader at the other
+READER = "-DW0=0 -DW1=0 -DR0=0 -DR1=1"
 BACK = "-DSTART_OPEN -DREVERSE"
+ONCE = "-DNCR=0 -DNRE=0"  # no crash of the orchestrator, no time-out
 MINUTES = 15  # for a case
 
 HOLDS = [
@@ -29,8 +31,20 @@ HOLDS = [
     ("copy", "-DNW=1 -DNX=2 -DNC=1"),
     ("copy", "-DMARIADB -DNW=2 -DNX=1 -DNC=1"),
     ("copy", "-DMARIADB -DNW=1 -DNX=2 -DNC=1"),
+    ("cutover", f"{ALONE} -DNCR=0 -DNRE=1"),
+    ("cutover", f"{ALONE} -DNCR=0 -DNRE=2 -DKEEP_REV"),
+    ("cutover", f"{ALONE} {ONCE} -DREVERSE"),
+    ("cutover", f"{ALONE} -DNCR=1 -DNRE=0 -DLAY_NOTOKEN"),
+    ("cutover", f"{MIX} {ONCE}"),
+    ("cutover", f"{ALONE} {ONCE} -DSTAY"),
+    ("cutover", f"{MIX} {ONCE} -DREPLICA"),
+    ("cutover", f"{ALONE} {ONCE} -DNPW=1"),
+    ("cutover", f"{ALONE} {ONCE} -DNPW=1 -DSURVIVE"),
+    ("cutover", f"{READER} {ONCE} -DNPW=1"),
+    ("cutover", f"{BACK} {ALONE} {ONCE} -DNPW=1"),
     ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=1"),
     ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=2"),
+    ("cutover", f"{BACK} {ALONE} -DNCR=0 -DNRE=2 -DKEEP_FWD"),
     ("cutover", f"{BACK} {MIX} -DNCR=0 -DNRE=1"),
     ("cache", "-DNR=1 -DNC=1 -DNF=0"),
     ("cache", "-DNR=1 -DNC=0 -DNF=1"),
@@ -40,6 +54,11 @@ HOLDS = [
     ("cache", "-DREFRESH -DONE_WRITER -DNR=2 -DNC=1 -DNF=0"),
     ("cache", "-DREFRESH -DTABLE -DNR=4 -DNC=0 -DNF=0 -DSMALL"),
     ("query", "-DNR=2 -DNC=0 -DNF=0"),
+    *[("straddle", f"-DWAIT_SLOT -DONE_TX{server}") for server in ("", " -DKEEP_S")],
+    ("home", "-DNM=2 -DNCR=1 -DNT=3"),
+    ("kinds", "-DNU=2"),
+    ("watch", "-DND=2"),
+    ("watch", "-DND=3 -DNCR=0"),
     ("rediskeys", "-DOPS=2"),
     ("rediskeys", "-DOPS=1 -DNP=1 -DTWO_MOVERS"),
     ("rediskeys", "-DOPS=2 -DNP=1 -DFAILOVERS=1"),
@@ -68,7 +87,36 @@ FAILS = [
         ("query", f"-DNR=3 -DNC=0 -DNF=0 -DMUT_{rule}")
         for rule in ("ONE_TOKEN", "ONE_MARK", "NO_HOLDOFF", "SAME_TOKEN", "NO_FIRST")
     ],
-    ("cutover", f"-DNOFILTER {BACK} {ALONE} -DNCR=0 -DNRE=1 -DMUT_KEEP_FWD"),
+    ("cutover", f"{ALONE} {ONCE} -DNOFILTER"),
+    ("cutover", f"{BACK} {ALONE} {ONCE} -DNOFILTER"),
+    ("cutover", f"{ALONE} {ONCE} -DREVERSE -DMUT_FWD_FROM_START"),
+    *[
+        ("cutover", f"{ALONE} {ONCE} -DMUT_{rule}")
+        for rule in (
+            "NOFENCE", "POSFIRST", "NOACK_ARMED", "LEASE", "KILL_NOWAIT", "NOLATE", "BLIND", "ACK_EARLY", "NODRAIN",
+            "REV_LATE -DREVERSE",
+        )
+    ],
+    *[
+        ("cutover", f"{READER} {ONCE} -DMUT_{rule}")
+        for rule in ("NOACK_PREP", "OPEN_EARLY", "TWO_MAPS", "CANCEL_NODEL")
+    ],
+    ("cutover", f"{ALONE} -DNCR=1 -DNRE=0 -DMUT_NOTOKEN"),
+    ("cutover", f"{ALONE} -DNCR=1 -DNRE=0 -DLAY_NOTOKEN -DMUT_LAY_EPOCH"),
+    ("cutover", f"{ALONE} {ONCE} -DSTAY -DMUT_STAYS"),
+    ("cutover", f"{MIX} {ONCE} -DREPLICA -DNOEVICT -DMUT_POS_EARLY"),
+    ("cutover", f"{ALONE} {ONCE} -DNPW=1 -DMUT_LOOSE_SWITCHED"),
+    ("straddle", "-DWAIT_SLOT -DONE_TX -DMUT_NO_SLOTS"),
+    ("straddle", "-DWAIT_SLOT -DONE_TX -DKEEP_S -DMUT_NO_SLOTS"),
+    ("straddle", "-DWAIT_SLOT -DONE_TX -DMUT_OLD_BRANCHES"),
+    ("straddle", "-DWAIT_SLOT -DDRAIN_AT_FENCE"),
+    ("straddle", "-DONE_TX"),
+    *[
+        ("home", f"-DMUT_{rule}")
+        for rule in ("NOPARK", "HERE_STAYS", "START_APART", "NOEXPECT", "PUT_FIRST", "PUT_AS_IS", "NOTOKEN")
+    ],
+    *[("kinds", f"-DNU=2 -D{rule}") for rule in ("MUT_REPLACE", "MUT_IGNORE", "ANY_ORDER")],
+    *[("watch", f"-DMUT_{rule}") for rule in ("FROM_NOW", "BEYOND", "NO_SURE", "SURE_AT_ONCE")],
     *[
         ("rediskeys", f"-DOPS=2 -DMUT_{rule}")
         for rule in (
