@@ -216,6 +216,7 @@ def written(proxy: RedisProxy, client: RawClient, sql: str, write: Callable[[], 
     assert client.rows(sql) != [row]
     write()
     eventually(lambda: client.rows(sql) == [row], "the write shows", 5)
+    assert hit(proxy, lambda: client.rows(sql)) == [row]  # and what was kept before does not come back
 
 
 def test_writes_make_answers_void(proxy: RedisProxy, client: RawClient, cluster: LocalCluster) -> None:
@@ -275,6 +276,9 @@ def test_a_hit_leaves_the_session_as_its_query_would(proxy: RedisProxy, client: 
         assert outcomes(proxy) == hits + 1
         assert client.rows("SELECT ROW_COUNT()") == [[b"-1"]]
         assert client.rows("SHOW WARNINGS") == []
+        client.query(before)
+        assert client.rows(sql) == [[b"one"]]
+        assert client.rows("SELECT @@warning_count") == [[b"0"]]
 
 
 def test_writes_of_other_tables_leave_it(proxy: RedisProxy, client: RawClient) -> None:
