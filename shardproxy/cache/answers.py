@@ -103,6 +103,10 @@ class AnswerPlace:
                 self.node.send(encode.command([b"SET", name, token_hex(8).encode(), b"NX"]), _unheard)
 
 
+def _on_its_way(seen: Found | None) -> bool:
+    return seen is not None and seen[0] is State.LEASE
+
+
 def _unheard(reply: bytes) -> None:
     """Whether it was done, the next read sees."""
 
@@ -128,7 +132,7 @@ class Answers:
         self._ring = ring
         self._digest = settings.digest
         self._guards: dict[tuple[Tables, CacheNode], Guards] = {}
-        self._looks: Looks[Found | None] = Looks(self.later)
+        self._looks: Looks[Found | None] = Looks(self.later, _on_its_way)
         self._tasks: set[asyncio.Task[None]] = set()
         self._owner = token_hex(8)
         self._leases = 0
@@ -163,7 +167,7 @@ class Answers:
                         self.counts["miss"] += 1
                         return lease
                 waited = True
-                seen = await self._looks.next(place.known_by, lambda: self._look(place))
+                seen = await self._looks.next(place.known_by, lambda: self._look(place), deadline)
                 if seen is None:
                     raise BackendError("the cache cannot be believed any more")
                 if seen[0] is State.VALUE:

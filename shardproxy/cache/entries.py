@@ -80,11 +80,16 @@ def read(entry: bytes | None, wanted: bytes) -> tuple[State, bytes]:
     kind = entry[:1]
     if kind == TOMBSTONE:
         return State.TOMBSTONE, b""
-    if kind == _LEASE:
+    if is_lease(entry):
         return State.LEASE, b""
     if not entry.startswith(wanted, 1):
         return State.NOTHING, b""
     return (State.VALUE, entry[1 + len(wanted) :]) if kind == _VALUE else (State.ABSENT, b"")
+
+
+def is_lease(entry: bytes | None) -> bool:
+    """Whether somebody loads what belongs here; the same for all tags."""
+    return entry is not None and entry[:1] == _LEASE
 
 
 # In front of the payload of a value that may be loaded anew while it is given: the node's time in milliseconds from

@@ -1,4 +1,7 @@
-"""Waiting for what somebody else brings: one look after the other, with one command for all of a worker who wait."""
+"""Waiting for what somebody else brings: one look after the other, with one command for all of a worker who wait.
+
+There may be thousands of them: as long as nothing has come, a look wakes none but those who have waited long enough.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,22 @@ Found = TypeVar("Found")
 
 
 class Looks(Generic[Found]):
-    """later: runs something as a task."""
+    """later: runs something as a task. on_its_way: whether what was found says that somebody still brings it."""
 
-    def __init__(self, later: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    def __init__(self, later: Callable[[Coroutine[Any, Any, None]], None], on_its_way: Callable[[Found], bool]) -> None:
         self._later = later
+        self._on_its_way = on_its_way
         self._looks: dict[Hashable, _Look[Found]] = {}
 
-    async def next(self, key: Hashable, ask: Callable[[], Awaitable[Found]]) -> Found | None:
-        """What the next look at a key finds; None when nothing can be found out. ask: looks, the same for all who wait
-        with this key; may raise BackendError."""
+    async def next(self, key: Hashable, ask: Callable[[], Awaitable[Found]], deadline: float) -> Found | None:
+        """What is found at a key as soon as it is not on its way any more, or after the deadline, whatever it is; None
+        when nothing can be found out. ask: looks, the same for all who wait with this key; may raise BackendError.
+        deadline: by the loop's clock."""
         look = self._looks.get(key)
         if look is None:
             look = self._looks[key] = _Look()
             self._later(self._run(key, look, ask))
-        return await look.result()
+        return await look.result(deadline)
 
     def hurry(self, key: Hashable) -> None:
         """It is there, or will not come."""
@@ -45,17 +50,20 @@ class Looks(Generic[Found]):
                     async with asyncio.timeout(pause):
                         await look.now.wait()
                 pause = min(pause * 2, _LONGEST)
-                waiting = look.taken()
-                if not waiting:
+                count = look.count()
+                if not count:
                     return
                 found: Found | None = None
                 with contextlib.suppress(BackendError):
                     found = await ask()
-                _tell(waiting, found)
+                if found is not None and self._on_its_way(found):
+                    look.tell_late(count, found)
+                else:
+                    look.tell(count, found)
                 await asyncio.sleep(0)  # those who wait on come back
         finally:
             del self._looks[key]
-            _tell(look.taken(), None)
+            look.tell(look.count(), None)
 
 
 class _Look(Generic[Found]):
@@ -63,20 +71,32 @@ class _Look(Generic[Found]):
 
     def __init__(self) -> None:
         self.now = asyncio.Event()
-        self._waiting: list[asyncio.Future[Found | None]] = []
+        self._waiting: list[tuple[asyncio.Future[Found | None], float]] = []
 
-    def result(self) -> asyncio.Future[Found | None]:
+    def result(self, deadline: float) -> asyncio.Future[Found | None]:
         future: asyncio.Future[Found | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        self._waiting.append((future, deadline))
         return future
 
-    def taken(self) -> list[asyncio.Future[Found | None]]:
-        """Those who have waited until now and still do."""
-        waiting, self._waiting = self._waiting, []
-        return [future for future in waiting if not future.done()]
+    def count(self) -> int:
+        """How many wait; those who have gone away do not."""
+        self._waiting = [one for one in self._waiting if not one[0].done()]
+        return len(self._waiting)
 
+    def tell(self, count: int, found: Found | None) -> None:
+        """Those who came first, so many."""
+        told, self._waiting = self._waiting[:count], self._waiting[count:]
+        for future, _ in told:
+            if not future.done():
+                future.set_result(found)
 
-def _tell(waiting: list[asyncio.Future[Found | None]], found: Found | None) -> None:
-    for future in waiting:
-        if not future.done():
-            future.set_result(found)
+    def tell_late(self, count: int, found: Found) -> None:
+        """Of those who came first, so many, the ones whose deadline is over."""
+        now = asyncio.get_running_loop().time()
+        stay: list[tuple[asyncio.Future[Found | None], float]] = []
+        for future, deadline in self._waiting[:count]:
+            if deadline > now:
+                stay.append((future, deadline))
+            elif not future.done():
+                future.set_result(found)
+        self._waiting[:count] = stay

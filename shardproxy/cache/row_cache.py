@@ -24,6 +24,7 @@ from shardproxy.cache.entries import (
     Names,
     Script,
     State,
+    is_lease,
     read,
     stamp_token,
     tag,
@@ -31,6 +32,7 @@ from shardproxy.cache.entries import (
     two_values,
     value,
 )
+from shardproxy.cache.loads import Loads
 from shardproxy.cache.looks import Looks
 from shardproxy.cache.node import CacheNode
 from shardproxy.cache.patterns import CachedRows, CacheSettings, Patterns
@@ -139,10 +141,11 @@ class RowCache:
         self._ring = ring
         self._texts: dict[str, bytes] = {rows.name: _select(rows) for rows in settings.rows}
         self._places: dict[bytes, Place] = {}  # of rows that were read lately
-        self._looks: Looks[tuple[Row, Row]] = Looks(self.later)
+        self._looks: Looks[tuple[Row, Row]] = Looks(self.later, _on_its_way)
         self._tasks: set[asyncio.Task[None]] = set()
         self._owner = token_hex(8)
         self._leases = 0
+        self._loads = Loads(self._load, self.later)
         self.sampler = Sampler(settings, self._load, self.given, self.later)
         self._refresher = Refresher(settings, self.counts, self._load, self._current, self.later)
 
@@ -244,7 +247,7 @@ class RowCache:
     async def _give(self, place: Place, done: Done) -> None:
         """The row itself, which nobody keeps."""
         try:
-            row = await self._load(place)
+            row = await self._loads.row(place)
         except (SqlError, BackendError, RemoteProtocolError) as error:
             done(None, str(error))
         else:
@@ -265,7 +268,7 @@ class RowCache:
                         await self._load_and_fill(place, done, token, wanted)
                         return
                 waited = True
-                seen = await self._looks.next(place.entry, lambda: self._look(place))
+                seen = await self._looks.next(place.entry, lambda: self._look(place), deadline)
                 entry, found = seen or (None, None)
                 if found is None:
                     break
@@ -349,6 +352,12 @@ class RowCache:
             task.cancel()
         for node in self.nodes:
             node.close()
+
+
+def _on_its_way(seen: tuple[Row, Row]) -> bool:
+    """Whether entry and mark say that somebody loads the row, to be believed when it comes."""
+    entry, mark = seen
+    return mark is not None and is_lease(entry)
 
 
 def _select(rows: CachedRows) -> bytes:

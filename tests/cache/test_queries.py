@@ -20,8 +20,18 @@ from shardproxy.protocol.mysql.values import Time
 from tests.cache.test_rows import KEYSPACES, TABLES, cluster_with
 from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, redis_proxy
-from tests.wire import RawClient, Refused, Result
+from tests.wire import Prepared, RawClient, Refused, Result
 
+TWO_KEYSPACES = f"""{KEYSPACES}
+[keyspaces.other]
+key_type = "int"
+map = "hash"
+ring = {{ shard1 = 1 }}
+tables = {{ users = {{ key = "uid" }} }}
+[users.narrow]
+password = "narrow"
+keyspaces = ["other"]
+"""
 QUERIES = """
 [cache]
 bound = "1s"
@@ -41,12 +51,16 @@ Ask = Callable[[RawClient], Result]
 @pytest.fixture(scope="module")
 def cluster(flavor: FlavorName) -> Iterator[LocalCluster]:
     with cluster_with(flavor, TABLES) as running:
+        for shard in running.shards:
+            shard.primary.rows("CREATE DATABASE other")
+            shard.primary.rows("CREATE TABLE other.users (uid BIGINT PRIMARY KEY, name VARCHAR(50))")
         yield running
 
 
 @pytest.fixture(scope="module")
 def proxy(cluster: LocalCluster) -> Iterator[RedisProxy]:
-    with redis_proxy(cluster, "queries", more=QUERIES, keyspaces=KEYSPACES, workers=2) as running:
+    more = QUERIES.replace('"main.kinds"]', '"main.kinds", "other.users"]')
+    with redis_proxy(cluster, "queries", more=more, keyspaces=TWO_KEYSPACES, workers=2) as running:
         eventually(lambda: running.metric("shardproxy_cache_fresh") == 2, "both shards are kept", 30)
         with running.mysql() as db, db.cursor() as cursor:
             for uid in range(1, 40):
@@ -57,6 +71,7 @@ def proxy(cluster: LocalCluster) -> Iterator[RedisProxy]:
                 )
                 cursor.execute("INSERT INTO orders VALUES (%s, 1, 'tea', NULL)", (uid,))
             cursor.execute("INSERT INTO kinds VALUES (1, 'one')")
+            cursor.execute("INSERT INTO other.users VALUES (9, 'other')")
         yield running
 
 
@@ -112,15 +127,33 @@ def test_a_hit_is_the_answer_that_the_server_gives(proxy: RedisProxy, client: Ra
 
 
 def test_parameters_are_part_of_the_key(proxy: RedisProxy, client: RawClient) -> None:
-    statement = client.prepare(f"{HINT}SELECT uid, no FROM orders WHERE uid = ? AND (note = ? OR note IS NULL)")
+    long, text = FieldType.LONGLONG, FieldType.VAR_STRING
+    both = client.prepare(f"{HINT}SELECT count(*) FROM orders WHERE uid = ? OR no = ?")
+    above = client.prepare(f"{HINT}SELECT count(*) FROM users WHERE uid > ?")
 
-    def ask(uid: int, note: bytes | None, kind: FieldType = FieldType.LONGLONG) -> list[list[Any]]:
-        value: Any = uid if kind is FieldType.LONGLONG else str(uid).encode()
-        return client.execute(statement, [(kind, False, value), (FieldType.VAR_STRING, False, note)]).rows
+    def ask(statement: Prepared, *parameters: tuple[FieldType, bool, Any]) -> list[list[Any]]:
+        return client.execute(statement, parameters).rows
 
-    for uid, note in ((3, b"x"), (4, b"x"), (3, None), (3, b"")):
-        assert hit(proxy, partial(ask, uid, note)) == [[uid, 1]]
-        assert ask(uid, note, FieldType.VAR_STRING) == [[uid, 1]]
+    for statement, parameters, found in (
+        (both, [(long, False, 3), (long, False, 3)], 1),
+        (both, [(long, False, 4), (long, False, 1)], 39),
+        (both, [(long, False, 3), (long, False, None)], 1),
+        (both, [(long, False, None), (long, False, 3)], 0),  # the same bytes of values
+        (both, [(text, False, b"3"), (long, False, None)], 1),
+        (above, [(long, False, -1)], 39),
+        (above, [(long, True, 2**64 - 1)], 0),  # the same bytes, of another type
+    ):
+        assert hit(proxy, partial(ask, statement, *parameters)) == [[found]]
+
+
+def test_long_data_and_cursors_pass_by(proxy: RedisProxy, client: RawClient) -> None:
+    """Long data is in no execution's bytes, and an answer from a cursor comes in parts."""
+    statement = client.prepare(f"{HINT}SELECT count(*) FROM orders WHERE what = ?")
+    hits, bypassed = outcomes(proxy), outcomes(proxy, "bypassed")
+    for text, found in ((b"tea", 39), (b"no", 0)) * 3:
+        client.send_long_data(statement, 0, text)
+        assert client.execute(statement, [(FieldType.VAR_STRING, False, b"")], long_data=[0]).rows == [[found]]
+    assert (outcomes(proxy), outcomes(proxy, "bypassed")) == (hits, bypassed + 6)
 
 
 def test_what_changes_answers_is_part_of_the_key(proxy: RedisProxy) -> None:
@@ -138,6 +171,43 @@ def test_what_changes_answers_is_part_of_the_key(proxy: RedisProxy) -> None:
             else:
                 sql_here = sql
             assert hit(proxy, partial(client.rows, sql_here)) == [row]
+    with RawClient(proxy.mysql_port) as client:
+        assert client.rows(sql) == [["Zoë".encode(), b"0"]]  # by another sql_mode than what is kept
+        sql = sql.replace("'a' || 'b'", "0")
+        hit(proxy, lambda: client.rows(sql))
+        client.query("SET @b = 2")  # which no query that is kept can read
+        before = outcomes(proxy)
+        assert client.rows(sql) == [["Zoë".encode(), b"0"]]
+        assert outcomes(proxy) == before + 1
+
+
+def test_the_default_schema_is_part_of_the_key(proxy: RedisProxy) -> None:
+    sql = f"{HINT}SELECT name FROM users WHERE uid = 9"
+    with RawClient(proxy.mysql_port) as one, RawClient(proxy.mysql_port, database="other") as two:
+        hit(proxy, lambda: one.rows(sql))
+        hit(proxy, lambda: two.rows(sql))
+        before = outcomes(proxy)
+        for _ in range(2):
+            assert one.rows(sql) == [["Zoë".encode()]]
+            assert two.rows(sql) == [[b"other"]]
+        assert outcomes(proxy) == before + 4  # both are kept
+
+
+def test_who_may_not_read_a_keyspace_gets_no_kept_answer(proxy: RedisProxy) -> None:
+    ours, theirs = (f"{HINT}SELECT name FROM {name}.users WHERE uid = 9" for name in ("main", "other"))
+    with (
+        RawClient(proxy.mysql_port, database="other") as everywhere,
+        RawClient(proxy.mysql_port, "narrow", "narrow", "other") as narrow,
+    ):
+        assert hit(proxy, lambda: everywhere.rows(ours)) == [["Zoë".encode()]]
+        assert hit(proxy, lambda: everywhere.rows(theirs)) == [[b"other"]]
+        before = outcomes(proxy)
+        assert narrow.rows(theirs) == [[b"other"]]
+        assert outcomes(proxy) == before + 1  # what both may read they share
+        for ask in (narrow.rows, narrow.prepare):
+            with pytest.raises(Refused, match="main"):
+                ask(ours)
+        assert outcomes(proxy) == before + 1
 
 
 def written(proxy: RedisProxy, client: RawClient, sql: str, write: Callable[[], object], row: list[Any]) -> None:
@@ -146,6 +216,7 @@ def written(proxy: RedisProxy, client: RawClient, sql: str, write: Callable[[], 
     assert client.rows(sql) != [row]
     write()
     eventually(lambda: client.rows(sql) == [row], "the write shows", 5)
+    assert hit(proxy, lambda: client.rows(sql)) == [row]  # and what was kept before does not come back
 
 
 def test_writes_make_answers_void(proxy: RedisProxy, client: RawClient, cluster: LocalCluster) -> None:
@@ -164,6 +235,50 @@ def test_writes_make_answers_void(proxy: RedisProxy, client: RawClient, cluster:
         written(proxy, client, sql, lambda: writer.query("UPDATE users SET version = version + 1 WHERE uid = 11"),
                 [b"%d" % (base + 1)])  # fmt: skip
         written(proxy, client, sql, direct, [b"%d" % (base + 6)])
+
+
+def test_writes_of_any_of_its_tables_make_an_answer_void(proxy: RedisProxy) -> None:
+    sql = f"{HINT}SELECT sum(version), sum(note = 'new') FROM users u JOIN orders o ON o.uid = u.uid WHERE u.uid = 14"
+    with RawClient(proxy.mysql_port) as client, RawClient(proxy.mysql_port) as writer:
+        writer.query("UPDATE orders SET note = 'old' WHERE uid = 14")
+        eventually(lambda: client.rows(sql) == [[b"0", b"0"]], "the write shows", 5)
+        for text, row in (
+            ("UPDATE users SET version = 4 WHERE uid = 14", [b"4", b"0"]),
+            ("UPDATE orders SET note = 'new' WHERE uid = 14", [b"4", b"1"]),
+            ("DELETE FROM orders WHERE uid = 14", [None, None]),
+            ("INSERT INTO orders VALUES (14, 1, 'tea', 'new')", [b"4", b"1"]),
+        ):
+            written(proxy, client, sql, partial(writer.query, text), row)
+        writer.query("UPDATE users SET version = 0 WHERE uid = 14")
+        writer.query("UPDATE orders SET note = NULL WHERE uid = 14")
+
+
+def test_an_answer_lives_as_long_as_was_asked_for(proxy: RedisProxy, cluster: LocalCluster) -> None:
+    sql = "/*shardproxy: cache=20s*/ SELECT name FROM users WHERE uid = 15"
+    with RawClient(proxy.mysql_port) as client:
+        hit(proxy, lambda: client.rows(sql))
+        _forget(cluster)
+        hit(proxy, lambda: client.rows(sql))
+    left: list[int] = []
+    for node in cluster.redis:
+        with node.connect() as direct:
+            left += [direct.pttl(name) for name in direct.scan_iter("_shardproxy:*:answer:*", count=1000)]
+    assert len(left) == 1 and 10_000 < left[0] <= 20_000
+
+
+def test_a_hit_leaves_the_session_as_its_query_would(proxy: RedisProxy, client: RawClient) -> None:
+    sql = f"{HINT}SELECT name FROM kinds WHERE id < 3"
+    hit(proxy, lambda: client.rows(sql))
+    for before in ("SELECT name + 0 FROM users WHERE uid = 21", "UPDATE users SET version = 0 WHERE uid = 700"):
+        client.query(before)
+        hits = outcomes(proxy)
+        assert client.rows(sql) == [[b"one"]]
+        assert outcomes(proxy) == hits + 1
+        assert client.rows("SELECT ROW_COUNT()") == [[b"-1"]]
+        assert client.rows("SHOW WARNINGS") == []
+        client.query(before)
+        assert client.rows(sql) == [[b"one"]]
+        assert client.rows("SELECT @@warning_count") == [[b"0"]]
 
 
 def test_writes_of_other_tables_leave_it(proxy: RedisProxy, client: RawClient) -> None:
@@ -196,22 +311,29 @@ def test_transactions_pass_by(proxy: RedisProxy, client: RawClient) -> None:
     assert outcomes(proxy, "bypassed") == before + 1
 
 
-def test_answers_with_warnings_are_not_kept(proxy: RedisProxy, client: RawClient) -> None:
-    sql = f"{HINT}SELECT name + 0 FROM users WHERE uid = 21"
-    before = outcomes(proxy)
+def loaded_each_time(proxy: RedisProxy, client: RawClient, ask: Callable[[], object], tables: str) -> None:
+    """Though answers from these tables can be kept now, this one never is."""
+    hit(proxy, lambda: client.rows(f"{HINT}SELECT count(*) FROM {tables}"))
+    hits, misses = outcomes(proxy), outcomes(proxy, "miss")
     for _ in range(4):
-        assert client.rows(sql) == [[b"0"]]
+        ask()
+    assert (outcomes(proxy), outcomes(proxy, "miss")) == (hits, misses + 4)
+
+
+def test_answers_with_warnings_are_not_kept(proxy: RedisProxy, client: RawClient) -> None:
+    def ask() -> None:
+        assert client.rows(f"{HINT}SELECT name + 0 FROM users WHERE uid = 21") == [[b"0"]]
         assert client.rows("SHOW WARNINGS")[0][1] == b"1292"
-    assert outcomes(proxy) == before
+
+    loaded_each_time(proxy, client, ask, "users")
 
 
 def test_errors_are_not_kept(proxy: RedisProxy, client: RawClient) -> None:
-    sql = f"{HINT}SELECT (SELECT uid FROM users WHERE version = 0) FROM kinds"
-    before = outcomes(proxy)
-    for _ in range(3):
+    def ask() -> None:
         with pytest.raises(Refused):
-            client.rows(sql)
-    assert outcomes(proxy) == before
+            client.rows(f"{HINT}SELECT (SELECT uid FROM users WHERE version = 0) FROM kinds")
+
+    loaded_each_time(proxy, client, ask, "users, kinds")
     assert client.rows("SELECT 1") == [[b"1"]]
 
 
@@ -279,6 +401,26 @@ def test_without_a_keeper_answers_come_from_mysql(proxy: RedisProxy, client: Raw
         assert client.rows(sql) == [[b"0"]]
         assert outcomes(proxy) == before
     eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 2, "both shards are kept", 30)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_marks_of_all_shards_are_looked_at(proxy: RedisProxy, cluster: LocalCluster, number: int) -> None:
+    """One shard cannot be kept: no more can answers from tables that it has, wherever their rows are."""
+    sql = f"{HINT}SELECT version FROM users WHERE uid = 27"
+    primary = cluster.shards[number].primary
+    primary.rows("ALTER TABLE main.kinds ADD COLUMN user BIGINT, "
+                 "ADD CONSTRAINT spoils FOREIGN KEY (user) REFERENCES main.users (uid) ON DELETE CASCADE")  # fmt: skip
+    with RawClient(proxy.mysql_port) as client:
+        try:
+            eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 1, "one shard is not kept", 30)
+            hits, bypassed = outcomes(proxy), outcomes(proxy, "bypassed")
+            for _ in range(4):
+                assert client.rows(sql) == [[b"0"]]
+            assert (outcomes(proxy), outcomes(proxy, "bypassed")) == (hits, bypassed + 4)
+        finally:
+            primary.rows("ALTER TABLE main.kinds DROP FOREIGN KEY spoils, DROP COLUMN user")
+        eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 2, "both shards are kept", 30)
+        assert hit(proxy, lambda: client.rows(sql)) == [[b"0"]]
 
 
 def test_without_redis_answers_come_from_mysql(proxy: RedisProxy, client: RawClient, cluster: LocalCluster) -> None:

@@ -153,6 +153,31 @@ def test_a_client_sees_its_own_writes(setup: Setup) -> None:
             deadline = time.monotonic() + 1.0  # replicas are within max_replica_lag that long
             while time.monotonic() < deadline:
                 assert client.get("n") == b"held"
+            with client.pipeline() as pipe:
+                assert pipe.set("n", "in a transaction").execute() == [True]
+            deadline = time.monotonic() + 0.5
+            while time.monotonic() < deadline:
+                assert client.get("n") == b"in a transaction"
+        finally:
+            for line in setup.lines:
+                line.let_go()
+
+
+def test_what_is_read_while_keys_are_watched_is_as_new_as_they_are(setup: Setup) -> None:
+    with setup.connect("writer") as writer, setup.connect("reader") as reader:
+        writer.set("k", "old")
+        setup.until_fit(reader)
+        eventually(lambda: reader.get("k") == b"old", "it is there")
+        for line in setup.lines:
+            line.hold()
+        try:
+            writer.set("k", "new")
+            assert reader.get("k") == b"old"  # else this test shows nothing
+            with reader.pipeline() as pipe:
+                pipe.watch("k")
+                assert pipe.get("k") == b"new"
+                pipe.multi()
+                assert pipe.set("k", "newest").execute() == [True]
         finally:
             for line in setup.lines:
                 line.let_go()

@@ -89,6 +89,34 @@ def test_the_proxy_follows_a_failover(parts: tuple[LocalCluster, RedisNode, Redi
         assert value_at(second) == b"five"
 
 
+def told_by(sentinel: str) -> int:
+    """The port at which a sentinel says the primary is."""
+    with redis.Redis(port=int(sentinel.partition(":")[2]), decode_responses=True) as asked:
+        return int(asked.sentinel_get_master_addr_by_name("main")[1])
+
+
+def test_a_sentinel_that_knows_less_than_others_leads_nowhere(
+    parts: tuple[LocalCluster, RedisNode, RedisNode, list[str]],
+) -> None:
+    cluster, first, second, sentinels = parts
+    proxy: RedisProxy
+    with start_proxy(cluster, "one-knows-less", first.address, sentinels) as proxy, proxy.connect() as client:
+        eventually(lambda: sets(client, "one"), "a sentinel has told where the node is")
+        first.kill()
+        eventually(lambda: sets(client, "two"), "the replica is the node now", 30)
+        first.restart()
+        with redis.Redis(port=int(sentinels[1].partition(":")[2])) as late:
+            for number in range(3):
+                late.sentinel_remove("main")
+                late.sentinel_monitor("main", first.host, first.port, 2)
+                assert told_by(sentinels[1]) == first.port
+                # For about two seconds, until it hears from the others; it is asked each second.
+                while told_by(sentinels[1]) == first.port:
+                    assert sets(client, f"{number}")
+                    assert value_at(second) == b"%d" % number
+        assert proxy.process.log.read_text().count("redis_node_moved") == 1
+
+
 def test_without_an_answer_of_a_sentinel_nothing_is_sent(cluster_of_one: LocalCluster) -> None:
     [node] = cluster_of_one.redis
     nobody = f"127.0.0.1:{free_port()}"

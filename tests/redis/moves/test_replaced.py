@@ -337,6 +337,51 @@ def test_who_reads_from_replicas_finds_keys_that_move(with_readers: Readers) -> 
     until_read(one, "redis1/replica1")
 
 
+def test_what_has_come_is_not_read_from_a_replica_that_lacks_it() -> None:
+    """Neither while keys move nor afterwards. No move waits for this replica: it had not begun to follow in time."""
+    with LocalCluster("mariadb", shards=1, replicas=0, redis=2) as cluster:
+        source, target = cluster.redis
+        line = Line(target)
+        replica = cluster.add_redis("late", [])
+        nodes: dict[str, dict[str, object]] = {
+            source.name: {"address": source.address},
+            target.name: {"address": target.address, "replicas": [replica.address]},
+        }
+        with (
+            redis_proxy(cluster, "lacks", users=READERS, nodes=nodes, redis=LAG) as proxy,
+            proxy.connect(password="p") as writer,
+            proxy.connect(username="reader", password="p") as reader,
+        ):
+            writer.mset(KEYS)
+            stay = list(there(target))
+            with target.connect() as direct:
+                direct.config_set("repl-diskless-sync-delay", 0)
+            mover = started(proxy, "run", "--weights", SECOND, "--throttle", "30", "--at-once", "4096")
+            eventually(lambda: in_phase(proxy, "moving"), "keys move")
+            with replica.connect() as direct:
+                direct.replicaof("127.0.0.1", line.port)
+
+            def is_read() -> bool:
+                before = proxy.metric("shardproxy_redis_replica_reads_total")
+                assert reader.mget(stay) == [KEYS[key] for key in stay]
+                return proxy.metric("shardproxy_redis_replica_reads_total") > before
+
+            eventually(is_read, "the replica is read", 30)
+            line.hold()
+            assert is_read()  # it is within max_replica_lag
+            due = list(there(source))
+            assert len(due) > 20  # else this test shows nothing
+            for key in due:
+                assert reader.get(key) == KEYS[key]
+            assert mover.wait(60) == 0
+            shardctl(proxy, "verify")  # takes longer than the proxy needs to know it
+            for key in due:
+                assert reader.get(key) == KEYS[key]
+            line.let_go()
+            eventually(is_read, "the replica is read again", 30)
+        line.close()
+
+
 def test_a_proxy_that_stood_still_reads_no_more_from_the_old_replica(with_readers: Readers) -> None:
     _, replicas, one, two = with_readers
     with one.connect(password="p") as client:
