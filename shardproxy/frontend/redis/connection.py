@@ -332,7 +332,7 @@ class RedisClient(RedisReplies):
             self.reply(denial)
             return True
         if rows is not None:
-            if rows.full:
+            if rows.full and rows.wanted_by(spec, args):
                 self._again = True
                 self._stop()
                 rows.when_free(self)

@@ -91,17 +91,19 @@ class RowCommands:
         """Tell the client once, by `go_on`, when rows may be asked for again."""
         self._waiting.append(client)
 
+    def wanted_by(self, spec: CommandSpec, words: Words) -> bool:
+        """Whether one of a command's keys is a row's."""
+        return not spec.channels and any(self.owns(words[i]) for i in key_indexes(spec, words))
+
     def take(self, client: RedisClient, spec: CommandSpec, words: Words) -> bool | None:
         """Answer a command, now or later, if one of its keys is a row's. None: it is another's. False: no other before
         it is done, or, where it has to wait for those before it, before it was taken again."""
         if spec.name == b"GET" and self._get(client, words):
             return True
-        if spec.channels:
+        if not self.wanted_by(spec, words):
             return None
         keys = [words[i] for i in key_indexes(spec, words)]
         owned = [key for key in keys if self.owns(key)]
-        if not owned:
-            return None
         writes = self.writer is not None and spec.name in _WRITES and all(row.write for row in self._near(owned[0]))
         if writes and client.waits_for_earlier():
             return False
