@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -21,7 +23,9 @@ from shardproxy.config.redis_models import CachedRowsSettings, CacheTableSetting
 from shardproxy.local import LocalCluster
 from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.local.redis_node import RedisNode
-from shardproxy.reshard.redis_promotion import PAUSE, refusal
+from shardproxy.reshard.redis_nodes import NodeControl
+from shardproxy.reshard.redis_promotion import PAUSE, Promotion, refusal
+from shardproxy.store.opening import open_store
 from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, keys_on, redis_proxy
 from tests.redis.test_sentinels import follows
@@ -234,6 +238,53 @@ async def a_replica_lags(parts: Parts) -> None:
         status, said = await asyncio.to_thread(promote, parts.proxy, parts.node, far)
         assert status == 0, said
         assert await asyncio.to_thread(value, parts.proxy, key) == 3 == value(far, key)
+
+
+def test_what_is_written_just_before_the_replica_takes_over(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.run(a_write_comes_last(parts, monkeypatch))
+
+
+async def a_write_comes_last(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The replica has all, and gets no more: what comes now must not be acknowledged by the former primary."""
+    key = key_of(parts)
+    config = load(parts.proxy.config, proxy_environment())
+    store = await open_store(config)
+    ask = NodeControl.ask
+    writing: list[asyncio.Task[None]] = []
+    acknowledged: list[int] = []
+
+    async def asked(self: NodeControl, words: Sequence[bytes]) -> Any:
+        if words == [b"REPLICAOF", b"NO", b"ONE"]:
+            relay.mode = "mute"
+            writing.append(asyncio.create_task(asyncio.to_thread(increment)))
+            arrived = partial(eventually, lambda: writing[0].done() or waiting(parts.primary), "the write is there")
+            await asyncio.to_thread(arrived)
+        return await ask(self, words)
+
+    def increment() -> None:
+        with parts.proxy.connect() as client, contextlib.suppress(redis.ReadOnlyError):  # which says: not done
+            acknowledged.append(client.incr(key))
+
+    monkeypatch.setattr(NodeControl, "ask", asked)
+    try:
+        async with Relay(("127.0.0.1", parts.primary.port)) as relay:
+            follow = ["--replicaof", "127.0.0.1", relay.address.partition(":")[2]]
+            far = await asyncio.to_thread(parts.cluster.add_redis, "far", follow)
+            await asyncio.to_thread(increment)
+            await asyncio.to_thread(eventually, lambda: value(far, key) == 1, "the replica has it", 30)
+            to = Address("127.0.0.1", far.port)
+            await Promotion(config, store, parts.node, to, False, lambda _: None).run()
+            [last] = writing
+            await last
+            assert await asyncio.to_thread(value, parts.proxy, key) == len(acknowledged) == value(far, key)
+    finally:
+        await store.close()
+
+
+def waiting(server: RedisNode) -> bool:
+    """Whether a command waits there for the end of a pause."""
+    with server.connect(decode_responses=True) as direct:
+        return any("b" in client["flags"] for client in direct.client_list())
 
 
 def is_primary(server: RedisNode) -> bool:
