@@ -161,7 +161,7 @@ def test_the_stores_map_is_in_force_and_stays_so_after_a_schema_change(
 
         assert name() == "u"
         desk.begin()
-        for _ in range(5):
+        for _ in range(3):
             desk.step()
         epoch = desk.step(shard2=position(proxy, 1))
         desk.all_have(epoch, 1)
@@ -285,7 +285,7 @@ def test_a_vanished_clients_statement_is_waited_for(cluster: LocalCluster, store
 def test_reads_do_not_keep_a_switch_waiting(cluster: LocalCluster, store: Mapping[str, object]) -> None:
     with proxies(cluster, store) as (desk, [proxy]):
         desk.begin()
-        for _ in range(5):
+        for _ in range(3):
             desk.step()
         readers = {
             "one shard": Behind(proxy, f"SELECT {_busy(2)}, name FROM users WHERE uid = 10"),
@@ -325,9 +325,6 @@ def test_reads_older_than_the_last_maps_do_not_keep_a_switch_waiting(
         before = desk.step()
         eventually(lambda: proxy.status()["epoch"] == before, "the proxy has the map before the switch")
         assert desk.acknowledged() != dict.fromkeys(desk.acknowledged(), before)
-        desk.step()
-        desk.step()
-        assert proxy.status()["epoch"] == before  # these two say nothing new to it
         epoch = desk.step(shard2=position(proxy, 1))
         desk.all_have(epoch, 1, 2.0)
         reader.end()
@@ -355,8 +352,6 @@ def test_a_write_to_keys_that_stay_does_not_keep_a_switch_waiting(cluster: Local
             }  # fmt: skip
             writer = Behind(proxy, *texts[way])
             eventually(lambda: runs(proxy, "UPDATE users"), "the write waits for the row")
-            desk.step()
-            desk.step()
             epoch = desk.step(shard2=position(proxy, 1))
             desk.all_have(epoch, 1)
             assert not writer.ended
@@ -391,8 +386,6 @@ def test_held_writes_go_on_under_the_next_map(cluster: LocalCluster, store: Mapp
         held = Behind(proxy, f"UPDATE users SET balance = 7 WHERE uid = {MOVING}")
         eventually(lambda: proxy.metric("shardproxy_writes_held_now") == 1, "the write waits")
         proxy.primary(1).rows(f"INSERT INTO main.users (uid, name) VALUES ({MOVING}, 'there')")
-        desk.step()
-        desk.step()
         epoch = desk.step(shard2=position(proxy, 1))
         desk.all_have(epoch, 1)
         assert not held.ended
@@ -521,7 +514,7 @@ def test_a_replica_is_not_read_before_it_has_the_position_of_the_map(
 
         eventually(lambda: port() == replica.port, "the replica is read")
         desk.begin()
-        for _ in range(5):
+        for _ in range(3):
             desk.step()
         with replica.connect() as admin, admin.cursor() as cursor:
             cursor.execute("FLUSH TABLES WITH READ LOCK")  # the applier stands still, and says that it runs
