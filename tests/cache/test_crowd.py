@@ -20,6 +20,7 @@ from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, reads, redis_proxy
 from tests.shown import show
 
+pytestmark = pytest.mark.alone
 CLIENTS = 10_000
 WORKERS = 2
 FILES = CLIENTS + 2000  # that a process must be able to open

@@ -151,10 +151,11 @@ def test_what_was_written_is_not_given(
     an_order(proxies, clients[0], behind, 3)
     entry = Entry(cluster, "orders:3:1")
     eventually(entry.is_over, "its time is over")
-    refused = total(proxies, "fill refused")
+    refused, begun = total(proxies, "fill refused"), total(proxies, "refreshed")
     behind("LOCK TABLES orders WRITE")
     try:
-        assert clients[0].hget("orders:3:1", "what") == b"old"  # somebody loads it from here on
+        assert clients[0].hget("orders:3:1", "what") == b"old"
+        eventually(lambda: total(proxies, "refreshed") > begun, "somebody loads it")
         behind("UPDATE orders SET what = 'new' WHERE uid = 3")
         eventually(entry.is_void, "the keeper has seen it")
     finally:
