@@ -207,5 +207,6 @@ def test_a_file_with_another_placement_does_not_go_with_the_map() -> None:
             told = m.other_placement(m.first_of(file), other)
             assert bool(told) == (file is not other)
             assert not told or f'the file says "{other.placement}"' in told
-    [continuum] = m.first_of(tagged).ketama.continua  # type: ignore[union-attr]
-    assert continuum.servers == (("b", "b:1", 1), ("a", "a:1", 1)) and m.first_of(tagged).placement == "ketama"
+    first = m.first_of(tagged)
+    assert first.ketama is not None and first.placement == "ketama"
+    assert [continuum.servers for continuum in first.ketama.continua] == [(("b", "b:1", 1), ("a", "a:1", 1))]
