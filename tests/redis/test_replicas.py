@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -163,46 +164,46 @@ def test_a_client_sees_its_own_writes(setup: Setup) -> None:
                 line.let_go()
 
 
-def test_what_is_read_while_keys_are_watched_is_as_new_as_they_are(setup: Setup) -> None:
-    with setup.connect("writer") as writer, setup.connect("reader") as reader:
-        writer.set("k", "old")
-        setup.until_fit(reader)
-        eventually(lambda: reader.get("k") == b"old", "it is there")
+@contextmanager
+def an_old_value(setup: Setup, writer: Any, reader: Any) -> Iterator[float]:
+    """The replicas stand still, and have "old" of a key that is "new"; when that was written."""
+    writer.set("k", "old")
+    setup.until_fit(reader)
+    eventually(lambda: reader.get("k") == b"old", "it is there")
+    for line in setup.lines:
+        line.hold()
+    try:
+        writer.set("k", "new")
+        written = time.monotonic()
+        assert reader.get("k") == b"old"  # else the test shows nothing
+        yield written
+    finally:
         for line in setup.lines:
-            line.hold()
-        try:
-            writer.set("k", "new")
-            assert reader.get("k") == b"old"  # else this test shows nothing
-            with reader.pipeline() as pipe:
-                pipe.watch("k")
-                assert pipe.get("k") == b"new"
-                pipe.multi()
-                assert pipe.set("k", "newest").execute() == [True]
-        finally:
-            for line in setup.lines:
-                line.let_go()
+            line.let_go()
+
+
+def test_what_is_read_while_keys_are_watched_is_as_new_as_they_are(setup: Setup) -> None:
+    with (
+        setup.connect("writer") as writer,
+        setup.connect("reader") as reader,
+        an_old_value(setup, writer, reader),
+        reader.pipeline() as pipe,
+    ):
+        pipe.watch("k")
+        assert pipe.get("k") == b"new"
+        pipe.multi()
+        assert pipe.set("k", "newest").execute() == [True]
 
 
 def test_what_a_replica_gives_is_not_older_than_allowed(setup: Setup) -> None:
     with setup.connect("writer") as writer, setup.connect("reader") as reader:
-        writer.set("k", "old")
-        setup.until_fit(reader)
-        eventually(lambda: reader.get("k") == b"old", "it is there")
-        for line in setup.lines:
-            line.hold()
-        try:
-            writer.set("k", "new")
-            written = time.monotonic()
-            assert reader.get("k") == b"old"  # else this test shows nothing
+        with an_old_value(setup, writer, reader) as written:
             while time.monotonic() < written + 1.5:
                 assert reader.get("k") in (b"old", b"new")
             assert reader.get("k") == b"new"
             before = setup.reads()
             assert reader.get("k") == b"new"
             assert setup.reads() == before
-        finally:
-            for line in setup.lines:
-                line.let_go()
         setup.until_fit(reader)
         assert reader.get("k") == b"new"
 
