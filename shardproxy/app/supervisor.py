@@ -40,11 +40,12 @@ from shardproxy.app.kills import Kills
 from shardproxy.app.load_samples import LoadSamples
 from shardproxy.app.map_watch import Documents, MapWatch
 from shardproxy.app.redis_maps import CONNECTIONS, RedisMapWatch
+from shardproxy.app.schema_watch import SchemaWatch
 from shardproxy.app.settings import RedisWorkerSettings, WorkerSettings, client_tls, server_tls
 from shardproxy.app.system import ended, listen, listen_redis, raise_file_limit, resident_bytes
 from shardproxy.app.worker_handle import WorkerHandle
 from shardproxy.backend import health
-from shardproxy.backend.catalog import LoadedCatalog, load_catalog, load_lookups, load_registered, schema_digest
+from shardproxy.backend.catalog import LoadedCatalog, load_catalog, load_lookups, load_registered
 from shardproxy.backend.control import Credentials, open_control
 from shardproxy.backend.table_config import as_tables
 from shardproxy.config import Config
@@ -185,8 +186,12 @@ class Supervisor:
             self._spawn(self._keep_running(worker))
         self._spawn(silence.watch(self.workers, self.config.proxy.worker_silence, self._end_silent))
         if self.config.backend.schema_interval > 0:
+            watch = SchemaWatch(
+                self._credentials, self.config.backend.connect_timeout, list(self._file_snapshot.keyspaces),
+                lambda: self._with_maps(self._tables), self._renew,
+            )  # fmt: skip
             for shard in self.snapshot.shards:
-                self._spawn(self._watch_schema(shard.primary))
+                self._spawn(watch.run(shard.primary, self.config.backend.schema_interval))
 
     async def _maps_acknowledged(self) -> None:
         await self.maps.acknowledged.wait()
@@ -283,24 +288,10 @@ class Supervisor:
             log.warning("registered_otherwise", table=name, why="shardproxy.toml names the table too, and wins")
         return snapshot
 
-    async def _watch_schema(self, server: Server) -> None:
-        """Look every `backend.schema_interval` whether the schema changed behind the proxy; then renew all plans."""
-        interval = self.config.backend.schema_interval
-        databases = list(self._file_snapshot.keyspaces)
-        last: tuple[object, ...] | None = None  # from the first look, at once: changes count from the start
-        while True:
-            try:
-                timeout = self.config.backend.connect_timeout
-                async with await open_control(server, self._credentials, timeout) as connection:
-                    seen = await schema_digest(connection, databases)
-                if last is not None and seen != last:
-                    log.info("schema_changed", server=server.name)
-                    await self._load()
-                    await self._tell_schema()
-                last = seen
-            except (BackendError, SqlError) as error:
-                log.warning("schema_not_read", server=server.name, reason=str(error))
-            await asyncio.sleep(interval)
+    async def _renew(self) -> None:
+        """The schema changed: read it anew and void all plans. Raises as `_load`."""
+        await self._load()
+        await self._tell_schema()
 
     async def _keep_running(self, worker: WorkerHandle) -> None:
         """Start the worker, and again whenever it dies; soon at first, slower when it keeps dying."""
@@ -514,13 +505,11 @@ class Supervisor:
         del self._unseen[number]
 
     async def _reload(self, asker: WorkerHandle, request: int) -> None:
-        """A schema change ran through the proxy: read the catalog anew and void all plans."""
+        """A schema change ran through the proxy."""
         try:
-            await self._load()
+            await self._renew()
         except (BackendError, SqlError) as error:
             log.error("catalog_not_read", error=error, reason=str(error))
-        else:
-            await self._tell_schema()
         if asker.channel is not None:
             asker.channel.send("schema_seen", request)
 

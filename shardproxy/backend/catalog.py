@@ -169,6 +169,27 @@ async def load_lookups(snapshot: Snapshot, credentials: Credentials, seconds: fl
     return with_ready(snapshot, states)
 
 
+async def lookups_as_told(connection: ControlConnection, snapshot: Snapshot) -> bool:
+    """Whether the snapshot's lookup indexes are ready just where this server says so, of keyspaces that have their
+    records on it. Raises SqlError, BackendError."""
+    ask = asking(connection)
+    states: dict[tuple[str, str], tuple[str, str]] = {}
+    here: list[str] = []
+    for keyspace in snapshot.keyspaces.values():
+        configured = any(table.lookups for table in keyspace.tables.values())
+        if configured and snapshot.shards[keyspace.home].primary.name == connection.server.name:
+            here.append(keyspace.name)
+            try:
+                found = await lookup_states(ask, keyspace.name)
+            except SqlError as error:
+                if error.code not in MISSING_TABLE:
+                    raise
+                found = {}
+            states |= {(keyspace.name, name): state for name, state in found.items()}
+    told = with_ready(snapshot, states).keyspaces
+    return all(told[name].tables == snapshot.keyspaces[name].tables for name in here)
+
+
 def asking(connection: ControlConnection) -> Ask:
     """Statements of our own on a control connection."""
 

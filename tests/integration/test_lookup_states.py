@@ -51,6 +51,27 @@ def test_a_proxy_without_the_index_makes_it_building(proxy: ProxyUnderTest) -> N
         other.process.stop()
 
 
+def test_a_look_that_found_no_home_is_made_again(proxy: ProxyUnderTest) -> None:
+    """The index's state was not told while its shard was away: plans go by it again soon after that is back."""
+    home, other = proxy.primary(0), proxy.primary(1)
+    with proxy.connect(database="lk") as client, client.cursor() as cursor:
+        codes = [f"({FAR + n}, 1, {n})" for n in range(20)]
+        cursor.execute(f"INSERT INTO plain VALUES {', '.join(codes)}")
+        [(code,), *_] = other.rows("SELECT code FROM lk.plain JOIN _shardproxy.lookup ON shard_key = uid")
+        sql = f"SELECT * FROM plain WHERE code = {code}"  # row and entry are on the other shard
+        home.kill()
+        try:
+            assert shards_of(cursor, sql) == 1
+            other.rows("CREATE TABLE lk.news (id INT PRIMARY KEY)")
+            eventually(lambda: shards_of(cursor, sql) == 2, "no row is looked up")
+        finally:
+            home.start()
+        try:
+            eventually(lambda: shards_of(cursor, sql) == 1, "rows are looked up again")
+        finally:
+            other.rows("DROP TABLE lk.news")
+
+
 def test_backfill_of_rows_that_were_there_before(proxy: ProxyUnderTest) -> None:
     for i, shard in enumerate(proxy.cluster.shards):
         rows = ", ".join(f"({FAR * i + n}, 1, {FAR * i + n})" for n in range(250))
