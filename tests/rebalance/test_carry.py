@@ -318,27 +318,38 @@ def test_writes_to_what_goes_along_wait_for_the_switch(scene: Scene) -> None:
     stays = next(key for key in range(1, 1000) if was[bucket_of(key)] == will[bucket_of(key)])
     errors: list[BaseException] = []
     threads: list[threading.Thread] = []
+    waiting = threading.Event()
 
     def write(sql: str) -> None:
+        """Again and again until it waits: the worker may not have heard of the new map at first."""
         try:
             with scene.proxy.connect() as client, client.cursor() as cursor:
                 cursor.execute(sql)
+                while not waiting.is_set():
+                    cursor.execute(sql)
         except BaseException as error:
             errors.append(error)
 
     async def step(where: str) -> None:
         if where != "after armed next":
             return
-        for sql in (f"UPDATE users SET name = 'second' WHERE id = {stays}", "INSERT INTO countries VALUES (1, 'x', 1)"):
+        for sql in (
+            f"UPDATE users SET name = 'second' WHERE id = {stays}",
+            "REPLACE INTO countries VALUES (1, 'x', 1)",
+        ):
             threads.append(threading.Thread(target=write, args=(sql,)))
             threads[-1].start()
         held = lambda: scene.proxy.metric("shardproxy_writes_held_now") == 2  # noqa: E731
-        await asyncio.to_thread(eventually, held, "both wait", 15.0)
+        try:
+            await asyncio.to_thread(eventually, held, "both wait", 15.0)
+        finally:
+            waiting.set()
 
     async def switched(orchestrator: Orchestrator) -> None:
         await orchestrator.run(lambda stage: False, complete=True)
 
-    write(f"INSERT INTO users VALUES ({stays}, 'first', 0)")
+    with scene.proxy.connect() as client, client.cursor() as cursor:
+        cursor.execute(f"INSERT INTO users VALUES ({stays}, 'first', 0)")
     scene.lead(AddShard("shard3"), switched, Faults(step=step))
     for thread in threads:
         thread.join(60)
