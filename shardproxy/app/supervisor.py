@@ -33,6 +33,7 @@ from shardproxy.admin.show.topology import topology_json
 from shardproxy.app import silence
 from shardproxy.app.cache_keeping import CacheKeeping, keeper_settings
 from shardproxy.app.channel import Channel, Message
+from shardproxy.app.definitions import Definitions
 from shardproxy.app.explain import explain
 from shardproxy.app.from_config import accounts_of, cache_of, greeted_version, limits_of, pool_of, redis_of, rights_of
 from shardproxy.app.handover import Handover
@@ -40,14 +41,11 @@ from shardproxy.app.kills import Kills
 from shardproxy.app.load_samples import LoadSamples
 from shardproxy.app.map_watch import Documents, MapWatch
 from shardproxy.app.redis_maps import CONNECTIONS, RedisMapWatch
-from shardproxy.app.schema_watch import SchemaWatch
 from shardproxy.app.settings import RedisWorkerSettings, WorkerSettings, client_tls, server_tls
 from shardproxy.app.system import ended, listen, listen_redis, raise_file_limit, resident_bytes
 from shardproxy.app.worker_handle import WorkerHandle
 from shardproxy.backend import health
-from shardproxy.backend.catalog import LoadedCatalog, load_catalog, load_lookups, load_registered
-from shardproxy.backend.control import Credentials, open_control
-from shardproxy.backend.table_config import as_tables
+from shardproxy.backend.control import Credentials
 from shardproxy.config import Config
 from shardproxy.counters import Counters
 from shardproxy.errors import BackendError, ConfigError, ReshardError, SqlError, StoreError
@@ -57,7 +55,7 @@ from shardproxy.reshard.eviction import seen_over
 from shardproxy.router.balance import ServerHealth
 from shardproxy.sql.modes import SqlModes
 from shardproxy.topology.bootstrap import with_stored
-from shardproxy.topology.build import build_snapshot, with_tables
+from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.model import Server, Snapshot
 
 log = logs.Log("supervisor")
@@ -77,7 +75,6 @@ class Supervisor:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._file_snapshot = build_snapshot(config)
-        self._tables = self._file_snapshot  # the same, with registered tables and the state of lookup indexes
         self.snapshot = self._file_snapshot  # the same, with the maps of the store
         self.totals = Totals()
         self.health: dict[str, ServerHealth] = {}
@@ -93,8 +90,9 @@ class Supervisor:
             self._keeping = CacheKeeping(settings, lambda: self.snapshot)
         self._exposition = Exposition(self.totals)
         self._counters = Counters()
-        self._loaded: LoadedCatalog | None = None
-        self._sql_mode = ""
+        self._definitions = Definitions(
+            self._file_snapshot, self._credentials, config.backend.connect_timeout, self._with_maps
+        )
         self._why_not_ready = "the servers' table definitions have not been read yet"
         self._rsa = RsaKey()
         self._decoy_key = secrets.token_bytes(32)
@@ -105,7 +103,6 @@ class Supervisor:
         self._silent: set[int] = set()  # workers that have not answered it yet
         self._tasks: set[asyncio.Task[Any]] = set()
         self._kills = Kills(self.workers)
-        self._catalog_lock = asyncio.Lock()
         self._recovery = Recovery(
             self.snapshot,
             self._credentials,
@@ -171,7 +168,7 @@ class Supervisor:
         """Read maps and catalog, however long store and servers take to answer; then start every worker."""
         await asyncio.to_thread(self._rsa.prepare)
         await self._maps_acknowledged()
-        while self._loaded is None:
+        while self._definitions.loaded is None:
             try:
                 await self._load()
             except (BackendError, SqlError) as error:
@@ -186,12 +183,8 @@ class Supervisor:
             self._spawn(self._keep_running(worker))
         self._spawn(silence.watch(self.workers, self.config.proxy.worker_silence, self._end_silent))
         if self.config.backend.schema_interval > 0:
-            watch = SchemaWatch(
-                self._credentials, self.config.backend.connect_timeout, list(self._file_snapshot.keyspaces),
-                lambda: self._with_maps(self._tables), self._renew,
-            )  # fmt: skip
             for shard in self.snapshot.shards:
-                self._spawn(watch.run(shard.primary, self.config.backend.schema_interval))
+                self._spawn(self._definitions.watch(shard.primary, self.config.backend.schema_interval, self._renew))
 
     async def _maps_acknowledged(self) -> None:
         await self.maps.acknowledged.wait()
@@ -199,22 +192,8 @@ class Supervisor:
             await self.redis_maps.ready.wait()
 
     async def _load(self) -> None:
-        async with self._catalog_lock:
-            version = self._loaded.catalog.version + 1 if self._loaded else 1
-            timeout = self.config.backend.connect_timeout
-            tables = await self._with_registered(timeout)
-            found = await load_lookups(self._with_maps(tables), self._credentials, timeout)
-            loaded = await load_catalog(found, self._credentials, timeout, version)
-            if not self._sql_mode:
-                primary = self.snapshot.shards[0].primary
-                async with await open_control(primary, self._credentials, timeout) as connection:
-                    rows = await connection.query("SELECT @@GLOBAL.sql_mode AS mode")
-                    self._sql_mode = str(rows[0]["mode"])
-            self._loaded = loaded
-            self._tables = found
-            self.snapshot = self._with_maps(found)  # the newest: they may have changed meanwhile
-            for line in loaded.unread:
-                log.warning("table_not_read", reason=line)
+        await self._definitions.load()
+        self.snapshot = self._with_maps(self._definitions.tables)  # the newest: they may have changed meanwhile
 
     # ── the maps of the store ──
 
@@ -223,7 +202,7 @@ class Supervisor:
 
     def _take(self, documents: Documents) -> None:
         """Serve by these maps from now on. Raises ConfigError for what this proxy's file cannot go with."""
-        self.snapshot = with_stored(self._tables, documents)
+        self.snapshot = with_stored(self._definitions.tables, documents)
         number = self._handover.new_map({name: document.epoch for name, document in documents.items()})
         self._tell_all("map", number, self.snapshot)
 
@@ -276,17 +255,6 @@ class Supervisor:
         await self.maps.leave(over)
         if self.redis_maps is not None:
             await self.redis_maps.leave()
-
-    async def _with_registered(self, seconds: float) -> Snapshot:
-        """The file's map with the tables that were registered while proxies ran."""
-        rows = await load_registered(self._with_maps(self._file_snapshot), self._credentials, seconds)
-        found, unknown = as_tables(rows, [shard.name for shard in self._file_snapshot.shards])
-        for row in unknown:
-            log.warning("registered_table_left_out", table=f"{row.keyspace}.{row.name}", shard=row.shard)
-        snapshot, shadowed = with_tables(self._file_snapshot, found)
-        for name in shadowed:
-            log.warning("registered_otherwise", table=name, why="shardproxy.toml names the table too, and wins")
-        return snapshot
 
     async def _renew(self) -> None:
         """The schema changed: read it anew and void all plans. Raises as `_load`."""
@@ -347,7 +315,7 @@ class Supervisor:
         worker.channel.send("settings", self._settings(worker))
 
     def _settings(self, worker: WorkerHandle) -> WorkerSettings:
-        config, loaded = self.config, self._loaded
+        config, loaded = self.config, self._definitions.loaded
         assert loaded is not None
         mysql = config.listen.mysql
         return WorkerSettings(
@@ -357,8 +325,8 @@ class Supervisor:
             catalog=loaded.catalog,
             collations={ident: (c.charset, c.name) for ident, c in loaded.collations.items()},
             server_version=config.proxy.server_version or greeted_version(loaded.server_version),
-            mariadb=self.mariadb,
-            sql_mode=self._sql_mode,
+            mariadb=self._definitions.mariadb,
+            sql_mode=self._definitions.sql_mode,
             health=dict(self.health),
             accounts=self._accounts,
             rights=rights_of(config),
@@ -383,10 +351,6 @@ class Supervisor:
             return self._redis
         worker.redis_name = f"{CONNECTIONS}:{maps.identity}:{worker.coordinator}"
         return replace(self._redis, routing=maps.routing, identity=maps.identity, name=worker.redis_name)
-
-    @property
-    def mariadb(self) -> bool:
-        return self._loaded is not None and "mariadb" in self._loaded.server_version.lower()
 
     async def _drain(self) -> None:
         for worker in self.workers:
@@ -491,11 +455,11 @@ class Supervisor:
 
     async def _tell_schema(self) -> None:
         """Send map and catalog to every worker, and wait until each that lives has taken them."""
-        assert self._loaded is not None
+        assert self._definitions.loaded is not None
         self._schema_number += 1
         number = self._schema_number
         waiting = self._unseen[number] = {worker.index for worker in self.workers if worker.ready}
-        self._tell_all("schema", number, self.snapshot, self._loaded.catalog)
+        self._tell_all("schema", number, self.snapshot, self._definitions.loaded.catalog)
         deadline = monotonic() + SCHEMA_WAIT
         while waiting and monotonic() < deadline:
             await asyncio.sleep(0.005)
@@ -552,11 +516,12 @@ class Supervisor:
         return shown if document is None else {**shown, "redis": redis_json(document)}
 
     async def explain(self, sql: str, schema: str | None, values: Sequence[ExplainValue]) -> dict[str, Any]:
-        if self._loaded is None:
+        known = self._definitions
+        if known.loaded is None:
             raise BackendError(f"not ready: {self._why_not_ready}")
-        modes = SqlModes.parse(self._sql_mode)
+        modes = SqlModes.parse(known.sql_mode)
         caching = self._cache.caching if self._cache is not None else None
-        context = PlanContext(self.snapshot, self._loaded.catalog, schema, modes, self.mariadb, caching=caching)
+        context = PlanContext(self.snapshot, known.loaded.catalog, schema, modes, known.mariadb, caching=caching)
         return explain(sql, values, context)
 
     async def metrics(self) -> bytes:
@@ -569,7 +534,7 @@ class Supervisor:
             return False, "shutting down"
         if not self.maps.acknowledged.is_set():
             return False, self.maps.problem or "the maps of the store are being acknowledged"
-        if self._loaded is None:
+        if self._definitions.loaded is None:
             return False, self._why_not_ready
         lines = [f"worker {w.index} has not started" for w in self.workers if not w.ready]
         for shard in self.snapshot.shards:
