@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -71,6 +72,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--loops"):  # each time other ones; the same in all processes of one run
+        os.environ.setdefault("SHARDPROXY_SEED", secrets.token_hex(3))
     parallel.configure_process(config)
     if not parallel.is_one_of_several(config):
         config.pluginmanager.register(_Printing(config))
