@@ -41,6 +41,7 @@ from shardproxy.topology.redis_map import REDIS_MAP, RedisMap
 from shardproxy.topology.ring import place_buckets
 
 T = TypeVar("T")
+_LEFT = "keys on their way are found all the same: `shardctl rebalance redis resume` goes on, `cancel` takes back"
 app = typer.Typer(
     name="redis",
     help="Move keys of the Redis port between its nodes while clients go on.\n\nSee docs/redis-moves.md.",
@@ -282,7 +283,15 @@ async def _lead(store: MapStore, nodes: Mapping[str, NodeControl], wishes: Wishe
             shown.update(f"{progress.moved:,} keys moved, {progress.left} {what} left{way}")
 
         mover = RedisMover(store, nodes, wishes, seen)
-        await mover.run()
+        try:
+            await mover.run()
+        except asyncio.CancelledError:  # Ctrl-C
+            note(_LEFT)
+            raise
+        except ReshardError as error:
+            note(str(error))
+            note(_LEFT)
+            raise typer.Exit(Exit.FAILED) from None
     stdout().print(f"done: {mover.moved:,} keys were moved, beside those that clients asked for")
 
 
@@ -292,7 +301,3 @@ def _unusable(work: Callable[[], T]) -> T:
     except GoalError as error:
         note(str(error))
         raise typer.Exit(Exit.UNUSABLE) from None
-    except ReshardError as error:
-        note(f"{error}")
-        note("keys on their way are found all the same: `shardctl rebalance redis resume` goes on, `cancel` takes back")
-        raise typer.Exit(Exit.FAILED) from None

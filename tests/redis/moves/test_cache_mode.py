@@ -83,8 +83,9 @@ def test_what_others_had_meanwhile_is_not_taken_for_the_keys(cluster: LocalClust
     with connect(proxy.port) as client:
         for key in theirs:
             client.set(key, "meanwhile")
-    with pytest.raises(AssertionError, match="node redis3 does not answer"):
+    with pytest.raises(AssertionError, match="node redis3 does not answer") as refused:
         shardctl(proxy, "run", "--weights", TWO)
+    assert "`cancel` takes back" not in str(refused.value)
     assert value(proxy, theirs[0]) == "meanwhile"  # nothing is wanted: others have them still
     back(proxy, dead, theirs[0])
     shardctl(proxy, "run", "--weights", TWO)
@@ -102,6 +103,8 @@ def test_a_node_that_dies_while_keys_move_costs_errors(cluster: LocalCluster, pr
         mover.wait(60)
         left = [key for key in theirs if value(proxy, key) != key]
         assert left and {value(proxy, key) for key in left} == {"an error"}
+        with pytest.raises(AssertionError, match="`cancel` takes back"):
+            shardctl(proxy, "resume")
     finally:
         mover.kill()
         mover.wait()
