@@ -41,10 +41,11 @@ class Handover:
         if self._answered.pop(pid, None) is not None:
             self.changed.set()
 
-    def all_left(self) -> None:
-        """The same of all workers."""
-        self._answered.clear()
-        self.changed.set()
+    async def nobody(self) -> None:
+        """Wait until all have left."""
+        while self._answered:
+            self.changed.clear()
+            await self.changed.wait()
 
     @property
     def whole(self) -> bool:

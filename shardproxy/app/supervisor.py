@@ -113,7 +113,7 @@ class Supervisor:
         )
         self._handover = Handover()
         self._loads = LoadSamples()
-        self.maps = MapWatch(config, self._file_snapshot, self._handover, self._take, self._shut, self._loads)
+        self.maps = MapWatch(config, self._file_snapshot, self._handover, self._take, self._shut_for_good, self._loads)
         self.redis_maps = self._watch_redis()
         self._schema_number = 0
         self._unseen: dict[int, set[int]] = {}  # number of a schema that was sent → workers that have not taken it
@@ -205,6 +205,12 @@ class Supervisor:
         self.snapshot = with_stored(self._definitions.tables, documents)
         number = self._handover.new_map({name: document.epoch for name, document in documents.items()})
         self._tell_all("map", number, self.snapshot)
+
+    async def _shut_for_good(self) -> None:
+        """As `_shut`; and wait until nothing of them is in flight. As long as something may be, the void identity is
+        needed: it can be the only proof (see _seen_over)."""
+        await self._shut()
+        await self._handover.nobody()
 
     async def _shut(self) -> None:
         """End every worker, and with it its clients and server connections: our identity is void."""

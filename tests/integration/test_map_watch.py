@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -422,18 +422,41 @@ def test_a_proxy_that_was_shut_out_comes_back(cluster: LocalCluster, store: Mapp
             assert proxy.primary(0).rows(f"SELECT balance FROM main.users WHERE uid = {STAYING}")[0][0] == 0
 
 
-def test_shut_out_at_the_servers_and_let_in_again(cluster: LocalCluster, store: Mapping[str, object]) -> None:
-    """By the real Evictor, while the proxy is stopped: when it goes on, nothing of it reaches a server."""
+def test_shut_out_while_nothing_is_in_flight(cluster: LocalCluster, store: Mapping[str, object]) -> None:
+    """Its workers have answered for the newest map, and then they end without a proof at the servers, which refuse the
+    account: maps that come later are acknowledged all the same."""
+    with own_account(cluster, store) as (desk, proxy, evictor):
+        desk.all_have(desk.begin(), 1)
+        [identity] = desk.identities()
+        desk.on(lambda store: evictor(store).evict(identity))
+        eventually(lambda: [i.id for i in desk.identities()] not in ([], [identity.id]), "it has a new name")
+        for _ in range(3):
+            desk.all_have(desk.step(), 1)
+        desk.on(lambda store: evictor(store).readmit("own"))
+        eventually(lambda: answers(proxy), "it serves again", 30.0)
+
+
+@contextmanager
+def own_account(
+    cluster: LocalCluster, store: Mapping[str, object]
+) -> Iterator[tuple[Desk, ProxyUnderTest, Callable[[MapStore], Evictor]]]:
+    """A proxy with an account of its own, which can be locked."""
     own = {"user": "own", "password": "own"}
     for shard in cluster.shards:
         shard.primary.rows("CREATE USER IF NOT EXISTS own@'%' IDENTIFIED BY 'own'")
         shard.primary.rows("GRANT ALL PRIVILEGES ON *.* TO own@'%'")
+        shard.primary.rows("ALTER USER own@'%' ACCOUNT UNLOCK")
     cluster.wait_replicated()
     with proxies(cluster, store, backend=own) as (desk, [proxy]):
+        primaries = [shard.primary for shard in build_snapshot(load(desk.config, proxy_environment())).shards]
+        yield desk, proxy, lambda store: Evictor(store, primaries, Credentials("root", "root"))
+
+
+def test_shut_out_at_the_servers_and_let_in_again(cluster: LocalCluster, store: Mapping[str, object]) -> None:
+    """By the real Evictor, while the proxy is stopped: when it goes on, nothing of it reaches a server."""
+    with own_account(cluster, store) as (desk, proxy, evictor):
         [identity] = desk.identities()
         assert identity.account == "own"
-        config = load(desk.config, proxy_environment())
-        primaries = [shard.primary for shard in build_snapshot(config).shards]
         pids = [proxy.process.pid, *proxy.worker_pids()]
         with closing(proxy.connect()) as client, client.cursor() as cursor:
             cursor.execute("BEGIN")
@@ -441,7 +464,7 @@ def test_shut_out_at_the_servers_and_let_in_again(cluster: LocalCluster, store: 
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
             try:
-                desk.on(lambda store: Evictor(store, primaries, Credentials("root", "root")).evict(identity))
+                desk.on(lambda store: evictor(store).evict(identity))
                 assert not proxy.primary(0).rows("SELECT id FROM information_schema.processlist WHERE user = 'own'")
                 epoch = desk.begin()
             finally:
@@ -452,7 +475,7 @@ def test_shut_out_at_the_servers_and_let_in_again(cluster: LocalCluster, store: 
         desk.all_have(epoch, 1)
         eventually(lambda: [i.id for i in desk.identities()] not in ([], [identity.id]), "it has a new name")
         assert not answers(proxy)
-        desk.on(lambda store: Evictor(store, primaries, Credentials("root", "root")).readmit("own"))
+        desk.on(lambda store: evictor(store).readmit("own"))
         eventually(lambda: answers(proxy), "it serves again", 30.0)
         assert proxy.primary(0).rows(f"SELECT balance FROM main.users WHERE uid = {STAYING}")[0][0] == 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from shardproxy.app.handover import Handover
 
 
@@ -45,3 +47,22 @@ def test_a_worker_that_has_ended_counts_until_it_is_proved_over() -> None:
     assert handover.epochs == {"main": 2}
     handover.answered(10, 2)  # a message that was on its way
     assert handover.whole
+
+
+async def _all_have_left() -> list[bool]:
+    handover = Handover()
+    await handover.nobody()  # at once: there was none
+    for pid in (10, 11):
+        handover.joined(pid)
+    waiting = asyncio.ensure_future(handover.nobody())
+    seen = []
+    for pid in (10, 11):
+        handover.left(pid)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        seen.append(waiting.done())
+    return seen
+
+
+def test_waiting_for_all_to_leave() -> None:
+    assert asyncio.run(_all_have_left()) == [False, True]
