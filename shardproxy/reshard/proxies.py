@@ -75,11 +75,15 @@ class Proxies:
 
     async def _overdue(self, left: Sequence[Identity]) -> list[Identity]:
         """Proxies that are not waited for any longer. As long as no writes are held those that live are: a statement
-        that began under an older map goes on there, a long read, or one that waits for a lock."""
+        that began under an older map goes on there, a long read, or one that waits for a lock. But where the account is
+        locked nothing goes on; such a proxy has come back, and cannot prove at the servers what it would have to."""
         if MEANINGS[self._ledger.stage].writes is Writes.HELD:
             return list(left)
         living = await self._ledger.living()
-        busy = [one for one in left if one.id in living and one.standing is Standing.ACTIVE]
+        locked = self._locked
+        busy = [
+            one for one in left if one.id in living and one.standing is Standing.ACTIVE and one.account not in locked
+        ]
         if busy:
             what = f"waits for statements that began before, on proxy {named(busy)}"
             log.info("move %s %s", self._ledger.workflow.id, what)

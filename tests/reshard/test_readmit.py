@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pymysql
@@ -15,7 +17,7 @@ from shardproxy.reshard.orchestrator import Settings
 from shardproxy.store.interface import ABSENT
 from shardproxy.topology.barrier import Acknowledgement, Identity
 from shardproxy.topology.stages import Stage
-from shardproxy.topology.stored import ACKNOWLEDGEMENTS, PROXIES
+from shardproxy.topology.stored import ACKNOWLEDGEMENTS, ALIVE, PROXIES
 from tests.reshard.sides import Sides
 from tests.reshard.test_orchestrator import Desk, desk
 
@@ -67,12 +69,45 @@ def locked(sides: Sides) -> list[bool]:
     return found
 
 
-def test_let_in_when_it_has_come_back_or_somebody_vouches_for_it(sides: Sides, tmp_path: Path) -> None:
+@contextmanager
+def lone_account(sides: Sides) -> Iterator[None]:
+    """An account on both servers, and rows to move."""
     for server in (sides.source, sides.target):
         server.rows("DROP USER IF EXISTS lone@'%'")
         server.rows("CREATE USER lone@'%' IDENTIFIED BY 'lone'")
         server.rows("CREATE TABLE t (uid BIGINT PRIMARY KEY)", database=sides.database)
     sides.source.rows("INSERT INTO t VALUES (100), (300)", database=sides.database)
+    try:
+        yield
+    finally:
+        for server in (sides.source, sides.target):
+            server.rows("DROP USER lone@'%'")
+
+
+def test_a_locked_proxy_that_lives_is_not_waited_for(sides: Sides, tmp_path: Path) -> None:
+    """It does nothing at the servers, and cannot prove there what it has to: it would answer never."""
+
+    async def all_of_it() -> None:
+        async with desk(sides, tmp_path) as found:
+            await proxy(found, "first")
+            orchestrator = found.lead(await found.plan(100, 110))
+            orchestrator._settings = Settings(hold=5.0, settle=0.0, answer=0.1, back=0.1)
+            try:
+                await orchestrator.run(lambda stage: stage is Stage.COPYING)
+                assert await asyncio.to_thread(locked, sides) == [True, True]
+                await forget(found, "first")
+                await proxy(found, "second", 0)
+                await found.store.put(ALIVE + "second", {"place": "elsewhere"}, ABSENT)
+                async with asyncio.timeout(60):
+                    await orchestrator.run(lambda stage: stage is Stage.DONE, complete=True)
+            finally:
+                await orchestrator.close()
+
+    with lone_account(sides):
+        asyncio.run(all_of_it())
+
+
+def test_let_in_when_it_has_come_back_or_somebody_vouches_for_it(sides: Sides, tmp_path: Path) -> None:
     config = tmp_path / "shardproxy.toml"
     config.write_text(CONFIG.format(source=sides.source, target=sides.target, database=sides.database))
 
@@ -116,8 +151,5 @@ def test_let_in_when_it_has_come_back_or_somebody_vouches_for_it(sides: Sides, t
         async with desk(sides, tmp_path) as found:
             await work(found)
 
-    try:
+    with lone_account(sides):
         asyncio.run(all_of_it())
-    finally:
-        for server in (sides.source, sides.target):
-            server.rows("DROP USER lone@'%'")
