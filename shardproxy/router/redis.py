@@ -7,6 +7,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from shardproxy.planner.redis.node_settings import refused_setting
 from shardproxy.planner.redis.spec import CommandSpec, key_indexes
 from shardproxy.topology.redis_ring import RedisRing
 
@@ -122,7 +123,8 @@ def _one_tag(ring: RedisRing, what: str) -> str:
 
 def hindrance(spec: CommandSpec, args: Sequence[bytes], ring: RedisRing) -> str:
     """Why a command must not go to the node of its keys, with what to do: it would look there for keys of other nodes,
-    or put them where nobody finds them. Empty when nothing hinders. Cheap for most commands: a look at the name."""
+    or put them where nobody finds them; or to all nodes: it would cut them off. Empty when nothing hinders. Cheap for
+    most commands: a look at the name."""
     check = _CHECKS.get(spec.name)
     return "" if check is None else check(args, ring)
 
@@ -164,6 +166,10 @@ def _script(args: Sequence[bytes], ring: RedisRing) -> str:
     return "a script without keys may need any node: name the keys that it uses"
 
 
+def _setting(args: Sequence[bytes], ring: RedisRing) -> str:
+    return refused_setting(args)
+
+
 _CHECKS: Final[Mapping[bytes, Callable[[Sequence[bytes], RedisRing], str]]] = {
     b"SORT": _sort,
     b"SORT_RO": _sort,
@@ -174,6 +180,7 @@ _CHECKS: Final[Mapping[bytes, Callable[[Sequence[bytes], RedisRing], str]]] = {
     b"EVALSHA_RO": _script,
     b"FCALL": _script,
     b"FCALL_RO": _script,
+    b"CONFIG|SET": _setting,
 }
 
 CHECKED: Final = frozenset(_CHECKS)  # commands that something may hinder

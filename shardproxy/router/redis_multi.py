@@ -32,7 +32,8 @@ def place_in_transaction(spec: CommandSpec, args: Sequence[bytes], ring: RedisRi
         return before, b"" if args[1] == b"0" else _cannot(spec, "there is one database, 0")
     if way is Way.EVERY:
         if ring.single and not spec.blocks:
-            return before, b""
+            why = hindrance(spec, args, ring)
+            return before, _cannot(spec, why) if why else b""
         return before, _cannot(spec, "it goes to all nodes, and a transaction is of one")
     return before, _cannot(spec, "it is about the connection to the proxy: send it before MULTI, or after EXEC")
 

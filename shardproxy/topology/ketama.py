@@ -78,12 +78,12 @@ def _cuts_of(continua: tuple[tuple[Server, ...], ...]) -> tuple[int, ...]:
 
 
 def owners_of(continuum: Continuum, cuts: Sequence[int]) -> list[str]:
-    """The node of each arc, and at the end that of the empty key, which has no hash. cuts: with those of the
-    continuum."""
+    """The node of each arc, and at the end that of the empty key, for which twemproxy takes the hash 0. cuts: with
+    those of the continuum."""
     values, places = _points_of(continuum.servers)
     nodes = [server.node for server in continuum.servers]
     found = [nodes[places[bisect_left(values, cut) % len(values)]] for cut in cuts]
-    return [*found, nodes[min(places)]]
+    return [*found, found[0]]
 
 
 def lengths_of(cuts: Sequence[int]) -> list[int]:

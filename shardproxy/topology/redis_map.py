@@ -244,10 +244,12 @@ def _ended(document: RedisMap) -> RedisMap:
     changes: dict[str, object] = {"wanted": None, "problem": ""}
     ketama, owners = document.ketama, document.map.owners
     if ketama is not None:
-        # What was wanted is one of them; the newer one when both place all keys alike.
-        continuum = next(each for each in reversed(ketama.continua) if owners_of(each, ketama.cuts) == owners)
+        # What was wanted is one of them; the newer one when both place all keys alike. The empty key stays where it is:
+        # earlier versions gave it to the first server.
+        continuum = next(each for each in reversed(ketama.continua) if owners_of(each, ketama.cuts)[:-1] == owners[:-1])
         alone = ketama.model_copy(update={"continua": (continuum,)})
-        changes |= {"ketama": alone, "map": ArcForm.of(owners_of(continuum, alone.cuts)), "before": None}
+        arcs = ArcForm.of([*owners_of(continuum, alone.cuts)[:-1], owners[-1]])
+        changes |= {"ketama": alone, "map": arcs, "before": None}
     return _next(document, **changes)
 
 

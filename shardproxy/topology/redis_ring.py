@@ -175,7 +175,7 @@ class KetamaRing(RedisRing):
         if not away or not left:
             return self
         owners = [self.owners[n] for n in left]
-        first = self._first if self._first not in away else min(owners)
+        first = self._first if self._first not in away else owners[0]
         return KetamaRing([self._values[n] for n in left], [*owners, first], self._tag)
 
 

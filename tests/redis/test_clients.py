@@ -32,11 +32,12 @@ def listed(client: Any, name: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("commands", "shown"),
     [
-        ("", {"flags": "N", "multi": "-1", "sub": "0", "resp": "2", "user": "default", "db": "0"}),
-        ("MULTI|SET a 1|GET a", {"flags": "x", "multi": "2"}),
-        ("BLPOP l 0", {"flags": "b"}),
+        ("", {"flags": "N", "multi": "-1", "sub": "0", "resp": "2", "user": "default", "db": "0", "cmd": "NULL"}),
+        ("MULTI|SET a 1|GET a", {"flags": "x", "multi": "2", "cmd": "NULL"}),
+        ("BLPOP l 0", {"flags": "b", "cmd": "blpop"}),
         ("SUBSCRIBE a b|PSUBSCRIBE x*|SSUBSCRIBE c", {"flags": "P", "sub": "2", "psub": "1", "ssub": "1"}),
-        ("MONITOR", {"flags": "O"}),
+        ("SUBSCRIBE a|SSUBSCRIBE c", {"flags": "P", "cmd": "ssubscribe"}),
+        ("MONITOR", {"flags": "O", "cmd": "monitor"}),
         ("HELLO 3|CLIENT SETINFO LIB-NAME mine", {"resp": "3", "lib-name": "mine"}),
     ],
 )

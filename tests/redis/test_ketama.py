@@ -10,10 +10,8 @@ import pytest
 
 from shardproxy.local import LocalCluster
 from shardproxy.local.ports import free_port
-from shardproxy.local.process import Process
 from shardproxy.local.redis_node import RedisNode
-from shardproxy.protocol.redis.encode import command
-from tests.ketama import ketama_ring
+from tests.ketama import KEYS, exchange, ketama_ring, run_nutcracker
 from tests.redis.proxied import redis_proxy
 
 # By weights, hash tag, and whether the servers have names of their own.
@@ -25,15 +23,6 @@ _POOLS: list[tuple[tuple[int, ...], bytes, bool]] = [
     ((33, 33, 33, 1), b"$$", True),
     ((2, 9), b"{}", True),
     ((5,), b"", True),
-]
-KEYS = [
-    *(b"key:%d" % n for n in range(1500)),
-    *(b"{user%d}:%d" % (n % 100, n) for n in range(500)),
-    *(b"a[%d]b$%d$" % (n, n % 7) for n in range(500)),
-    *(bytes([n, 255 - n, 97]) for n in range(256)),
-    *(b"\xff" * n + b"\x80" for n in range(40)),
-    *(b"{}a", b"a{}b", b"{", b"}", b"{}", b"}{", b"{a", b"a}", b"{a}{b}", b"{{a}}", b"{}{a}", b"[]", b"$$", b"$$a$"),
-    *(f"ключ:{n}".encode() for n in range(100)),
 ]
 
 
@@ -66,23 +55,9 @@ def nutcracker(nodes: list[RedisNode], tmp_path_factory: pytest.TempPathFactory)
         text += "  servers:\n"
         for node, (name, weight) in zip(nodes, weights_of(pool, nodes).items(), strict=False):
             text += f"   - {node.address}:{weight} {name if pool[2] else ''}\n"
-    process = _nutcracker(folder, text, ports[-1])
+    process = run_nutcracker(folder, text, ports[-1])
     yield ports
     process.kill()
-
-
-def _nutcracker(folder: Path, text: str, port: int) -> Process:
-    """A running twemproxy with this configuration; port: its last pool's."""
-    (folder / "nutcracker.yml").write_text(text)
-    process = Process(
-        "nutcracker",
-        ["nutcracker", "-c", str(folder / "nutcracker.yml"), "-s", str(free_port()), "-a", "127.0.0.1"],
-        log=folder / "nutcracker.log",
-        port=port,
-        hint="apt-get install nutcracker",
-    )
-    process.start()
-    return process
 
 
 @pytest.mark.parametrize("number", range(len(_POOLS)))
@@ -109,13 +84,6 @@ def test_each_key_is_on_the_node_where_twemproxy_has_it(
     assert len(set(landed.values())) == len(_POOLS[number][0])
 
 
-def _exchange(port: int, requests: list[list[bytes]], size: int) -> bytes:
-    """So many bytes of replies, asked for without redis-py."""
-    with socket.create_connection(("127.0.0.1", port)) as client, client.makefile("rb") as replies:
-        client.sendall(b"".join(command(words) for words in requests))
-        return replies.read(size)
-
-
 @pytest.mark.parametrize("named", [False, True])
 def test_beside_twemproxy_each_reads_what_the_other_wrote(named: bool, tmp_path: Path) -> None:
     with LocalCluster("mariadb", shards=1, replicas=0, redis=3) as cluster:
@@ -129,15 +97,15 @@ def test_beside_twemproxy_each_reads_what_the_other_wrote(named: bool, tmp_path:
             node.name: {"address": node.address, "weight": number + 1, "ketama_name": names[number]}
             for number, node in enumerate(cluster.redis)
         }
-        process = _nutcracker(tmp_path, text, theirs)
+        process = run_nutcracker(tmp_path, text, theirs)
         try:
             with redis_proxy(cluster, nodes=nodes, redis={"placement": "ketama", "hash_tag": "{}"}) as proxy:
                 keys = list(dict.fromkeys(KEYS))
                 for writer, reader, mark in ((theirs, proxy.port, b"t"), (proxy.port, theirs, b"p")):
                     wanted = b"+OK\r\n" * len(keys)
-                    assert _exchange(writer, [[b"SET", key, mark + key] for key in keys], len(wanted)) == wanted
+                    assert exchange(writer, [[b"SET", key, mark + key] for key in keys], len(wanted)) == wanted
                     wanted = b"".join(b"$%d\r\n%b\r\n" % (len(key) + 1, mark + key) for key in keys)
-                    assert _exchange(reader, [[b"GET", key] for key in keys], len(wanted)) == wanted
+                    assert exchange(reader, [[b"GET", key] for key in keys], len(wanted)) == wanted
                 with proxy.connect() as client:
                     assert client.dbsize() == len(keys)  # none is twice
                     assert client.mget(keys) == [b"p" + key for key in keys]

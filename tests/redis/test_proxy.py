@@ -346,3 +346,28 @@ def test_nodes_with_a_password(cluster: LocalCluster) -> None:
         for node in cluster.redis:
             with node.connect(password="secret") as direct:
                 direct.config_set("requirepass", "")
+
+
+def test_settings_that_would_cut_the_proxy_off_from_its_nodes_are_refused(
+    cluster: LocalCluster, proxy: RedisProxy, client: Any
+) -> None:
+    def settings() -> list[Any]:
+        found = []
+        for node in cluster.redis:
+            with node.connect() as direct:
+                found.append(direct.config_get("*"))
+        return found
+
+    before = settings()
+    refused = {"requirepass": "x", "MASTERAUTH": "x", "maxclients": "1", "timeout": "1", "bind": "::1", "port": "0"}
+    refused |= {"slave-announce-ip": "10.0.0.1", "client-output-buffer-limit": "normal 1 1 1", "dir": "/tmp"}
+    for name, value in refused.items():
+        with pytest.raises(redis.ResponseError, match=f"does not do this CONFIG SET: {name.lower()}: .*node"):
+            client.execute_command("CONFIG", "SET", "slowlog-max-len", "5", name, value)
+    assert settings() == before
+    assert client.config_set("slowlog-max-len", 5) is True
+    assert {each["slowlog-max-len"] for each in settings()} == {"5"}
+    client.config_set("slowlog-max-len", before[0]["slowlog-max-len"])
+    with proxy.connect() as other, other.pubsub() as listener:  # which needs new connections to nodes
+        listener.subscribe("news")
+        assert listener.get_message(timeout=10)["type"] == "subscribe" and other.blpop("none", timeout=0.01) is None

@@ -66,7 +66,7 @@ def _text(text: str, asker: RedisClient) -> bytes:
 
 
 def _line(client: RedisClient) -> str:
-    """As Redis has it; what only a server has is left out, and so is the last command, which nobody notes."""
+    """As Redis has it; what only a server has is left out. Nobody notes the last command of those who do not wait."""
     session, now = client.session, monotonic()
     own = client.own
     names = own.channels.names if own is not None and own.channels is not None else {}
@@ -85,7 +85,7 @@ def _line(client: RedisClient) -> str:
         "multi": own.queued if own is not None else -1,
         "qbuf": client.unread,
         "omem": int(client.held),
-        "cmd": "NULL",
+        "cmd": own.command if own is not None else "NULL",
         "user": session.user or "(superuser)",
         "lib-name": session.library.decode(errors="surrogateescape"),
         "lib-ver": session.library_version.decode(errors="surrogateescape"),

@@ -398,14 +398,18 @@ class RedisClient(RedisReplies):
         if place == APART:
             self.reply(apart_error(spec, self.front.ring))
             return True
-        hindered = hindrance(spec, args, self.front.ring)
-        if hindered:
-            shown = spec.name.decode().replace("|", " ")
-            self.reply(encode.error(f"ERR shardproxy does not do this {shown}: {hindered}"))
+        if self._hindered(spec, args):
             return True
         if place == NOWHERE:
             place = self.front.keyless_node(int(self.session.ident))
         return self.forward(self._link_for(spec, args, place), self.sent(), used)
+
+    def _hindered(self, spec: CommandSpec, args: list[bytes]) -> bool:
+        why = hindrance(spec, args, self.front.ring)
+        if why:
+            shown = spec.name.decode().replace("|", " ")
+            self.reply(encode.error(f"ERR shardproxy does not do this {shown}: {why}"))
+        return bool(why)
 
     def _link_for(self, spec: CommandSpec, args: list[bytes], place: int) -> Link:
         """To a node, or to a replica of it. What is read while keys are watched must be as new as what is watched, and
@@ -485,6 +489,8 @@ class RedisClient(RedisReplies):
 
     def _every(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """Give each node the whole command."""
+        if self._hindered(spec, args):
+            return True
         puller = self.front.puller
         if puller is not None and spec.name in _OVER_KEYS:
             if not puller.moves:

@@ -74,6 +74,7 @@ class Own(Ear):
         self._wrong = False  # one of them got an error
         self.channels: Channels | None = None
         self._monitor: Monitor | None = None
+        self._last = b""  # the last command that was done here
 
     @property
     def takes_all(self) -> bool:
@@ -108,6 +109,11 @@ class Own(Ear):
         shown = "O" if self._monitor is not None else ""
         shown += "P" if self._subscribed else ""
         return shown + ("x" if self._queue is not None else "") + ("b" if self.lent else "")
+
+    @property
+    def command(self) -> str:
+        """What a client that blocks or listens does, as CLIENT LIST shows it; NULL for others."""
+        return self._last.decode().lower() if self.lent or self.listens else "NULL"
 
     @property
     def queued(self) -> int:
@@ -165,7 +171,7 @@ class Own(Ear):
     def do(self, spec: CommandSpec, args: list[bytes], used: list[Link]) -> bool:
         """A command that needs more than the connections that all share."""
         client = self.client
-        name = spec.name
+        name = self._last = spec.name
         if name == b"MULTI":
             self._queue = []
             self._size = 0

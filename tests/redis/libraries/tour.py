@@ -109,6 +109,38 @@ def channels(r: Any) -> None:
         assert listener.get_message(timeout=10)["channel"] == "more"
 
 
+def pushes(r: Any) -> None:
+    """RESP3: messages are pushes, not replies."""
+    pushed: list[Any] = []
+    with r.pubsub(push_handler_func=pushed.append) as listener:
+        listener.subscribe("news")
+        listener.get_message(timeout=10)
+        assert r.publish("news", "hi") == 1
+        listener.get_message(timeout=10)
+    assert pushed == [["subscribe", "news", 1], ["message", "news", "hi"]]
+
+
+def pings(r: Any) -> None:
+    """RESP2: a listener's PING has a reply like a message."""
+    with r.pubsub() as listener:
+        listener.subscribe("news")
+        assert listener.get_message(timeout=10)["type"] == "subscribe"
+        for said in ((), ("still there",)):
+            listener.ping(*said)
+            heard = listener.get_message(timeout=10)
+            assert (heard["type"], heard["data"]) == ("pong", "".join(said))
+
+
+def clients(r: Any, protocol: int) -> None:
+    shown = r.client_info()
+    assert (shown["name"], shown["lib-name"], shown["resp"]) == ("tour", "redis-py", str(protocol))
+    assert shown["lib-ver"] == redis.__version__ and int(shown["id"]) == r.client_id()
+    assert str(shown["id"]) in [each["id"] for each in r.client_list()] and r.echo("a b\r\n") == "a b\r\n"
+    with r.monitor() as monitor:
+        assert r.set("watched", "a b") is True
+        assert next(each["command"] for each in monitor.listen() if "watched" in each["command"]) == "SET watched a b"
+
+
 async def asynchronous(port: int, protocol: int) -> None:
     opened: Any = redis.asyncio.Redis(port=port, protocol=protocol, decode_responses=True)
     async with opened as r:
@@ -141,6 +173,8 @@ def tour(port: int, protocol: int) -> None:
         r.set("{t}a", "1")
         for part in (values, scans, pipelines, scripts, locks, blocks, channels):
             part(r)
+        (pushes if protocol == 3 else pings)(r)
+        clients(r, protocol)
         assert r.dbsize() > 500
     asyncio.run(asynchronous(port, protocol))
 

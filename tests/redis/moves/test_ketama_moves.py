@@ -13,13 +13,13 @@ import pytest
 
 from shardproxy.app.redis_maps import RedisMapWatch
 from shardproxy.config import parse
-from shardproxy.local import LocalCluster
+from shardproxy.local import LocalCluster, free_port
 from shardproxy.local.redis_node import RedisNode
 from shardproxy.store.interface import ABSENT
 from shardproxy.store.opening import open_store
 from shardproxy.topology.ketama import Server
 from shardproxy.topology.redis_map import REDIS_MAP, RedisMap, first_ketama, first_map
-from tests.ketama import ketama_ring
+from tests.ketama import KEYS, exchange, ketama_ring, run_nutcracker
 from tests.proxy import eventually
 from tests.redis.moves.load import Load, connect
 from tests.redis.moves.test_moves import (
@@ -113,6 +113,34 @@ def test_nodes_come_and_go_while_clients_write(cluster: LocalCluster, proxies: P
         assert client.get("") == b"the empty key"
     as_twemproxy(cluster, TWO)
     assert one.metric("shardproxy_redis_keys_pulled_total") + two.metric("shardproxy_redis_keys_pulled_total") > 0
+
+
+@pytest.mark.parametrize("weights", [TILTED, "redis3=5,redis2=2", "redis1=4,redis2=1,redis3=2"])
+def test_a_twemproxy_with_the_new_servers_finds_every_key(
+    cluster: LocalCluster, proxies: Proxies, weights: str, tmp_path: Path
+) -> None:
+    one, two = proxies
+    keys = list(dict.fromkeys(KEYS))
+    with connect(one.port) as client:
+        client.mset({key: b"v" + key for key in keys})
+    shardctl(one, "run", "--weights", weights)
+    settled(proxies)
+    addresses = {node.name: node.address for node in cluster.redis}
+    port = free_port()
+    text = f"pool:\n  listen: 127.0.0.1:{port}\n  redis: true\n  hash: fnv1a_64\n  distribution: ketama\n"
+    text += '  hash_tag: "{}"\n  servers:\n'
+    for name, weight in (part.split("=") for part in weights.split(",")):
+        text += f"   - {addresses[name]}:{weight} cache-{name}\n"
+    process = run_nutcracker(tmp_path, text, port)
+    try:
+        wanted = b"".join(b"$%d\r\nv%b\r\n" % (len(key) + 1, key) for key in keys)
+        assert exchange(port, [[b"GET", key] for key in keys], len(wanted)) == wanted
+        wanted = b"+OK\r\n" * len(keys)
+        assert exchange(port, [[b"SET", key, b"t" + key] for key in keys], len(wanted)) == wanted
+    finally:
+        process.kill()
+    with connect(two.port) as client:
+        assert client.mget(keys) == [b"t" + key for key in keys]
 
 
 def test_movers_workers_and_nodes_are_killed(cluster: LocalCluster, proxies: Proxies) -> None:

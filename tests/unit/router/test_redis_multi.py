@@ -82,3 +82,7 @@ def test_what_cannot_be_done(text: str, error: str) -> None:
 def test_one_node_has_everything() -> None:
     assert place("MGET a b c", ring=ONE) == (0, "") and place("KEYS *", ring=ONE) == (NOWHERE, "")
     assert place("WAIT 1 1", ring=ONE)[1]
+    assert place("CONFIG SET hz 10", ring=ONE) == (NOWHERE, "")
+    assert place("CONFIG SET requirepass x", ring=ONE)[1].startswith(
+        "-ERR shardproxy does not do CONFIG SET in a transaction: requirepass: the proxy could not log in"
+    )

@@ -12,6 +12,7 @@ from shardproxy.config.redis_models import RedisSettings
 from shardproxy.errors import DocumentError, MoveError
 from shardproxy.topology import redis_map as m
 from shardproxy.topology.ketama import CIRCLE, Continuum, Server, cuts_of, lengths_of, owners_of
+from shardproxy.topology.map_form import ArcForm
 from shardproxy.topology.redis_map import Phase, RedisMap, first_ketama, routing, spread
 from shardproxy.topology.redis_ring import KetamaRing, MovingRing, fnv1a, ring_by
 from tests.ketama import ketama_ring
@@ -124,11 +125,38 @@ def test_arcs_have_all_hashes() -> None:
     assert lengths_of([5, 100, CIRCLE - 1]) == [6, 95, CIRCLE - 101, 0]
 
 
-def test_of_equal_points_the_earlier_server_has_it() -> None:
+def test_cuts_are_ascending_and_differ() -> None:
     continuum = Continuum(servers=(Server("b", "x", 1), Server("a", "y", 1)))
     cuts = cuts_of([continuum])
-    assert owners_of(continuum, cuts)[-1] == "b", "the empty key is the first server's"
     assert len(set(cuts)) == len(cuts) and list(cuts) == sorted(cuts)
+
+
+def test_the_empty_key_is_in_the_first_arc_as_if_its_hash_were_0() -> None:
+    weights = {"x": 1, "y": 1, "z": 1}
+    continuum = Continuum(servers=tuple([Server(name, name, weight) for name, weight in weights.items()]))
+    owners = owners_of(continuum, cuts_of([continuum]))
+    assert owners[-1] == owners[0] != "x", "and not the first server's"
+    ring = ketama_ring(weights)
+    away = ring.without(frozenset([ring.node_of(b"")]), weights)
+    assert away.node_of(b"") == next(place for place in ring.owners if place != ring.node_of(b""))
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_where_an_earlier_version_had_the_empty_key_it_is_found_and_moved(cancelled: bool) -> None:
+    """The first server had it."""
+    old, new = (Continuum(servers=tuple([Server(name, name, 1) for name in names])) for names in ("abc", "abcd"))
+    document = first_ketama(old.servers)
+    assert document.map.owners[-1] != "a"
+    document = document.model_copy(update={"map": ArcForm.of([*document.map.owners[:-1], "a"])})
+    assert nodes_of(document, [b""]) == ["a"]
+    document = m.want(document, new)
+    if cancelled:
+        document = m.turn_back(document)
+    while document.wanted is not None or document.move is not None:
+        document = advanced(document, 1000)
+    assert nodes_of(document) == [
+        "a" if cancelled and not key else node_by(old if cancelled else new, key, "") for key in KEYS
+    ]
 
 
 @given(continua, st.lists(st.sampled_from(KEYS)), st.data())
