@@ -104,15 +104,17 @@ def embedded(folder: Path, timeout: str = "5s") -> Place:
 class Relay:
     """A TCP relay to `target`. mode: what it does with what comes in from now on.
 
-    pass: hand it on. deaf: take requests and keep them. mute: hand requests on, and lose the answers.
+    pass: hand it on. deaf: take requests and keep them. mute: hand requests on, and lose the answers. slow: hand
+    requests on, and keep the answers until it does something else. kept: pieces of answers that it keeps now.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
-        self.mode: Literal["pass", "deaf", "mute"] = "pass"
+        self.mode: Literal["pass", "deaf", "mute", "slow"] = "pass"
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.requests = 0  # pieces that clients have sent
+        self.kept = 0
 
     @property
     def address(self) -> str:
@@ -135,7 +137,11 @@ class Relay:
             task.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*self._target)
+        try:
+            there, back = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.close()
+            return
         for source, sink, answers in ((reader, back, False), (there, writer, True)):
             task = asyncio.create_task(self._carry(source, sink, answers))
             self._tasks.add(task)
@@ -145,10 +151,18 @@ class Relay:
         try:
             while data := await source.read(65536):
                 self.requests += not answers
-                if self.mode == "pass" or (self.mode == "mute" and not answers):
+                if answers:
+                    await self._keep()
+                if self.mode == "pass" or (self.mode in ("mute", "slow") and not answers):
                     sink.write(data)
                     await sink.drain()
         except ConnectionError:
             pass
         finally:
             sink.close()
+
+    async def _keep(self) -> None:
+        self.kept += 1
+        while self.mode == "slow":  # noqa: ASYNC110 — a test says when
+            await asyncio.sleep(0.005)
+        self.kept -= 1

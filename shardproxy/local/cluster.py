@@ -260,21 +260,23 @@ class LocalCluster:
         """Addresses of running Redis sentinels that watch a primary and its replicas by this name, and end with the
         cluster. More than half of them make a replica the primary, half a second after the primary's death. They find
         each other, and the replicas, some seconds later. Raises LocalError."""
-        addresses = []
-        for number in range(1, count + 1):
-            folder = self.folder / f"{name}-sentinel{number}"
-            folder.mkdir()
-            port = free_port()
-            file = folder / "sentinel.conf"  # it writes there what it learns
-            file.write_text(
-                f"port {port}\nbind {primary.host}\ndir {folder}\n"
-                f"sentinel monitor {name} {primary.host} {primary.port} {count // 2 + 1}\n"
-                f"sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 2000\n"
-            )
-            command = ["redis-server", str(file), "--sentinel", "--set-proc-title", "no"]
-            self.program(folder.name, command, port=port, hint="apt-get install redis-server").start()
-            addresses.append(f"{primary.host}:{port}")
-        return addresses
+        ports = [free_port() for _ in range(count)]
+        for port in ports:
+            self.add_sentinel(name, primary, port, count // 2 + 1)
+        return [f"{primary.host}:{port}" for port in ports]
+
+    def add_sentinel(self, name: str, primary: RedisNode, port: int, quorum: int) -> None:
+        """One more of them, at this port. quorum: how many must agree that the primary is dead."""
+        folder = self.folder / f"{name}-sentinel-{port}"
+        folder.mkdir()
+        file = folder / "sentinel.conf"  # it writes there what it learns
+        file.write_text(
+            f"port {port}\nbind {primary.host}\ndir {folder}\n"
+            f"sentinel monitor {name} {primary.host} {primary.port} {quorum}\n"
+            f"sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 2000\n"
+        )
+        command = ["redis-server", str(file), "--sentinel", "--set-proc-title", "no"]
+        self.program(folder.name, command, port=port, hint="apt-get install redis-server").start()
 
     def tree_folder(self) -> Path:
         """A folder inside MySQL's tree that vanishes with the cluster, for files of programs that run there by chroot.

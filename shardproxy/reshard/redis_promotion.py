@@ -105,18 +105,17 @@ class Promotion:
             self._check_promoted(former)
         else:
             await self._check_replica(standing, former)
+        paused = former is not None and former.is_primary
         try:
-            if former is not None and former.is_primary:
+            if paused:
                 await self._catch_up(primary, replica)
             self.changed = True
             await replica.ask([b"REPLICAOF", b"NO", b"ONE"])
-            if not (await _replicating(replica)).is_primary:
-                raise NodeError(f"{self._to} does not become a primary")
             self._say(f"{self._to} is a primary now")
-            if former is not None:
-                await self._follow(primary, f"the former primary {self._was}")
+            if former is not None and not await self._follow(primary, f"the former primary {self._was}"):
+                paused = False  # until the pause ends by itself: proxies have followed by then
         finally:
-            if former is not None and former.is_primary:
+            if paused:
                 await _unpause(primary)
         for address in self._redis.nodes[self._name].replicas:
             if address not in (self._to, self._was):
@@ -157,7 +156,11 @@ class Promotion:
             self._unless_forced(f"{to} is {self._name}'s address already, and a replica of {of}")
             return
         if former is not None and not former.is_primary:
-            raise PromotionError(f"{was}, the primary of {self._name}, is itself a replica of {former.primary}")
+            above = f"{former.primary[0]}:{former.primary[1]}"
+            raise PromotionError(
+                f"{was}, the primary of {self._name}, is itself a replica of {above}, which may have more than {to}: "
+                f"promote {above}"
+            )
         if former is not None:
             if standing.history != former.history:
                 raise PromotionError(f"{to} is no replica of {self._name} ({was}), but of {of}")
@@ -210,12 +213,15 @@ class Promotion:
 
     # ── what others do ──
 
-    async def _follow(self, server: NodeControl, what: str) -> None:
+    async def _follow(self, server: NodeControl, what: str) -> bool:
+        """Whether it does."""
         try:
             await server.ask([b"REPLICAOF", self._to.host.encode(), b"%d" % self._to.port])
-            self._say(f"{what} is a replica of it now")
         except NodeError as error:
             self._say(f"{what} did not become a replica of it ({error}): stop it, so that nobody writes there")
+            return False
+        self._say(f"{what} is a replica of it now")
+        return True
 
     async def _other_follows(self, address: Address) -> None:
         other = self._make(f"{self._name}'s replica ({address})", address)
@@ -271,11 +277,14 @@ def refusal(config: Config, name: str) -> str:
             "redis.sentinels say where the nodes are, and would go back to the former primary: tell them "
             f"(`SENTINEL FAILOVER {r.nodes[name].sentinel_name or name}`)"
         )
-    if config.cache is not None and config.cache.rows:
+    if config.cache is not None and (config.cache.rows or config.cache.queries is not None):
+        # The cache stays at the file's addresses. A former primary that becomes a replica is the same process, so what
+        # it gets from the new one is believed, with older tokens of tables; and proxies whose files differ would note
+        # writes on one server, and look for them on the other.
         return (
-            "[cache] keeps rows on the nodes, and a replica may lack the newest invalidations: it would give old rows. "
-            "Take [cache] out of the files, start the proxies anew, promote, and put it back when keys that begin with "
-            "`_shardproxy:` are deleted from the nodes"
+            "[cache] keeps rows or answers on the nodes, and a replica may lack the newest invalidations: it would "
+            "give old ones. Take [cache] out of the files, start the proxies anew, promote, and put it back when keys "
+            "that begin with `_shardproxy:` are deleted from the nodes and the files have the new address"
         )
     return ""
 

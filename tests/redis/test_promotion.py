@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ import pytest
 import redis
 
 from shardproxy.config import Address, load
-from shardproxy.config.redis_models import CachedRowsSettings, CacheTableSettings
+from shardproxy.config.redis_models import CachedQueriesSettings, CachedRowsSettings, CacheTableSettings
 from shardproxy.local import LocalCluster
 from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.local.redis_node import RedisNode
+from shardproxy.reshard.redis_mover import change_map
 from shardproxy.reshard.redis_nodes import NodeControl
-from shardproxy.reshard.redis_promotion import PAUSE, Promotion, refusal
+from shardproxy.reshard.redis_promotion import PAUSE, Promotion, read_replication, refusal
 from shardproxy.store.opening import open_store
+from shardproxy.topology.redis_map import want
 from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, keys_on, redis_proxy
 from tests.redis.test_sentinels import follows
@@ -240,29 +242,56 @@ async def a_replica_lags(parts: Parts) -> None:
         assert await asyncio.to_thread(value, parts.proxy, key) == 3 == value(far, key)
 
 
-def test_what_is_written_just_before_the_replica_takes_over(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    asyncio.run(a_write_comes_last(parts, monkeypatch))
+@pytest.mark.parametrize("moment", ["it has all", "it takes over", "the former one does not obey"])
+def test_what_is_written_when_the_replica_gets_no_more(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    asyncio.run(a_write_comes_last(parts, monkeypatch, moment))
 
 
-async def a_write_comes_last(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The replica has all, and gets no more: what comes now must not be acknowledged by the former primary."""
+async def a_write_comes_last(parts: Parts, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """The replica has all, and gets no more: what comes now must not be acknowledged by the former primary.
+
+    moment: it has all: the primary's writes are paused before one looks. It takes over: the first pause is over, since
+    catching up took its time. The former one does not obey: it becomes no replica, and takes no writes all the same.
+    """
     key = key_of(parts)
     config = load(parts.proxy.config, proxy_environment())
     store = await open_store(config)
     ask = NodeControl.ask
     writing: list[asyncio.Task[None]] = []
     acknowledged: list[int] = []
+    offsets: list[int] = []  # that the two have told in turn
+    over = 0.0  # when the first pause is
 
     async def asked(self: NodeControl, words: Sequence[bytes]) -> Any:
-        if words == [b"REPLICAOF", b"NO", b"ONE"]:
-            relay.mode = "mute"
-            writing.append(asyncio.create_task(asyncio.to_thread(increment)))
-            arrived = partial(eventually, lambda: writing[0].done() or waiting(parts.primary), "the write is there")
-            await asyncio.to_thread(arrived)
-        return await ask(self, words)
+        nonlocal over
+        if moment == "it takes over" and words[1] == b"PAUSE" and not over:
+            words, over = [*words[:2], b"200", *words[3:]], time.monotonic() + 0.2
+        if moment == "it takes over" and words == [b"REPLICAOF", b"NO", b"ONE"]:
+            await write()
+        if moment == "the former one does not obey" and words[:2] == [b"REPLICAOF", b"127.0.0.1"] and not writing:
+            await asyncio.to_thread(forbid, parts.primary)
+            await write()
+        answer = await ask(self, words)
+        if moment == "it has all" and words[0] == b"INFO":
+            offsets.append(read_replication(answer).offset)
+            # The first two are told before the pause, of the replica and of the primary.
+            if len(offsets) > 2 and len(offsets) % 2 == 0 and offsets[-1] >= offsets[-2] and not writing:
+                await write()
+        return answer
+
+    async def write() -> None:
+        relay.mode = "mute"
+        writing.append(asyncio.create_task(asyncio.to_thread(increment)))
+
+        def arrived() -> bool:
+            return writing[0].done() or (time.monotonic() > over and waiting(parts.primary))
+
+        await asyncio.to_thread(eventually, arrived, "the write is there")
 
     def increment() -> None:
-        with parts.proxy.connect() as client, contextlib.suppress(redis.ReadOnlyError):  # which says: not done
+        with parts.proxy.connect() as client, contextlib.suppress(redis.ResponseError):
             acknowledged.append(client.incr(key))
 
     monkeypatch.setattr(NodeControl, "ask", asked)
@@ -279,6 +308,12 @@ async def a_write_comes_last(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> N
             assert await asyncio.to_thread(value, parts.proxy, key) == len(acknowledged) == value(far, key)
     finally:
         await store.close()
+
+
+def forbid(server: RedisNode) -> None:
+    """Let it obey no REPLICAOF any more."""
+    with server.connect() as direct:
+        direct.acl_setuser("default", enabled=True, commands=["-replicaof"])
 
 
 def waiting(server: RedisNode) -> bool:
@@ -308,6 +343,168 @@ def test_a_primary_that_hangs_needs_force(parts: Parts) -> None:
     assert value(parts.replica, key) == 3
 
 
+def test_there_and_back(parts: Parts) -> None:
+    """The second promotion goes by the store's address of the node, not by the file's."""
+    key = key_of(parts)
+    with Counting(parts.proxy, key) as counting:
+        for replica, before in ((parts.replica, parts.primary), (parts.primary, parts.replica)):
+            status, said = promote(parts.proxy, parts.node, replica)
+            assert status == 0 and f"the former primary {before.address} is a replica of it now" in said, said
+            eventually(partial(follows, before, replica), "it follows the new one", 30)
+        counted = counting.counted
+        eventually(lambda: counting.counted > counted + 20, "it goes on")
+    assert counting.counted <= value(parts.primary, key) <= counting.counted + counting.failed
+
+
+def test_a_proxy_that_is_late_is_waited_for_and_named(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = parts.proxy.worker_pid()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        said: list[str] = []
+        with monkeypatch.context() as changed:
+            changed.setattr("shardproxy.reshard.redis_promotion.FOLLOW", 0.2)
+            asyncio.run(promoted_to(parts, parts.replica, said.append))
+        assert any("has not followed yet" in line for line in said) and "all proxies have followed" not in said, said
+        late = Late(worker)
+        asyncio.run(promoted_to(parts, parts.primary, late))
+        assert "all proxies have followed" in late.lines, late.lines
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+class Late:
+    """Goes on with a worker that stands still when the map says that the node has moved, a moment later."""
+
+    def __init__(self, worker: int) -> None:
+        self.lines: list[str] = []
+        self._worker = worker
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        if line.startswith("the map store says"):
+            asyncio.get_running_loop().call_later(0.3, os.kill, self._worker, signal.SIGCONT)
+
+
+async def promoted_to(parts: Parts, replica: RedisNode, say: Callable[[str], None]) -> None:
+    config = load(parts.proxy.config, proxy_environment())
+    store = await open_store(config)
+    try:
+        await Promotion(config, store, parts.node, Address(replica.host, replica.port), False, say).run()
+    finally:
+        await store.close()
+
+
+def refused(parts: Parts, replica: RedisNode, why: str, *options: str) -> None:
+    """It is not done, with this reason."""
+    status, said = promote(parts.proxy, parts.node, replica, *options)
+    assert status == 1 and why in said, said
+
+
+def test_not_while_keys_are_moved(parts: Parts) -> None:
+    asyncio.run(keys_are_to_be_moved(parts))
+    refused(parts, parts.replica, "Redis keys are being moved")
+    assert is_primary(parts.primary) and not is_primary(parts.replica)
+
+
+async def keys_are_to_be_moved(parts: Parts) -> None:
+    config = load(parts.proxy.config, proxy_environment())
+    store = await open_store(config)
+    try:
+        await change_map(store, lambda now: want(now, [parts.other.name] * len(now.map.owners)))
+    finally:
+        await store.close()
+
+
+def test_a_replica_that_gets_its_first_copy_is_never_taken(parts: Parts) -> None:
+    with parts.primary.connect() as direct:
+        direct.config_set("rdb-key-save-delay", 1_000_000)  # microseconds
+        direct.mset({f"k{n}": n for n in range(100)})
+    new = parts.cluster.add_redis("new", ["--replicaof", "127.0.0.1", str(parts.primary.port)])
+    with new.connect() as direct:
+        eventually(lambda: direct.info("replication")["master_sync_in_progress"] == 1, "it gets its copy", 30)
+    os.kill(parts.primary.pid, signal.SIGSTOP)
+    try:
+        refused(parts, new, "it has a part of the keys only", "--force")
+    finally:
+        os.kill(parts.primary.pid, signal.SIGCONT)
+    assert not is_primary(new)
+
+
+def test_a_replica_that_was_restarted_without_its_primary(parts: Parts) -> None:
+    parts.primary.kill()
+    parts.second.kill()  # it cannot tell that it has more
+    parts.replica.restart()  # with what its first copy had
+    refused(parts, parts.replica, "has had no connection")
+    assert not is_primary(parts.replica)
+
+
+def test_a_replica_without_a_link_stops_no_writes(parts: Parts) -> None:
+    with parts.replica.connect() as replica, parts.primary.connect(decode_responses=True) as primary:
+        replica.config_set("masterauth", "wrong")
+        primary.config_set("requirepass", "word")
+        primary.client_kill_filter(_type="replica")
+        eventually(lambda: replica.info("replication")["master_link_status"] == "down", "it has lost its link")
+        primary.config_set("requirepass", "")
+        primary.incr("more")
+        refused(parts, parts.replica, f"has no connection to {parts.primary.address}")
+        assert "cmdstat_client|pause" not in primary.info("commandstats")
+    assert is_primary(parts.primary) and not is_primary(parts.replica)
+
+
+def test_a_promotion_that_was_interrupted_goes_on_with_its_replica_only(parts: Parts) -> None:
+    """The former primary is a replica of the new one; what the third one lacks nobody would bring."""
+    key = key_of(parts)
+    with parts.replica.connect() as direct:
+        direct.replicaof("no", "one")
+    with parts.primary.connect() as direct:
+        direct.replicaof("127.0.0.1", parts.replica.port)
+    eventually(partial(follows, parts.primary, parts.replica), "it follows", 30)
+    refused(parts, parts.second, f"is itself a replica of {parts.replica.address}", "--force")
+    assert not is_primary(parts.second)
+    status, said = promote(parts.proxy, parts.node, parts.replica)
+    assert status == 0, said
+    with parts.proxy.connect() as client:
+        client.set(key, 8)
+    assert value(parts.replica, key) == 8
+
+
+def test_a_replica_of_another_node(parts: Parts) -> None:
+    foreign = parts.cluster.add_redis("foreign", ["--replicaof", "127.0.0.1", str(parts.other.port)])
+    eventually(partial(follows, foreign, parts.other), "it follows", 30)
+    parts.primary.kill()
+    parts.other.kill()
+    eventually(lambda: not follows(foreign, parts.other), "it knows that its primary is gone")
+    refused(parts, foreign, f"is a replica of {parts.other.address}, and the node is at {parts.primary.address}")
+    assert not is_primary(foreign)
+
+
+def test_a_primary_of_which_is_not_known_whose_replica_it_was(parts: Parts) -> None:
+    parts.primary.kill()
+    refused(parts, parts.other, "is a primary already, and whether it was")
+    status, said = promote(parts.proxy, parts.node, parts.replica)
+    assert status == 0, "the map is as it was: " + said
+
+
+def test_a_node_that_became_a_replica_of_another_server(parts: Parts) -> None:
+    assert promote(parts.proxy, parts.node, parts.replica)[0] == 0
+    with parts.second.connect() as direct:
+        direct.replicaof("no", "one")
+        direct.set("newer", 1)
+    with parts.replica.connect() as direct:
+        direct.replicaof("127.0.0.1", parts.second.port)
+    refused(parts, parts.replica, f"is {parts.node}'s address already, and a replica of {parts.second.address}")
+    assert not is_primary(parts.replica)
+
+
+def test_a_server_that_went_its_own_way_keeps_what_it_has(parts: Parts) -> None:
+    with parts.second.connect() as direct:
+        direct.replicaof("no", "one")
+        direct.set("its own", 1)
+    status, said = promote(parts.proxy, parts.node, parts.replica)
+    assert status == 0 and parts.second.address not in said, said
+    assert is_primary(parts.second) and value(parts.second, "its own") == 1
+
+
 def test_servers_that_are_no_replica_of_it(parts: Parts) -> None:
     status, said = promote(parts.proxy, parts.node, parts.other)
     assert status == 1 and "is a primary of its own" in said, said
@@ -327,8 +524,10 @@ def test_not_where_others_decide(parts: Parts) -> None:
     watched = config.redis.model_copy(update={"sentinels": (Address("10.0.0.8", 26379),)})
     assert f"SENTINEL FAILOVER {parts.node}" in refusal(config.model_copy(update={"redis": watched}), parts.node)
     rows = CachedRowsSettings(key="users:{uid}", table="main.users")
-    cache = CacheTableSettings(rows={"users": rows})
-    assert "newest invalidations" in refusal(config.model_copy(update={"cache": cache}), parts.node)
+    queries = CachedQueriesSettings(tables=("main.users",))
+    for cache in (CacheTableSettings(rows={"users": rows}), CacheTableSettings(queries=queries)):
+        assert "newest invalidations" in refusal(config.model_copy(update={"cache": cache}), parts.node)
+    assert refusal(config.model_copy(update={"cache": CacheTableSettings()}), parts.node) == ""
     assert "no [redis]" in refusal(config.model_copy(update={"redis": None}), parts.node)
 
 

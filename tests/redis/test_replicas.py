@@ -165,6 +165,46 @@ def test_a_client_sees_its_own_writes(setup: Setup) -> None:
 
 
 @contextmanager
+def standing_still(setup: Setup, *clients: Any) -> Iterator[None]:
+    """The replicas get nothing, have "old" of a key, and these clients read it there."""
+
+    def all_have_it() -> bool:
+        return all(client.get("k") == b"old" for client in clients)
+
+    clients[0].set("k", "old")
+    for client in clients:
+        setup.until_fit(client)
+    eventually(all_have_it, "it is there")
+    for line in setup.lines:
+        line.hold()
+    try:
+        yield
+    finally:
+        for line in setup.lines:
+            line.let_go()
+
+
+def test_what_is_read_behind_a_write_in_one_pipeline(setup: Setup) -> None:
+    with setup.connect("own") as own, setup.connect("reader") as reader, standing_still(setup, own, reader):
+        connection = own.connection  # redis-py's pipelines have another one
+        connection.send_packed_command(connection.pack_commands([("SET", "k", "new"), ("GET", "k")]))
+        assert [connection.read_response() for _ in range(2)] == [b"OK", b"new"]
+        assert reader.get("k") == b"old"  # else the test shows nothing
+
+
+def test_what_is_read_after_a_transaction_that_was_begun_long_ago(setup: Setup) -> None:
+    with setup.connect("own") as own, setup.connect("own") as another, setup.connect("reader") as reader:
+        own.set("k", "before")
+        own.execute_command("MULTI")
+        own.execute_command("SET", "k", "new")
+        # Replicas that have what comes after it are new enough for all that it has written so far.
+        with standing_still(setup, another, reader):
+            assert own.execute_command("EXEC") == [b"OK"]
+            assert own.get("k") == b"new"
+            assert reader.get("k") == b"old"  # else the test shows nothing
+
+
+@contextmanager
 def an_old_value(setup: Setup, writer: Any, reader: Any) -> Iterator[float]:
     """The replicas stand still, and have "old" of a key that is "new"; when that was written."""
     writer.set("k", "old")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 
+from shardproxy.backend.redis.link import UP
+from shardproxy.backend.redis.node import LinkSettings
+from shardproxy.backend.redis.node import RedisNode as Node
+from shardproxy.backend.redis.slot import Turn
 from shardproxy.local import LocalCluster
 from shardproxy.local.ports import free_port
 from shardproxy.local.redis_node import RedisNode
 from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, redis_proxy
+from tests.stores import until, within
 
 
 def start_sentinels(cluster: LocalCluster, primary: RedisNode) -> list[str]:
@@ -60,9 +68,10 @@ def value_at(node: RedisNode) -> bytes | None:
     return found
 
 
-def start_proxy(cluster: LocalCluster, name: str, address: str, sentinels: list[str]) -> Any:
+def start_proxy(cluster: LocalCluster, name: str, address: str, sentinels: list[str], timeout: str = "10s") -> Any:
     nodes: dict[str, dict[str, object]] = {"r1": {"address": address, "sentinel_name": "main"}}
-    return redis_proxy(cluster, name, nodes=nodes, redis={"sentinels": sentinels, "connect_timeout": "500ms"})
+    settings = {"sentinels": sentinels, "connect_timeout": "500ms", "timeout": timeout}
+    return redis_proxy(cluster, name, nodes=nodes, redis=settings)
 
 
 def test_the_proxy_follows_a_failover(parts: tuple[LocalCluster, RedisNode, RedisNode, list[str]]) -> None:
@@ -117,16 +126,82 @@ def test_a_sentinel_that_knows_less_than_others_leads_nowhere(
         assert proxy.process.log.read_text().count("redis_node_moved") == 1
 
 
-def test_without_an_answer_of_a_sentinel_nothing_is_sent(cluster_of_one: LocalCluster) -> None:
+def test_without_an_answer_of_more_than_half_of_the_sentinels_nothing_is_sent(cluster_of_one: LocalCluster) -> None:
     [node] = cluster_of_one.redis
-    nobody = f"127.0.0.1:{free_port()}"
+    ports = [free_port() for _ in range(3)]
+    sentinels = [f"127.0.0.1:{port}" for port in ports]
+    with start_proxy(cluster_of_one, "alone", node.address, sentinels) as proxy, proxy.connect() as client:
+
+        def refused(why: str) -> bool:
+            with pytest.raises(redis.ResponseError, match="; the command was not sent") as caught:
+                client.set("k", "v")
+            return why in str(caught.value)
+
+        assert refused("no sentinel has told yet where it is")
+        cluster_of_one.add_sentinel("main", node, ports[1], 2)
+        eventually(lambda: refused("1 of 3 sentinels have told where it is, and more than half must"), "one tells")
+        assert value_at(node) is None
+        cluster_of_one.add_sentinel("main", node, ports[2], 2)
+        eventually(lambda: sets(client, "v"), "two tell")
+        assert value_at(node) == b"v"
+
+
+def test_connections_to_a_former_primary_that_lives_are_given_up(
+    parts: tuple[LocalCluster, RedisNode, RedisNode, list[str]],
+) -> None:
+    """It stands still for as long as the failover lasts; what it would take then is lost."""
+    cluster, first, second, sentinels = parts
+    proxy: RedisProxy
     with (
-        start_proxy(cluster_of_one, "alone", node.address, [nobody]) as proxy,
+        start_proxy(cluster, "stopped", first.address, sentinels, "60s") as proxy,
         proxy.connect() as client,
-        pytest.raises(redis.ResponseError, match="no sentinel has told yet where it is; the command was not sent"),
+        proxy.connect() as another,
     ):
-        client.set("k", "v")
-    assert value_at(node) is None
+        eventually(lambda: sets(client, "one"), "sentinels have told where the node is")
+        another.execute_command("WATCH", "k")  # so that it has a connection of its own
+        another.execute_command("MULTI")
+        another.execute_command("SET", "k", "in a transaction")
+        os.kill(first.pid, signal.SIGSTOP)
+        try:
+            eventually(lambda: "redis_node_moved" in proxy.process.log.read_text(), "the replica is the node", 30)
+        finally:
+            os.kill(first.pid, signal.SIGCONT)
+        with pytest.raises(redis.ResponseError, match="is not the primary any more"):
+            another.execute_command("EXEC")
+        eventually(lambda: sets(client, "two"), "it is written")
+        assert value_at(second) == b"two"
+
+
+def test_a_node_that_was_given_up_is_asked_at_once_at_another_address(cluster_of_one: LocalCluster) -> None:
+    [server] = cluster_of_one.redis
+
+    async def main() -> None:
+        dead = free_port()
+        settings = LinkSettings(eject_after=2)
+        node = Node("r1", "127.0.0.1", dead, settings, Turn(asyncio.get_running_loop()))
+
+        async def ejected() -> bool:
+            node.tick()
+            return node.ejected
+
+        async def failed() -> bool:
+            return node.failures > before
+
+        async def up() -> bool:
+            return node.link(False, 0).state == UP
+
+        await until(ejected)
+        before = node.failures
+        node.move("127.0.0.1", free_port())
+        assert not node.ejected
+        await until(failed)
+        assert not node.ejected, "another server has its own failures"
+        await until(ejected)
+        node.move(server.host, server.port)
+        await until(up)  # though nobody ticks
+        node.close()
+
+    within(60, main)
 
 
 @pytest.fixture

@@ -43,9 +43,13 @@ class Replication:
 
     async def _run(self) -> None:
         while True:
-            await self._ask_primary()
-            await asyncio.gather(*(self._ask_replica(replica) for replica in self._replicas))
+            await self.look()
             await asyncio.sleep(POLL)
+
+    async def look(self) -> None:
+        """Ask all of them once."""
+        await self._ask_primary()
+        await asyncio.gather(*(self._ask_replica(replica) for replica in self._replicas))
 
     async def _ask_primary(self) -> None:
         asked = monotonic()
