@@ -56,6 +56,7 @@ class Running:
     touched: Touched = field(default_factory=Touched)
     _task: asyncio.Task[None] | None = None
     _stream: Stream | None = None
+    _begun: bool = False
     _copied: asyncio.Event = field(default_factory=asyncio.Event)
     _level: asyncio.Event = field(default_factory=asyncio.Event)
     _asked: deque[tuple[Callable[[Stream], Awaitable[None]], asyncio.Event]] = field(default_factory=deque)
@@ -172,8 +173,10 @@ class Running:
             pause = min(_LONGEST, pause * 2)
 
     async def _once(self) -> None:
-        if self.forward:
+        if self.forward and not self._begun:
             await start_stream(self.plan, self.pace)
+            # Never again: when the target knows it no more it was ended, and the rows there may be those that count.
+            self._begun = True
         stream = self._stream = await Stream.open(self.plan, self.pace, self.touched)
         self.opened += 1
         try:
