@@ -72,7 +72,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--loops"):  # each time other ones; the same in all processes of one run
+    if config.getoption("--loops", 0):  # each time other ones; the same in all processes of one run
         os.environ.setdefault("SHARDPROXY_SEED", secrets.token_hex(3))
     parallel.configure_process(config)
     if not parallel.is_one_of_several(config):
