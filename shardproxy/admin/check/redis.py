@@ -74,7 +74,7 @@ def _addresses(redis: RedisSettings, document: RedisMap) -> Iterator[Finding]:
 
 
 def _weights(redis: RedisSettings, document: RedisMap) -> Iterator[Finding]:
-    """Only of files that give some: else nobody expects them to count. With ketama names and their order count too."""
+    """Only of files that give some: else nobody expects them to count. With ketama names count too."""
     weights = {name: node.weight for name, node in redis.nodes.items()}
     explicit = any("weight" in node.model_fields_set for node in redis.nodes.values())
     if not (explicit or document.ketama) or document.nodes != weights.keys():
@@ -82,7 +82,7 @@ def _weights(redis: RedisSettings, document: RedisMap) -> Iterator[Finding]:
     first = first_of(redis)
     now, file, _ = spread(document, first.map.owners if first.ketama is None else first.ketama.continua[0])
     if now != file:
-        what = "weights" if document.ketama is None else "weights, ketama names or their order"
+        what = "weights" if document.ketama is None else "weights or ketama names"
         given = ",".join(f"{name}={weight}" for name, weight in sorted(weights.items()))
         yield warning(
             "redis.nodes",
