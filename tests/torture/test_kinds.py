@@ -19,7 +19,7 @@ from tests.torture.acts import Stage
 from tests.torture.deal import dealt, drawn
 from tests.torture.layout import Layout
 from tests.torture.moving_scene import StoreKind, scene
-from tests.torture.test_moves import KINDS, LONG_ABSENCE, SERVERS, act, play
+from tests.torture.test_moves import KINDS, SERVERS, act, play
 
 ALL: dict[str, tuple[kinds.Kind, Layout]] = {
     "ring": (kinds.another_ring, Layout(ring=(0, 1, 2))),
@@ -65,4 +65,4 @@ def test_kinds(
             stage.nemeses.calm()
 
     with scene(flavor, store, layout) as set_up:
-        play(set_up, seed, dice, acted, 5.0 if number is None else LONG_ABSENCE)
+        play(set_up, seed, dice, acted, number is not None)

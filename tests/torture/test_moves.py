@@ -23,7 +23,7 @@ from tests.torture.audit import audit, shown
 from tests.torture.deal import Hand, dealt, drawn
 from tests.torture.moving_scene import Scene, StoreKind, scene
 from tests.torture.nemeses import Nemeses, change_back, change_table, purge
-from tests.torture.traffic import Traffic
+from tests.torture.traffic import LONG_PAUSE, PAUSE, Traffic
 
 ACTS: tuple[str, ...] = ("there", "back", "cancelled", "table changed", "binlogs purged")
 KINDS: tuple[tuple[FlavorName, StoreKind], ...] = (
@@ -32,7 +32,7 @@ KINDS: tuple[tuple[FlavorName, StoreKind], ...] = (
     ("mariadb", "etcd"),
     ("mysql", "embedded"),
 )
-LONG_ABSENCE = 14.0  # seconds that a stopped proxy stays away at most, in long runs
+ABSENCE, LONG_ABSENCE = 5.0, 14.0  # seconds that a stopped proxy stays away at most; in long runs
 SERVERS = len({flavor for flavor, _ in KINDS})
 SHORT: tuple[tuple[str, ...], ...] = (("there", "back"), ("there", "cancelled", "table changed"))
 
@@ -63,12 +63,10 @@ def act(name: str, stage: Stage, hand: Hand) -> None:
             stage.stopped(partial(purge, stage.scene), lambda _: None)
 
 
-def play(
-    set_up: Scene, seed: str, dice: random.Random, acted: Callable[[Stage], None], longest: float
-) -> None:  # fmt: skip
-    """Play acts while the application runs, then look at all rows. longest: as of Nemeses."""
-    nemeses = Nemeses(set_up, dice, longest)
-    with Traffic(set_up.proxies, seed) as traffic:
+def play(set_up: Scene, seed: str, dice: random.Random, acted: Callable[[Stage], None], long: bool) -> None:
+    """Play acts while the application runs, then look at all rows. long: it is one of many long runs."""
+    nemeses = Nemeses(set_up, dice, LONG_ABSENCE if long else ABSENCE)
+    with Traffic(set_up.proxies, seed, pause=LONG_PAUSE if long else PAUSE) as traffic:
         stage = Stage(set_up, traffic, nemeses, dice)
         try:
             acted(stage)
@@ -100,4 +98,4 @@ def test_moves(
             stage.nemeses.calm()
 
     with scene(flavor, store) as set_up:
-        play(set_up, seed, dice, acted, 5.0 if number is None else LONG_ABSENCE)
+        play(set_up, seed, dice, acted, number is not None)

@@ -40,7 +40,9 @@ COLUMNS = {
 NOTHING_DONE = frozenset((1213, 1205, 9122))  # whatever the statement, COMMIT too
 # The connection, a server, or an account is away. A write or COMMIT that ends so may have happened.
 AWAY = frozenset((0, 2003, 2006, 2013, 2014, 1053, 1317, 1927, 3118, 4151, 1045, 9110, 9111, 9112, 9113, 9120, 9121))
-_PAUSE = 0.02  # seconds between two pieces of work of a client: this is about moves, not about load
+# Seconds between two pieces of work of a client: this is about moves, not about load. A long run has many more moves
+# to meet, and some of them share a machine: they must not fill it, or most of their time is spent on work alone.
+PAUSE, LONG_PAUSE = 0.02, 0.1
 
 
 class Outcome(Enum):
@@ -93,12 +95,13 @@ class Traffic:
 
     def __init__(
         self, proxies: Sequence[ProxyUnderTest], seed: str, favoured: Sequence[int] = (), writers: int = 8,
-        readers: int = 3,
+        readers: int = 3, pause: float = PAUSE,
     ) -> None:  # fmt: skip
-        """favoured: keys that get half of the work. writers, readers: clients; one more has transactions that last."""
+        """favoured: keys that get half of the work. writers, readers: clients; one more has transactions that last.
+        pause: seconds between two pieces of a client's work."""
         self.told = Told()
         self.favoured = list(favoured)
-        self._proxies, self._seed = proxies, seed
+        self._proxies, self._seed, self._pause = proxies, seed, pause
         self._lock = self.told.lock
         self._end = threading.Event()
         self._writers = writers
@@ -141,7 +144,7 @@ class Traffic:
                         except pymysql.MySQLError as error:
                             self._excuse(error)
                             cursor.execute("ROLLBACK")
-                        self._end.wait(_PAUSE)
+                        self._end.wait(self._pause)
             except (pymysql.MySQLError, OSError) as error:
                 try:
                     self._excuse(error)
