@@ -35,6 +35,7 @@ from bench.rig.companion import Companion
 from bench.rig.measured import FAILED, MEASURED, Figure, notes, verdict
 from bench.rig.move_data import MOST_ROWS, TABLE, Layout, by_range, by_ring, count, load
 from bench.rig.options import WordsOf
+from bench.rig.process_usage import cpu_seconds
 from bench.rig.proxy import RunningProxy, start_proxy
 from shardproxy.local import LocalCluster, LocalError, LocalServer
 from shardproxy.local.process import find_program
@@ -141,7 +142,9 @@ class Bench:
                     continue
                 with self._console.status(f"copying, {layout.keyspace}"), mover.start(config) as moving:
                     streams = moving.ask("begin", keyspace=layout.keyspace, goals=goals)["streams"]
+                    before = _cpu_of(cluster)
                     copied = moving.ask("copy")
+                    copied |= {f"{name}_cpu": used - before[name] for name, used in _cpu_of(cluster).items()}
                     peaks[layout.keyspace] = copied["peak"]
                     if "copy" in only and layout is not tenth:
                         self._copied(cluster, layout, streams, copied)
@@ -310,6 +313,11 @@ class Bench:
             Figure(f"errors of the application, {name}", "", float(len(seen.errors)), 0.0, note=note),
             Figure(f"writes or rows lost or doubled, {name}", "", float(wrong), 0.0, detail={"writes": float(written)}),
         )
+
+
+def _cpu_of(cluster: LocalCluster) -> dict[str, float]:
+    """Seconds of CPU of each shard's server."""
+    return {f"shard{number}": cpu_seconds([shard.primary.pid]) for number, shard in enumerate(cluster.shards, 1)}
 
 
 UPDATES, READS = 0, 1  # places of their times in each part
