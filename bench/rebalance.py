@@ -130,7 +130,7 @@ class Bench:
         wanted += [ranges] if {"copy", "catch-up"} & set(only) else []
         peaks = {}
         for layout in wanted:
-            # Servers of its own: those that have copied before still write what they were given, and are slower.
+            # Servers of its own: those that have copied before are slower, by what they still have to write.
             with self._cluster() as cluster:
                 peaks[layout.keyspace] = self._alone(cluster, layout)
         if "memory" in only:
