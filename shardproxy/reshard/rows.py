@@ -9,7 +9,8 @@ from shardproxy.errors import ReshardError
 from shardproxy.reshard.columns import TableShape
 from shardproxy.reshard.link import Answer
 
-STATEMENT_BYTES = 1 << 20
+# MySQL takes a quarter longer for the same rows in statements of 1 MiB: what it makes of them outgrows its caches.
+STATEMENT_BYTES = 1 << 17
 _MOST_KEYS = 1000
 _SLACK = 4096  # of max_allowed_packet
 # Possessive: a value of many megabytes must not be remembered step by step.
