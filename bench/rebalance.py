@@ -251,6 +251,8 @@ class Bench:
                 switched = moving.ask("switch")
                 application.ask("mark", name="after")
                 moving.ask("finish")
+                application.ask("mark", name="rest")
+                time.sleep(_BEFORE)  # as before: what it has become without a move says how the machine has changed
             seen = Seen(application.ask("end"))
         self._add(
             Figure("copy under traffic, ring 2 → 3", "rows/s", copied["rows"] / copied["seconds"], detail=copied),
@@ -258,6 +260,7 @@ class Bench:
         for kind, index in (("updates", UPDATES), ("reads", READS)):
             before, during = (seen.p99(part, index) for part in ("before", "copy"))
             detail = {"before_ms": before, "copy_ms": during, "after_ms": seen.p99("after", index)}
+            detail["rest_ms"] = seen.p99("rest", index)
             self._add(
                 Figure(f"p99 of {kind} while copying", "× before", during / before, _LATENCY_NEEDED, detail=detail)
             )
