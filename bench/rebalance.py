@@ -51,7 +51,7 @@ _MEMORY_NEEDED = 1.2  # × that of a tenth
 _SHARE_NEEDED = 1.15 / 3  # of the rows, 2 → 3 shards
 _PILED_UP = 100_000  # transactions
 _SMALL = 20_000  # rows of the table that moves there and back
-_BEFORE = 10.0  # seconds of traffic without a move
+_BEFORE = 10.0  # seconds of traffic without a move, before one and behind it
 _SETTLE = 0.5  # seconds of traffic between two switches, at least
 _OPTIONS = {
     "mariadb": ("--innodb-buffer-pool-size=768M", "--innodb-log-file-size=512M"),
@@ -238,8 +238,7 @@ class Bench:
     def _whole_move(self, cluster: LocalCluster, layout: Layout, proxies: Sequence[RunningProxy]) -> None:
         with self._console.status("a move under traffic"), self._traffic(layout, proxies) as application:
             with mover.start(proxies[0].config) as moving:
-                application.ask("mark", name="before")
-                time.sleep(_BEFORE)  # what is measured is how long the traffic's statements take in this time
+                _undisturbed(application, "before")
                 application.ask("mark", name="begin")
                 moving.ask(
                     "begin", keyspace=layout.keyspace, goals={"add-shard": "shard3"}, rate=self._options.throttle,
@@ -251,16 +250,15 @@ class Bench:
                 switched = moving.ask("switch")
                 application.ask("mark", name="after")
                 moving.ask("finish")
-                application.ask("mark", name="rest")
-                time.sleep(_BEFORE)  # as before: what it has become without a move says how the machine has changed
+                _undisturbed(application, "rest")  # beside "before" it says how the machine has changed meanwhile
             seen = Seen(application.ask("end"))
         self._add(
             Figure("copy under traffic, ring 2 → 3", "rows/s", copied["rows"] / copied["seconds"], detail=copied),
         )
         for kind, index in (("updates", UPDATES), ("reads", READS)):
             before, during = (seen.p99(part, index) for part in ("before", "copy"))
-            detail = {"before_ms": before, "copy_ms": during, "after_ms": seen.p99("after", index)}
-            detail["rest_ms"] = seen.p99("rest", index)
+            detail = {"before_ms": before, "copy_ms": during}
+            detail |= {f"{part}_ms": seen.p99(part, index) for part in ("after", "rest")}
             self._add(
                 Figure(f"p99 of {kind} while copying", "× before", during / before, _LATENCY_NEEDED, detail=detail)
             )
@@ -320,6 +318,12 @@ class Bench:
             Figure(f"errors of the application, {name}", "", float(len(seen.errors)), 0.0, note=note),
             Figure(f"writes or rows lost or doubled, {name}", "", float(wrong), 0.0, detail={"writes": float(written)}),
         )
+
+
+def _undisturbed(application: Companion, name: str) -> None:
+    """Measure the traffic by itself. A fixed time, as there is nothing to wait for: it is the time that is measured."""
+    application.ask("mark", name=name)
+    time.sleep(_BEFORE)
 
 
 def _cpu_of(cluster: LocalCluster) -> dict[str, float]:
