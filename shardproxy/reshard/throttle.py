@@ -39,7 +39,10 @@ class Load:
 
 _FIRST_LOOK, _JUDGE = 0.3, 1.0  # seconds until it is known whether there is an application, and between two judgements
 _BURST = 0.03  # seconds of the rate that may be made up for at once
-_ONE_TURN = 0.01  # seconds that rows written in one transaction may stand for, when there is a rate
+# Rows of one transaction, when there is a rate. It costs as much as 40 rows whatever is in it, and each holds a CPU for
+# a while: the application notices 1000 rows a second by twenties more than 4000 by hundreds.
+_TURN, _ENOUGH = 0.1, 100  # seconds that they may stand for, as long as they are not more than enough
+_FAST_TURN = 0.01  # the same at high rates
 _LEAST_AT_ONCE = 20
 
 
@@ -101,9 +104,8 @@ class Throttle:
 
     @property
     def at_once(self) -> int:
-        # What a server does for one transaction is what the application waits for: short turns.
         rate = self.rate or (FIRST if self.gentle is not None and self.gentle.learning else 0.0)
-        return max(_LEAST_AT_ONCE, int(rate * _ONE_TURN)) if rate else 0
+        return max(_LEAST_AT_ONCE, min(_ENOUGH, int(rate * _TURN)), int(rate * _FAST_TURN)) if rate else 0
 
     async def wait(self, rows: int) -> None:
         while self.reason or self.paused or (self.gentle is not None and self.gentle.learning):

@@ -17,7 +17,7 @@ from shardproxy.topology.model import Role, Server
 from shardproxy.topology.moving import MovingKeys
 from tests.reshard.sides import LOGIN, Sides
 
-_RATE = 4000.0  # rows a second: 40 in a transaction, 200 in a SELECT
+_RATE = 400.0  # rows a second: 40 in a transaction, 200 in a SELECT
 
 
 @pytest.mark.parametrize("rows", [0, 1, 199, 200, 201, 1000])
@@ -104,7 +104,7 @@ def test_small_steps_delete_every_moving_row_and_no_other(sides: Sides, rows: in
     async def delete() -> int:
         async with await open_writer(server, LOGIN) as link:
             [shape] = await plan.shapes(link)
-            pace = _InsertsBefore(rows, sides) if rows == 100 else Throttle(ThrottleLimits(rate=1000.0))
+            pace = _InsertsBefore(rows, sides) if rows == 100 else Throttle(ThrottleLimits(rate=200.0))
             return await delete_moving(link, plan.name, shape, plan.moving, pace)
 
     assert asyncio.run(delete()) == rows + (rows == 100)
@@ -115,7 +115,7 @@ class _InsertsBefore(Throttle):
     """Once, when rows have been deleted: somebody inserts one before the place where that was."""
 
     def __init__(self, rows: int, sides: Sides) -> None:
-        super().__init__(ThrottleLimits(rate=1000.0))
+        super().__init__(ThrottleLimits(rate=200.0))
         self._left, self._sides = rows // 2, sides
 
     async def wait(self, rows: int) -> None:
