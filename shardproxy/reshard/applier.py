@@ -100,9 +100,9 @@ class Applier:
         return self._stored
 
     @property
-    def waiting(self) -> bool:
-        """Whether changes have been taken that are not applied yet."""
-        return bool(self._batch.changes)
+    def waiting(self) -> int:
+        """How many changes have been taken that are not applied yet."""
+        return len(self._batch.changes)
 
     @property
     def between(self) -> bool:

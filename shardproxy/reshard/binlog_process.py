@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
 from shardproxy.errors import BackendLost, BackendUnavailable, ReshardError, ShardproxyError
@@ -136,6 +137,22 @@ class BinlogProcess:
         if kind != "pieces":
             raise _KINDS.get(kind, ReshardError)(content)
         return [Piece(*piece) for piece in content]
+
+    @contextlib.contextmanager
+    def left_alone(self) -> Iterator[None]:
+        """What the child sends in the block is not taken from the socket: each transaction of the source would wake
+        this process, which has no use for it yet. `read` gives what was taken before."""
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.Transport)  # of a socket: it reads too
+        reading = transport.is_reading()
+        if reading:
+            transport.pause_reading()
+        try:
+            yield
+        finally:
+            # What the reader has paused by itself, for want of room, goes on by itself.
+            if reading and not transport.is_closing():
+                transport.resume_reading()
 
     async def close(self) -> None:
         """End the child."""

@@ -5,8 +5,8 @@ first without copying and then all the while. A window of time in which one of t
 makes the rate smaller by a part; any other makes it larger by a step. Where nobody else sends statements there is
 nobody to be gentle with.
 
-One of twenty, not of a hundred: of the hundred that are timed in a second the latest but one differs from second to
-second three times as much, and tells less of what the application feels.
+One of twenty, not of a hundred: what is measured so differs from second to second a third as much, and grows with the
+rate as the application's own 99th of a hundred does.
 
 Pure: times and counts are passed in.
 """
@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 FIRST, LEAST = 2000.0, 500.0  # rows a second: when traffic is found, and however slow the servers are
-CALM = 100  # measured times without copying that tell what is usual
+CALM = 75  # measured times without copying that tell what is usual
 AGAIN = 60.0  # seconds after which copying pauses to learn it anew
 PATIENCE = 10.0  # seconds that learning may take; a server that says nothing until then has no say
 _BUSY = 50.0  # statements of others a second on one server, from which on there is an application

@@ -50,6 +50,9 @@ CYCLE_SECONDS = 5.0  # how long one snapshot is copied from: the source keeps ol
 _SNAPSHOTS = 200  # taken anew because their place was not good
 _SWEEPS = 5  # comparisons of what has changed, before the rest is left for the switch
 _GATHER = 0.05  # seconds for which changes are gathered into one transaction, when they keep coming
+# Between two snapshots the changes of a whole cycle come at once. With a rate they go in by as few as rows do, with
+# pauses: else the target has no time for anybody else meanwhile. Not more than so many pauses, should ever more come.
+_BREATH, _BREATHS = 0.03, 30  # seconds, and pauses of one cycle
 _STORE_EVERY = 1.0  # seconds after which a position without changes is stored
 
 
@@ -163,7 +166,7 @@ class Stream:
 
     def __init__(
         self, plan: StreamPlan, tables: Sequence[TableShape], target: Link, source: Link, applier: Applier,
-        copier: Copier, process: BinlogProcess,
+        copier: Copier, process: BinlogProcess, pace: Pace,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.tables = tuple(tables)
@@ -174,6 +177,8 @@ class Stream:
         self._target = target
         self._source = source
         self._process = process
+        self._pace = pace
+        self._breaths = 0  # pauses that may still be made
         self._pieces: deque[Piece] = deque()
         self._reading: asyncio.Task[list[Piece]] | None = None
         self._stored_at = 0.0
@@ -207,8 +212,9 @@ class Stream:
             raise
         apart = plan.mutations.positions_apart
         applier = Applier(target, plan.name, tables, state, source.is_mariadb, most, apart, touched)
-        copier = Copier(target, plan.name, plan.moving, pace or Unlimited(), most, plan.chunk_bytes)
-        return cls(plan, tables, target, source, applier, copier, process)
+        pace = pace or Unlimited()
+        copier = Copier(target, plan.name, plan.moving, pace, most, plan.chunk_bytes)
+        return cls(plan, tables, target, source, applier, copier, process, pace)
 
     async def close(self) -> None:
         """End the process and the connections; what is not committed is rolled back."""
@@ -231,11 +237,14 @@ class Stream:
         if not self.copied:
             await self._wait_for_branches()
         while not self.copied:
+            self._breaths = _BREATHS
             await self.catch_up()
+            self._breaths = 0
             unfinished = [table for table in self.tables if not self.applier.progress[table.label].finished]
             snapshot = await self._good_snapshot(unfinished)
             try:
-                await self._copy_from(snapshot)
+                with self._process.left_alone():
+                    await self._copy_from(snapshot)
             finally:
                 snapshot.link.close()
             self.cycles += 1
@@ -333,6 +342,10 @@ class Stream:
                 await self.applier.add(piece)
                 if piece.markers:
                     until = 0.0  # writes are held until it is applied
+                if self._breaths and self.applier.between and 0 < self._pace.at_once <= self.applier.waiting:
+                    await self.applier.flush()
+                    self._breaths -= 1
+                    await asyncio.sleep(_BREATH)
             # What has come meanwhile goes into the same batch: the more we are behind, the larger it is.
             if loop.time() < until and await self._ready():
                 self._pieces.extend(await self._read())

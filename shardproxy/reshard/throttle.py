@@ -37,7 +37,8 @@ class Load:
     lag: float | None
 
 
-_FIRST_LOOK, _JUDGE = 0.3, 1.0  # seconds until it is known whether there is an application, and between two judgements
+# Seconds until it is known whether there is an application, between two looks while learning, between two judgements.
+_FIRST_LOOK, _LEARN, _JUDGE = 0.3, 1.0, 2.0
 _BURST = 0.03  # seconds of the rate that may be made up for at once
 # Rows of one transaction, when there is a rate. It costs as much as 40 rows whatever is in it, and each holds a CPU for
 # a while: the application notices 1000 rows a second by twenties more than 4000 by hundreds.
@@ -176,7 +177,7 @@ class Throttle:
                 now = loop.time()
                 gentle.heard(times, others, now - last, now)
                 times.clear()
-                last, pause = now, _JUDGE
+                last, pause = now, _LEARN if gentle.learning else _JUDGE
         finally:
             self.gentle = None
             hearing.cancel()
