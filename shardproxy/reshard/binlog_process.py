@@ -31,6 +31,7 @@ from shardproxy.reshard.change_source import SourceSettings, changes
 
 _AHEAD = 4 << 20  # bytes that the child may have sent and the parent not read, beside the kernel's buffers
 _MOST = 2 << 30
+_AT_ONCE = 64 << 10  # bytes that the parent takes at once: hundreds of small transactions
 _PATIENCE = 20.0  # seconds until the nursery counts as dead
 _KINDS: dict[str, type[ShardproxyError]] = {
     "ReshardError": ReshardError, "BackendLost": BackendLost, "BackendUnavailable": BackendUnavailable,
@@ -101,6 +102,7 @@ class BinlogProcess:
         self._born = born
         self._reader = reader
         self._writer = writer
+        self._data = bytearray()  # not given yet
 
     @classmethod
     async def start(cls, settings: SourceSettings) -> BinlogProcess:
@@ -127,16 +129,36 @@ class BinlogProcess:
         return self._born.pid
 
     async def read(self) -> list[Piece]:
-        """The next pieces; waits for them. Raises what ended the stream: ReshardError for good, BackendLost when it may
-        be started again at its position."""
-        try:
-            size = int.from_bytes(await self._reader.readexactly(4), "little")
-            kind, content = marshal.loads(await self._reader.readexactly(size))  # noqa: S302  our own child's
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise BackendLost("the binlog process ended without a word") from error
-        if kind != "pieces":
-            raise _KINDS.get(kind, ReshardError)(content)
-        return [Piece(*piece) for piece in content]
+        """What has come since the last call, at least one; waits for it. May be cancelled without losing any. Raises
+        what ended the stream: ReshardError for good, BackendLost when it may be started again at its position."""
+        while not (found := self._whole()):
+            try:
+                data = await self._reader.read(_AT_ONCE)
+            except ConnectionError:
+                data = b""
+            if not data:
+                raise BackendLost("the binlog process ended without a word")
+            self._data += data
+        return found
+
+    def _whole(self) -> list[Piece]:
+        """The pieces of the frames that are there from their begin to their end. An error stays until those before it
+        have been given."""
+        found: list[Piece] = []
+        at = 0
+        while len(self._data) >= at + 4:
+            end = at + 4 + int.from_bytes(self._data[at : at + 4], "little")
+            if len(self._data) < end:
+                break
+            kind, content = marshal.loads(bytes(self._data[at + 4 : end]))  # noqa: S302  our own child's
+            if kind != "pieces":
+                if not found:
+                    raise _KINDS.get(kind, ReshardError)(content)
+                break
+            found += [Piece(*piece) for piece in content]
+            at = end
+        del self._data[:at]
+        return found
 
     @contextlib.contextmanager
     def left_alone(self) -> Iterator[None]:

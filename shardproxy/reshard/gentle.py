@@ -16,13 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-FIRST, LEAST = 2000.0, 500.0  # rows a second: when traffic is found, and however slow the servers are
+FIRST, LEAST = 1000.0, 500.0  # rows a second: when traffic is found, and however slow the servers are
 CALM = 75  # measured times without copying that tell what is usual
 AGAIN = 60.0  # seconds after which copying pauses to learn it anew
 PATIENCE = 10.0  # seconds that learning may take; a server that says nothing until then has no say
+_TELLS = 10  # times that one window needs to be worth something by itself
 _BUSY = 50.0  # statements of others a second on one server, from which on there is an application
 _SLOWER, _STEP = 0.7, 200.0  # a part, and rows a second
-_TIMES, _MARGIN = 1.3, 0.0001  # what may be usual: so many times, and so many seconds more
+_TIMES, _MARGIN = 1.5, 0.0001  # what may be usual: so many times, and so many seconds more
 
 
 class Gentle:
@@ -33,7 +34,7 @@ class Gentle:
         self.reason = ""
         self.learning = True
         self._usual: dict[str, float] = {}  # server → seconds
-        self._calm: dict[str, list[float]] = {}
+        self._calm: dict[str, list[list[float]]] = {}  # server → windows
         self._since: float | None = None  # when learning began; None: not yet
         self._learnt_at = 0.0
         self._copied = 0.0
@@ -59,10 +60,10 @@ class Gentle:
 
     def _learn(self, times: Mapping[str, Sequence[float]], now: float, since: float) -> None:
         for server, found in times.items():
-            self._calm.setdefault(server, []).extend(found)
-        enough = self._calm and all(len(found) >= CALM for found in self._calm.values())
+            self._calm.setdefault(server, []).append(list(found))
+        enough = self._calm and all(sum(map(len, windows)) >= CALM for windows in self._calm.values())
         if enough or now - since > PATIENCE:
-            self._usual = {server: high(found) for server, found in self._calm.items()}
+            self._usual = {server: _usual(windows) for server, windows in self._calm.items()}
             self._calm, self._since = {}, None
             self.learning, self._learnt_at = False, now
             self.rate = self.rate or FIRST
@@ -80,6 +81,12 @@ class Gentle:
             if found and usual is not None and high(found) > usual * _TIMES + _MARGIN:
                 return f"{server} answers in {high(found) * 1e3:.1f} ms, in {usual * 1e3:.1f} ms without copying"
         return ""
+
+
+def _usual(windows: Sequence[Sequence[float]]) -> float:
+    """The quietest window's: a move just begun, or a pause of the machine, is not what is usual."""
+    telling = [high(window) for window in windows if len(window) >= _TELLS]
+    return min(telling, default=high([seconds for window in windows for seconds in window]))
 
 
 def high(times: Sequence[float]) -> float:

@@ -46,7 +46,7 @@ from shardproxy.reshard.verify import Verified, verify_table
 from shardproxy.topology.model import Server
 from shardproxy.topology.moving import MovingKeys
 
-CYCLE_SECONDS = 5.0  # how long one snapshot is copied from: the source keeps old row versions as long
+CYCLE_SECONDS = 10.0  # how long one snapshot is copied from: the source keeps old row versions as long
 _SNAPSHOTS = 200  # taken anew because their place was not good
 _SWEEPS = 5  # comparisons of what has changed, before the rest is left for the switch
 _GATHER = 0.05  # seconds for which changes are gathered into one transaction, when they keep coming
