@@ -150,7 +150,7 @@ class BinlogProcess:
             end = at + 4 + int.from_bytes(self._data[at : at + 4], "little")
             if len(self._data) < end:
                 break
-            kind, content = marshal.loads(bytes(self._data[at + 4 : end]))  # noqa: S302  our own child's
+            kind, content = marshal.loads(self._data[at + 4 : end])  # noqa: S302  our own child's
             if kind != "pieces":
                 if not found:
                     raise _KINDS.get(kind, ReshardError)(content)

@@ -5,8 +5,8 @@ first without copying and then all the while. A window of time in which one of t
 makes the rate smaller by a part; any other makes it larger by a step. Where nobody else sends statements there is
 nobody to be gentle with.
 
-One of twenty, not of a hundred: what is measured so differs from second to second a third as much, and grows with the
-rate as the application's own 99th of a hundred does.
+One of twenty, not of a hundred: what is measured so differs from second to second less than half as much, and grows
+with the rate as the application's own 99th of a hundred does.
 
 Pure: times and counts are passed in.
 """

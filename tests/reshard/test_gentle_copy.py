@@ -91,6 +91,32 @@ async def all_of(timing: Timing) -> None:
         await timing.read()
 
 
+@pytest.mark.parametrize(("rate", "fewest", "most"), [(200.0, 5, 20), (0.0, 1, 4)])
+def test_with_a_rate_changes_go_in_by_as_few_as_rows(sides: Sides, rate: float, fewest: int, most: int) -> None:
+    sides.both("CREATE TABLE t (uid BIGINT PRIMARY KEY, n INT)")
+    plan = sides.plan([("t", "uid")], MovingKeys(KeyType.INT, intervals=[(100, 5000)]))
+
+    async def copy() -> int:
+        pace = Throttle(ThrottleLimits(rate=rate))
+        await start_stream(plan, pace)
+        for uid in range(100):
+            sides.source.rows(f"INSERT INTO t VALUES ({100 + uid}, 1)", database=sides.database)
+        stream = await Stream.open(plan, pace)
+        try:
+            await stream.catch_up()
+            before = stream.applier.counts.commits
+            assert before <= 4  # in no hurry to be slow: nothing is copied
+            for uid in range(100):
+                sides.source.rows(f"UPDATE t SET n = 2 WHERE uid = {100 + uid}", database=sides.database)
+            await stream.copy()
+            return stream.applier.counts.commits - before
+        finally:
+            await stream.close()
+
+    assert fewest <= asyncio.run(copy()) <= most
+    assert sides.assert_equal(plan) == 100
+
+
 @pytest.mark.parametrize("rows", [0, 19, 20, 21, 100])
 def test_small_steps_delete_every_moving_row_and_no_other(sides: Sides, rows: int) -> None:
     sides.both("CREATE TABLE t (uid BIGINT, n VARCHAR(9) COLLATE utf8mb4_bin, PRIMARY KEY (n, uid))")
