@@ -1,7 +1,8 @@
 """The change source in a process of its own: decoding has its own core, and nothing that it does can stop the engine.
 
-The two talk over a socket pair. The child takes its settings as the first frame and then only sends; it waits when
-the parent does not read, so at most a few megabytes lie between them. It ends when the parent is gone.
+The two talk over a socket pair. The child takes its settings as the first frame, and then bytes that say how eager it
+is to be; it waits when the parent does not read, so at most a few megabytes lie between them. It ends when the parent
+is gone.
 
 To start Python and import all of this costs a third of a second of CPU, and a move needs two processes a stream just
 when writes have been let go at a switch. So it is done once, in a process (the *nursery*) that then forks the children.
@@ -16,6 +17,7 @@ import gc
 import marshal
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -32,6 +34,10 @@ from shardproxy.reshard.change_source import SourceSettings, changes
 _AHEAD = 4 << 20  # bytes that the child may have sent and the parent not read, beside the kernel's buffers
 _MOST = 2 << 30
 _AT_ONCE = 64 << 10  # bytes that the parent takes at once: hundreds of small transactions
+_EAGER, _EASY = b"+", b"-"  # the parent waits for what comes, or has no use for it yet
+# Seconds between two looks at what has come, when it is easy. To be woken by each transaction costs seven times as much
+# as to read it.
+_LOOK = 0.1
 _PATIENCE = 20.0  # seconds until the nursery counts as dead
 _KINDS: dict[str, type[ShardproxyError]] = {
     "ReshardError": ReshardError, "BackendLost": BackendLost, "BackendUnavailable": BackendUnavailable,
@@ -162,19 +168,29 @@ class BinlogProcess:
 
     @contextlib.contextmanager
     def left_alone(self) -> Iterator[None]:
-        """What the child sends in the block is not taken from the socket: each transaction of the source would wake
-        this process, which has no use for it yet. `read` gives what was taken before."""
+        """What the child sends in the block is not taken from the socket, and it looks at the source now and then only:
+        each transaction of the source would wake both, and there is no use for it yet. `read` gives what was taken
+        before."""
         transport = self._writer.transport
         assert isinstance(transport, asyncio.Transport)  # of a socket: it reads too
         reading = transport.is_reading()
         if reading:
             transport.pause_reading()
+        self._tell(_EASY)
         try:
             yield
         finally:
+            self._tell(_EAGER)
             # What the reader has paused by itself, for want of room, goes on by itself.
             if reading and not transport.is_closing():
                 transport.resume_reading()
+
+    def _tell(self, word: bytes) -> None:
+        """Not by the transport: it would forget what a child that has just ended sent before."""
+        transport = self._writer.transport
+        if not transport.is_closing() and not transport.get_write_buffer_size():
+            with contextlib.suppress(OSError):
+                os.write(transport.get_extra_info("socket").fileno(), word)
 
     async def close(self) -> None:
         """End the child."""
@@ -198,16 +214,22 @@ async def _child(fd: int) -> None:
     size = int.from_bytes(await reader.readexactly(4), "little")
     settings: SourceSettings = pickle.loads(await reader.readexactly(size))  # noqa: S301  our own parent's
 
-    async def end_with_parent() -> None:
+    easy = False
+
+    async def hear_parent() -> None:
+        nonlocal easy
         with contextlib.suppress(ConnectionError):
-            await reader.read(1)
+            while words := await reader.read(64):
+                easy = words.endswith(_EASY)
         os._exit(0)
 
-    watch = asyncio.create_task(end_with_parent())
+    watch = asyncio.create_task(hear_parent())
     try:
         async for pieces in changes(settings):
             _send(writer, "pieces", [tuple(piece) for piece in pieces])
             await writer.drain()
+            if easy:
+                select.select([fd], [], [], _LOOK)  # everything stands still but for what the parent says
     except ConnectionError:
         os._exit(0)
     except Exception as error:

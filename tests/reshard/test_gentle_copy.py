@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from shardproxy.topology.model import Role, Server
 from shardproxy.topology.moving import MovingKeys
 from tests.reshard.sides import LOGIN, Sides
 
-_RATE = 400.0  # rows a second: 40 in a transaction, 200 in a SELECT
+_RATE = 400.0  # rows a second: 200 in a transaction and in a SELECT
 
 
 @pytest.mark.parametrize("rows", [0, 1, 199, 200, 201, 1000])
@@ -91,12 +92,12 @@ async def all_of(timing: Timing) -> None:
         await timing.read()
 
 
-def test_with_a_rate_changes_go_in_by_as_few_as_rows(sides: Sides) -> None:
+def test_with_a_rate_changes_go_in_by_few(sides: Sides) -> None:
     sides.both("CREATE TABLE t (uid BIGINT PRIMARY KEY, n INT)")
     plan = sides.plan([("t", "uid")], MovingKeys(KeyType.INT, intervals=[(100, 5000)]))
 
     async def copy() -> int:
-        pace = Throttle(ThrottleLimits(rate=200.0))  # 20 rows in a transaction
+        pace = Throttle(ThrottleLimits(rate=40.0))  # 20 rows in a transaction
         await start_stream(plan, pace)
         for uid in range(100):
             sides.source.rows(f"INSERT INTO t VALUES ({100 + uid}, 1)", database=sides.database)
@@ -124,7 +125,7 @@ def test_small_steps_delete_every_moving_row_and_no_other(sides: Sides, rows: in
     async def delete() -> int:
         async with await open_writer(server, LOGIN) as link:
             [shape] = await plan.shapes(link)
-            pace = _InsertsBefore(rows, sides) if rows == 100 else Throttle(ThrottleLimits(rate=200.0))
+            pace = _InsertsBefore(rows, sides) if rows == 100 else Throttle(ThrottleLimits(rate=40.0))
             return await delete_moving(link, plan.name, shape, plan.moving, pace)
 
     assert asyncio.run(delete()) == rows + (rows == 100)
@@ -135,7 +136,7 @@ class _InsertsBefore(Throttle):
     """Once, when rows have been deleted: somebody inserts one before the place where that was."""
 
     def __init__(self, rows: int, sides: Sides) -> None:
-        super().__init__(ThrottleLimits(rate=200.0))
+        super().__init__(ThrottleLimits(rate=40.0))
         self._left, self._sides = rows // 2, sides
 
     async def wait(self, rows: int) -> None:
@@ -143,3 +144,48 @@ class _InsertsBefore(Throttle):
         before, self._left = self._left, self._left - rows
         if before > 0 >= self._left:
             self._sides.target.rows("INSERT INTO t VALUES (4000, 'a')", database=self._sides.database)
+
+
+def test_a_reader_that_is_left_alone_looks_now_and_then(sides: Sides) -> None:
+    """Where it is eager, transactions wake it, nearly each of them when it has nothing else to do."""
+    sides.both("CREATE TABLE t (uid BIGINT PRIMARY KEY, n INT)")
+    plan = sides.plan([("t", "uid")], MovingKeys(KeyType.INT, intervals=[(100, 1 << 40)]))
+    with sides.source.connect(sides.database) as writer:
+        inserted = 0
+
+        def insert() -> None:
+            nonlocal inserted
+            for _ in range(100):
+                inserted += 1
+                writer.cursor().execute(f"INSERT INTO t VALUES ({100 + inserted}, 1)")
+                writer.commit()
+
+        async def work() -> None:
+            await start_stream(plan)
+            stream = await Stream.open(plan)
+            process = stream._process
+            try:
+                await stream.copy()
+                before = _woken(process.pid)
+                async with asyncio.timeout(60):
+                    while (eager := _woken(process.pid) - before) < 200:
+                        await asyncio.to_thread(insert)
+                rounds = inserted // 100
+                await stream.catch_up()
+                with process.left_alone():
+                    before = _woken(process.pid)
+                    for _ in range(rounds):
+                        await asyncio.to_thread(insert)
+                    assert _woken(process.pid) - before < eager / 2
+                await stream.catch_up()
+            finally:
+                await stream.close()
+
+        asyncio.run(work())
+    assert sides.assert_equal(plan) == inserted
+
+
+def _woken(pid: int) -> int:
+    """How often a process has begun to run."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)

@@ -99,6 +99,8 @@ def test_nothing_is_taken_while_it_is_left_alone() -> None:
             for _ in range(10):
                 await asyncio.sleep(0)
             assert not reading.done()
+            assert theirs.recv(64) == b"-"
+        assert theirs.recv(64) == b"+"
         assert await reading == [piece(1)]
         with pytest.raises(ValueError, match="as in the block"), process.left_alone():
             raise ValueError("as in the block")
