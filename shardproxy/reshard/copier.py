@@ -20,9 +20,6 @@ from shardproxy.reshard.throttle import Pace
 from shardproxy.topology.moving import MovingKeys
 
 CHUNK_BYTES = 1 << 20
-# Target transactions that one SELECT reads for, when they are kept small: else the source reads at once as many rows as
-# the sockets hold, again in each cycle, and its application waits.
-_READ_TURNS = 5
 
 
 @dataclass(slots=True)
@@ -84,7 +81,9 @@ class Copier:
         after = watermark
         whole = False
         while not whole:
-            limit = self._pace.at_once * _READ_TURNS
+            # With small transactions a SELECT for each: else the source reads at once as many rows as the sockets hold,
+            # again in each cycle, and its application waits.
+            limit = self._pace.at_once
             count = 0
             async for rows in source.stream(select_rows(table, self._moving, after, limit), 600.0):
                 count += len(rows)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-FIRST, LEAST = 1000.0, 500.0  # rows a second: when traffic is found, and however slow the servers are
+FIRST, LEAST = 2000.0, 1000.0  # rows a second: when traffic is found, and however slow the servers are
 CALM = 75  # measured times without copying that tell what is usual
 AGAIN = 60.0  # seconds after which copying pauses to learn it anew
 PATIENCE = 10.0  # seconds that learning may take; a server that says nothing until then has no say

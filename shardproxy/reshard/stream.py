@@ -40,7 +40,7 @@ from shardproxy.reshard.snapshot import (
     take_snapshot,
     xa_statements_ended,
 )
-from shardproxy.reshard.throttle import Pace, Unlimited
+from shardproxy.reshard.throttle import FEW_CHANGES, Pace, Unlimited
 from shardproxy.reshard.touched import FEW, Touched, settle, sweep
 from shardproxy.reshard.verify import Verified, verify_table
 from shardproxy.topology.model import Server
@@ -50,7 +50,7 @@ CYCLE_SECONDS = 10.0  # how long one snapshot is copied from: the source keeps o
 _SNAPSHOTS = 200  # taken anew because their place was not good
 _SWEEPS = 5  # comparisons of what has changed, before the rest is left for the switch
 _GATHER = 0.05  # seconds for which changes are gathered into one transaction, when they keep coming
-# Between two snapshots the changes of a whole cycle come at once. With a rate they go in by as few as rows do, with
+# Between two snapshots the changes of a whole cycle come at once. With a rate they go in by few, with
 # pauses: else the target has no time for anybody else meanwhile. Not more than so many pauses, should ever more come.
 _BREATH, _BREATHS = 0.03, 30  # seconds, and pauses of one cycle
 _STORE_EVERY = 1.0  # seconds after which a position without changes is stored
@@ -342,7 +342,8 @@ class Stream:
                 await self.applier.add(piece)
                 if piece.markers:
                     until = 0.0  # writes are held until it is applied
-                if self._breaths and self.applier.between and 0 < self._pace.at_once <= self.applier.waiting:
+                few = min(self._pace.at_once, FEW_CHANGES)
+                if self._breaths and self.applier.between and 0 < few <= self.applier.waiting:
                     await self.applier.flush()
                     self._breaths -= 1
                     await asyncio.sleep(_BREATH)

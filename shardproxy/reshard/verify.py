@@ -15,7 +15,7 @@ from shardproxy.protocol.mysql.text import parse_text_row
 from shardproxy.reshard.columns import ColumnShape, TableShape
 from shardproxy.reshard.copier import primary_of
 from shardproxy.reshard.link import Link
-from shardproxy.reshard.throttle import Pace, Unlimited
+from shardproxy.reshard.throttle import FEW_CHANGES, Pace, Unlimited
 from shardproxy.topology.moving import MovingKeys
 
 CHUNK_ROWS = 5000
@@ -55,7 +55,7 @@ async def verify_table(
     pace = pace or Unlimited()
     after: tuple[bytes, ...] | None = None
     while len(done.differences) < MOST_SHOWN:
-        most = min(chunk, max(_FEWEST, pace.at_once * _CHEAPER)) if pace.at_once else chunk
+        most = min(chunk, max(_FEWEST, min(pace.at_once, FEW_CHANGES) * _CHEAPER)) if pace.at_once else chunk
         end = await _end_of_chunk(source, table, moving, after, most)
         where = _between(table, moving, after, end)
         rows, equal = await compare(source, target, table, where)

@@ -153,10 +153,10 @@ def test_the_rate_is_never_less_than_the_least(times: list[float], others: float
 
 
 def test_the_operators_rate_is_the_upper_limit() -> None:
-    throttle = Throttle(ThrottleLimits(rate=800))
-    assert throttle.rate == 800
+    throttle = Throttle(ThrottleLimits(rate=1500))
+    assert throttle.rate == 1500
     throttle.gentle = taught()
-    assert throttle.rate == 800
+    assert throttle.rate == 1500
     for _ in range(50):
         step(throttle.gentle, LATE)
     assert throttle.rate == LEAST
@@ -166,14 +166,14 @@ def test_the_operators_rate_is_the_upper_limit() -> None:
 
 def test_a_transaction_is_as_small_as_the_rate_but_not_smaller_than_is_worth_it() -> None:
     assert Throttle(ThrottleLimits()).at_once == 0
-    sizes = {rate: Throttle(ThrottleLimits(rate=rate)).at_once for rate in (1, 200, 500, 1000, 4000, 10000, 50000)}
-    assert sizes == {1: 20, 200: 20, 500: 50, 1000: 100, 4000: 100, 10000: 100, 50000: 500}
+    sizes = {rate: Throttle(ThrottleLimits(rate=rate)).at_once for rate in (1, 100, 200, 1000, 4000, 20000, 90000)}
+    assert sizes == {1: 20, 100: 50, 200: 100, 1000: 500, 4000: 500, 20000: 500, 90000: 900}
 
 
 def test_rows_are_not_read_ahead_while_it_learns() -> None:
     throttle = Throttle(ThrottleLimits())
     throttle.gentle = gentle = Gentle()
-    assert throttle.at_once == 100
+    assert throttle.at_once == 500
     gentle.heard({}, 0.0, 0.3, 1.0)
     assert throttle.at_once == 0
 
