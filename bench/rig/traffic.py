@@ -2,7 +2,7 @@
 
 A companion process of threads, each with a connection of its own and a clock: what comes late is sent at once, so the
 rate holds. Orders: `mark` begins a part of the time, `end` answers with the figures of all parts. A statement counts
-for the part in which it was sent.
+for the part in which it was sent, and so for the second.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from bench.rig.companion import Companion, orders, reply
 from bench.rig.move_data import TABLE
 from bench.rig.proxy import PASSWORD, USER
+from bench.rig.stolen import Seconds
 from bench.rig.wire import WireClient
 
 _WRITERS, _READERS = 24, 16
@@ -32,7 +33,8 @@ class Traffic:
         self._names = [""]
         self._part = 0
         self._over = False
-        self._kept: list[list[tuple[int, float]]] = []
+        self._seconds = Seconds()
+        self._kept: list[list[tuple[int, int, float]]] = []  # of each thread: part, second, ms
         self._errors: list[str] = []
         self._acknowledged = [0] * _WRITERS
         begin = time.monotonic() + _SOONEST
@@ -43,6 +45,7 @@ class Traffic:
                 self._kept.append([])
                 arguments = (work, number, self._kept[-1], begin + number / rate, threads / rate)
                 self._threads.append(threading.Thread(target=self._run, args=arguments, daemon=True))
+        self._threads.append(threading.Thread(target=self._seconds.run, args=(lambda: self._over,), daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -52,20 +55,25 @@ class Traffic:
         return {}
 
     def end(self) -> dict[str, Any]:
-        """Milliseconds, sorted, of each part: [name, writes, reads]; acknowledged: updates that were answered OK."""
+        """Milliseconds, sorted, of each part: [name, writes, reads, writes and reads of seconds without stolen CPU];
+        acknowledged: updates that were answered OK."""
         self._over = True
         for thread in self._threads:
             thread.join(60)
-        parts = []
-        for index, name in enumerate(self._names):
-            writes, reads = (
-                sorted(ms for kept in group for part, ms in kept if part == index)
-                for group in (self._kept[:_WRITERS], self._kept[_WRITERS:])
-            )
-            parts.append([name, writes, reads])
+        groups = self._kept[:_WRITERS], self._kept[_WRITERS:]
+        parts = [
+            [name, *(self._of(index, group, calm) for calm in (False, True) for group in groups)]
+            for index, name in enumerate(self._names)
+        ]
         return {"parts": parts, "errors": self._errors, "acknowledged": sum(self._acknowledged)}
 
-    def _run(self, work: Any, number: int, kept: list[tuple[int, float]], due: float, every: float) -> None:
+    def _of(self, index: int, group: list[list[tuple[int, int, float]]], calm: bool) -> list[float]:
+        without = self._seconds.stolen if calm else ()
+        return sorted(
+            round(ms, 4) for kept in group for part, second, ms in kept if part == index and second not in without
+        )
+
+    def _run(self, work: Any, number: int, kept: list[tuple[int, int, float]], due: float, every: float) -> None:
         dice = random.Random(number)
         port = self._ports[number % len(self._ports)]
         client = WireClient(port, USER, PASSWORD, self._keyspace)
@@ -74,14 +82,14 @@ class Traffic:
             if wait > 0:
                 time.sleep(wait)  # a fixed rate: the next statement is due then
             due += every
-            part, start = self._part, time.perf_counter()
+            part, second, start = self._part, self._seconds.now, time.perf_counter()
             try:
                 work(client, number, dice.randrange(self._rows))
             except Exception as error:
                 self._errors.append(f"{type(error).__name__} {getattr(error, 'code', '')}: {error}")
                 client.close()
                 client = WireClient(port, USER, PASSWORD, self._keyspace)
-            kept.append((part, (time.perf_counter() - start) * 1e3))
+            kept.append((part, second, (time.perf_counter() - start) * 1e3))
         client.close()
 
     def _write(self, client: WireClient, number: int, ident: int) -> None:
