@@ -36,6 +36,7 @@ PLAN = Plan(
     streams=tuple(Stream.of(stream, NAMES) for stream in streams_from_one(1, MAP, KeyType.INT)),
     table=TableMove(name="note", key="account"),
 )
+RETRIABLE_READ = RETRIABLE | {1317}  # the server's own: keys have moved when the answer had begun
 HOLD = 10.0  # the machine may be busy
 
 
@@ -62,7 +63,7 @@ class Notes(Clients):
                     try:
                         work(cursor, number, step)
                     except pymysql.MySQLError as error:
-                        if error.args[0] not in RETRIABLE:
+                        if error.args[0] not in (RETRIABLE if work == self._write else RETRIABLE_READ):
                             raise
                         cursor.execute("ROLLBACK")
         except BaseException as error:
