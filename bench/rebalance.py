@@ -321,7 +321,7 @@ class Bench:
 def _undisturbed(application: Companion, name: str, seconds: float = _BEFORE) -> None:
     """Measure the traffic by itself. A fixed time, as there is nothing to wait for: it is the time that is measured."""
     application.ask("mark", name=name)
-    time.sleep(seconds)
+    time.sleep(seconds)  # what is measured is what happens meanwhile
 
 
 def _slower(seen: Seen, kind: str, index: int, calm: bool) -> Figure:

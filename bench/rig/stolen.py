@@ -34,7 +34,7 @@ class Seconds:
         due = time.monotonic()
         while not over():
             due += 1.0
-            time.sleep(max(0.0, due - time.monotonic()))
+            time.sleep(max(0.0, due - time.monotonic()))  # a clock: there is nothing to wait for but time
             self.tick()
 
     def tick(self) -> None:
