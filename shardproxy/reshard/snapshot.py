@@ -1,9 +1,10 @@
 """A consistent view of a source's rows, together with the place in its history that it shows.
 
-MariaDB: START TRANSACTION WITH CONSISTENT SNAPSHOT and the status variables binlog_snapshot_…: exact and without a
-lock, but for one case. An outer XA COMMIT is in the binlog, and counts as part of the snapshot's place, a moment
-before its rows are visible (ordinary commits are made visible in one go with their place). So the snapshot says which
-branches were prepared just before it, and from which place on commits are in doubt: see `doubts`.
+MariaDB: START TRANSACTION WITH CONSISTENT SNAPSHOT and the status variables binlog_snapshot_…, which must be asked for
+more than once (see `_shown_place`): exact and without a lock, but for one case. An outer XA COMMIT is in the binlog,
+and counts as part of the snapshot's place, a moment before its rows are visible (ordinary commits are made visible in
+one go with their place). So the snapshot says which branches were prepared just before it, and from which place on
+commits are in doubt: see `doubts`.
 
 MySQL: LOCK TABLES … READ on one connection, the snapshot on another, gtid_executed, UNLOCK. Locked tables have no
 commit under way, prepared branches included.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from random import uniform
 
 from shardproxy.errors import BackendError, ReshardError, SqlError
 from shardproxy.reshard.columns import SQL_MODE, TableShape
@@ -26,6 +28,7 @@ Pause = Callable[[], Awaitable[object]]
 
 LOCK_PATIENCE = 0.25  # seconds that LOCK TABLES may wait, and hold up writers behind it
 _TRIES = 40
+_ALIKE, _APART = 5, 0.002  # equal answers in turn that tell a place, and seconds between two of them at the most
 
 SESSION = (
     b"SET SESSION sql_mode = '" + SQL_MODE + b"', time_zone = '+00:00', net_write_timeout = 600, lock_wait_timeout = 2,"
@@ -117,22 +120,34 @@ async def _mariadb(link: Link, position_first: Pause | None) -> SourceSnapshot:
         await position_first()
     [before] = await link.queries((b"SHOW MASTER STATUS",))
     await xa_statements_ended(link)
-    prepared, _, status = await link.queries(
-        (
-            b"XA RECOVER",
-            b"START TRANSACTION WITH CONSISTENT SNAPSHOT",
-            b"SHOW STATUS LIKE 'binlog\\_snapshot\\_%'",
-        )
-    )
+    prepared, _ = await link.queries((b"XA RECOVER", b"START TRANSACTION WITH CONSISTENT SNAPSHOT"))
     first = before.values()
     if not first:
         raise ReshardError(f"{link.server.name} writes no binlog (log_bin): its changes cannot be followed")
     since = coordinates((first[0][0] or b"").decode(), int(first[0][1] or 0))
-    values = {(name or b"").lower(): value or b"" for name, value in status.values()}
-    file, offset = values[b"binlog_snapshot_file"], int(values[b"binlog_snapshot_position"] or 0)
+    file, offset = await _shown_place(link)
     if early:
         file, offset = early[0][0] or b"", int(early[0][1] or 0)
     return SourceSnapshot(link, None, coordinates(file.decode(), offset), file, since, _xids(prepared, True))
+
+
+async def _shown_place(link: Link) -> tuple[bytes, int]:
+    """File and offset of a session's snapshot.
+
+    MariaDB answers SHOW STATUS from variables that all sessions share: one that asks at the same moment, whatever for,
+    leaves its snapshot's place there, or the newest. Beside one that asked all the time, one answer in a hundred was
+    wrong. So it is asked until some answers in turn are the same; at random times, as two that ask in step would be
+    wrong in step.
+    """
+    alike, last = 0, (b"", 0)
+    while alike < _ALIKE:
+        if alike:
+            await asyncio.sleep(uniform(0, _APART))
+        status = await link.query(b"SHOW STATUS LIKE 'binlog\\_snapshot\\_%'")
+        values = {(name or b"").lower(): value or b"" for name, value in status.values()}
+        found = values[b"binlog_snapshot_file"], int(values[b"binlog_snapshot_position"] or 0)
+        alike, last = alike + 1 if found == last else 1, found
+    return last
 
 
 _XA_RUNNING = b"SELECT id, query_id FROM information_schema.processlist WHERE info LIKE 'XA%' AND id <> CONNECTION_ID()"

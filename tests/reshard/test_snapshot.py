@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from shardproxy.local.flavors import FlavorName
 from shardproxy.reshard import stream as streams
+from shardproxy.reshard.columns import TableShape
 from shardproxy.reshard.link import connect
 from shardproxy.reshard.query_events import meaning, xid_text
 from shardproxy.reshard.shapes import read_shape
@@ -56,6 +59,50 @@ def test_a_snapshot_shows_its_place(sides: Sides, flavor: FlavorName) -> None:
                 assert (snapshot.place != (0, 0)) == (flavor == "mariadb")
 
     asyncio.run(take())
+
+
+def test_a_place_is_the_snapshots_own_whoever_else_asks(sides: Sides) -> None:
+    """MariaDB's sessions share the variables from which SHOW STATUS answers: one that asks meanwhile leaves its place
+    there, be it the newest or that of an older snapshot."""
+    sides.both("CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL)")
+    sides.source.rows("INSERT INTO t VALUES (1, 0)", database=sides.database)
+    over = threading.Event()
+
+    def ask(begin: str) -> None:
+        with sides.source.connect(sides.database) as connection, connection.cursor() as cursor:
+            cursor.execute(begin)
+            while not over.is_set():
+                cursor.execute("SHOW STATUS LIKE 'binlog_snapshot%'")
+
+    def write() -> None:
+        with sides.source.connect(sides.database) as connection, connection.cursor() as cursor:
+            while not over.is_set():
+                cursor.execute("UPDATE t SET v = v + 1")
+
+    async def one(shape: TableShape) -> int:
+        """How many transactions the place has more than the rows."""
+        snapshot = await take_snapshot(sides.server(sides.source), LOGIN, [shape])
+        async with snapshot.link:
+            rows = await snapshot.link.query(b"SELECT v FROM " + shape.quoted)
+            return int(str(await snapshot.gtids()).rpartition("-")[2]) - int(rows.one()[0] or 0)
+
+    async def take() -> set[int]:
+        async with await connect(sides.server(sides.source), LOGIN) as link:
+            shape = await read_shape(link, sides.database, "t", "id")
+        found = {await one(shape)}
+        with ThreadPoolExecutor() as pool:
+            begins = ("DO 0", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+            others = [pool.submit(write), *(pool.submit(ask, begin) for begin in begins)]
+            try:
+                for _ in range(300):
+                    found.add(await one(shape))
+            finally:
+                over.set()
+            for other in others:
+                other.result()
+        return found
+
+    assert len(asyncio.run(take())) == 1
 
 
 def test_doubts() -> None:
