@@ -19,7 +19,9 @@ from shardproxy.reshard.rows import Expected
 from shardproxy.reshard.throttle import Pace
 from shardproxy.topology.moving import MovingKeys
 
-CHUNK_BYTES = 1 << 20
+# Measured, a split range on MariaDB, one stream: 66,000 to 70,000 rows/s by 1 MiB, 71,000 by 2 MiB, 80,000 and 94,000 by
+# 4 MiB: at each transaction's end the target waits for its disk and for us. With a rate, `Pace.at_once` makes them small.
+CHUNK_BYTES = 4 << 20
 
 
 @dataclass(slots=True)
@@ -54,7 +56,7 @@ class Copier:
         source: in the snapshot's transaction; it cannot be used again when the deadline came first. position: what the
         stream's row says. Raises ReshardError, NotOurs, BackendLost.
         """
-        chunks: asyncio.Queue[_Chunk | None] = asyncio.Queue(2)
+        chunks: asyncio.Queue[_Chunk | None] = asyncio.Queue(1)
         reading = asyncio.create_task(self._read(source, table, progress.watermark, deadline, chunks))
         try:
             while (chunk := await _next(chunks, reading)) is not None:
