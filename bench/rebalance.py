@@ -5,7 +5,8 @@
 Parts: `copy` (2 → 3 shards by ring growth and by a split range, without traffic, beside `mariadb-dump | mariadb` of the
 same rows), `memory` (of the mover, a tenth of the table beside all of it), `catch-up` (single-row transactions that
 have piled up), `traffic` (ring growth from begin to end under 500 updates and 2,000 reads a second through two
-proxies), `switch` (small tables there and back again and again under the same traffic, by a range and by ring growth).
+proxies), `switch` (small tables there and back again and again under the same traffic, by a range and by ring growth;
+what comparing both sides does to the application is told apart).
 The servers, the mover, the proxies and the application share this machine: a rate says what all of them reach together,
 CPU what is ours alone. The load average stands beside each figure. What copying does to the application stands there
 twice: by all seconds, and by those in which no hypervisor took CPU from this machine. The JSON file is a list of
@@ -277,9 +278,12 @@ class Bench:
         ):
             for number in range((self._options.switches + 1) // 2):
                 status.update(f"switching, {2 * number} of {self._options.switches}")
-                moving.ask("begin", keyspace=layout.keyspace, goals=goals)
+                moving.ask("begin", keyspace=layout.keyspace, goals=goals, gentle=self._options.gentle)
                 moving.ask("copy")
                 for order, ready in (("switch", "ready_back"), ("back", "finish")):
+                    # Nothing waits for it; it is work as copying is, and told apart from what the switch does.
+                    application.ask("mark", name="compare")
+                    moving.ask("compare" if order == "switch" else "compare_back")
                     application.ask("mark", name="switch")
                     found = moving.ask(order)
                     application.ask("mark", name="between")
@@ -290,19 +294,8 @@ class Bench:
                     time.sleep(_SETTLE)  # so that what the next switch does to the traffic is told from this one's
                 given_up += found["given_up"]
             seen = Seen(application.ask("end"))
-        pauses, reads = seen.longest("switch", UPDATES), seen.longest("switch", READS)
-        detail = {"switches": float(len(pauses)), "median_ms": median(pauses), "held_median_ms": median(held)}
-        detail |= {"held_longest_ms": max(held), "given_up": float(len(given_up))}
-        detail |= {stage: median(times) for stage, times in took.items()}
         kind = "a range" if "move-range" in goals else "ring 2 → 3"
-        between = {"longest_between_ms": max(seen.longest("between", READS)), "median_ms": median(reads)}
-        write, read = (f"longest {what} of a switch, {kind}" for what in ("write", "read"))
-        self._add(
-            Figure(f"{write}, p99", "ms", _p99(sorted(pauses)), _PAUSE_NEEDED, detail=detail),
-            Figure(f"{write}, longest", "ms", max(pauses), _LONGEST_PAUSE_NEEDED, detail=detail),
-            Figure(f"{read}, p99", "ms", _p99(sorted(reads)), _READ_NEEDED, detail=between),
-            Figure(f"{read}, longest", "ms", max(reads), detail=between),
-        )
+        self._add(*_switch_figures(seen, kind, held, took, len(given_up)), *_compare_figures(seen, kind))
         self._lost(cluster, layout, seen)
 
     def _lost(self, cluster: LocalCluster, layout: Layout, seen: Seen) -> None:
@@ -316,6 +309,36 @@ class Bench:
             Figure(f"errors of the application, {name}", "", float(len(seen.errors)), 0.0, note=note),
             Figure(f"writes or rows lost or doubled, {name}", "", float(wrong), 0.0, detail={"writes": float(written)}),
         )
+
+
+def _switch_figures(
+    seen: Seen, kind: str, held: Sequence[float], took: dict[str, list[float]], given_up: int
+) -> list[Figure]:
+    """held: ms for which each switch held writes; took: of its stages."""
+    pauses, reads = seen.longest("switch", UPDATES), seen.longest("switch", READS)
+    detail = {"switches": float(len(pauses)), "median_ms": median(pauses), "held_median_ms": median(held)}
+    detail |= {"held_longest_ms": max(held), "given_up": float(given_up)}
+    detail |= {stage: median(times) for stage, times in took.items()}
+    between = {"longest_between_ms": max(seen.longest("between", READS)), "median_ms": median(reads)}
+    write, read = (f"longest {what} of a switch, {kind}" for what in ("write", "read"))
+    return [
+        Figure(f"{write}, p99", "ms", _p99(sorted(pauses)), _PAUSE_NEEDED, detail=detail),
+        Figure(f"{write}, longest", "ms", max(pauses), _LONGEST_PAUSE_NEEDED, detail=detail),
+        Figure(f"{read}, p99", "ms", _p99(sorted(reads)), _READ_NEEDED, detail=between),
+        Figure(f"{read}, longest", "ms", max(reads), detail=between),
+    ]
+
+
+def _compare_figures(seen: Seen, kind: str) -> list[Figure]:
+    """What comparing both sides before each switch did."""
+    found = (("write", seen.longest("compare", UPDATES)), ("read", seen.longest("compare", READS)))
+    return [
+        Figure(
+            f"longest {what} while comparing, {kind}, p99", "ms", _p99(sorted(times)),
+            detail={"longest_ms": max(times), "median_ms": median(times)},
+        )
+        for what, times in found
+    ]  # fmt: skip
 
 
 def _undisturbed(application: Companion, name: str, seconds: float = _BEFORE) -> None:

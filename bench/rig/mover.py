@@ -124,8 +124,13 @@ class Mover:
             for stream in streams:
                 await stream.close()
 
+    async def compare(self) -> dict[str, Any]:
+        """Compare both sides, up to where the fence is armed."""
+        await self._orchestrator.run(lambda stage: stage is Stage.ARMED)
+        return {}
+
     async def switch(self) -> dict[str, Any]:
-        """Compare, and switch."""
+        """Arm the fence, and switch; compare before, when that has not been done."""
         await self._orchestrator.run(lambda stage: stage is Stage.OPEN)
         return self._held()
 
@@ -136,12 +141,18 @@ class Mover:
         await asyncio.gather(*(stream.when_level() for stream in self._orchestrator.streams))
         return {}
 
+    async def compare_back(self) -> dict[str, Any]:
+        """OPEN: `compare`, before it is taken back."""
+        await self._orchestrator.reverse()
+        return {}
+
     async def back(self) -> dict[str, Any]:
-        """Take it back, up to where the first owners have the keys again."""
+        """After `compare_back`: take it back, up to where the first owners have the keys again."""
         led = self._orchestrator
-        while led.ledger.stage is Stage.OPEN:
+        await led.run(lambda stage: stage in (Stage.REVERSE_OPEN, Stage.OPEN))
+        while led.ledger.stage is Stage.OPEN:  # it was given up for now
             await led.reverse()
-            await led.run(lambda stage: stage is Stage.REVERSE_OPEN)
+            await led.run(lambda stage: stage in (Stage.REVERSE_OPEN, Stage.OPEN))
         return self._held()
 
     async def finish(self) -> dict[str, Any]:
