@@ -193,7 +193,7 @@ class _Locking(Enlistment):
             self._open.discard(connection)
 
     async def settle(self) -> None:
-        await self._end(b"COMMIT")
+        await to_the_end(self._end(b"COMMIT"))
 
     async def undo(self, error: BaseException) -> None:
         await to_the_end(self._end(b"ROLLBACK"))
@@ -206,9 +206,10 @@ class _Locking(Enlistment):
                 if self.clock_stopped:
                     await clock.go_on((connection,))
                 reply = await connection.query(text)
-            except BackendLost:
-                continue
-            connection.pool.give_back(connection, not reply.failed)
+            except SqlError:
+                connection.close()
+            else:
+                connection.pool.give_back(connection, not reply.failed)
 
 
 class _Alone(Enlistment):
@@ -244,8 +245,12 @@ class _Alone(Enlistment):
             own.writes((shard,))
 
     async def settle(self) -> None:
-        for connection in self._open:
-            await quiet(connection)
+        try:
+            for connection in self._open:
+                await quiet(connection)
+        except BaseException as error:  # one has been lost since its answer: the others must not keep their locks
+            await self.undo(error)
+            raise
         await to_the_end(commit.commit(self._own))
 
     async def undo(self, error: BaseException) -> None:

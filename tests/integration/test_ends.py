@@ -198,6 +198,38 @@ def test_a_lost_server_connection_ends_a_transaction_loudly(proxy: ProxyUnderTes
         fresh.query("INSERT INTO users VALUES (3, 'c', 1)")
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE /* waits */ users SET balance = balance + 1",
+        "SELECT /* waits */ balance FROM users FOR UPDATE",
+        "DELETE /* waits */ FROM users",
+    ],
+    ids=["update", "locking read", "delete"],
+)
+def test_a_lost_server_connection_ends_a_statement_on_the_other_shards(proxy: ProxyUnderTest, sql: str) -> None:
+    """The statement is over on shard1, whose connection is lost while shard2 is at work on it: nobody may find rows
+    locked for a client that has been answered long ago."""
+    rows = f"(1, 'a', 0), ({SPLIT + 1}, 'b', 0)"
+    here, there = proxy.primary(0), proxy.primary(1)
+    with RawClient(proxy.port) as client:
+        client.query(f"INSERT INTO users VALUES {rows}")
+        with there.connect("main") as holder, holder.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("SELECT * FROM users FOR UPDATE")
+            client.send(bytes((Com.QUERY,)) + sql.encode())
+            wait_running(there, sql)
+            kill_servers_clients(here)
+            cursor.execute("ROLLBACK")
+        told = contextlib.nullcontext() if sql.startswith("SELECT") else pytest.raises(Refused)
+        with told:
+            client.result()
+        assert sorted(client.rows("SELECT uid, balance FROM users FOR UPDATE")) == sorted(
+            [[b"1", b"0"], [b"%d" % (SPLIT + 1), b"0"]]
+        )
+    eventually(lambda: proxy.busy() == 0, "nothing is held")
+
+
 @contextlib.contextmanager
 def standing_still(pids: list[int]) -> Iterator[None]:
     try:
