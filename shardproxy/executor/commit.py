@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PATIENCE = 30.0  # seconds that a client waits for the look-up when the answer to D's COMMIT is lost
+_DUPLICATE = 1062
 DEADLOCKS = frozenset((1213, 1402, 1613, 1614))
 
 # Called with the number of each step before it is taken; tests that kill something just there put theirs here.
@@ -195,9 +196,15 @@ async def _decide(transaction: Transaction, writers: list[Branch], readers: list
 
 
 def _rolled_back(error: SqlError) -> SqlError:
-    """What the client is told: a deadlock as a deadlock, everything else by its own number."""
+    """What the client is told: a deadlock as a deadlock, a decision row that was there already as what it means (by its
+    number the client would take it for a key of its own), everything else by its own number."""
     if error.code in DEADLOCKS:
         return SqlError("Deadlock found when trying to get lock; try restarting transaction", 1213, "40001")
+    if error.code == _DUPLICATE:
+        return SqlError(
+            "the transaction took so long to commit that it was taken for lost, and has been rolled back on all its "
+            "shards: run it again", 1213, "40001",
+        )  # fmt: skip
     return SqlError(f"{error}; the transaction has been rolled back on all its shards", error.code, error.sqlstate)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pymysql
 import pytest
 
+from shardproxy.backend.decisions import decision_text
+from shardproxy.session.xid import parse_branch
 from tests.proxy import SPLIT, ProxyUnderTest, eventually, transactions
 
 ONE, OTHER = 1, SPLIT + 1  # a key of shard1, one of shard2
@@ -207,6 +209,29 @@ def test_a_deadlock_rolls_back_on_all_shards(filled: ProxyUnderTest) -> None:
         assert connection.server_status is not None
         run(connection, change()[0])  # outside the transaction: at once
         assert balances(filled) == (90, 100)
+
+
+def test_who_is_taken_for_dead_at_its_commit_is_told_to_run_it_again(filled: ProxyUnderTest) -> None:
+    """Somebody has decided first that the transaction is aborted. The row of that decision is no duplicate of the
+    client's: it must not take it for one."""
+    with filled.connect() as connection, filled.primary(0).connect("_shardproxy") as direct:
+        run(connection, "BEGIN", *change())
+        run(direct, "LOCK TABLES xa_decision WRITE")
+        told: list[int] = []
+        committing = threading.Thread(target=lambda: told.append(error(connection, "COMMIT")))
+        committing.start()
+        eventually(lambda: branches(filled) == 1, "the branch is prepared")
+        [(form, length, _, data)] = filled.primary(1).rows("XA RECOVER")
+        branch = parse_branch(form, length, data if isinstance(data, str) else data.decode())
+        assert branch is not None
+        ident = branch.transaction
+        run(direct, decision_text(f"'{ident.text}'", "abort", ident.coordinator, "somebody"), "UNLOCK TABLES")
+        committing.join()
+        assert told == [1213]
+        assert branches(filled) == 0
+        run(direct, f"DELETE FROM xa_decision WHERE xid = '{ident.text}'")
+        run(connection, change()[0])  # outside the transaction: at once
+    assert balances(filled) == (90, 100)
 
 
 def lock_waits(proxy: ProxyUnderTest) -> int:
