@@ -72,7 +72,8 @@ async def hand_numbers_over(old: Server, new: Server, login: LinkLogin, name: St
             for index, state, *_ in states.values()
             if state != b"ready"
         ]
-        await transact(target, name, None, [*puts, _HERE % (where, 1)])
+        # The row without name first, as proxies do: who locks in two orders, deadlocks.
+        await transact(target, name, None, [_HERE % (where, 0), *puts, _HERE % (where, 1)])
 
 
 async def copy_records(old: Server, new: Server, login: LinkLogin, name: StreamName, keyspace: str) -> None:
