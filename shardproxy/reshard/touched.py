@@ -15,8 +15,8 @@ from shardproxy.reshard.link import Link
 from shardproxy.reshard.verify import Verified, compare, show
 from shardproxy.topology.moving import MovingKeys
 
-# Keys that may be left for the moment in which writes are held. A gentle comparison takes seconds, and leaves as many:
-# with 300 the step until the new map took 10 ms longer than after a fast one (median of 24 switches, 500 writes/s).
+# Keys that may be left for the moment in which writes are held. With 300 it took 10 ms longer than after a fast
+# comparison, which leaves few anyway; a gentle one takes seconds (median of 24 switches, 500 writes/s).
 FEW = 40
 _MOST = 500_000  # keys that are noted; with more, all rows are compared again
 # Keys that are compared at once; of not too many keys few, as one row that has just been written leaves all of them.
