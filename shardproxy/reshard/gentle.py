@@ -23,8 +23,7 @@ PATIENCE = 10.0  # seconds that learning may take; a server that says nothing un
 _TELLS = 10  # times that one window needs to be worth something by itself
 _BUSY = 50.0  # statements of others a second on one server, from which on there is an application
 _SLOWER, _STEP = 0.7, 200.0  # a part, and rows a second
-# What may be usual: so many times, and so many seconds more.
-_TIMES, _MARGIN = 1.4, 0.0001
+_TIMES, _MARGIN = 1.5, 0.0001  # what may be usual: so many times, and so many seconds more
 
 
 class Gentle:
