@@ -4,13 +4,15 @@
 
 Parts: `copy` (2 → 3 shards by ring growth and by a split range, without traffic, beside `mariadb-dump | mariadb` of the
 same rows), `memory` (of the mover, a tenth of the table beside all of it), `catch-up` (single-row transactions that
-have piled up), `traffic` (ring growth from begin to end under 500 updates and 2,000 reads a second through two
-proxies), `switch` (small tables there and back again and again under the same traffic, by a range and by ring growth;
-what comparing both sides does to the application is told apart).
+have piled up), `traffic` (ring growth under 500 updates and 2,000 reads a second through two proxies: begun and
+cancelled in rounds, which tell what copying does to the application, and once from begin to end), `switch` (small
+tables there and back again and again under the same traffic, by a range and by ring growth; what comparing both sides
+does to the application is told apart).
 The servers, the mover, the proxies and the application share this machine: a rate says what all of them reach together,
-CPU what is ours alone. The load average stands beside each figure. What copying does to the application stands there
-twice: by all seconds, and by those in which no hypervisor took CPU from this machine. The JSON file is a list of
-objects {figure, value, unit, needed, met, …}.
+CPU what is ours alone. The load average stands beside each figure. What copying does to the application is told by
+rounds, some seconds without it and some with it in turn, by all seconds and by those in which no hypervisor took CPU
+from this machine. The whole copy's figure has in it whatever else the machine did in those minutes. The JSON file is a
+list of objects {figure, value, unit, needed, met, …}.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 from rich import box
@@ -39,6 +41,7 @@ from bench.rig.move_data import MOST_ROWS, TABLE, Layout, by_range, by_ring, cou
 from bench.rig.options import WordsOf
 from bench.rig.process_usage import cpu_seconds
 from bench.rig.proxy import RunningProxy, start_proxy
+from bench.rig.seen import BESIDE, READS, STILL, UPDATES, Seen, compare_figures, copy_beside, switch_figures, whole_copy
 from shardproxy.local import LocalCluster, LocalError, LocalServer
 from shardproxy.local.process import find_program
 
@@ -46,16 +49,14 @@ PARTS = ("copy", "memory", "catch-up", "traffic", "switch")
 _COPY_NEEDED = 80_000.0  # rows a second
 _CPU_NEEDED = 1e6 / _COPY_NEEDED  # µs of one core for a row
 _CATCH_UP_NEEDED = 10_000.0  # transactions a second
-_PAUSE_NEEDED, _LONGEST_PAUSE_NEEDED = 100.0, 250.0  # ms
-_READ_NEEDED = 50.0  # ms; a read that waited for a switch would wait as long as a write
-_LATENCY_NEEDED = 2.0  # × the p99 before
 _MEMORY_NEEDED = 1.2  # × that of a tenth
 _SHARE_NEEDED = 1.15 / 3  # of the rows, 2 → 3 shards
 _PILED_UP = 100_000  # transactions
 _SMALL = 20_000  # rows of the table that moves there and back
 _BEFORE = 30.0  # seconds of traffic without a move, before one and behind it
 _WARM = 5.0  # seconds of traffic before anything of it counts
-_SETTLE = 0.5  # seconds of traffic between two switches, at least
+_STILL, _BESIDE = 6.0, 12.0  # seconds of a round; a snapshot is copied from for 10, and what came meanwhile follows
+_SETTLE = 0.5  # seconds of traffic between two switches or rounds, at least
 _OPTIONS = {
     "mariadb": ("--innodb-buffer-pool-size=768M", "--innodb-log-file-size=512M"),
     "mysql": ("--innodb-buffer-pool-size=768M", "--innodb-redo-log-capacity=1G"),
@@ -95,6 +96,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--writes", type=float, default=500, help="updates a second (default: 500)")
     parser.add_argument("--reads", type=float, default=2000, help="reads a second (default: 2000)")
+    parser.add_argument("--rounds", type=int, default=24, help="rounds of the part traffic (default: 24)")
     parser.add_argument("--switches", type=int, default=24, help="switches there and back (default: 24)")
     options = parser.parse_args(arguments)
     if not 1000 <= options.rows <= MOST_ROWS:
@@ -109,6 +111,7 @@ class Bench:
         self.figures: list[Figure] = []
         self._options = options
         self._console = console
+        self._written: dict[str, int] = {}  # updates by keyspace that have been counted
 
     def _add(self, *figures: Figure) -> None:
         load = os.getloadavg()[0]
@@ -228,6 +231,7 @@ class Bench:
             toml = "".join(layout.toml for layout in wanted)
             proxies = [start_proxy(cluster, toml, workers=1, extra=_STORE, name=name) for name in ("left", "right")]
             if "traffic" in only:
+                self._rounds(cluster, big, proxies)
                 self._whole_move(cluster, big, proxies)
             if "switch" in only:
                 low = small.rows // 4
@@ -238,32 +242,64 @@ class Bench:
         ports = [proxy.mysql_port for proxy in proxies]
         return traffic.start(ports, layout.keyspace, layout.rows, self._options.writes, self._options.reads)
 
+    def _rounds(self, cluster: LocalCluster, layout: Layout, proxies: Sequence[RunningProxy]) -> None:
+        """Begin a move, copy for a while, and cancel it, again and again."""
+        rounds, rates = self._options.rounds, []
+        with (
+            self._console.status("rounds of copying") as status,
+            self._traffic(layout, proxies) as application,
+            mover.start(proxies[0].config) as moving,
+        ):
+            _undisturbed(application, "warming up", _WARM)
+            for number in range(rounds):
+                status.update(f"rounds of copying, {number} of {rounds}")
+                _undisturbed(application, "between", _SETTLE)
+                _undisturbed(application, STILL, _STILL)
+                application.ask("mark", name="begin")
+                moving.ask("begin", **self._growth(layout))
+                moving.ask("begin_copy")
+                _undisturbed(application, BESIDE, _BESIDE)
+                application.ask("mark", name="cancel")
+                copied = moving.ask("cancel")
+                if copied["whole"]:
+                    raise LocalError(f"all of {layout.rows:,} rows were copied in a round: --rows must be larger")
+                rates.append(copied["rows"] / copied["seconds"])
+            seen = Seen(application.ask("end"))
+        self._add(Figure("copy under traffic, in rounds", "rows/s", median(rates), detail={"least": min(rates)}))
+        for kind, index in (("updates", UPDATES), ("reads", READS)):
+            self._add(*(copy_beside(seen, kind, index, calm) for calm in (False, True)))
+        self._lost(cluster, layout, seen, "rounds")
+
+    def _growth(self, layout: Layout) -> dict[str, Any]:
+        """How a move to the third shard is begun under traffic."""
+        return {
+            "keyspace": layout.keyspace, "goals": {"add-shard": "shard3"}, "rate": self._options.throttle,
+            "gentle": self._options.gentle,
+        }  # fmt: skip
+
     def _whole_move(self, cluster: LocalCluster, layout: Layout, proxies: Sequence[RunningProxy]) -> None:
         with self._console.status("a move under traffic"), self._traffic(layout, proxies) as application:
             with mover.start(proxies[0].config) as moving:
                 _undisturbed(application, "warming up", _WARM)
                 _undisturbed(application, "before")
                 application.ask("mark", name="begin")
-                moving.ask(
-                    "begin", keyspace=layout.keyspace, goals={"add-shard": "shard3"}, rate=self._options.throttle,
-                    gentle=self._options.gentle,
-                )  # fmt: skip
+                moving.ask("begin", **self._growth(layout))
                 application.ask("mark", name="copy")
                 copied = moving.ask("copy")
                 application.ask("mark", name="switch")
                 switched = moving.ask("switch")
                 application.ask("mark", name="after")
                 moving.ask("finish")
-                _undisturbed(application, "rest")  # beside "before" it says how the machine has changed meanwhile
+                _undisturbed(application, "rest")
             seen = Seen(application.ask("end"))
         self._add(
             Figure("copy under traffic, ring 2 → 3", "rows/s", copied["rows"] / copied["seconds"], detail=copied),
         )
         for kind, index in (("updates", UPDATES), ("reads", READS)):
-            self._add(*(_slower(seen, kind, index, calm) for calm in (False, True)))
+            self._add(*(whole_copy(seen, kind, index, calm) for calm in (False, True)))
         took = {f"{stage}_ms": seconds * 1e3 for stage, seconds in switched["took"].items()}
         self._add(Figure("writes held by that switch", "ms", switched["held"] * 1e3, detail=took))
-        self._lost(cluster, layout, seen)
+        self._lost(cluster, layout, seen, "whole move")
 
     def _there_and_back(
         self, cluster: LocalCluster, layout: Layout, goals: dict[str, str], proxies: Sequence[RunningProxy]
@@ -295,50 +331,21 @@ class Bench:
                 given_up += found["given_up"]
             seen = Seen(application.ask("end"))
         kind = "a range" if "move-range" in goals else "ring 2 → 3"
-        self._add(*_switch_figures(seen, kind, held, took, len(given_up)), *_compare_figures(seen, kind))
-        self._lost(cluster, layout, seen)
+        self._add(*switch_figures(seen, kind, held, took, len(given_up)), *compare_figures(seen, kind))
+        self._lost(cluster, layout, seen, f"switches, {kind}")
 
-    def _lost(self, cluster: LocalCluster, layout: Layout, seen: Seen) -> None:
+    def _lost(self, cluster: LocalCluster, layout: Layout, seen: Seen, name: str) -> None:
         """Errors that the application saw, and writes that it was told of and that are not there once."""
         written = sum(count(shard.primary, layout.keyspace, "SUM(writes)") for shard in cluster.shards)
         rows = sum(count(shard.primary, layout.keyspace) for shard in cluster.shards)
+        written -= self._written.get(layout.keyspace, 0)
+        self._written[layout.keyspace] = self._written.get(layout.keyspace, 0) + written
         wrong = abs(written - seen.acknowledged) + abs(rows - layout.rows)
-        name = {"ring": "whole move", "small": "switches, a range"}.get(layout.keyspace, "switches, ring 2 → 3")
         note = seen.errors[0] if seen.errors else ""
         self._add(
             Figure(f"errors of the application, {name}", "", float(len(seen.errors)), 0.0, note=note),
             Figure(f"writes or rows lost or doubled, {name}", "", float(wrong), 0.0, detail={"writes": float(written)}),
         )
-
-
-def _switch_figures(
-    seen: Seen, kind: str, held: Sequence[float], took: dict[str, list[float]], given_up: int
-) -> list[Figure]:
-    """held: ms for which each switch held writes; took: of its stages."""
-    pauses, reads = seen.longest("switch", UPDATES), seen.longest("switch", READS)
-    detail = {"switches": float(len(pauses)), "median_ms": median(pauses), "held_median_ms": median(held)}
-    detail |= {"held_longest_ms": max(held), "given_up": float(given_up)}
-    detail |= {stage: median(times) for stage, times in took.items()}
-    between = {"longest_between_ms": max(seen.longest("between", READS)), "median_ms": median(reads)}
-    write, read = (f"longest {what} of a switch, {kind}" for what in ("write", "read"))
-    return [
-        Figure(f"{write}, p99", "ms", _p99(sorted(pauses)), _PAUSE_NEEDED, detail=detail),
-        Figure(f"{write}, longest", "ms", max(pauses), _LONGEST_PAUSE_NEEDED, detail=detail),
-        Figure(f"{read}, p99", "ms", _p99(sorted(reads)), _READ_NEEDED, detail=between),
-        Figure(f"{read}, longest", "ms", max(reads), detail=between),
-    ]
-
-
-def _compare_figures(seen: Seen, kind: str) -> list[Figure]:
-    """What comparing both sides before each switch did."""
-    found = (("write", seen.longest("compare", UPDATES)), ("read", seen.longest("compare", READS)))
-    return [
-        Figure(
-            f"longest {what} while comparing, {kind}, p99", "ms", _p99(sorted(times)),
-            detail={"longest_ms": max(times), "median_ms": median(times)},
-        )
-        for what, times in found
-    ]  # fmt: skip
 
 
 def _undisturbed(application: Companion, name: str, seconds: float = _BEFORE) -> None:
@@ -347,52 +354,12 @@ def _undisturbed(application: Companion, name: str, seconds: float = _BEFORE) ->
     time.sleep(seconds)  # what is measured is what happens meanwhile
 
 
-def _slower(seen: Seen, kind: str, index: int, calm: bool) -> Figure:
-    """What copying does to the application. calm: only by the seconds in which the machine had all its CPU, as nothing
-    of ours makes those others slow: they are many on some days, and not as many in the short time before."""
-    name = f"p99 of {kind} while copying{', no CPU stolen' if calm else ''}"
-    detail = {f"{part}_ms": seen.p99(part, index, calm) for part in ("before", "copy", "after", "rest")}
-    if not detail["before_ms"] or not detail["copy_ms"]:
-        return Figure(name, "× before", state=FAILED, note="CPU was stolen in every second")
-    detail["share"] = seen.count("copy", index, calm) / seen.count("copy", index)
-    return Figure(name, "× before", detail["copy_ms"] / detail["before_ms"], _LATENCY_NEEDED, detail=detail)
-
-
 def _cpu_of(cluster: LocalCluster) -> dict[str, float]:
     """Seconds of CPU of each shard's server."""
     return {f"shard{number}": cpu_seconds([shard.primary.pid]) for number, shard in enumerate(cluster.shards, 1)}
 
 
-UPDATES, READS = 0, 1  # places of their times in each part
 _STORE = '[store]\npath = "shared.store"\n'
-
-
-class Seen:
-    """What the application saw: milliseconds, by part of the time."""
-
-    def __init__(self, found: dict[str, Any]) -> None:
-        self.errors: list[str] = found["errors"]
-        self.acknowledged: int = found["acknowledged"]
-        self._parts: list[tuple[str, list[list[float]]]] = [(name, kinds) for name, *kinds in found["parts"]]
-
-    def p99(self, name: str, kind: int, calm: bool = False) -> float:
-        """kind: UPDATES or READS; calm: only of seconds without stolen CPU. 0.0 when there is nothing."""
-        return _p99(sorted(self._times(name, kind, calm)))
-
-    def count(self, name: str, kind: int, calm: bool = False) -> int:
-        """How many there were."""
-        return len(self._times(name, kind, calm))
-
-    def _times(self, name: str, kind: int, calm: bool) -> list[float]:
-        return [ms for part, kinds in self._parts if part == name for ms in kinds[kind + 2 * calm]]
-
-    def longest(self, name: str, kind: int) -> list[float]:
-        """Of each part of this name."""
-        return [kinds[kind][-1] for part, kinds in self._parts if part == name and kinds[kind]]
-
-
-def _p99(values: list[float]) -> float:
-    return quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else sum(values)
 
 
 def _dumped(cluster: LocalCluster, layout: Layout, streams: list[Any], rows: int) -> tuple[float | None, str]:

@@ -32,7 +32,7 @@ from shardproxy.store.opening import open_store
 from shardproxy.topology import map_document
 from shardproxy.topology.goals import Goal
 from shardproxy.topology.moves import Phase
-from shardproxy.topology.stages import FINAL, Stage
+from shardproxy.topology.stages import FINAL, Stage, Step
 from shardproxy.topology.workflow import Plan
 
 _GOALS: dict[str, Callable[[str], Goal]] = {
@@ -50,6 +50,8 @@ class Mover:
         self._stack = AsyncExitStack()
         self._led: Orchestrator | None = None
         self._plans: list[Any] = []
+        self._copying: asyncio.Task[None] | None = None
+        self._since = 0.0  # when the first rows were there
 
     @property
     def _orchestrator(self) -> Orchestrator:
@@ -99,6 +101,37 @@ class Mover:
             "streams_cpu": cpu_seconds(others),
             "peak": sum(map(_highest, (own, *others))),
         }
+
+    async def begin_copy(self) -> dict[str, Any]:
+        """Begin to copy; the answer comes when the first rows are there."""
+        self._copying = asyncio.create_task(self._orchestrator.copied())
+        while not any(stream.copied for stream in self._orchestrator.streams):
+            if self._copying.done():
+                await self._copying
+            await asyncio.sleep(0.01)
+        self._since = time.perf_counter()
+        return {}
+
+    async def cancel(self) -> dict[str, Any]:
+        """After `begin_copy`: give the move up, as `shardctl rebalance cancel` does. whole: all had been copied."""
+        assert self._copying is not None
+        found = {
+            "rows": sum(stream.copied for stream in self._orchestrator.streams),
+            "seconds": time.perf_counter() - self._since,
+            "whole": self._copying.done(),
+        }
+        self._copying.cancel()
+        await asyncio.gather(self._copying, return_exceptions=True)
+        ident = self._orchestrator.ledger.workflow.id
+        await self._stack.aclose()
+
+        async def lead(store: MapStore) -> Ledger:
+            return await Ledger.claim(store, ident, new_owner(), time.time)
+
+        self._led = led = await self._stack.enter_async_context(leading(self._config, lead))
+        await led.proceed(Step.CANCEL)
+        await led.run(lambda stage: False)
+        return found
 
     async def stop(self) -> dict[str, Any]:
         """End the streams: changes pile up."""
