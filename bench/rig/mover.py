@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -220,10 +221,19 @@ def start(config: Path) -> Companion:
     return Companion("bench.rig.mover", {"config": str(config)})
 
 
+def _listen(loop: asyncio.AbstractEventLoop, orders: asyncio.Queue[str]) -> None:
+    """A thread. When the bench is gone this process ends, whatever it is at: its servers are gone too."""
+    for line in sys.stdin:
+        loop.call_soon_threadsafe(orders.put_nowait, line)
+    os._exit(1)
+
+
 async def _serve() -> None:
     mover = Mover(**json.loads(sys.argv[1]))
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        order = json.loads(line)
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    threading.Thread(target=_listen, args=(asyncio.get_running_loop(), lines), daemon=True).start()
+    while True:
+        order = json.loads(await lines.get())
         try:
             found = await getattr(mover, order.pop("order"))(**order)
         except Exception as error:
