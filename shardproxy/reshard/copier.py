@@ -20,8 +20,10 @@ from shardproxy.reshard.throttle import Pace
 from shardproxy.topology.moving import MovingKeys
 
 # Measured, a split range on MariaDB, one stream: 66,000 to 70,000 rows/s by 1 MiB, 71,000 by 2, 80,000 to 94,000 by 4:
-# at each transaction's end the target waits for its disk and for us. With a rate, `Pace.at_once` makes them small.
+# at each transaction's end the target waits for its disk and for us.
 CHUNK_BYTES = 4 << 20
+GENTLE_BYTES = 1 << 20  # with a rate: `Pace.at_once` counts rows, and they may be wide
+_GENTLE_LOOK = 20  # rows between two looks at the size, with a rate
 
 
 @dataclass(slots=True)
@@ -92,13 +94,15 @@ class Copier:
                 start = 0
                 while start < len(rows):
                     most = self._pace.at_once
-                    part = rows[start : start + (min(look, most - len(literals)) if most > len(literals) else look)]
+                    step = min(look, _GENTLE_LOOK, max(1, most - len(literals))) if most else look
+                    part = rows[start : start + step]
                     start += len(part)
                     made = text_row_literals(part, table.forms)
                     literals += made
                     size += sum(map(len, made))
                     last = part[-1]
-                    if size >= self._chunk or 0 < most <= len(literals):
+                    enough = min(self._chunk, GENTLE_BYTES) if most else self._chunk
+                    if size >= enough or 0 < most <= len(literals):
                         await chunks.put(_Chunk(literals, primary_of(table, last), False))
                         literals, size = [], 0
                         if loop.time() >= deadline:

@@ -9,6 +9,7 @@ import pytest
 
 from shardproxy.errors import BackendLost
 from shardproxy.reshard.bookkeeping import open_writer
+from shardproxy.reshard.copier import GENTLE_BYTES
 from shardproxy.reshard.link import sent_to
 from shardproxy.reshard.stream import Stream, delete_moving, start_stream
 from shardproxy.reshard.throttle import Throttle, ThrottleLimits
@@ -44,6 +45,41 @@ def test_small_steps_bring_every_row(sides: Sides, rows: int) -> None:
     asyncio.run(copy())
     assert sides.assert_equal(plan) == rows
     assert sides.all_copied()
+
+
+def test_with_a_rate_wide_rows_go_in_by_fewer(sides: Sides) -> None:
+    """200 rows of 20,000 bytes are four times what one transaction may insert."""
+    sides.both("CREATE TABLE t (uid BIGINT PRIMARY KEY, v VARCHAR(20000) CHARACTER SET latin1)")
+    sides.source.rows(
+        "INSERT INTO t SELECT 100 + a.n * 20 + b.n, REPEAT('x', 20000) FROM "
+        + ", ".join(f"({' UNION ALL '.join(f'SELECT {n} AS n' for n in range(20))}) AS {name}" for name in "ab"),
+        database=sides.database,
+    )
+    plan = sides.plan([("t", "uid")], MovingKeys(KeyType.INT, intervals=[(100, 5000)]))
+    pace = _Noted(ThrottleLimits(rate=_RATE))
+
+    async def copy() -> None:
+        await start_stream(plan)
+        stream = await Stream.open(plan, pace)
+        try:
+            await stream.copy()
+        finally:
+            await stream.close()
+
+    asyncio.run(copy())
+    assert sides.assert_equal(plan) == sum(pace.rows) == 400
+    assert max(pace.rows) * 20_000 < GENTLE_BYTES * 1.5
+
+
+class _Noted(Throttle):
+    """rows: of each transaction."""
+
+    def __init__(self, limits: ThrottleLimits) -> None:
+        super().__init__(limits)
+        self.rows: list[int] = []
+
+    async def wait(self, rows: int) -> None:
+        self.rows.append(rows)
 
 
 def test_statements_are_timed_by_a_process_and_count_as_the_movers(sides: Sides) -> None:
