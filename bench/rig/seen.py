@@ -79,27 +79,25 @@ def compare_figures(seen: Seen, kind: str) -> list[Figure]:
 
 
 def copy_beside(seen: Seen, kind: str, index: int, calm: bool) -> Figure:
-    """What copying does to the application: the median of the rounds' p99 while rows were copied, over that of the
-    same just before. A machine that others use too changes within a minute by more than copying changes it, so the
-    two must alternate, quickly and often.
+    """What copying does to the application: of each round the p99 while rows were copied over that of just before, and
+    the median of the rounds. A machine that others use too changes within a minute by more than copying changes it, so
+    the two must alternate, quickly and often.
 
     calm: only by the seconds in which the machine had all its CPU, and the rounds that have enough of them.
     """
     name = f"p99 of {kind} while copying{', no CPU stolen' if calm else ''}"
     pairs = [
-        (still, beside)
+        (_p99(sorted(still)), _p99(sorted(beside)))
         for still, beside in zip(seen.each(STILL, index, calm), seen.each(BESIDE, index, calm), strict=True)
         if min(len(still), len(beside)) >= _TELLS
     ]
     if not pairs:
         return Figure(name, "× before", None, _LATENCY_NEEDED, state=FAILED, note="no round has enough statements")
-    before, copying = ([_p99(sorted(times)) for times in part] for part in zip(*pairs, strict=True))
-    ratios = sorted(b / a for a, b in zip(before, copying, strict=True))
-    detail = {"before_ms": median(before), "copying_ms": median(copying), "rounds": float(len(pairs))}
-    for part, p99s in (("before", before), ("copying", copying)):
-        detail |= {f"{part}_least_ms": min(p99s), f"{part}_most_ms": max(p99s)}
-    detail |= {"of_rounds_median": median(ratios), "of_rounds_least": ratios[0], "of_rounds_most": ratios[-1]}
-    return Figure(name, "× before", median(copying) / median(before), _LATENCY_NEEDED, detail=detail)
+    ratios = sorted(copying / before for before, copying in pairs)
+    detail = {"rounds": float(len(pairs)), "least": ratios[0], "most": ratios[-1]}
+    for part, p99s in zip(("before", "copying"), zip(*pairs, strict=True), strict=True):
+        detail |= {f"{part}_ms": median(p99s), f"{part}_least_ms": min(p99s), f"{part}_most_ms": max(p99s)}
+    return Figure(name, "× before", median(ratios), _LATENCY_NEEDED, detail=detail)
 
 
 def whole_copy(seen: Seen, kind: str, index: int, calm: bool) -> Figure:
