@@ -26,7 +26,8 @@ def without_code(sql: bytes, modes: SqlModes, mariadb: bool) -> bytes:
     """The text without marks of executable comments, and without those that do not run.
 
     As it is where that is not certain: a version on which it depends, marks between what would become one word or sign,
-    on MySQL a mark that ends right behind something else.
+    marks behind two minus signs, which would begin a comment before a blank and at the end; on MySQL a mark that ends
+    right behind something else.
     """
     kept: list[bytes] = []
     joins = False
@@ -36,6 +37,8 @@ def without_code(sql: bytes, modes: SqlModes, mariadb: bool) -> bytes:
         if code:
             if piece == b"*/" and not mariadb and kept and not kept[-1][-1:].isspace():
                 return sql  # MySQL puts a blank there, or none, by what it has read before
+            if b"".join(kept[-2:]).endswith(b"--"):
+                return sql
             joins = bool(kept)
             continue
         if joins and _grow_together(kept[-1][-1:], piece[:1]):

@@ -34,6 +34,8 @@ from shardproxy.sql.tokens import tokenize
         (b"SELECT 1/*!2*/", None, None),
         (b"SELECT 1 -/*!-1*/", None, None),
         (b"SELECT t./*!a*/", None, None),
+        (b"SELECT 5--/*M! - */ 1", None, None),
+        (b"SELECT 5 --/*!999999 x */", None, None),
         (b"SELECT 1 /*! + 1", None, None),
         (b"SELECT 1 /*!80400 + 1 */", None, b"SELECT 1 "),
         (b"SELECT 'a /*! + 1 */", None, None),
