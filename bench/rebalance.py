@@ -56,7 +56,8 @@ _SMALL = 20_000  # rows of the table that moves there and back
 _BEFORE = 30.0  # seconds of traffic without a move, before one and behind it
 _WARM = 5.0  # seconds of traffic before anything of it counts
 _STILL, _BESIDE = 6.0, 12.0  # seconds of a round; a snapshot is copied from for 10, and what came meanwhile follows
-_SETTLE = 0.5  # seconds of traffic between two switches or rounds, at least
+_SETTLE = 0.5  # seconds of traffic between two switches, at least
+_QUIET = 10.0  # between two rounds: for 6 s after a move was cancelled p99 was nearly twice what it was from then on
 _OPTIONS = {
     "mariadb": ("--innodb-buffer-pool-size=768M", "--innodb-log-file-size=512M"),
     "mysql": ("--innodb-buffer-pool-size=768M", "--innodb-redo-log-capacity=1G"),
@@ -253,7 +254,7 @@ class Bench:
             _undisturbed(application, "warming up", _WARM)
             for number in range(rounds):
                 status.update(f"rounds of copying, {number} of {rounds}")
-                _undisturbed(application, "between", _SETTLE)
+                _undisturbed(application, "between", _QUIET)
                 _undisturbed(application, STILL, _STILL)
                 application.ask("mark", name="begin")
                 moving.ask("begin", **self._growth(layout))
