@@ -14,7 +14,7 @@ from shardproxy.errors import BackendError
 from shardproxy.router.balance import ServerHealth, readers
 from shardproxy.session.profile import Profile
 from shardproxy.topology.model import Server, Snapshot
-from shardproxy.topology.moves import OVER
+from shardproxy.topology.moves import OVER, Move
 from shardproxy.topology.sampler import Sampler
 
 
@@ -201,7 +201,22 @@ class Gateway:
         self.pools = kept
         self.shards = shards
         self.see(self._health)
+        for move in moves:
+            if move is not None and move.fenced:
+                self._prepare_for(move)
         self.held_writes.wake()
+
+    def _prepare_for(self, move: Move) -> None:
+        """The switch is near: reads of its keys, and then the writes that were held, come to the takers all at once. A
+        shard that is new has no connections, and to make them then takes longer than all the rest."""
+        givers: dict[int, set[Pool]] = {}
+        for stream in move.streams:
+            giver = self.shards[stream.source]
+            givers.setdefault(stream.target, set()).update((giver.primary, *giver.readers))
+        for index, others in givers.items():
+            taker = self.shards[index]
+            for pool in {taker.primary, *taker.readers}:
+                pool.prepare_for(others)
 
     def see(self, health: Mapping[str, ServerHealth]) -> None:
         """New health of the servers, by server name."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any
 
 from shardproxy.backend.connection import BackendConnection, Sink
@@ -23,6 +23,7 @@ Dial = Callable[["Pool", Profile], Awaitable[BackendConnection]]
 STUCK = 0.1  # seconds that a shared connection may be silent with commands waiting
 RETRY = 1.0  # seconds before shared connections that could not be made are asked for again
 MAX_SHARED_PROFILES = 8
+_AHEAD = 8  # connections of a profile that are made before anybody asks for them
 MOST_CUT = 1000
 DROPPED = Sink()
 
@@ -206,10 +207,7 @@ class Pool:
         """
         shared = self.shared.get(profile)
         if shared is None:
-            if self.shared_limit and not profile.personal:
-                self.shared[profile] = []
-                for _ in range(self.shared_limit):
-                    self.in_background(self._add_shared(profile))
+            self._begin_sharing(profile)
             return None
         if not shared:
             return None
@@ -225,6 +223,12 @@ class Pool:
         if self._watching is None:
             self._watching = asyncio.get_running_loop().call_later(STUCK, self._watch, {})
         return connection
+
+    def _begin_sharing(self, profile: Profile) -> None:
+        if self.shared_limit and not profile.personal:
+            self.shared[profile] = []
+            for _ in range(self.shared_limit):
+                self.in_background(self._add_shared(profile))
 
     async def _add_shared(self, profile: Profile) -> None:
         """Make one more shared connection within the limit; what cannot be now is tried again a second later."""
@@ -287,6 +291,40 @@ class Pool:
         if first.unwanted():
             self.abandon(connection)
         self.in_background(self._add_shared(connection.profile))
+
+    # ── ahead ──
+
+    def prepare_for(self, others: Collection[Pool]) -> None:
+        """Have connections as other pools have them, not more than a few of a kind: what they are asked for will be
+        asked for here, all at once. Those that cannot be made are left to who will need them."""
+        for profile in {profile for other in others for profile, shared in other.shared.items() if shared}:
+            if profile not in self.shared:
+                self._begin_sharing(profile)
+        have = self._kinds()
+        wanted: Counter[Profile] = Counter()
+        for other in others:
+            wanted |= other._kinds()  # the most of them
+        for profile, count in wanted.most_common(MAX_SHARED_PROFILES):
+            for _ in range(min(count, _AHEAD) - have[profile]):
+                self.in_background(self._add_idle(profile))
+
+    def _kinds(self) -> Counter[Profile]:
+        """How many connections there are of each profile, but for shared ones."""
+        return Counter(connection.profile for connection in self.connections if not connection.shared)
+
+    async def _add_idle(self, profile: Profile) -> None:
+        if self.draining or len(self.connections) + self.dialing >= self.limit // 2:
+            return
+        try:
+            connection = await self._make(profile)
+            failed = await connection.switch(profile)
+        except SqlError as error:
+            log.warning("no connection to %s ahead of a move: %s", self.server.name, error)
+            return
+        if failed is None:
+            self.checkin(connection)
+        else:
+            connection.close()
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something about a connection of this pool that nobody waits for."""

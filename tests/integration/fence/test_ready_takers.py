@@ -1,0 +1,35 @@
+"""The shard that keys come to has connections before they do: a new one has none, and all would be made at once."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from shardproxy.backend.gateway import ShardPools
+from shardproxy.local import LocalCluster
+from shardproxy.topology.moves import Phase
+from tests.in_process import WorkerHere
+from tests.integration.fence.scene import STAYING, arm
+from tests.proxy import eventually
+
+
+def test_connections_to_the_taker_are_there_before_the_switch(cluster: LocalCluster) -> None:
+    with WorkerHere(cluster) as here:
+        giver, taker = here.worker.front.gateway.shards[:2]
+        with closing(here.connect()) as connection, connection.cursor() as cursor:
+
+            def ask() -> bool:
+                cursor.execute(f"SELECT balance FROM users WHERE uid = {STAYING}")
+                cursor.execute(f"UPDATE users SET balance = balance + 1 WHERE uid = {STAYING}")
+                return all(shared_of(giver)) and bool(giver.primary.idle)
+
+            eventually(ask, "the giver has connections of both kinds")
+            arm(here, Phase.COPYING)
+            assert not taker.primary.connections and not taker.primary.dialing, "rows may be copied for days"
+            arm(here)
+            eventually(lambda: all(shared_of(taker)) and bool(taker.primary.idle), "the taker has them too")
+            assert set(taker.primary.idle) <= set(giver.primary.idle)
+
+
+def shared_of(shard: ShardPools) -> list[int]:
+    """How many shared connections each of its servers that answer reads has."""
+    return [sum(map(len, list(pool.shared.values()))) for pool in shard.readers]

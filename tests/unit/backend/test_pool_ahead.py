@@ -1,0 +1,50 @@
+"""Connections that are made before anybody asks for them, because keys are about to come to a shard."""
+
+from __future__ import annotations
+
+from shardproxy.backend import pool as pool_module
+from shardproxy.errors import BackendUnavailable
+from tests.unit.backend.fake_server import SHOP, STRICT, FakeServer, settled
+from tests.unit.backend.pools import in_loop, made, sharing, until
+
+
+@in_loop
+async def test_a_pool_gets_as_many_of_each_kind_as_the_others_have_at_most() -> None:
+    giver, quiet = await sharing(FakeServer(), connections=2, limit=16), made(FakeServer(), 16)
+    borrowed = [await giver.checkout(SHOP) for _ in range(3)]
+    giver.checkin(borrowed.pop())  # busy ones count
+    for connection in [await quiet.checkout(SHOP), await quiet.checkout(STRICT)]:
+        quiet.checkin(connection)
+    taker = made(FakeServer(), 16, shared_limit=2, shared_depth=4)
+    taker.checkin(await taker.checkout(SHOP))
+    taker.prepare_for([giver, quiet])
+    await until(lambda: len(taker.connections) == 6 and len(taker.shared[SHOP]) == 2)
+    await settled()
+    assert {profile: len(stack) for profile, stack in taker.idle.items()} == {SHOP: 3, STRICT: 1}
+    taker.prepare_for([giver, quiet])
+    await settled()
+    assert len(taker.connections) == 6, "they are there"
+
+
+@in_loop
+async def test_not_more_than_a_few_and_half_of_the_limit() -> None:
+    giver = made(FakeServer(), 40)
+    borrowed = [await giver.checkout(SHOP) for _ in range(30)]
+    for limit, most in ((40, pool_module._AHEAD), (6, 3)):
+        taker = made(FakeServer(), limit)
+        taker.prepare_for([giver])
+        await until(lambda taker=taker, most=most: taker.idle_count == most)  # type: ignore[misc]
+        await settled()
+        assert taker.idle_count == len(taker.connections) == most
+    assert len(borrowed) == 30
+
+
+@in_loop
+async def test_a_server_that_does_not_answer_keeps_nobody_waiting() -> None:
+    giver, server = made(FakeServer()), FakeServer()
+    giver.checkin(await giver.checkout(SHOP))
+    server.refuse = BackendUnavailable("nobody listens there")
+    taker = made(server)
+    taker.prepare_for([giver])
+    await settled()
+    assert (taker.dialing, len(taker.connections)) == (0, 0)
