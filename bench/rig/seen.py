@@ -56,7 +56,9 @@ def switch_figures(
     detail = {"switches": float(len(pauses)), "median_ms": median(pauses), "held_median_ms": median(held)}
     detail |= {"held_longest_ms": max(held), "given_up": float(given_up)}
     detail |= {stage: median(times) for stage, times in took.items()}
+    detail["first_ms"] = pauses[0]  # the only one at which a new shard may still have no connections
     between = {"longest_between_ms": max(seen.longest("between", READS)), "median_ms": median(reads)}
+    between["first_ms"] = reads[0]
     write, read = (f"longest {what} of a switch, {kind}" for what in ("write", "read"))
     return [
         Figure(f"{write}, p99", "ms", _p99(sorted(pauses)), _PAUSE_NEEDED, detail=detail),
