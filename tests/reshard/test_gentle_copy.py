@@ -11,7 +11,7 @@ from shardproxy.errors import BackendLost
 from shardproxy.reshard.bookkeeping import open_writer
 from shardproxy.reshard.copier import GENTLE_BYTES
 from shardproxy.reshard.link import sent_to
-from shardproxy.reshard.stream import Stream, delete_moving, start_stream
+from shardproxy.reshard.stream import Stream, StreamPlan, delete_moving, start_stream
 from shardproxy.reshard.throttle import Throttle, ThrottleLimits
 from shardproxy.reshard.timing import Timing
 from shardproxy.topology.keys import KeyType
@@ -32,19 +32,18 @@ def test_small_steps_bring_every_row(sides: Sides, rows: int) -> None:
         )
         connection.commit()
     plan = sides.plan([("t", "uid")], MovingKeys(KeyType.INT, intervals=[(100, 5000)]))
-
-    async def copy() -> None:
-        pace = Throttle(ThrottleLimits(rate=_RATE))
-        await start_stream(plan, pace)
-        stream = await Stream.open(plan, pace)
-        try:
-            await stream.copy()
-        finally:
-            await stream.close()
-
-    asyncio.run(copy())
+    asyncio.run(copied(plan, Throttle(ThrottleLimits(rate=_RATE))))
     assert sides.assert_equal(plan) == rows
     assert sides.all_copied()
+
+
+async def copied(plan: StreamPlan, pace: Throttle) -> None:
+    await start_stream(plan)
+    stream = await Stream.open(plan, pace)
+    try:
+        await stream.copy()
+    finally:
+        await stream.close()
 
 
 def test_with_a_rate_wide_rows_go_in_by_fewer(sides: Sides) -> None:
@@ -57,16 +56,7 @@ def test_with_a_rate_wide_rows_go_in_by_fewer(sides: Sides) -> None:
     )
     plan = sides.plan([("t", "uid")], MovingKeys(KeyType.INT, intervals=[(100, 5000)]))
     pace = _Noted(ThrottleLimits(rate=_RATE))
-
-    async def copy() -> None:
-        await start_stream(plan)
-        stream = await Stream.open(plan, pace)
-        try:
-            await stream.copy()
-        finally:
-            await stream.close()
-
-    asyncio.run(copy())
+    asyncio.run(copied(plan, pace))
     assert sides.assert_equal(plan) == sum(pace.rows) == 400
     assert max(pace.rows) * 20_000 < GENTLE_BYTES * 1.5
 

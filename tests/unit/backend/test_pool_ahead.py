@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from shardproxy.backend import pool as pool_module
 from shardproxy.errors import BackendUnavailable
 from tests.unit.backend.fake_server import SHOP, STRICT, FakeServer, settled
@@ -26,16 +28,15 @@ async def test_a_pool_gets_as_many_of_each_kind_as_the_others_have_at_most() -> 
     assert len(taker.connections) == 6, "they are there"
 
 
+@pytest.mark.parametrize(("limit", "most"), [(40, pool_module._AHEAD), (6, 3)])
 @in_loop
-async def test_not_more_than_a_few_and_half_of_the_limit() -> None:
-    giver = made(FakeServer(), 40)
+async def test_not_more_than_a_few_and_half_of_the_limit(limit: int, most: int) -> None:
+    giver, taker = made(FakeServer(), 40), made(FakeServer(), limit)
     borrowed = [await giver.checkout(SHOP) for _ in range(30)]
-    for limit, most in ((40, pool_module._AHEAD), (6, 3)):
-        taker = made(FakeServer(), limit)
-        taker.prepare_for([giver])
-        await until(lambda taker=taker, most=most: taker.idle_count == most)  # type: ignore[misc]
-        await settled()
-        assert taker.idle_count == len(taker.connections) == most
+    taker.prepare_for([giver])
+    await until(lambda: taker.idle_count == most)
+    await settled()
+    assert taker.idle_count == len(taker.connections) == most
     assert len(borrowed) == 30
 
 
