@@ -14,8 +14,10 @@ from shardproxy.errors import BackendError
 from shardproxy.router.balance import ServerHealth, readers
 from shardproxy.session.profile import Profile
 from shardproxy.topology.model import Server, Snapshot
-from shardproxy.topology.moves import OVER, Move
+from shardproxy.topology.moves import OVER, Move, Phase
 from shardproxy.topology.sampler import Sampler
+
+_SWITCH_NEAR = frozenset({Phase.ARMED, Phase.CLOSING})
 
 
 class ShardPools:
@@ -202,13 +204,14 @@ class Gateway:
         self.shards = shards
         self.see(self._health)
         for move in moves:
-            if move is not None and move.fenced:
+            if move is not None and move.phase in _SWITCH_NEAR:
                 self._prepare_for(move)
         self.held_writes.wake()
 
     def _prepare_for(self, move: Move) -> None:
         """The switch is near: reads of its keys, and then the writes that were held, come to the takers all at once. A
-        shard that is new has no connections, and to make them then takes longer than all the rest."""
+        shard that is new has no connections, and to make them then takes longer than all the rest. By the time that
+        writes are held the givers have as many as all those that wait for the fence have needed."""
         givers: dict[int, set[Pool]] = {}
         for stream in move.streams:
             giver = self.shards[stream.source]

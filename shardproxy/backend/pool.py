@@ -23,7 +23,7 @@ Dial = Callable[["Pool", Profile], Awaitable[BackendConnection]]
 STUCK = 0.1  # seconds that a shared connection may be silent with commands waiting
 RETRY = 1.0  # seconds before shared connections that could not be made are asked for again
 MAX_SHARED_PROFILES = 8
-_AHEAD = 8  # connections of a profile that are made before anybody asks for them
+_AHEAD = 16  # connections of a profile that are made before anybody asks for them
 MOST_CUT = 1000
 DROPPED = Sink()
 
@@ -63,6 +63,7 @@ class Pool:
         self.connections: set[BackendConnection] = set()
         self.dialing = 0
         self._dialing_shared = 0
+        self._coming: Counter[Profile] = Counter()  # connections that are being made ahead
         self.waits = 0
         self.timeouts = 0
         self.cut: list[int] = []
@@ -300,12 +301,13 @@ class Pool:
         for profile in {profile for other in others for profile, shared in other.shared.items() if shared}:
             if profile not in self.shared:
                 self._begin_sharing(profile)
-        have = self._kinds()
+        have = self._kinds() + self._coming
         wanted: Counter[Profile] = Counter()
         for other in others:
             wanted |= other._kinds()  # the most of them
         for profile, count in wanted.most_common(MAX_SHARED_PROFILES):
             for _ in range(min(count, _AHEAD) - have[profile]):
+                self._coming[profile] += 1
                 self.in_background(self._add_idle(profile))
 
     def _kinds(self) -> Counter[Profile]:
@@ -313,14 +315,18 @@ class Pool:
         return Counter(connection.profile for connection in self.connections if not connection.shared)
 
     async def _add_idle(self, profile: Profile) -> None:
-        if self.draining or len(self.connections) + self.dialing >= self.limit // 2:
-            return
         try:
+            if self.draining or len(self.connections) + self.dialing >= self.limit // 2:
+                return
             connection = await self._make(profile)
             failed = await connection.switch(profile)
         except SqlError as error:
             log.warning("no connection to %s ahead of a move: %s", self.server.name, error)
             return
+        finally:
+            self._coming[profile] -= 1
+            if not self._coming[profile]:
+                del self._coming[profile]
         if failed is None:
             self.checkin(connection)
         else:

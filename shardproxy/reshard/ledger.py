@@ -95,6 +95,28 @@ class WithoutMove:
     keyless: tuple[str, ...] | None = None
 
 
+class Heard:
+    """Acknowledgements of one map, as they come. At a switch writes wait for them: to look who is left whenever one has
+    come would take as long as it takes them to come."""
+
+    def __init__(self, keyspace: str, epoch: int) -> None:
+        self._keyspace = keyspace
+        self._epoch = epoch
+        self._identities: set[str] = set()
+        self._came = asyncio.Event()
+
+    def take(self, acknowledgements: Iterable[Acknowledgement]) -> None:
+        self._identities.update(a.identity for a in acknowledgements if a.epochs.get(self._keyspace, 0) >= self._epoch)
+        self._came.set()
+
+    async def from_all(self, identities: Iterable[Identity]) -> None:
+        """Wait until each of them has acknowledged the map."""
+        left = {identity.id for identity in identities}
+        while not left <= self._identities:
+            self._came.clear()
+            await self._came.wait()
+
+
 class Ledger:
     """What the leader of a move knows and changes. `workflow` and `document` are as of the last read or change."""
 
@@ -216,15 +238,15 @@ class Ledger:
         return identities, not_passed(self.document.keyspace, self.document.epoch, identities, answers)
 
     @asynccontextmanager
-    async def acknowledgements(self) -> AsyncIterator[asyncio.Event]:
-        """An event that is set whenever a proxy has acknowledged something."""
-        heard = asyncio.Event()
+    async def acknowledgements(self) -> AsyncIterator[Heard]:
+        """What proxies acknowledge of the present map from now on. Who asks `waited_for` then misses none."""
+        heard = Heard(self.document.keyspace, self.document.epoch)
         revision = (await self.store.list(ACKNOWLEDGEMENTS)).revision
 
         async def watch() -> None:
-            async with aclosing(self.store.watch(ACKNOWLEDGEMENTS, revision)) as changes:
-                async for _ in changes:
-                    heard.set()
+            async with aclosing(self.store.watch(ACKNOWLEDGEMENTS, revision)) as watched:
+                async for seen in watched:
+                    heard.take(Acknowledgement.read(c.key, c.value) for c in seen.changes if c.value is not None)
 
         watching = asyncio.create_task(watch())
         try:

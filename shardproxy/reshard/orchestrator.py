@@ -103,6 +103,7 @@ class Orchestrator:
         policy: Policy = "ignore" if mistaken else self._settings.bypass
         self._bypass = Bypass(policy, self._settings.despite, self._own, login, self._tell)
         self._labels: dict[int, list[str]] = {}  # tables of each stream back; none: not warmed up
+        self._has_tokens = False
 
     # ── what is led ──
 
@@ -268,11 +269,15 @@ class Orchestrator:
     # ── R1 ──
 
     async def _take_tokens(self) -> None:
-        """Our generation on all shards of the move, before anything else is done there (R1)."""
+        """Our generation on all shards of the move, before anything else is done there (R1). It is the same for as long
+        as we lead, and a way back begins with writes that wait for the fence: once is enough."""
+        if self._has_tokens:
+            return
         idents = [self._ident, *(number(self._ident, index) for index in self._indexes)]
         for shard in sorted({*self._shards(Side.SOURCE), *self._shards(Side.TARGET)}):
             async with await open_writer(self._server(shard), self._login) as link:
                 await take(link, self.ledger.workflow.keyspace, idents, self.ledger.workflow.generation)
+        self._has_tokens = True
 
     # ── the phases ──
 
@@ -370,8 +375,7 @@ class Orchestrator:
         loop = asyncio.get_running_loop()
         breath = loop.time() + _BREATH
         await self._proxies.barrier()
-        for shard in self._shards(giver):
-            await self._branches_resolved(shard)
+        await asyncio.gather(*map(self._branches_resolved, self._shards(giver)))
         await self._guard()
         await self._lay_back()
         await asyncio.sleep(breath - loop.time())
@@ -402,7 +406,7 @@ class Orchestrator:
 
     async def _branches_resolved(self, shard: str) -> None:
         """Branches that were prepared before the fence was armed hold nothing of it: wait until they are over."""
-        async with await connect(self._server(shard), self._login) as link:
+        async with self._warm.writer(self._server(shard)) as link:
             left = await prepared_branches(link)
             while left:
                 await asyncio.sleep(0.05)

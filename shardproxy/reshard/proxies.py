@@ -45,11 +45,7 @@ class Proxies:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._answer
         async with self._ledger.acknowledgements() as heard:
-            while True:
-                heard.clear()
-                left = await self._ledger.waited_for()
-                if not left:
-                    break
+            while left := await self._ledger.waited_for():
                 for identity in left:
                     if gone(identity.place):
                         await self._evict(identity)
@@ -57,21 +53,17 @@ class Proxies:
                     for identity in await self._overdue(left):
                         await self._evict(identity)
                     deadline = loop.time() + self._answer
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.1):
-                        await heard.wait()
-                except TimeoutError:
-                    pass
-
+                        await heard.from_all(left)
+                        break
         await self.readmit()
 
     async def noticed(self, seconds: float) -> None:
         """As `barrier`, but nobody is shut out, and it takes no longer than that."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._ledger.acknowledgements() as heard:
-                while await self._ledger.waited_for():
-                    await heard.wait()
-                    heard.clear()
+                await heard.from_all(await self._ledger.waited_for())
 
     async def _overdue(self, left: Sequence[Identity]) -> list[Identity]:
         """Proxies that are not waited for any longer. As long as no writes are held those that live are: a statement

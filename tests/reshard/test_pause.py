@@ -15,7 +15,9 @@ from shardproxy.local import LocalServer
 from shardproxy.reshard import orchestrator as leader
 from shardproxy.reshard import stream
 from shardproxy.reshard.ledger import Ledger
-from shardproxy.reshard.orchestrator import Orchestrator
+from shardproxy.reshard.link import Link
+from shardproxy.reshard.orchestrator import Faults, Orchestrator
+from shardproxy.reshard.shard_rows import Fence
 from shardproxy.store.interface import ABSENT
 from shardproxy.topology.barrier import Acknowledgement, Identity, Standing
 from shardproxy.topology.map_document import MapDocument
@@ -76,6 +78,46 @@ def test_writers_that_ask_for_a_fence_before_it_is_armed_do_not_keep_it_from_bei
 
     sides.source.rows("CREATE TABLE t (uid BIGINT PRIMARY KEY, v VARCHAR(20))", database=sides.database)
     asyncio.run(work())
+
+
+def test_nobody_logs_in_while_writers_wait_for_a_fence_to_be_armed(
+    sides: Sides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the map that says so until it is: on a busy machine each login takes as long as all the rest."""
+    sides.source.rows("CREATE TABLE t (uid BIGINT PRIMARY KEY, v VARCHAR(20))", database=sides.database)
+    counts: list[int] = []
+
+    def logins() -> int:
+        """On both servers, these two among them."""
+        text = "SHOW GLOBAL STATUS LIKE 'Connections'"
+        return sum(int(server.rows(text)[0][1]) for server in (sides.source, sides.target))
+
+    async def step(where: str) -> None:
+        if where in ("after copying next", "after open reverse"):
+            counts.append(logins())
+
+    async def arm(self: Fence, link: Link, epoch: int) -> None:
+        counts.append(logins())
+        await arms(self, link, epoch)
+
+    arms = Fence.arm
+    monkeypatch.setattr(Fence, "arm", arm)
+
+    async def work() -> None:
+        async with desk(sides, tmp_path) as found:
+            led = found.lead(await found.plan(300, 600))
+            led._faults = Faults(step=step)
+            try:
+                await led.run(until(Stage.ARMED))
+                await led.run(until(Stage.OPEN))
+                await led.reverse()
+                await led.run(until(Stage.REVERSE_OPEN))
+            finally:
+                await led.close()
+
+    asyncio.run(work())
+    asked, armed, asked_back, armed_back = counts
+    assert (armed - asked, armed_back - asked_back) == (2, 2), "more logins than those of this test"
 
 
 def test_a_marker_is_applied_at_once_though_changes_keep_coming(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 from shardproxy.backend.gateway import ShardPools
 from shardproxy.local import LocalCluster
@@ -28,6 +28,22 @@ def test_connections_to_the_taker_are_there_before_the_switch(cluster: LocalClus
             arm(here)
             eventually(lambda: all(shared_of(taker)) and bool(taker.primary.idle), "the taker has them too")
             assert set(taker.primary.idle) <= set(giver.primary.idle)
+
+
+def test_connections_that_the_giver_got_by_then_are_there_too(cluster: LocalCluster) -> None:
+    with WorkerHere(cluster) as here:
+        giver, taker = here.worker.front.gateway.shards[:2]
+        arm(here)
+        with ExitStack() as stack:
+            for _ in range(3):
+                connection = stack.enter_context(closing(here.connect()))
+                with connection.cursor() as cursor:  # a transaction keeps its connection
+                    cursor.execute("BEGIN")
+                    cursor.execute(f"SELECT balance FROM users WHERE uid = {STAYING}")
+            assert len(giver.primary.connections) >= 3
+            assert not taker.primary.idle
+            arm(here, Phase.CLOSING)
+            eventually(lambda: sum(map(len, taker.primary.idle.values())) >= 3, "the taker has as many")
 
 
 def shared_of(shard: ShardPools) -> list[int]:

@@ -28,6 +28,23 @@ async def test_a_pool_gets_as_many_of_each_kind_as_the_others_have_at_most() -> 
     assert len(taker.connections) == 6, "they are there"
 
 
+@in_loop
+async def test_those_that_are_being_made_are_not_made_again() -> None:
+    giver, server = made(FakeServer(), 16), FakeServer()
+    borrowed = [await giver.checkout(SHOP) for _ in range(2)]
+    taker = made(server, 16)
+    taker.prepare_for([giver])
+    borrowed.append(await giver.checkout(SHOP))
+    taker.prepare_for([giver])
+    await until(lambda: taker.idle_count == 3)
+    await settled()
+    assert taker.idle_count == len(taker.connections) == len(borrowed) == 3
+    for connection in list(taker.connections):
+        connection.close()
+    taker.prepare_for([giver])
+    await until(lambda: taker.idle_count == 3)
+
+
 @pytest.mark.parametrize(("limit", "most"), [(40, pool_module._AHEAD), (6, 3)])
 @in_loop
 async def test_not_more_than_a_few_and_half_of_the_limit(limit: int, most: int) -> None:
