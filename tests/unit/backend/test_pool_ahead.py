@@ -6,7 +6,8 @@ import pytest
 
 from shardproxy.backend import pool as pool_module
 from shardproxy.errors import BackendUnavailable
-from tests.unit.backend.fake_server import SHOP, STRICT, FakeServer, settled
+from shardproxy.protocol.mysql.packets import build_err, build_ok
+from tests.unit.backend.fake_server import AUTOCOMMIT, SHOP, STRICT, FakeServer, settled
 from tests.unit.backend.pools import in_loop, made, sharing, until
 
 
@@ -43,6 +44,31 @@ async def test_those_that_are_being_made_are_not_made_again() -> None:
         connection.close()
     taker.prepare_for([giver])
     await until(lambda: taker.idle_count == 3)
+
+
+@in_loop
+async def test_the_server_makes_what_a_transaction_needs_before_anybody_waits_for_it() -> None:
+    giver, server = made(FakeServer()), FakeServer()
+    giver.checkin(await giver.checkout(SHOP))
+    taker = made(server, 4)
+    taker.prepare_for([giver])
+    await until(lambda: taker.idle_count == 1)
+    [transport] = server.open
+    assert transport.commands[-2:] == [b"\x03START TRANSACTION WITH CONSISTENT SNAPSHOT", b"\x03ROLLBACK"]
+
+
+@in_loop
+async def test_one_that_cannot_be_used_is_not_kept() -> None:
+    giver, server = made(FakeServer()), FakeServer()
+    giver.checkin(await giver.checkout(SHOP))
+    server.answer = lambda payload: (
+        build_err(1290, "HY000", "not now") if payload.startswith(b"\x03START") else build_ok(0, 0, AUTOCOMMIT, 0)
+    )
+    taker = made(server, 4)
+    taker.prepare_for([giver])
+    await until(lambda: server.dialed == 1)
+    await settled()
+    assert not taker.connections and not server.open
 
 
 @pytest.mark.parametrize(("limit", "most"), [(40, pool_module._AHEAD), (6, 3)])
