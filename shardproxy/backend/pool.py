@@ -25,8 +25,8 @@ RETRY = 1.0  # seconds before shared connections that could not be made are aske
 MAX_SHARED_PROFILES = 8
 _AHEAD = 16  # connections of a profile that are made before anybody asks for them
 # MySQL gives a connection what InnoDB keeps of its transactions when it first needs that, and makes those hundreds at
-# a time: for 50 ms on a busy machine, for which all wait who need one.
-_FIRST = (b"START TRANSACTION WITH CONSISTENT SNAPSHOT", b"ROLLBACK")
+# a time: for 50 ms on a busy machine, for which all wait who need one. Whatever completion_type says, it ends there.
+_FIRST = (b"START TRANSACTION WITH CONSISTENT SNAPSHOT", b"ROLLBACK AND NO CHAIN NO RELEASE")
 MOST_CUT = 1000
 DROPPED = Sink()
 

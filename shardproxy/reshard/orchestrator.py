@@ -375,7 +375,7 @@ class Orchestrator:
         loop = asyncio.get_running_loop()
         breath = loop.time() + _BREATH
         await self._proxies.barrier()
-        await asyncio.gather(*map(self._branches_resolved, self._shards(giver)))
+        await _together(map(self._branches_resolved, self._shards(giver)))
         await self._guard()
         await self._lay_back()
         await asyncio.sleep(breath - loop.time())

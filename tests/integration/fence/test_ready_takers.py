@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 
 from shardproxy.backend.gateway import ShardPools
 from shardproxy.local import LocalCluster
+from shardproxy.protocol.mysql.response import IN_TRANS
 from shardproxy.topology.moves import Phase
 from tests.in_process import WorkerHere
 from tests.integration.fence.scene import STAYING, arm
@@ -44,6 +45,22 @@ def test_connections_that_the_giver_got_by_then_are_there_too(cluster: LocalClus
             assert not taker.primary.idle
             arm(here, Phase.CLOSING)
             eventually(lambda: sum(map(len, taker.primary.idle.values())) >= 3, "the taker has as many")
+
+
+def test_no_transaction_is_left_open_on_them(cluster: LocalCluster) -> None:
+    """Where a server's completion_type says so, a plain ROLLBACK begins the next one: what is read in it is old."""
+    server = cluster.shards[1].primary
+    server.rows("SET GLOBAL completion_type = 'CHAIN'")
+    try:
+        with WorkerHere(cluster) as here, closing(here.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(f"UPDATE users SET balance = balance + 1 WHERE uid = {STAYING}")
+            taker = here.worker.front.gateway.shards[1].primary
+            arm(here)
+            eventually(lambda: bool(taker.idle), "the taker has one")
+            made = [one for stack in taker.idle.values() for one in stack]
+            assert not any(one.scanner.status & IN_TRANS for one in made)
+    finally:
+        server.rows("SET GLOBAL completion_type = DEFAULT")
 
 
 def shared_of(shard: ShardPools) -> list[int]:

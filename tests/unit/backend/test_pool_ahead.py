@@ -54,7 +54,7 @@ async def test_the_server_makes_what_a_transaction_needs_before_anybody_waits_fo
     taker.prepare_for([giver])
     await until(lambda: taker.idle_count == 1)
     [transport] = server.open
-    assert transport.commands[-2:] == [b"\x03START TRANSACTION WITH CONSISTENT SNAPSHOT", b"\x03ROLLBACK"]
+    assert transport.commands[-2:] == [b"\x03" + text for text in pool_module._FIRST]
 
 
 @in_loop
