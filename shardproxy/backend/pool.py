@@ -332,11 +332,11 @@ class Pool:
                 del self._coming[profile]
 
     async def _use_first(self, connection: BackendConnection) -> None:
-        """Check it in when it has been used; close it when that could not be."""
+        """Give it back when it has been used; close it when that could not be."""
         if any(reply.failed for reply in await connection.queries(_FIRST)):
             connection.close()
         else:
-            self.checkin(connection)
+            self.give_back(connection, True)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something about a connection of this pool that nobody waits for."""
