@@ -18,12 +18,13 @@ _FOLDER = Path(os.environ["SHARDPROXY_FAULTS"])
 
 
 async def _strike(transaction: Any, step: int) -> None:
-    armed, taken = _FOLDER / str(step), _FOLDER / f"{step}.taken"
+    armed, mine, taken = (_FOLDER / f"{step}{end}" for end in ("", f".{os.getpid()}", ".taken"))
     try:
-        os.rename(armed, taken)
+        os.rename(armed, mine)
     except FileNotFoundError:
         return
-    words = taken.read_text().split()
+    words = mine.read_text().split()
+    os.rename(mine, taken)  # the test removes it as soon as it sees it
     victims = [os.getpid() if word == "die" else int(word) for word in words if word != "soon"]
 
     def kill() -> None:
