@@ -266,16 +266,21 @@ def test_connections_cut_at_random(struck: ProxyUnderTest) -> None:
     """A server closes one of the proxy's connections every few milliseconds: in the midst of statements, of commits and
     between them, also when the client's next statement is just coming."""
     dice = random.Random(7)
+    pace = threading.Event()  # never set
     bank = Bank(struck, 101)
     bank.open()
     try:
         with closing(struck.primary(0).connect()) as first, closing(struck.primary(1).connect()) as second:
             for _ in range(40 if ALL else 6):
-                goal = bank.done() + 20
+                goal = bank.done() + 100
                 until = time.monotonic() + 60
                 while bank.done() < goal and time.monotonic() < until:
                     _cut_one(dice.choice((first, second)), dice)
+                    begun = len(bank.moves)  # no more cuts than transfers, or on a fast machine hardly one is ever done
+                    while len(bank.moves) == begun and time.monotonic() < until:
+                        pace.wait(dice.random() * 0.006)
                 assert bank.done() >= goal, "transfers go on"
+        assert len(bank.unheard) > 20 and len(bank.refused) > 100, "commits were cut, and statements before them"
     finally:
         bank.close()
     bank.audit()
