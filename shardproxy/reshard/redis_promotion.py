@@ -129,9 +129,9 @@ class Promotion:
             self._say(f"the primary does not answer ({error}): what it had not sent to the replica is lost")
             return None
 
-    def _unless_forced(self, why: str) -> None:
+    def _unless_forced(self, why: str, better: str = "") -> None:
         if not self._force:
-            raise PromotionError(f"{why}; nothing was changed. --force does it all the same")
+            raise PromotionError(f"{why}; nothing was changed. {better}--force does it all the same")
         self._say(f"forced, though {why}")
 
     # ── may it be done? ──
@@ -193,7 +193,10 @@ class Promotion:
                 await other.close()
             if found.history == standing.history and found.offset > standing.offset:
                 more = found.offset - standing.offset
-                self._unless_forced(f"the replica {address} has {more} bytes more of what was written than {self._to}")
+                self._unless_forced(
+                    f"the replica {address} has {more} bytes more of what was written than {self._to}",
+                    f"Promote {address}; ",
+                )
 
     async def _catch_up(self, primary: NodeControl, replica: NodeControl) -> None:
         """No more writes at the primary, and all that there were at the replica."""

@@ -159,14 +159,19 @@ def test_a_primary_that_is_dead(parts: Parts) -> None:
             assert direct.wait(2, 5000) == 2
             replicated = counting.counted
         parts.primary.kill()
-        status, said = promote(parts.proxy, parts.node, parts.replica)
+        taken = parts.replica
+        status, said = promote(parts.proxy, parts.node, taken)
+        if status == 1 and f"Promote {parts.second.address}" in said:
+            # The kill came between the two sends of one increment.
+            taken = parts.second
+            status, said = promote(parts.proxy, parts.node, taken)
         assert status == 0, said
         assert "does not answer" in said and "lost its primary" in said
         before = counting.counted
         eventually(lambda: counting.counted > before + 20, "it goes on")
-    assert replicated <= value(parts.replica, key) and counting.failed > 0
+    assert replicated <= value(taken, key) and counting.failed > 0
     parts.primary.restart()  # with nothing, and nobody asks it
-    assert value(parts.proxy, key) == value(parts.replica, key) and value(parts.primary, key) == 0
+    assert value(parts.proxy, key) == value(taken, key) and value(parts.primary, key) == 0
 
 
 def test_keys_of_a_promoted_node_can_be_moved(parts: Parts) -> None:
@@ -200,7 +205,7 @@ def test_of_two_replicas_the_one_that_has_more(parts: Parts) -> None:
         os.kill(parts.replica.pid, signal.SIGCONT)
     eventually(lambda: not follows(parts.replica, parts.primary), "it knows that the primary is gone")
     status, said = promote(parts.proxy, parts.node, parts.replica)
-    assert status == 1 and f"the replica {parts.second.address} has" in said and "--force" in said, said
+    assert status == 1 and f"Promote {parts.second.address}" in said and "--force" in said, said
     assert not is_primary(parts.replica)
     status, said = promote(parts.proxy, parts.node, parts.second)
     assert status == 0, said
