@@ -27,7 +27,7 @@ class Definitions:
     """seconds: limit per connection and statement. with_maps: the snapshot with the present maps of the store.
 
     tables: the file's map with registered tables and the state of lookup indexes. loaded: None before the first `load`.
-    sql_mode: the servers' own.
+    sql_mode, autocommit: the servers' own.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Definitions:
         self.tables = file
         self.loaded: LoadedCatalog | None = None
         self.sql_mode = ""
+        self.autocommit = True
         self._file = file
         self._credentials = credentials
         self._seconds = seconds
@@ -57,8 +58,9 @@ class Definitions:
             if not self.sql_mode:
                 primary = self._file.shards[0].primary
                 async with await open_control(primary, self._credentials, self._seconds) as connection:
-                    rows = await connection.query("SELECT @@GLOBAL.sql_mode AS mode")
+                    rows = await connection.query("SELECT @@GLOBAL.sql_mode AS mode, @@GLOBAL.autocommit AS autocommit")
                     self.sql_mode = str(rows[0]["mode"])
+                    self.autocommit = bool(rows[0]["autocommit"])
             self.loaded = loaded
             self.tables = found
             for line in loaded.unread:

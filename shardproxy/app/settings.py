@@ -93,7 +93,7 @@ class WorkerSettings:
     """Everything that a worker is told at its start; later messages change snapshot, catalog and health.
 
     coordinator: the worker's identity in transactions over shards, never used before. collations: id → (character set,
-    collation). decoy_key: secret from which unknown users get stand-in accounts.
+    collation). autocommit: how sessions begin. decoy_key: secret from which unknown users get stand-in accounts.
     """
 
     index: int
@@ -104,6 +104,7 @@ class WorkerSettings:
     server_version: str
     mariadb: bool
     sql_mode: str
+    autocommit: bool
     health: Mapping[str, ServerHealth]
     accounts: Mapping[str, Account] = field(repr=False)
     rights: Mapping[str, Rights]

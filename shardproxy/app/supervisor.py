@@ -333,6 +333,7 @@ class Supervisor:
             server_version=config.proxy.server_version or greeted_version(loaded.server_version),
             mariadb=self._definitions.mariadb,
             sql_mode=self._definitions.sql_mode,
+            autocommit=self._definitions.autocommit,
             health=dict(self.health),
             accounts=self._accounts,
             rights=rights_of(config),

@@ -1,7 +1,8 @@
 """Connections of the control plane: health checks, schema, `shardctl`. Through asyncmy; never on the hot path.
 
-Autocommit is on, every wait has an end, and asyncmy's errors come out as ours. caching_sha2_password works without
-TLS too: with an empty cache on the server asyncmy sends the password encrypted with the server's RSA key.
+Autocommit is on, COMMIT begins no other transaction, every wait has an end, and asyncmy's errors come out as ours.
+caching_sha2_password works without TLS too: with an empty cache on the server asyncmy sends the password encrypted with
+the server's RSA key.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _LOST = (2006, 2013, 2014, 2055, 1053, 1927, 3169, 4031)
 # What else comes out of asyncmy when a server dies in the middle of something: uvloop's RuntimeError for a write to a
 # socket that has failed, and what its own code trips over in half an answer or a connection that it has closed.
 _BROKEN = (OSError, EOFError, RuntimeError, AssertionError, AttributeError, IndexError, struct.error)
+
+# A server may have CHAIN for everybody: each COMMIT would begin a transaction that nobody ends.
+_INIT = "SET autocommit = 1, completion_type = 'NO_CHAIN'"
 
 Args = Sequence[object] | Mapping[str, object]
 
@@ -192,7 +196,8 @@ async def _connect_once(
         password=credentials.password.encode(),  # as bytes: asyncmy would encode a str as latin-1
         database=database,
         charset="utf8mb4",
-        autocommit=True,
+        autocommit=None,
+        init_command=_INIT,
         connect_timeout=seconds,
         ssl=context,
         program_name="shardproxy",

@@ -10,11 +10,11 @@ from typing import Protocol
 from shardproxy.backend.connection import BackendConnection
 from shardproxy.backend.pool import Pool
 from shardproxy.backend.tls import TlsTransport, Transport, hand_over
-from shardproxy.errors import BackendUnavailable, ProtocolError, ShardproxyError, SqlError
+from shardproxy.errors import BackendLost, BackendUnavailable, ProtocolError, ShardproxyError, SqlError
 from shardproxy.protocol.mysql.client_auth import ClientAuth
 from shardproxy.protocol.mysql.constants import Cap
 from shardproxy.protocol.mysql.framing import PacketReader, packet
-from shardproxy.session.profile import Charsets, Profile
+from shardproxy.session.profile import Charsets, Profile, charset_assignments
 from shardproxy.topology.model import Server
 
 # Multi-statements stay off: what we took for one statement can then never be two.
@@ -160,6 +160,9 @@ async def log_in(
 async def dial(pool: Pool, wanted: Profile, settings: DialSettings) -> BackendConnection:
     """A new connection, as close to the wanted profile as a login brings it (its `profile` says how close).
 
+    What the profile takes for granted is set: a server's global autocommit and completion_type, and its init_connect,
+    may be otherwise. A write acknowledged in a transaction that nobody knows of would be lost.
+
     Raises BackendUnavailable, AccessError (the server's own words), ProtocolError turned into BackendUnavailable.
     """
     ident = settings.charsets.handshake_id(wanted)
@@ -176,6 +179,20 @@ async def dial(pool: Pool, wanted: Profile, settings: DialSettings) -> BackendCo
     state = settings.charsets.fresh(wanted, ident)
     connection = BackendConnection(pool, transport, auth.greeting.connection_id, state, deprecate_eof)
     hand_over(transport, connection)
+    settle = ", ".join((*charset_assignments(state), "@@SESSION.autocommit=1", "@@SESSION.completion_type='NO_CHAIN'"))
+    try:
+        async with asyncio.timeout(settings.timeout):
+            reply = await connection.query(f"SET {settle}")
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, TimeoutError):
+            raise BackendUnavailable(f"{where}: no answer within {settings.timeout:g} s") from None
+        if isinstance(error, BackendLost):
+            raise BackendUnavailable(f"{where}: closed after login") from error
+        raise
+    if reply.failed:
+        connection.close()
+        raise BackendUnavailable(f"{where}: {reply.error_message}")
     return connection
 
 

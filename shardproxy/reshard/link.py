@@ -25,6 +25,7 @@ from shardproxy.protocol.mysql.text import parse_text_row
 from shardproxy.topology.model import Server
 
 _UTF8MB4 = 45
+_SETTLE = b"SET NAMES binary, autocommit = 1, completion_type = 'NO_CHAIN'"  # whatever the server has for everybody
 _MOST_BUFFERED = 2 << 20  # bytes of rows that wait for their reader before the socket is left alone
 
 _FIRST, _DEFINITIONS, _ROWS, _PACKETS = 0, 1, 2, 3
@@ -345,7 +346,9 @@ def note_sent(name: str, commands: int) -> None:
 
 
 async def connect(server: Server, login: LinkLogin, settings: Sequence[bytes] = ()) -> Link:
-    """A connection whose character set is binary; `settings` are statements run first.
+    """A connection whose character set is binary and whose COMMIT begins no other transaction.
+
+    settings: statements run first.
 
     Raises BackendUnavailable, AccessError, SqlError.
     """
@@ -354,7 +357,7 @@ async def connect(server: Server, login: LinkLogin, settings: Sequence[bytes] = 
     link = Link(server, transport, auth.greeting.connection_id, auth.greeting.server_version)
     hand_over(transport, link)
     try:
-        await link.queries((b"SET NAMES binary", *settings), login.seconds)
+        await link.queries((_SETTLE, *settings), login.seconds)
     except BaseException:
         link.close()
         raise

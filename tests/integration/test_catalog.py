@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -13,6 +13,7 @@ from shardproxy.backend.control import ControlConnection, Credentials, open_cont
 from shardproxy.config import parse
 from shardproxy.errors import BackendLost, BackendUnavailable, SqlError
 from shardproxy.local import LocalCluster, LocalServer
+from shardproxy.reshard.link import LinkLogin, connect
 from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.model import Role, Server, Snapshot
 
@@ -44,6 +45,39 @@ def test_whatever_asyncmy_trips_over_is_a_lost_connection(cluster: LocalCluster,
             await c.query("SELECT 1")
 
     on(cluster.shards[0].primary, use)
+
+
+@pytest.fixture
+def chaining(cluster: LocalCluster) -> Iterator[LocalServer]:
+    """A server where COMMIT begins the next transaction at once, unless a connection says otherwise."""
+    primary = cluster.shards[0].primary
+    primary.rows("SET GLOBAL completion_type = 'CHAIN', autocommit = 0")
+    primary.rows("CREATE DATABASE chaining")
+    primary.rows("CREATE TABLE chaining.t (a INT PRIMARY KEY)")
+    try:
+        yield primary
+    finally:
+        primary.rows("SET GLOBAL completion_type = DEFAULT, autocommit = DEFAULT")
+        primary.rows("DROP DATABASE chaining")
+
+
+def test_what_is_written_after_a_commit_is_written(chaining: LocalServer) -> None:
+    async def use(c: ControlConnection) -> None:
+        for statement in ("BEGIN", "INSERT INTO chaining.t VALUES (1)", "COMMIT", "INSERT INTO chaining.t VALUES (2)"):
+            await c.execute(statement)
+
+    on(chaining, use)
+    assert chaining.rows("SELECT a FROM chaining.t ORDER BY a") == [(1,), (2,)]
+
+
+def test_what_a_move_writes_after_a_commit_is_written(chaining: LocalServer) -> None:
+    async def go() -> None:
+        async with await connect(server(chaining), LinkLogin(PROXY)) as link:
+            await link.queries((b"BEGIN", b"INSERT INTO chaining.t VALUES (1)", b"COMMIT"))
+            await link.query(b"INSERT INTO chaining.t VALUES (2)")
+
+    asyncio.run(go())
+    assert chaining.rows("SELECT a FROM chaining.t ORDER BY a") == [(1,), (2,)]
 
 
 def snapshot(

@@ -10,6 +10,7 @@ from shardproxy.topology.schema import TableSchema
 
 # Global variables that rules look at; a server that does not know one leaves it out.
 VARIABLES = (
+    "autocommit",
     "binlog_expire_logs_auto_purge",
     "binlog_expire_logs_seconds",
     "binlog_format",
@@ -20,10 +21,12 @@ VARIABLES = (
     "binlog_transaction_compression",
     "character_set_server",
     "collation_server",
+    "completion_type",
     "datadir",
     "enforce_gtid_consistency",
     "gtid_mode",
     "hostname",
+    "init_connect",
     "innodb_flush_log_at_trx_commit",
     "log_bin",
     "log_bin_compress",

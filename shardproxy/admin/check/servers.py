@@ -63,6 +63,12 @@ _EQUAL: tuple[tuple[str, Callable[[ServerFacts], str], Callable[[str, str, str],
     ("sql_mode", _sql_mode, error, "set the same sql_mode everywhere: it decides what statements mean and accept"),
     ("time_zone", _time_zone, error, "set the same time_zone everywhere: NOW() and TIMESTAMP columns depend on it"),
     (
+        "autocommit",
+        lambda f: f.variables.get("autocommit", ""),
+        error,
+        "set the same autocommit everywhere: sessions of the proxy begin with that of the first shard",
+    ),
+    (
         "lower_case_table_names",
         lambda f: f.variables.get("lower_case_table_names", ""),
         error,
@@ -99,6 +105,25 @@ def strict_mode(config: Config, snapshot: Snapshot, facts: Sequence[ServerFacts]
                 "sql_mode is not strict: a key value that does not fit its column is changed while it is stored, and "
                 "the row ends up on another shard than its key says",
                 "add STRICT_TRANS_TABLES to sql_mode",
+            )
+
+
+def session_defaults(config: Config, snapshot: Snapshot, facts: Sequence[ServerFacts]) -> Iterator[Finding]:
+    """What sessions begin with at the server, and not at the proxy."""
+    for fact in facts:
+        completion = fact.variables.get("completion_type", "NO_CHAIN")
+        if completion != "NO_CHAIN":
+            yield warning(
+                fact.server.name,
+                f"completion_type is {completion}: sessions of the proxy begin with NO_CHAIN",
+                "SET GLOBAL completion_type = NO_CHAIN, and SET SESSION where an application needs the other",
+            )
+        if fact.variables.get("init_connect"):
+            yield warning(
+                fact.server.name,
+                "init_connect is set: the proxy reads statements by the global sql_mode, and sets autocommit, "
+                "completion_type and the character sets of its connections itself",
+                "SET GLOBAL init_connect = '', and what it sets as global variables",
             )
 
 
@@ -245,6 +270,7 @@ RULES: tuple[Rule, ...] = (
     writable_primaries,
     equal_settings,
     strict_mode,
+    session_defaults,
     case_of_names,
     binlog_for_moving,
     durable_commits,

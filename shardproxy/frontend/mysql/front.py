@@ -121,6 +121,7 @@ class Front:
         change_user: Callable[[ClientConnection, bytes], object],
         tls: ssl.SSLContext | None = None,
         require_tls: bool = False,
+        autocommit: bool = True,
     ) -> None:
         self.worker = worker
         self.gateway = gateway
@@ -136,6 +137,7 @@ class Front:
         self._change_user = change_user
         self.tls = tls
         self.require_tls = require_tls
+        self.autocommit = autocommit  # how sessions begin
         self.fast_auth = FastAuthCache()
         self.counters = Counters()
         self.clients: dict[int, ClientConnection] = {}

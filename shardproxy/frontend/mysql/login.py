@@ -18,7 +18,7 @@ from shardproxy.protocol.mysql.framing import PacketReader, packet
 from shardproxy.protocol.mysql.handshake import Greeting, HandshakeResponse, SslRequest, is_ssl_request
 from shardproxy.protocol.mysql.packets import build_err, build_ok
 from shardproxy.protocol.mysql.server_auth import MAX_AUTH_PAYLOAD, Accepted, Action, Rejected, Send, ServerAuth
-from shardproxy.session.profile import profile, unreadable
+from shardproxy.session.profile import profile, unreadable, with_variables
 from shardproxy.session.session import Session
 
 _NEEDED = int(Cap.PROTOCOL_41 | Cap.SECURE_CONNECTION)
@@ -64,7 +64,7 @@ class ClientLogin(asyncio.Protocol):
         self._ident = front.new_ident()
         greeting = Greeting(
             front.server_version, self._ident, self._nonce, front.capabilities, Collation.UTF8MB4_GENERAL_CI.value,
-            2, SHA2_PLUGIN,
+            2 if front.autocommit else 0, SHA2_PLUGIN,
         )  # fmt: skip
         self._send(0, greeting.build())
 
@@ -150,7 +150,7 @@ class ClientLogin(asyncio.Protocol):
         hand_over(transport, connection)
         seq = self._seq + 1
         self._done()
-        transport.write(packet(build_ok(0, 0, 2, 0), seq))
+        transport.write(packet(build_ok(0, 0, connection.status(), 0), seq))
         if rest:
             connection.data_received(rest)
 
@@ -199,6 +199,8 @@ def new_session(
 ) -> Session:
     """The session of a client just let in. Raises SqlError 9103 for a character set that cannot be read."""
     state = profile(capabilities, schema, front.charsets.variables(charset))
+    if not front.autocommit:
+        state = with_variables(state, {"autocommit": "0"})
     problem = unreadable(state)
     if problem:
         raise SqlError(problem, 9103)
@@ -271,7 +273,7 @@ class ChangeUser(asyncio.Protocol):
         connection.become(session, rights)
         hand_over(connection.transport, connection)
         rest = self._reader.release()
-        self._send(build_ok(0, 0, 2, 0))
+        self._send(build_ok(0, 0, connection.status(), 0))
         connection.finish()
         if rest:
             connection.data_received(rest)

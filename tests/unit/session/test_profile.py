@@ -66,7 +66,7 @@ class ServerSession:
 
     def __init__(self, state: Profile) -> None:
         self.schema = state.schema
-        self.variables = dict.fromkeys(OTHERS, "the global value") | dict(state.variables)
+        self.variables = dict.fromkeys(OTHERS, "the global value") | {"autocommit": "1"} | dict(state.variables)
 
     def apply(self, schema: str | None, statement: str | None) -> None:
         if schema is not None:

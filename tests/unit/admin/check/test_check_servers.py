@@ -61,6 +61,9 @@ def replicating(name: str, **state: object) -> Callable[[Facts], Facts]:
         (one("b/primary", sql_mode="STRICT_TRANS_TABLES,ANSI_QUOTES"), E, "all servers", "sql_mode differs"),
         (one("b/replica1", time_zone="+01:00"), E, "all servers", "time_zone differs: SYSTEM (UTC) on a/primary"),
         (one("b/primary", system_time_zone="CET"), E, "all servers", "SYSTEM (CET) on b/primary"),
+        (one("b/primary", autocommit="OFF"), E, "all servers", "autocommit differs"),
+        (one("a/primary", completion_type="CHAIN"), W, "a/primary", "completion_type is CHAIN"),
+        (one("b/replica1", init_connect="SET NAMES utf8mb4"), W, "b/replica1", "init_connect is set"),
         (one("b/primary", lower_case_table_names="1"), E, "all servers", "lower_case_table_names differs"),
         (one("b/primary", collation_server="latin1_bin"), W, "all servers", "collation_server differs"),
         (
