@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -12,6 +13,10 @@ from typing import Any
 import pytest
 import redis
 
+from shardproxy.backend.redis.link import CONNECTING, DOWN, UP
+from shardproxy.backend.redis.node import LinkSettings
+from shardproxy.backend.redis.node import RedisNode as Node
+from shardproxy.backend.redis.slot import Turn
 from shardproxy.local import LocalCluster
 from shardproxy.local.redis_node import RedisNode
 from shardproxy.protocol.redis.encode import command
@@ -176,3 +181,24 @@ def test_connections_are_made_for_who_uses_them(cluster: LocalCluster) -> None:
         with proxy.connect(protocol=3) as client:
             client.set("k", "v")
         assert connections() == 2
+
+
+def test_a_node_that_answers_again_is_asked_at_once_by_all(cluster: LocalCluster) -> None:
+    """One connection was refused just before it began to listen, another came a moment later: no pause any more."""
+    asyncio.run(one_fails_and_one_comes(cluster.redis[0]))
+
+
+async def one_fails_and_one_comes(server: RedisNode) -> None:
+    node = Node(server.name, server.host, server.port, LinkSettings(), Turn(asyncio.get_running_loop()))
+    try:
+        [one], [other] = node.links
+        node.open(other)
+        node._down("refused")
+        node.open(one)
+        assert one.state == DOWN and not node.up
+        await node._tasks[other]
+        assert other.state == UP and node.up
+        node.open(one)
+        assert one.state == CONNECTING
+    finally:
+        node.close()

@@ -133,6 +133,7 @@ class RedisNode:
                     log.info("redis_node_up", node=self.name)
                 self.why_down = ""
                 self._in_a_row = 0
+                self._not_before = 0.0
                 self._pause = FIRST_PAUSE
         finally:
             if self._tasks.get(link) is asyncio.current_task():
