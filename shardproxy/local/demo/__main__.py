@@ -117,8 +117,8 @@ class Demo:
             sql = "SELECT u.name, o.total FROM users u JOIN orders o USING (uid) WHERE u.uid = 42"
             show_explain(screen, visitor, sql, f'{_shardctl("explain", config)} "{sql}"')
         if not once:
-            self._invite(config)
             self.up = True
+            self._invite(config)
             self._wait()
 
     def _start_proxy(self, config: ConfigFile) -> None:
