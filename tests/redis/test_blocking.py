@@ -90,6 +90,8 @@ def test_a_node_that_dies(cluster: LocalCluster, proxy: RedisProxy, client: Any)
         sock.sendall(f"BLPOP {keys[node.name]} 0\r\nPING\r\n".encode())
         other.sendall(f"BLPOP {keys[cluster.redis[1].name]} 0\r\n".encode())
         blocks(proxy, 2)
+        with node.connect() as direct:  # the proxy counts it when it may still be on its way
+            eventually(lambda: direct.info("clients")["blocked_clients"] == 1, "it blocks")
         node.kill()
         found = line(sock)
         assert found.startswith(b"-ERR node redis1 (") and b"whether it ran is not known" in found
@@ -185,4 +187,4 @@ def follow(replica: RedisNode, primary: RedisNode) -> None:
     with replica.connect() as direct, primary.connect() as other:
         other.config_set("repl-diskless-sync-delay", "0")
         direct.replicaof("127.0.0.1", primary.port)
-        eventually(lambda: direct.info("replication")["master_link_status"] == "up", "it follows")
+        eventually(lambda: direct.info("replication")["master_link_status"] == "up", "it follows", 30)

@@ -155,9 +155,9 @@ def test_a_primary_that_lives_gives_over_without_a_loss(parts: Parts) -> None:
 def test_a_primary_that_is_dead(parts: Parts) -> None:
     key = key_of(parts)
     with Counting(parts.proxy, key) as counting:
+        replicated = counting.counted
         with parts.primary.connect() as direct:
             assert direct.wait(2, 5000) == 2
-            replicated = counting.counted
         parts.primary.kill()
         taken = parts.replica
         status, said = promote(parts.proxy, parts.node, taken)
@@ -370,6 +370,7 @@ def test_a_proxy_that_is_late_is_waited_for_and_named(parts: Parts, monkeypatch:
             changed.setattr("shardproxy.reshard.redis_promotion.FOLLOW", 0.2)
             asyncio.run(promoted_to(parts, parts.replica, said.append))
         assert any("has not followed yet" in line for line in said) and "all proxies have followed" not in said, said
+        eventually(partial(follows, parts.primary, parts.replica), "it follows the new one", 30)
         late = Late(worker)
         asyncio.run(promoted_to(parts, parts.primary, late))
         assert "all proxies have followed" in late.lines, late.lines
@@ -456,9 +457,16 @@ def test_a_replica_without_a_link_stops_no_writes(parts: Parts) -> None:
     assert is_primary(parts.primary) and not is_primary(parts.replica)
 
 
+def send_no_pings(server: RedisNode) -> None:
+    """A ping, each 10 s, counts like a write: a server that alone has it needs a whole copy of who was its replica."""
+    with server.connect() as direct:
+        direct.config_set("repl-ping-replica-period", 3600)
+
+
 def test_a_promotion_that_was_interrupted_goes_on_with_its_replica_only(parts: Parts) -> None:
     """The former primary is a replica of the new one; what the third one lacks nobody would bring."""
     key = key_of(parts)
+    send_no_pings(parts.primary)
     with parts.replica.connect() as direct:
         direct.replicaof("no", "one")
     with parts.primary.connect() as direct:
@@ -492,6 +500,8 @@ def test_a_primary_of_which_is_not_known_whose_replica_it_was(parts: Parts) -> N
 
 def test_a_node_that_became_a_replica_of_another_server(parts: Parts) -> None:
     assert promote(parts.proxy, parts.node, parts.replica)[0] == 0
+    eventually(partial(follows, parts.second, parts.replica), "it follows the new one", 30)
+    send_no_pings(parts.replica)
     with parts.second.connect() as direct:
         direct.replicaof("no", "one")
         direct.set("newer", 1)
