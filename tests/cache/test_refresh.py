@@ -19,8 +19,8 @@ from tests.redis.proxied import RedisProxy, redis_proxy
 
 TTL, STALE_FOR = 400, 60_000  # milliseconds of `orders` and `kinds`
 # A slow machine takes longer for 20,000 reads than the usual lease.
-LONG = CACHE.replace('lease = "2s"', 'lease = "60s"')
-EARLY = LONG.replace('"main.users"', '"main.users"\nttl = "1200ms"\nrefresh_before = "900ms"')
+LONG = CACHE.replace('lease = "2s"', 'lease = "60s"').replace('bound = "1s"', 'bound = "5s"')
+EARLY = LONG.replace('"main.users"', '"main.users"\nttl = "10s"\nrefresh_before = "9700ms"')
 REFRESHED = EARLY.replace('form = "hash"', f'form = "hash"\nttl = "{TTL}ms"\nstale_for = "{STALE_FOR}ms"')
 REFRESHED = REFRESHED.replace('"main.kinds"', f'"main.kinds"\nttl = "{TTL}ms"\nstale_for = "{STALE_FOR}ms"')
 DUE = 0.3  # seconds after which a row of `users` is loaded anew
@@ -58,6 +58,14 @@ def total(proxies: tuple[RedisProxy, RedisProxy], outcome: str) -> float:
     return sum(proxy.labelled("shardproxy_cache_reads_total", outcome=outcome) for proxy in proxies)
 
 
+def made_void(proxy: RedisProxy) -> float:
+    return proxy.metric("shardproxy_cache_invalidations_total")
+
+
+def is_more(proxy: RedisProxy, than: float) -> bool:
+    return made_void(proxy) > than
+
+
 class Entry:
     """A row's, on its node."""
 
@@ -83,9 +91,14 @@ class Entry:
         with self._found() as (node, name):
             return node is None or node.get(name) == b"T"
 
+    def is_value(self) -> bool:
+        """Not a tombstone of a keeper that came late."""
+        with self._found() as (node, name):
+            return node is not None and (node.get(name) or b"")[:1] == b"V"
+
     def is_over(self) -> bool:
         """Only `stale_for` is left."""
-        return self.lives() <= STALE_FOR
+        return self.is_value() and self.lives() <= STALE_FOR
 
 
 def an_order(proxies: tuple[RedisProxy, RedisProxy], client: Any, behind: Callable[[str], None], uid: int) -> None:
@@ -97,19 +110,33 @@ def an_order(proxies: tuple[RedisProxy, RedisProxy], client: Any, behind: Callab
     hits(proxies[0], lambda: client.hget(f"orders:{uid}:1", "what"))
 
 
+def until_over(client: Any, uid: int, entry: Entry) -> None:
+    """Wait until the order's time is over."""
+
+    def is_over() -> bool:
+        if not entry.is_value():
+            client.hget(f"orders:{uid}:1", "what")
+        return entry.is_over()
+
+    eventually(is_over, "its time is over", 30)
+
+
 def test_a_row_that_is_read_on_is_loaded_early_and_by_one(
     proxies: tuple[RedisProxy, RedisProxy], clients: tuple[Any, Any]
 ) -> None:
+    before = [made_void(proxy) for proxy in proxies]
     with proxies[0].mysql() as db:
         db.cursor().execute("REPLACE INTO users (uid, version) VALUES (1, 1)")
+    for proxy, count in zip(proxies, before, strict=True):
+        eventually(partial(is_more, proxy, count), "its keeper has seen it", 30)
     hits(proxies[0], lambda: clients[0].get("users:1"))
     hits(proxies[1], lambda: clients[1].get("users:1"))
-    misses, before, began = total(proxies, "miss"), total(proxies, "refreshed"), time.monotonic()
+    misses, refreshed, began = total(proxies, "miss"), total(proxies, "refreshed"), time.monotonic()
     loads = 0.0
     while loads < 4:
         for client in clients:
             assert b'"version":1' in client.get("users:1")
-        loads = total(proxies, "refreshed") - before
+        loads = total(proxies, "refreshed") - refreshed
         assert time.monotonic() - began < 20
     assert loads <= (time.monotonic() - began) / DUE + 1
     assert total(proxies, "miss") == misses
@@ -124,7 +151,7 @@ def test_what_is_over_is_given_while_one_loads(
     an_order(proxies, clients[0], behind, 2)
     entry = Entry(cluster, "orders:2:1")
     assert entry.lives() <= TTL + STALE_FOR
-    eventually(entry.is_over, "its time is over")
+    until_over(clients[0], 2, entry)
     misses, loads = total(proxies, "miss"), total(proxies, "refreshed")
     behind("LOCK TABLES orders WRITE")  # who loads it waits
     try:
@@ -150,7 +177,7 @@ def test_what_was_written_is_not_given(
 ) -> None:
     an_order(proxies, clients[0], behind, 3)
     entry = Entry(cluster, "orders:3:1")
-    eventually(entry.is_over, "its time is over")
+    until_over(clients[0], 3, entry)
     refused, begun = total(proxies, "fill refused"), total(proxies, "refreshed")
     behind("LOCK TABLES orders WRITE")
     try:

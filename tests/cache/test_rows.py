@@ -15,6 +15,8 @@ import redis
 
 from shardproxy.local import LocalCluster
 from shardproxy.local.flavors import FlavorName
+from shardproxy.local.redis_node import RedisNode
+from shardproxy.reshard.position import Position, parse_position
 from tests.proxy import eventually
 from tests.redis.proxied import RedisProxy, redis_proxy
 
@@ -45,6 +47,7 @@ key = "kinds:{id}"
 table = "main.kinds"
 absent_ttl = "0s"
 """
+PATIENT = CACHE.replace('lease = "2s"', 'lease = "60s"')  # a slow machine takes longer for thousands of reads
 TABLES = (
     "CREATE TABLE users (uid BIGINT PRIMARY KEY, name VARCHAR(50), balance DECIMAL(12,2), rate DOUBLE, photo BLOB, "
     "flags BIT(4), born DATE, padded INT(5) ZEROFILL, version INT NOT NULL DEFAULT 0)",
@@ -74,7 +77,7 @@ def cluster(flavor: FlavorName) -> Iterator[LocalCluster]:
 
 @pytest.fixture(scope="module")
 def proxy(cluster: LocalCluster) -> Iterator[RedisProxy]:
-    with redis_proxy(cluster, "rows", more=CACHE, keyspaces=KEYSPACES) as running:
+    with redis_proxy(cluster, "rows", more=PATIENT, keyspaces=KEYSPACES) as running:
         eventually(lambda: running.metric("shardproxy_cache_fresh") == 2, "both shards are kept", 30)
         yield running
 
@@ -101,10 +104,19 @@ def kept(proxy: RedisProxy, outcome: str = "hit") -> float:
 
 
 def read_until(client: Any, key: str, wanted: Callable[..., bool]) -> float:
-    """Seconds until a key shows something."""
-    began = time.monotonic()
-    eventually(lambda: wanted(client.get(key)), f"{key} shows it")
-    return time.monotonic() - began
+    """Seconds until the last read began that did not show something. How long reads take is not counted."""
+    began = last = time.monotonic()
+
+    def shows() -> bool:
+        nonlocal last
+        asked = time.monotonic()
+        if wanted(client.get(key)):
+            return True
+        last = asked
+        return False
+
+    eventually(shows, f"{key} shows it")
+    return last - began
 
 
 def hits(proxy: RedisProxy, read: Callable[[], object]) -> None:
@@ -115,7 +127,26 @@ def hits(proxy: RedisProxy, read: Callable[[], object]) -> None:
         read()
         return kept(proxy) > before
 
-    eventually(is_hit, "a hit")
+    eventually(is_hit, "a hit", 30)
+
+
+def read_by_keeper(proxy: RedisProxy) -> None:
+    """Wait until a keeper has read what was written: until then a row that is a hit may become void."""
+    mariadb = proxy.cluster.flavor == "mariadb"
+    ask = "SELECT @@GLOBAL.gtid_binlog_pos" if mariadb else "SELECT @@GLOBAL.gtid_executed"
+    for shard in proxy.cluster.shards:
+        goal = parse_position(shard.primary.rows(ask)[0][0], mariadb)
+        for node in proxy.cluster.redis:
+
+            def noted(node: RedisNode = node, shard: str = shard.name, goal: Position = goal) -> bool:
+                with node.connect(decode_responses=True) as direct:
+                    found = [
+                        direct.get(name) or "" for name in direct.scan_iter(f"_shardproxy:*:place:{shard}", count=1000)
+                    ]
+                places = [text.partition(" ")[2].partition("|")[0] for text in found]
+                return any(parse_position(place, mariadb).covers(goal) for place in places)
+
+            eventually(noted, "the keeper has read what was written", 30)
 
 
 def test_a_row_is_a_json_document_with_exact_values(client: Any, sql: Callable[..., Any]) -> None:
@@ -205,6 +236,7 @@ def test_other_keys_are_as_ever_and_replies_keep_their_order(client: Any, sql: C
 
 def test_a_second_read_asks_no_server(client: Any, sql: Callable[..., Any], proxy: RedisProxy) -> None:
     sql("INSERT INTO users (uid, version) VALUES (30, 1)")
+    read_by_keeper(proxy)
     hits(proxy, lambda: client.get("users:30"))
     misses, before = kept(proxy, "miss"), kept(proxy)
     for _ in range(20):
@@ -238,6 +270,7 @@ def test_a_write_shows_within_the_bound(
 
 def test_many_readers_of_one_row_load_it_once(client: Any, sql: Callable[..., Any], proxy: RedisProxy) -> None:
     sql("INSERT INTO kinds VALUES (1, 'one')")
+    read_by_keeper(proxy)
     eventually(lambda: client.get("kinds:1") is not None, "the row is there")
     hits(proxy, lambda: client.get("kinds:1"))
     forget(proxy, "kinds:1")
@@ -261,6 +294,7 @@ def test_ten_thousand_reads_of_one_row_that_has_expired_load_it_once(
     client: Any, sql: Callable[..., Any], proxy: RedisProxy
 ) -> None:
     sql("INSERT INTO users (uid, version) VALUES (80, 8)")
+    read_by_keeper(proxy)
     hits(proxy, lambda: client.get("users:80"))
     forget(proxy, "users:80")
     misses = kept(proxy, "miss")
@@ -299,7 +333,7 @@ def test_a_node_that_forgets_everything(client: Any, sql: Callable[..., Any], pr
     hits(proxy, lambda: client.get("users:60"))
     for node in proxy.cluster.redis:
         node.kill()
-    eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 0, "nothing is kept")
+    eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 0, "nothing is kept", 30)
     sql("UPDATE users SET version = 2 WHERE uid = 60")
     assert json.loads(client.get("users:60"))["version"] == 2  # from MySQL
     for node in proxy.cluster.redis:
@@ -351,12 +385,12 @@ def test_what_cannot_be_kept_is_read_from_mysql(
         shard.primary.rows("DELETE FROM main.orders")
     everywhere(spoil)
     try:
-        eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 0, "nothing is kept")
+        eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 0, "nothing is kept", 30)
         eventually(lambda: why in proxy.process.log.read_text(), "the log says why")
         assert kept_grows(proxy, "bypassed", lambda: client.get("users:1"))
     finally:
         everywhere(mend)
-    eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 2, "all is kept again")
+    eventually(lambda: proxy.metric("shardproxy_cache_fresh") == 2, "all is kept again", 30)
 
 
 def test_users_read_the_rows_that_their_rules_name(cluster: LocalCluster, sql: Callable[..., Any]) -> None:

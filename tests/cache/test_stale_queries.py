@@ -19,7 +19,7 @@ import redis
 from shardproxy.local import LocalCluster
 from tests.cache import test_stale_reads, test_stale_strict
 from tests.cache.test_queries import HINT, QUERIES
-from tests.cache.test_stale_reads import KEYS, SLACK, Both, cluster, run_all, two_proxies
+from tests.cache.test_stale_reads import KEYS, LONGEST, SECONDS, SLACK, Both, cluster, run_all, two_proxies
 from tests.redis.proxied import RedisProxy
 
 __all__ = ["cluster"]  # the fixture
@@ -45,6 +45,9 @@ def evict(cluster: LocalCluster) -> None:
 
 
 class Hunt(test_stale_reads.Hunt):
+    def is_enough(self) -> bool:
+        return self.reads > 200
+
     def write_both_ways(self, through: RedisProxy, past: Both, cluster: LocalCluster) -> None:
         """Through the proxy and past it, in turn."""
         version = 0
@@ -70,6 +73,9 @@ class Hunt(test_stale_reads.Hunt):
 
 
 class StrictHunt(test_stale_strict.Hunt):
+    def is_enough(self) -> bool:
+        return self.reads > 200
+
     def write(self, proxy: RedisProxy, first: int, cluster: LocalCluster) -> None:
         version = 0
         while not self.over.is_set():
@@ -102,7 +108,7 @@ def new_rows(proxy: RedisProxy) -> None:
             cursor.execute("INSERT INTO users (uid, version) VALUES (%s, 0)", (key,))
 
 
-def bounded(cluster: LocalCluster, one: RedisProxy, two: RedisProxy, trouble: Any) -> Hunt:
+def bounded(cluster: LocalCluster, one: RedisProxy, two: RedisProxy, trouble: Any, seconds: float = SECONDS) -> Hunt:
     found = Hunt()
     new_rows(one)
     keys = list(range(2 * KEYS))
@@ -114,11 +120,13 @@ def bounded(cluster: LocalCluster, one: RedisProxy, two: RedisProxy, trouble: An
         (found.widen, (servers,)),
         (trouble, (found,)),
     ]
-    run_all(work, found)
+    run_all(work, found, seconds)
     return found
 
 
-def strict(cluster: LocalCluster, one: RedisProxy, two: RedisProxy, trouble: Any) -> StrictHunt:
+def strict(
+    cluster: LocalCluster, one: RedisProxy, two: RedisProxy, trouble: Any, seconds: float = SECONDS
+) -> StrictHunt:
     found = StrictHunt()
     new_rows(one)
     keys = list(range(2 * KEYS))
@@ -129,7 +137,7 @@ def strict(cluster: LocalCluster, one: RedisProxy, two: RedisProxy, trouble: Any
         (found.widen, ([shard.primary for shard in cluster.shards],)),
         (trouble, (found,)),
     ]
-    run_all(work, found)
+    run_all(work, found, seconds)
     return found
 
 
@@ -168,7 +176,7 @@ def test_nothing_is_stale(cluster: LocalCluster, mode: str) -> None:
 @pytest.mark.parametrize("without", ["hold_off", "tokens"])
 def test_the_hunt_finds_what_is_left_out(cluster: LocalCluster, without: str) -> None:
     with two_proxies(cluster, without, BOUNDED) as (one, two):
-        assert bounded(cluster, one, two, test_stale_reads.nothing).stale
+        assert bounded(cluster, one, two, test_stale_reads.nothing, LONGEST).stale
 
 
 def test_the_strict_hunt_finds_writers_that_void_nothing(cluster: LocalCluster) -> None:
@@ -179,4 +187,4 @@ def test_the_strict_hunt_finds_writers_that_void_nothing(cluster: LocalCluster) 
                 with proxies[0].stopped_keeper(), proxies[1].stopped_keeper():
                     found.over.wait(0.7)
 
-        assert strict(cluster, *proxies, slow_keepers).stale
+        assert strict(cluster, *proxies, slow_keepers, LONGEST).stale

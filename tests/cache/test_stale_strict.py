@@ -22,19 +22,19 @@ from typer.testing import CliRunner
 from shardproxy.cli.main import app
 from shardproxy.local import LocalCluster
 from tests.cache.test_rows import CACHE
-from tests.cache.test_stale_reads import cluster, evict, run_all, two_proxies
+from tests.cache.test_stale_reads import LONGEST, SECONDS, cluster, evict, run_all, two_proxies
 from tests.redis.proxied import RedisProxy
 
 __all__ = ["cluster"]  # the fixture
 
 STRICT = CACHE.replace('bound = "1s"', 'mode = "strict"\nbound = "1s"\nwrite_wait = "2s"')
-SECONDS = 14.0
 KEYS = 4  # of each writer
 PAUSE = 0.15  # between two writes of a writer: each key rests longer than the hold-off
 
 
 class Hunt:
-    """acknowledged: by key, the newest version whose write was. stale: what readers have found."""
+    """acknowledged: by key, the newest version whose write was. stale: what readers have found. troubled: the hunt must
+    not end yet."""
 
     def __init__(self) -> None:
         self.over = threading.Event()
@@ -43,6 +43,11 @@ class Hunt:
         self.reads = 0
         self.writes = 0
         self.unanswered = 0
+        self.troubled = False
+
+    def is_enough(self) -> bool:
+        """Whether so much was done that it shows something."""
+        return self.reads > 200 and self.writes > 30
 
     def write(self, proxy: RedisProxy, first: int, cluster: LocalCluster) -> None:
         """Before each write the row is evicted from the cache, so that it is loaded meanwhile."""
@@ -95,8 +100,13 @@ def _texts(version: int, key: int) -> list[str]:
     return forms[version % len(forms)]
 
 
-def hunt(cluster: LocalCluster, proxies: tuple[RedisProxy, RedisProxy], trouble: Callable[[Hunt], None]) -> Hunt:
-    """Write and read for SECONDS, or until something stale is found."""
+def hunt(
+    cluster: LocalCluster,
+    proxies: tuple[RedisProxy, RedisProxy],
+    trouble: Callable[[Hunt], None],
+    seconds: float = SECONDS,
+) -> Hunt:
+    """Write and read as run_all does."""
     found = Hunt()
     keys = list(range(2 * KEYS))
     with proxies[0].mysql() as db, db.cursor() as cursor:
@@ -110,7 +120,7 @@ def hunt(cluster: LocalCluster, proxies: tuple[RedisProxy, RedisProxy], trouble:
         (found.widen, ([shard.primary for shard in cluster.shards],)),
         (trouble, (found,)),
     ]
-    run_all(work, found)
+    run_all(work, found, seconds)
     return found
 
 
@@ -174,4 +184,4 @@ def test_the_hunt_finds_what_is_left_out(
                 with proxies[0].stopped_keeper(), proxies[1].stopped_keeper():
                     found.over.wait(0.7)
 
-        assert hunt(cluster, proxies, slow_keepers).stale
+        assert hunt(cluster, proxies, slow_keepers, LONGEST).stale

@@ -278,7 +278,7 @@ def test_a_commit_that_takes_longer_than_the_hold_off(
         told.wait(10)
         assert version(reader, 320) == 1
     writer.join()
-    assert voided(proxies[0], "again") == before + 1
+    assert voided(proxies[0], "again") > before  # more than once, if that took long too
 
 
 def test_a_write_waits_for_a_node_and_is_not_done_without(
@@ -291,7 +291,15 @@ def test_a_write_waits_for_a_node_and_is_not_done_without(
             sql("UPDATE users SET version = 1 WHERE uid = 330")
         assert caught.value.args[0] == 9123 and "cannot be made void on a Redis node" in caught.value.args[1]
         assert sql("SELECT version FROM users WHERE uid = 330") == ((0,),)
-    eventually(lambda: sql("UPDATE users SET version = 2 WHERE uid = 330") is not None, "a node is there again")
+
+    def is_written() -> bool:
+        try:
+            sql("UPDATE users SET version = 2 WHERE uid = 330")
+        except pymysql.MySQLError:
+            return False
+        return True
+
+    eventually(is_written, "a node is there again")
     assert version(reader, 330) == 2
 
 
@@ -329,7 +337,7 @@ def test_what_cannot_be_kept_strictly_is_read_from_mysql(
         shard.primary.rows(spoil)
     try:
         os.kill(proxy.keeper_pid(), signal.SIGKILL)  # it looks when it begins
-        eventually(lambda: why in proxy.process.log.read_text(), "the log says why")
+        eventually(lambda: why in proxy.process.log.read_text(), "the log says why", 60)
     finally:
         for shard in cluster.shards:
             shard.primary.rows(mend)

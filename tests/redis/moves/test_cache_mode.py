@@ -19,9 +19,9 @@ from shardproxy.topology import redis_map
 from shardproxy.topology.ketama import Continuum, Server
 from tests.proxy import eventually
 from tests.redis.moves.load import connect
-from tests.redis.moves.test_moves import in_phase, shardctl, started, status
+from tests.redis.moves.test_moves import shardctl, started, status, until_moving
 from tests.redis.proxied import RedisProxy, redis_proxy
-from tests.redis.test_ejection import QUICK, own_keys
+from tests.redis.test_ejection import own_keys
 
 KEYS = [f"{n}:key" for n in range(600)]
 THREE, TWO = "redis1=1,redis2=1,redis3=1", "redis1=1,redis2=1"
@@ -38,7 +38,7 @@ def cluster() -> Iterator[LocalCluster]:
 def proxy(cluster: LocalCluster, request: pytest.FixtureRequest) -> Iterator[RedisProxy]:
     """With keys that have their names as values."""
     nodes = {node.name: {"address": node.address, "ketama_name": node.name} for node in cluster.redis}
-    entries = {**QUICK, "mode": "cache", "placement": "ketama"}
+    entries = {"mode": "cache", "placement": "ketama"}
     with redis_proxy(cluster, request.node.name[:20], redis=entries, nodes=nodes) as running:
         with connect(running.port) as client:
             client.flushall()
@@ -60,7 +60,7 @@ def away(proxy: RedisProxy, node: RedisNode) -> list[str]:
     """Kill a node; its keys, which others have now."""
     theirs = own_keys(node)
     node.kill()
-    eventually(lambda: value(proxy, theirs[0]) == "nothing", "others have its keys")
+    eventually(lambda: value(proxy, theirs[0]) == "nothing", "others have its keys", 30)
     return theirs
 
 
@@ -98,7 +98,7 @@ def test_a_node_that_dies_while_keys_move_costs_errors(cluster: LocalCluster, pr
     theirs = own_keys(dead)
     mover = started(proxy, "run", "--weights", TWO, "--throttle", "50", "--at-once", "20")
     try:
-        eventually(lambda: in_phase(proxy, "moving"), "keys move")
+        until_moving(proxy)
         dead.kill()
         mover.wait(60)
         left = [key for key in theirs if value(proxy, key) != key]

@@ -20,17 +20,16 @@ from shardproxy.store.opening import open_store
 from shardproxy.topology.ketama import Server
 from shardproxy.topology.redis_map import REDIS_MAP, RedisMap, first_ketama, first_map
 from tests.ketama import KEYS, exchange, ketama_ring, run_nutcracker
-from tests.proxy import eventually
 from tests.redis.moves.load import Load, connect
 from tests.redis.moves.test_moves import (
     Proxies,
     fill,
-    in_phase,
     settled,
     shardctl,
     sound,
     started,
     status,
+    until_moving,
     untouched,
 )
 from tests.redis.proxied import redis_proxy
@@ -148,7 +147,7 @@ def test_movers_workers_and_nodes_are_killed(cluster: LocalCluster, proxies: Pro
     fill(one.port, 1500)
     with Load([one.port, two.port], seed=2) as load:
         mover = started(one, "run", "--weights", TILTED, "--throttle", "300")
-        eventually(lambda: in_phase(one, "moving"), "keys move")
+        until_moving(one)
         os.kill(two.worker_pid(), signal.SIGKILL)
         load.goes_on()
         mover.kill()
@@ -159,7 +158,7 @@ def test_movers_workers_and_nodes_are_killed(cluster: LocalCluster, proxies: Pro
             node.kill()
             node.process.start()
             load.goes_on()
-        mover.wait(60)  # a node that was away ends it, or not
+        mover.wait(120)  # a node that was away ends it, or not
         shardctl(one, "resume")
         load.goes_on()
     assert status(one)["left"] == 0
@@ -173,8 +172,8 @@ def test_what_is_cancelled_goes_back(cluster: LocalCluster, proxies: Proxies) ->
     before = status(one)
     fill(one.port, 1500)
     with Load([one.port, two.port], seed=3) as load:
-        mover = started(one, "run", "--weights", TILTED, "--throttle", "300", "--at-once", "20")
-        eventually(lambda: in_phase(one, "moving"), "keys move")
+        mover = started(one, "run", "--weights", TILTED, "--throttle", "20", "--at-once", "20")
+        until_moving(one)
         load.goes_on()
         mover.kill()
         mover.wait()

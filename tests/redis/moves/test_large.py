@@ -16,9 +16,10 @@ import pytest
 from shardproxy.local import LocalCluster
 from tests.proxy import eventually
 from tests.redis.moves.load import connect
-from tests.redis.moves.test_moves import in_phase, shardctl, started
+from tests.redis.moves.test_moves import shardctl, started, until_moving
 from tests.redis.proxied import RedisProxy, node_of, redis_proxy
 
+pytestmark = pytest.mark.alone
 FIELDS, SIZE = 200_000, 1000  # of the hash: 200 MiB and more
 STRING = 200 << 20
 NOISE = os.urandom(8 << 20)  # a node would compress anything else
@@ -95,7 +96,7 @@ def test_a_large_key_moves_in_pieces(proxy: RedisProxy, kind: str) -> None:
         with Pings(proxy, small) as pings:
             mover = started(proxy, "run", "--weights", "redis2=1", "--at-once", "4096")
             mine = 0
-            eventually(lambda: in_phase(proxy, "moving"), "keys move", 60)
+            until_moving(proxy)
             if kind == "hash":  # it waits for all of it
                 assert client.hincrby(big, "counted", 1) == 1
             else:

@@ -25,7 +25,7 @@ from shardproxy.store.interface import MapStore
 from shardproxy.topology import redis_map
 from tests.proxy import eventually
 from tests.redis.moves.test_mover import from_a_to_b
-from tests.redis.moves.test_moves import in_phase, shardctl, started, status
+from tests.redis.moves.test_moves import shardctl, started, status, suspend, until_moving
 from tests.redis.proxied import RedisProxy, redis_proxy
 from tests.redis.test_replicas import Line
 
@@ -197,7 +197,7 @@ def reading(proxy: RedisProxy, **login: str) -> Iterator[list[str]]:
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        eventually(lambda: passes[0] > 1, "it reads")
+        eventually(lambda: passes[0] > 1, "it reads", 60)
         yield wrong
         goal = passes[0] + 2
         eventually(lambda: passes[0] > goal, "it reads", 60)
@@ -215,7 +215,7 @@ def test_a_replica_becomes_the_node_while_keys_move() -> None:
                 eventually(lambda: wrote(client), "it serves", 30)
             with reading(proxy) as wrong:
                 mover = started(proxy, "run", "--weights", SECOND, "--throttle", "50", "--at-once", "4096")
-                eventually(lambda: in_phase(proxy, "moving"), "keys move")
+                until_moving(proxy)
                 eventually(lambda: len(there(cluster.redis[0])) < 100, "some have come", 30)
                 cluster.redis[1].kill()
                 eventually(lambda: is_primary(replicas[1]), "the replica is the node", 30)
@@ -273,7 +273,7 @@ def test_wait_asks_the_new_node_too() -> None:
         with redis_proxy(cluster) as proxy, proxy.connect() as client:
             client.mset(KEYS)
             mover = started(proxy, "run", "--weights", SECOND, "--throttle", "1", "--at-once", "4096")
-            eventually(lambda: in_phase(proxy, "moving"), "keys move")
+            until_moving(proxy)
             name = next(iter(there(source)))
             assert client.append(name, "!") and name in there(target) and name not in there(source)
             assert client.wait(1, 10_000) == 1
@@ -356,8 +356,8 @@ def test_what_has_come_is_not_read_from_a_replica_that_lacks_it() -> None:
             stay = list(there(target))
             with target.connect() as direct:
                 direct.config_set("repl-diskless-sync-delay", 0)
-            mover = started(proxy, "run", "--weights", SECOND, "--throttle", "30", "--at-once", "4096")
-            eventually(lambda: in_phase(proxy, "moving"), "keys move")
+            mover = started(proxy, "run", "--weights", SECOND, "--throttle", "10", "--at-once", "4096")
+            until_moving(proxy)
             with replica.connect() as direct:
                 direct.replicaof("127.0.0.1", line.port)
 
@@ -392,7 +392,7 @@ def test_a_proxy_that_stood_still_reads_no_more_from_the_old_replica(with_reader
         stopped.sendall(command([b"AUTH", b"reader", b"p"]) + command([b"GET", old[0].encode()]))
         stopped.recv(1 << 16)
         supervisor, worker = two.process.pid, two.worker_pid()
-        os.kill(supervisor, signal.SIGSTOP)
+        suspend(two)
         os.kill(worker, signal.SIGSTOP)
         try:
             stopped.sendall(b"".join(command([b"GET", name.encode()]) for name in old))
