@@ -40,7 +40,7 @@ def narrow_process(cluster: LocalCluster) -> Iterator[ProxyUnderTest]:
         cluster,
         "narrow-proxy",
         proxy={"workers": 1, "drain_timeout": "100ms"},
-        backend={"pool_size": 1, "shared_connections": 0, "pool_wait": "2s"},
+        backend={"pool_size": 1, "shared_connections": 0, "pool_wait": "10s"},
     )
     yield running
     running.process.stop()

@@ -91,7 +91,7 @@ def test_kill_ends_statements_everywhere(
 
 def test_kill_of_nobody_and_of_others(proxy: ProxyUnderTest) -> None:
     with RawClient(proxy.port) as client, RawClient(proxy.port, "native", "native's secret") as other:
-        for ident in (0, 1, 999, 0xFF000001, ident_of(other)):
+        for ident in {0, 1, 999, 0xFF000001, ident_of(other)} - {ident_of(client)}:
             assert code_of(client, f"KILL {ident}") in (1094, 1095)
         assert other.rows("SELECT 1") == [[b"1"]]
         server_thread = proxy.primary(0).rows("SELECT MAX(id) FROM information_schema.processlist")[0][0]
@@ -280,5 +280,10 @@ def test_idle_sessions_do_not_notice_lost_connections(proxy: ProxyUnderTest, cli
 def test_nothing_is_left_open(proxy: ProxyUnderTest) -> None:
     """Last of this file: whatever the tests before did, no transaction and no connection is held any more."""
     eventually(lambda: proxy.busy() == 0 and proxy.pinned() == {}, "nothing is held")
-    for shard in (0, 1):
-        assert transactions(proxy.primary(shard), "COUNT(*)") == [(0,)]
+    # The proxy's own looks at tables, and its deleting of old decisions, are transactions too, but not for long. What
+    # a test has left is still there after these seconds: recovery leaves it alone for longer.
+    eventually(
+        lambda: all(transactions(proxy.primary(shard), "COUNT(*)") == [(0,)] for shard in (0, 1)),
+        "no transaction is left",
+        4.0,
+    )
