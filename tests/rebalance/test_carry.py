@@ -219,7 +219,7 @@ def scene(flavor: FlavorName) -> Iterator[Scene]:
                 shard.primary.rows(statement, database="main")
         proxy = start_proxy(
             cluster, "carrying", keyspaces=KEYSPACES, store={"path": "carrying.store"}, users={"app": USERS["app"]},
-            proxy={"drain_timeout": "200ms"}, backend={"schema_interval": "100ms"},
+            proxy={"drain_timeout": "200ms"}, backend={"schema_interval": "100ms", "connect_timeout": "30s"},
         )  # fmt: skip
         own = cluster.folder / "mover.toml"
         text = (cluster.folder / "carrying.toml").read_text()

@@ -131,8 +131,8 @@ class Traffic:
 
     def _detached(self, connection: Any, thread: int, sql: str) -> None:
         """The outcome of a branch whose connection is gone: the server may need a moment to see that."""
-        until = time.monotonic() + 10
         with self._looking:  # one at a time: who looks keeps the picture from being made anew
+            until = time.monotonic() + 10
             while _holds(connection, thread):
                 assert time.monotonic() < until, f"connection {thread} does not end"
                 time.sleep(0.11)  # InnoDB makes a new picture when nobody has looked for 0.1 s

@@ -43,6 +43,7 @@ AWAY = frozenset((0, 2003, 2006, 2013, 2014, 1053, 1317, 1927, 3118, 4151, 1045,
 # Seconds between two pieces of work of a client: this is about moves, not about load. A long run has many more moves
 # to meet, and some of them share a machine: they must not fill it, or most of their time is spent on work alone.
 PAUSE, LONG_PAUSE = 0.02, 0.1
+_RECOVERY = 10.0  # seconds within which recovery has ended what the death of a server or a connection left half done
 
 
 class Outcome(Enum):
@@ -110,6 +111,7 @@ class Traffic:
         self._heard = dict.fromkeys(range(len(self._threads)), 0.0)  # client → when it last got something done
         self._numbers: Counter[int] = Counter()
         self._lost: set[int] = set()  # tokens of which nobody knows where they are
+        self._away = float("-inf")  # when a client last met a server, or a connection, that was away
 
     def __enter__(self) -> Traffic:
         for thread in self._threads:
@@ -162,6 +164,8 @@ class Traffic:
             raise _Odd(repr(error)) from error
         with self._lock:
             self.told.refused[code] += 1
+            if code in AWAY:
+                self._away = time.monotonic()
 
     def _number(self, writer: int) -> int:
         self._numbers[writer] += 1
@@ -169,6 +173,17 @@ class Traffic:
 
     def _key(self, dice: random.Random) -> int:
         return dice.choice(self.favoured if self.favoured and dice.random() < 0.5 else KEYS)
+
+    def _look(self, cursor: Any, query: str, whole: Callable[[Any], bool]) -> Any:
+        """The rows of a query. A COMMIT on two shards is acknowledged when the first has it: where the other one died
+        then, it is seen there only when recovery has ended it. So what is not whole is looked at again for a while, but
+        only when something was away."""
+        while True:
+            cursor.execute(query)
+            rows = cursor.fetchall()
+            if whole(rows) or time.monotonic() - self._away > _RECOVERY:
+                return rows
+            time.sleep(0.05)  # between two looks
 
     def _decide(
         self, cursor: Any, statements: Sequence[str | float], deciding: str
@@ -260,8 +275,8 @@ class Traffic:
     def _token(self, writer: int, dice: random.Random, cursor: Any) -> None:
         """A token of ours gets another number or holder: both are its primary key, and either may be its shard key."""
         tag = dice.choice([tag for tag in range(len(KEYS)) if tag % self._writers == writer])
-        cursor.execute(f"SELECT holder, no FROM token WHERE tag = {tag}")
-        found = cursor.fetchall()
+        query = f"SELECT holder, no FROM token WHERE tag = {tag}"
+        found = self._look(cursor, query, lambda rows: len(rows) == 1 or tag in self._lost)
         if len(found) != 1:
             if tag in self._lost:
                 return  # the outcome of a change is not decided yet: it may be half visible
@@ -302,8 +317,8 @@ class Traffic:
             key = self._key(dice)
             with self._lock:
                 least = self.told.counted[key]
-            cursor.execute(f"SELECT n FROM account WHERE id = {key}")
-            rows = cursor.fetchall()
+            query = f"SELECT n FROM account WHERE id = {key}"
+            rows = self._look(cursor, query, lambda rows: len(rows) != 1 or rows[0][0] >= least)  # noqa: B023
             with self._lock:
                 most = self.told.counted[key] + self.told.maybe[key]
             if len(rows) != 1 or not least <= rows[0][0] <= most:
