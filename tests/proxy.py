@@ -97,7 +97,7 @@ USERS: Mapping[str, Mapping[str, object]] = {
 }
 
 
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
     """Wait until the condition holds; fail with `what` when it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
