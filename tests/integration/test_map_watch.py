@@ -198,7 +198,7 @@ def test_what_is_in_flight_is_waited_for(cluster: LocalCluster, store: Mapping[s
                     time.sleep(0.05)
                 slow.end()
                 assert slow.error is None
-                desk.all_have(epoch, 1, 1.0)
+                desk.all_have(epoch, 1)  # the idle transaction would last for ever
                 cursor.execute("ROLLBACK")
 
 
@@ -292,13 +292,13 @@ def test_reads_do_not_keep_a_switch_waiting(cluster: LocalCluster, store: Mappin
             "all": Behind(proxy, f"SELECT {_busy(200)}, name FROM users WHERE name = 'u'"),
             "merged": Behind(proxy, f"SELECT {_busy(200)}, name FROM users ORDER BY uid"),
             "transaction": Behind(proxy, "BEGIN", f"SELECT {_busy(200)}, name FROM users WHERE uid = 10"),
-            "no table": Behind(proxy, "SELECT SLEEP(2)"),
+            "no table": Behind(proxy, "SELECT SLEEP(5)"),
         }
         eventually(lambda: proxy.primary(0).rows(_BUSY)[0][0] >= 4, "all of them run")
         begun = time.monotonic()
         epoch = desk.step(shard2=position(proxy, 1))
-        desk.all_have(epoch, 1, 2.0)
-        assert not readers["no table"].ended or time.monotonic() - begun < 1.5  # it is not waited for
+        desk.all_have(epoch, 1)  # the others would last for a minute
+        assert not readers["no table"].ended or time.monotonic() - begun < 4.5  # it is not waited for
         for reader in readers.values():
             reader.end()
         assert readers["one shard"].error is None  # it was run again
@@ -326,7 +326,7 @@ def test_reads_older_than_the_last_maps_do_not_keep_a_switch_waiting(
         eventually(lambda: proxy.status()["epoch"] == before, "the proxy has the map before the switch")
         assert desk.acknowledged() != dict.fromkeys(desk.acknowledged(), before)
         epoch = desk.step(shard2=position(proxy, 1))
-        desk.all_have(epoch, 1, 2.0)
+        desk.all_have(epoch, 1)  # the reader would last for a minute
         reader.end()
         assert reader.error is not None
 
@@ -482,7 +482,7 @@ def test_shut_out_at_the_servers_and_let_in_again(cluster: LocalCluster, store: 
 
 def test_the_store_is_cut_off(cluster: LocalCluster) -> None:
     with LocalEtcd() as etcd:
-        settings = {"kind": "etcd", "endpoints": list(etcd.endpoints), "timeout": "1s"}
+        settings = {"kind": "etcd", "endpoints": list(etcd.endpoints), "timeout": "3s"}
         with proxies(cluster, settings) as (desk, [proxy]):
             etcd.members[0].process.suspend()
             eventually(lambda: proxy.metric("shardproxy_store_up") == 0, "the store is away", 20.0)
@@ -499,7 +499,7 @@ def test_the_store_is_cut_off(cluster: LocalCluster) -> None:
 
 def test_started_while_the_store_is_away(cluster: LocalCluster) -> None:
     with LocalEtcd() as etcd:
-        settings = {"kind": "etcd", "endpoints": list(etcd.endpoints), "timeout": "1s"}
+        settings = {"kind": "etcd", "endpoints": list(etcd.endpoints), "timeout": "3s"}
         etcd.members[0].process.suspend()
         got: list[ProxyUnderTest] = []
         starting = threading.Thread(

@@ -173,7 +173,7 @@ def test_two_runs_do_not_collide(cluster: LocalCluster, bare: Path) -> None:
     holder = cluster.shards[1].primary.connect()
     with holder, holder.cursor() as cursor:
         cursor.execute("SELECT GET_LOCK('shardproxy.migrate', 0)")
-        one, two = run(bare, files, seconds=2.0)
+        one, two = run(bare, files, seconds=4.0)  # for each statement on the other shard, too
         assert (one.error, two.applied) == (None, ())
         assert two.error is not None
         assert "another `shardctl migrate` has held the lock" in two.error

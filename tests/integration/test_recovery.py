@@ -14,7 +14,7 @@ from shardproxy.admin.recovery import Ended, Recovery
 from shardproxy.backend.control import Credentials, open_control
 from shardproxy.backend.engine_hold import held_transactions
 from shardproxy.config import load
-from shardproxy.local import LocalCluster
+from shardproxy.local import LocalCluster, LocalServer
 from shardproxy.local.flavors import FlavorName
 from shardproxy.local.proxy_environment import proxy_environment
 from shardproxy.session.xid import TransactionId, shard_word
@@ -82,13 +82,18 @@ def end_all(recovery: Recovery) -> list[Ended]:
     return asyncio.run(rounds())
 
 
+def nothing_left(server: LocalServer) -> None:
+    """InnoDB lists transactions of its own too, for a moment, such as those that store statistics of tables."""
+    eventually(lambda: not transactions(server, "trx_id"), "that the engine holds none")
+
+
 def test_a_branch_whose_connection_is_ending_is_not_lost(shards: LocalCluster, recovery: Recovery) -> None:
     other = shards.shards[1].primary
     for number in range(5):
         prepare(shards, number, VARIABLES).close()
         assert [(one.committed, one.error) for one in end_all(recovery)] == [(True, "")]
         assert other.rows("SELECT uid FROM main.users WHERE uid = %s", (number,)) == [(number,)]
-    assert transactions(other, "trx_id") == []
+    nothing_left(other)
 
 
 def test_a_branch_of_a_living_connection_is_ended_with_it(shards: LocalCluster, recovery: Recovery) -> None:
@@ -97,7 +102,7 @@ def test_a_branch_of_a_living_connection_is_ended_with_it(shards: LocalCluster, 
     assert (ended.committed, ended.error) == (True, "")
     other = shards.shards[1].primary
     assert other.rows("SELECT uid FROM main.users WHERE uid = 100") == [(100,)]
-    assert transactions(other, "trx_id") == []
+    nothing_left(other)
 
 
 def test_a_branch_may_have_the_number_that_recovery_has_now(shards: LocalCluster, recovery: Recovery) -> None:

@@ -98,7 +98,8 @@ def check(proxy: ProxyUnderTest, writers: Writers) -> None:
 
 
 def _replaced(proxy: ProxyUnderTest, victim: int) -> bool:
-    return victim not in proxy.worker_pids()
+    pids = proxy.worker_pids()
+    return len(pids) == 2 and victim not in pids
 
 
 def _failed(writers: Writers, before: int) -> bool:
@@ -107,9 +108,9 @@ def _failed(writers: Writers, before: int) -> bool:
 
 def test_a_killed_worker(counted: ProxyUnderTest) -> None:
     writers = Writers(counted, 8)
-    for _ in range(3):
+    for n in range(3):
         writers.progress(150)
-        victim = counted.worker_pids()[0]
+        victim = counted.worker_pids()[n % 2]  # in turn: the kernel may have given all clients to one of them
         os.kill(victim, signal.SIGKILL)
         eventually(partial(_replaced, counted, victim), "the worker is replaced")
     writers.progress(150)

@@ -8,7 +8,7 @@ import pytest
 
 from shardproxy.local import LocalServer
 from shardproxy.protocol.mysql.constants import Com, FieldType
-from tests.proxy import SPLIT, ProxyUnderTest
+from tests.proxy import SPLIT, ProxyUnderTest, eventually
 from tests.wire import RawClient, Refused
 
 FAR = SPLIT + 1  # a key on the second shard
@@ -332,7 +332,7 @@ def test_an_assignment_in_a_write_pins(proxy: ProxyUnderTest, client: RawClient)
     client.query("SET @n = 5")
     client.query("INSERT INTO settings (id, name) VALUES (@n, 'x')")
     client.query("UPDATE settings SET id = (@n := @n + 1)")
-    assert proxy.pinned() == {"user variable": 1}
+    eventually(lambda: proxy.pinned() == {"user variable": 1}, "the pin is shown")
     assert client.rows("SELECT id, @n FROM settings") == [[b"6", b"6"]]
 
 

@@ -399,13 +399,13 @@ def test_an_acknowledgement_from_another_process_takes_milliseconds(place: Place
 def test_what_hangs_on_a_lease_vanishes_with_it_and_watches_hear_of_it(place: Place) -> None:
     async def work(store: MapStore) -> None:
         revision = (await store.list("")).revision
-        process = place.start("hold", key="alive/1", seconds=2)
+        process = place.start("hold", key="alive/1", seconds=4)
         assert process.stdout is not None
         async with aclosing(store.watch("alive/", revision)) as watch:
             [held] = await taken(watch, 1)
             assert held.changes[0].value == {"holder": process.pid}
             await asyncio.to_thread(process.stdout.readline)
-            renewals = time.monotonic() + 5  # longer than it would live without them
+            renewals = time.monotonic() + 6  # longer than it would live without them
             while time.monotonic() < renewals:
                 assert await store.get("alive/1") is not None
                 await asyncio.sleep(0.1)

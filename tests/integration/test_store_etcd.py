@@ -83,7 +83,7 @@ def test_an_etcd_that_is_gone_is_unavailable_and_nothing_was_changed() -> None:
                 await asyncio.to_thread(cluster.members[0].process.start)
                 assert await store.get("a") == Entry("a", {"n": 1}, version)
 
-        within(WAIT, main)
+        within(60, main)
 
 
 def test_an_etcd_that_is_gone_or_frozen_ends_watches_in_time() -> None:
@@ -201,7 +201,8 @@ def test_two_of_three_members_go_on(three: LocalEtcd, how: str) -> None:
     """Whichever member fails: reads are answered, changes come through or are told to be unknown, watches go on."""
 
     async def main() -> None:
-        async with place_of(three.endpoints, timeout="3s").store() as store:
+        # Long enough for several elections: members that ask for votes at the same time begin anew.
+        async with place_of(three.endpoints, timeout="6s").store() as store:
             version = await store.put("a", {"n": 0}, ABSENT)
             async with aclosing(store.watch("a", version)) as watch:
                 for n, member in enumerate(three.members, 1):
@@ -213,8 +214,10 @@ def test_two_of_three_members_go_on(three: LocalEtcd, how: str) -> None:
                     changes = await seen
                     assert (changes.revision, changes.changes) == (version, (Change("a", {"n": n}),))
                     await asyncio.to_thread(member.process.start if how == "kill" else member.process.resume)
+                    async with place_of([member.address], timeout="6s").store() as back:
+                        await back.get("a")  # it has what was changed meanwhile: else it could not lead, only disturb
 
-    within(60, main)
+    within(120, main)
 
 
 def test_one_of_three_members_answers_nothing(three: LocalEtcd) -> None:
@@ -270,7 +273,7 @@ def test_what_is_no_etcd_is_unavailable() -> None:
 @pytest.mark.parametrize("token", ["simple", "jwt"])
 def test_a_login_is_used_renewed_and_needed(tmp_path: Path, token: str) -> None:
     """Simple tokens are gone when etcd restarts; signed ones are stale as soon as any user or right has changed."""
-    options = ["--auth-token", "simple" if token == "simple" else _signed_tokens(tmp_path)]
+    options = ["--auth-token", "simple" if token == "simple" else _signed_tokens(tmp_path), "--bcrypt-cost", "4"]
     with LocalEtcd(server_options=options) as cluster:
         member = cluster.members[0]
 
@@ -297,7 +300,7 @@ def test_a_login_is_used_renewed_and_needed(tmp_path: Path, token: str) -> None:
             async with known.store() as store:
                 assert (await store.list("")).entries == (Entry("a", {"n": 3}, version),)
 
-        within(WAIT, main)
+        within(60, main)
 
 
 async def _enable_login(member: EtcdMember) -> None:

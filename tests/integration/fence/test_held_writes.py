@@ -102,7 +102,7 @@ def test_a_killed_client_waits_no_more(here: WorkerHere, way: str) -> None:
             connection._sock.shutdown(2)
         else:
             kills.execute(f"{way} {ident}")
-        eventually(lambda: here.waiting == 0, "it waits no more", 1)
+        eventually(lambda: here.waiting == 0, "it waits no more", 2.5)  # hold_timeout is 3 s
         with pytest.raises(pymysql.MySQLError) as error:
             behind.result()
         assert code(error) == (1317 if way == "KILL QUERY" else 2013)
