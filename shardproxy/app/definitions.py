@@ -17,6 +17,7 @@ from shardproxy.backend.catalog import (
 from shardproxy.backend.control import Credentials, open_control
 from shardproxy.backend.table_config import as_tables
 from shardproxy.errors import BackendError, SqlError
+from shardproxy.sql.session_text import ASSUMED
 from shardproxy.topology.build import with_tables
 from shardproxy.topology.model import Server, Snapshot
 
@@ -27,7 +28,7 @@ class Definitions:
     """seconds: limit per connection and statement. with_maps: the snapshot with the present maps of the store.
 
     tables: the file's map with registered tables and the state of lookup indexes. loaded: None before the first `load`.
-    sql_mode, autocommit: the servers' own.
+    sql_mode: the servers' own. session_defaults: variables that they have otherwise than is taken for granted.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Definitions:
         self.tables = file
         self.loaded: LoadedCatalog | None = None
         self.sql_mode = ""
-        self.autocommit = True
+        self.session_defaults: dict[str, str] = {}
         self._file = file
         self._credentials = credentials
         self._seconds = seconds
@@ -56,15 +57,19 @@ class Definitions:
             found = await load_lookups(self._with_maps(tables), self._credentials, self._seconds)
             loaded = await load_catalog(found, self._credentials, self._seconds, version)
             if not self.sql_mode:
-                primary = self._file.shards[0].primary
-                async with await open_control(primary, self._credentials, self._seconds) as connection:
-                    rows = await connection.query("SELECT @@GLOBAL.sql_mode AS mode, @@GLOBAL.autocommit AS autocommit")
-                    self.sql_mode = str(rows[0]["mode"])
-                    self.autocommit = bool(rows[0]["autocommit"])
+                await self._read_globals(self._file.shards[0].primary)
             self.loaded = loaded
             self.tables = found
             for line in loaded.unread:
                 log.warning("table_not_read", reason=line)
+
+    async def _read_globals(self, server: Server) -> None:
+        asked = ", ".join(f"@@GLOBAL.{name} AS {name}" for name in ("sql_mode", *ASSUMED))
+        async with await open_control(server, self._credentials, self._seconds) as connection:
+            [found] = await connection.query(f"SELECT {asked}")
+        self.sql_mode = str(found["sql_mode"])
+        literals = {name: str(found[name]) for name in ASSUMED}
+        self.session_defaults = {name: value for name, value in literals.items() if value != ASSUMED[name]}
 
     async def watch(self, server: Server, interval: float, renew: Callable[[], Awaitable[None]]) -> None:
         """Look at one server every `interval` seconds whether something changed behind the proxy; then `renew`."""

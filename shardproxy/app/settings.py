@@ -93,7 +93,8 @@ class WorkerSettings:
     """Everything that a worker is told at its start; later messages change snapshot, catalog and health.
 
     coordinator: the worker's identity in transactions over shards, never used before. collations: id → (character set,
-    collation). autocommit: how sessions begin. decoy_key: secret from which unknown users get stand-in accounts.
+    collation). session_defaults: variables that sessions begin with, as SQL literals, where the servers have them
+    otherwise than is taken for granted. decoy_key: secret from which unknown users get stand-in accounts.
     """
 
     index: int
@@ -104,7 +105,7 @@ class WorkerSettings:
     server_version: str
     mariadb: bool
     sql_mode: str
-    autocommit: bool
+    session_defaults: Mapping[str, str]
     health: Mapping[str, ServerHealth]
     accounts: Mapping[str, Account] = field(repr=False)
     rights: Mapping[str, Rights]

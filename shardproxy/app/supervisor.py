@@ -333,7 +333,7 @@ class Supervisor:
             server_version=config.proxy.server_version or greeted_version(loaded.server_version),
             mariadb=self._definitions.mariadb,
             sql_mode=self._definitions.sql_mode,
-            autocommit=self._definitions.autocommit,
+            session_defaults=self._definitions.session_defaults,
             health=dict(self.health),
             accounts=self._accounts,
             rights=rights_of(config),

@@ -138,7 +138,8 @@ class Worker:
 
         return Front(
             s.index, gateway, plans, charsets, account, s.rights.__getitem__, s.limits, LateRsaKey(s.rsa_pem),
-            s.server_version, modes, self, ChangeUser, client_tls(s.tls_cert, s.tls_key), s.require_tls, s.autocommit,
+            s.server_version, modes, self, ChangeUser, client_tls(s.tls_cert, s.tls_key), s.require_tls,
+            s.session_defaults,
         )  # fmt: skip
 
     def _wire_redis(self, listeners: Sequence[socket.socket]) -> RedisPort | None:

@@ -20,6 +20,7 @@ from asyncmy import errors as asyncmy_errors
 from asyncmy.cursors import DictCursor
 
 from shardproxy.errors import BackendLost, BackendUnavailable, SqlError
+from shardproxy.sql.session_text import ASSUMED
 from shardproxy.topology.model import Server
 
 if TYPE_CHECKING:  # processes of the moving engine start without it
@@ -35,8 +36,10 @@ _LOST = (2006, 2013, 2014, 2055, 1053, 1927, 3169, 4031)
 # socket that has failed, and what its own code trips over in half an answer or a connection that it has closed.
 _BROKEN = (OSError, EOFError, RuntimeError, AssertionError, AttributeError, IndexError, struct.error)
 
-# A server may have CHAIN for everybody: each COMMIT would begin a transaction that nobody ends.
-_INIT = "SET autocommit = 1, completion_type = 'NO_CHAIN'"
+# For our own statements. A server may have other values for everybody: writes would stand in a transaction that nobody
+# ends, lists would be cut short.
+_OURS = {**ASSUMED, "completion_type": "'NO_CHAIN'", "sql_big_selects": "1", "sql_safe_updates": "0"}
+SETTLED = ", ".join(f"{name} = {literal}" for name, literal in _OURS.items())
 
 Args = Sequence[object] | Mapping[str, object]
 
@@ -197,7 +200,7 @@ async def _connect_once(
         database=database,
         charset="utf8mb4",
         autocommit=None,
-        init_command=_INIT,
+        init_command=f"SET {SETTLED}",
         connect_timeout=seconds,
         ssl=context,
         program_name="shardproxy",

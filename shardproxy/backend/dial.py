@@ -15,6 +15,7 @@ from shardproxy.protocol.mysql.client_auth import ClientAuth
 from shardproxy.protocol.mysql.constants import Cap
 from shardproxy.protocol.mysql.framing import PacketReader, packet
 from shardproxy.session.profile import Charsets, Profile, charset_assignments
+from shardproxy.sql.session_text import ASSUMED
 from shardproxy.topology.model import Server
 
 # Multi-statements stay off: what we took for one statement can then never be two.
@@ -23,6 +24,7 @@ _CAPABILITIES = int(
     | Cap.MULTI_RESULTS | Cap.PS_MULTI_RESULTS | Cap.PLUGIN_AUTH | Cap.CONNECT_ATTRS
 )  # fmt: skip
 _LOGIN_LIMIT = 1 << 20
+_SETTLED = [f"@@SESSION.{name}={literal}" for name, literal in {**ASSUMED, "completion_type": "'NO_CHAIN'"}.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +162,8 @@ async def log_in(
 async def dial(pool: Pool, wanted: Profile, settings: DialSettings) -> BackendConnection:
     """A new connection, as close to the wanted profile as a login brings it (its `profile` says how close).
 
-    What the profile takes for granted is set: a server's global autocommit and completion_type, and its init_connect,
-    may be otherwise. A write acknowledged in a transaction that nobody knows of would be lost.
+    What the profile takes for granted is set: the server may have it otherwise for everybody, as a global variable or
+    by init_connect. A write acknowledged in a transaction that nobody knows of would be lost.
 
     Raises BackendUnavailable, AccessError (the server's own words), ProtocolError turned into BackendUnavailable.
     """
@@ -179,10 +181,9 @@ async def dial(pool: Pool, wanted: Profile, settings: DialSettings) -> BackendCo
     state = settings.charsets.fresh(wanted, ident)
     connection = BackendConnection(pool, transport, auth.greeting.connection_id, state, deprecate_eof)
     hand_over(transport, connection)
-    settle = ", ".join((*charset_assignments(state), "@@SESSION.autocommit=1", "@@SESSION.completion_type='NO_CHAIN'"))
     try:
         async with asyncio.timeout(settings.timeout):
-            reply = await connection.query(f"SET {settle}")
+            reply = await connection.query("SET " + ", ".join((*charset_assignments(state), *_SETTLED)))
     except BaseException as error:
         connection.close()
         if isinstance(error, TimeoutError):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from shardproxy.backend.control import Credentials, tls_context
+from shardproxy.backend.control import SETTLED, Credentials, tls_context
 from shardproxy.backend.dial import log_in
 from shardproxy.backend.tls import Transport, hand_over
 from shardproxy.errors import BackendLost, SqlError
@@ -25,7 +25,6 @@ from shardproxy.protocol.mysql.text import parse_text_row
 from shardproxy.topology.model import Server
 
 _UTF8MB4 = 45
-_SETTLE = b"SET NAMES binary, autocommit = 1, completion_type = 'NO_CHAIN'"  # whatever the server has for everybody
 _MOST_BUFFERED = 2 << 20  # bytes of rows that wait for their reader before the socket is left alone
 
 _FIRST, _DEFINITIONS, _ROWS, _PACKETS = 0, 1, 2, 3
@@ -346,7 +345,7 @@ def note_sent(name: str, commands: int) -> None:
 
 
 async def connect(server: Server, login: LinkLogin, settings: Sequence[bytes] = ()) -> Link:
-    """A connection whose character set is binary and whose COMMIT begins no other transaction.
+    """A connection whose character set is binary, and which has no time limit for statements.
 
     settings: statements run first.
 
@@ -357,7 +356,8 @@ async def connect(server: Server, login: LinkLogin, settings: Sequence[bytes] = 
     link = Link(server, transport, auth.greeting.connection_id, auth.greeting.server_version)
     hand_over(transport, link)
     try:
-        await link.queries((_SETTLE, *settings), login.seconds)
+        limit = "max_statement_time" if link.is_mariadb else "max_execution_time"
+        await link.queries((f"SET NAMES binary, {SETTLED}, {limit} = 0".encode(), *settings), login.seconds)
     except BaseException:
         link.close()
         raise

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from shardproxy.protocol.mysql.constants import Cap
-from shardproxy.sql.session_text import GATHERED_UNLESS
+from shardproxy.sql.session_text import ASSUMED, GATHERED_UNLESS
 
 # Client capabilities that change what the server sends or how it counts: a connection is made with the same ones.
 CARRIED_CAPABILITIES = int(Cap.DEPRECATE_EOF | Cap.FOUND_ROWS | Cap.IGNORE_SPACE)
@@ -200,8 +200,8 @@ def reachable(old: Profile, new: Profile) -> bool:
 def transition(old: Profile, new: Profile) -> tuple[str | None, str | None]:
     """(schema for COM_INIT_DB or None, text of one SET statement or None) from `old` to `new`.
 
-    A variable that `new` does not name goes back to DEFAULT, the server's global value, as a new connection has it;
-    autocommit goes on, whatever is global; a user variable stays.
+    A variable that `new` does not name goes back to what a new connection has: DEFAULT, the server's global value, or
+    what is taken for granted (ASSUMED); a user variable stays.
     """
     have, want = dict(old.variables), dict(new.variables)
     assignments = []
@@ -211,7 +211,7 @@ def transition(old: Profile, new: Profile) -> tuple[str | None, str | None]:
         if name not in CHARSET_VARIABLES and have.get(name) != literal:
             assignments.append(f"@`{name[1:]}`={literal}" if name[0] == "@" else f"@@SESSION.{name}={literal}")
     gone = sorted(name for name in have if name not in want and name not in CHARSET_VARIABLES and name[0] != "@")
-    assignments.extend(f"@@SESSION.{name}={'1' if name == 'autocommit' else 'DEFAULT'}" for name in gone)
+    assignments.extend(f"@@SESSION.{name}={ASSUMED.get(name, 'DEFAULT')}" for name in gone)
     schema = new.schema if new.schema != old.schema else None
     return schema, "SET " + ", ".join(assignments) if assignments else None
 

@@ -174,6 +174,14 @@ GATHERED_UNLESS: dict[str, tuple[str, ...]] = {
     "sql_buffer_result": ("0", "'OFF'"),
     "sql_select_limit": ("18446744073709551615",),
 }
+# What is taken for granted of a connection that says nothing else, whatever its server has for everybody: SQL literals.
+ASSUMED = {
+    "autocommit": "1",
+    "max_sort_length": "1024",
+    "sql_auto_is_null": "0",
+    "sql_buffer_result": "0",
+    "sql_select_limit": "18446744073709551615",
+}
 # Names of LAST_INSERT_ID(), which a session has and no connection.
 INSERT_IDS = frozenset(("last_insert_id", "identity"))
 

@@ -13,6 +13,7 @@ from shardproxy.backend.control import ControlConnection, Credentials, open_cont
 from shardproxy.config import parse
 from shardproxy.errors import BackendLost, BackendUnavailable, SqlError
 from shardproxy.local import LocalCluster, LocalServer
+from shardproxy.local.flavors import FlavorName
 from shardproxy.reshard.link import LinkLogin, connect
 from shardproxy.topology.build import build_snapshot
 from shardproxy.topology.model import Role, Server, Snapshot
@@ -78,6 +79,21 @@ def test_what_a_move_writes_after_a_commit_is_written(chaining: LocalServer) -> 
 
     asyncio.run(go())
     assert chaining.rows("SELECT a FROM chaining.t ORDER BY a") == [(1,), (2,)]
+
+
+def test_statements_of_a_move_may_last(chaining: LocalServer, flavor: FlavorName) -> None:
+    limit = "max_statement_time = 0.1" if flavor == "mariadb" else "max_execution_time = 100"
+
+    async def go() -> None:
+        async with await connect(server(chaining), LinkLogin(PROXY)) as link:
+            # Where the server's limit comes first, MySQL says 1, and MariaDB that it was interrupted.
+            assert (await link.query(b"SELECT SLEEP(0.5)")).one() == [b"0"]
+
+    chaining.rows(f"SET GLOBAL {limit}")
+    try:
+        asyncio.run(go())
+    finally:
+        chaining.rows(f"SET GLOBAL {limit.split()[0]} = DEFAULT")
 
 
 def snapshot(

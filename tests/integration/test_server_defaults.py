@@ -11,6 +11,7 @@ import pytest
 
 from shardproxy.local import LocalCluster
 from tests.in_process import WorkerHere
+from tests.proxy import SPLIT
 
 KEY = 10  # on the first shard
 
@@ -19,7 +20,9 @@ KEY = 10  # on the first shard
 def served(cluster: LocalCluster, **settings: str) -> Iterator[WorkerHere]:
     """A worker in front of servers with these global settings; init_connect is for its account too."""
     primaries = [shard.primary for shard in cluster.shards]
-    exempt = "SUPER, CONNECTION_ADMIN" if cluster.flavor == "mysql" else "SUPER, CONNECTION ADMIN"
+    exempt = "SUPER, CONNECTION ADMIN"
+    if cluster.flavor == "mysql":
+        exempt = "SUPER, CONNECTION_ADMIN, SESSION_VARIABLES_ADMIN, SYSTEM_VARIABLES_ADMIN"
     try:
         for primary in primaries:
             primary.rows(f"REVOKE {exempt} ON *.* FROM shardproxy@'%'")
@@ -107,6 +110,31 @@ def test_what_is_acknowledged_is_written(cluster: LocalCluster, settings: dict[s
             other.execute("COMMIT")
         cursor.execute(f"UPDATE users SET balance = 7 WHERE uid = {KEY}")
         assert balance(cluster) == 7
+
+
+def test_answers_are_as_long_as_the_servers_make_them(cluster: LocalCluster) -> None:
+    with (
+        served(cluster, sql_select_limit="2") as here,
+        closing(here.connect(autocommit=True)) as connection,
+        connection.cursor() as cursor,
+    ):
+        keys = (1, 2, 3, SPLIT + 1, SPLIT + 2, SPLIT + 3)
+        cursor.execute("DELETE FROM users")
+        cursor.execute(f"INSERT INTO users (uid, name, balance) VALUES {', '.join(f'({key}, 1, 1)' for key in keys)}")
+        for statement, expected in (
+            ("SELECT uid FROM users ORDER BY uid", keys[:2]),
+            ("SELECT uid FROM users ORDER BY uid LIMIT 5", keys[:5]),
+            ("SELECT SUM(balance) FROM users", (6,)),
+            (f"SELECT uid FROM users WHERE uid > {SPLIT} ORDER BY uid DESC", keys[:-3:-1]),
+            ("SET sql_select_limit = 4", ()),
+            ("SELECT uid FROM users ORDER BY uid DESC", keys[:-5:-1]),
+            ("SET sql_select_limit = DEFAULT", ()),
+            ("SELECT uid FROM users ORDER BY uid DESC", keys[:-3:-1]),
+            ("SET sql_select_limit = 18446744073709551615", ()),
+            ("SELECT uid FROM users ORDER BY uid", keys),
+        ):
+            cursor.execute(statement)
+            assert tuple(row[0] for row in cursor.fetchall()) == expected, statement
 
 
 def test_texts_are_in_the_clients_character_set(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:

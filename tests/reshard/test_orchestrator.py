@@ -170,6 +170,31 @@ def test_there_and_done(run: Run, sides: Sides) -> None:
     run(work)
 
 
+def test_servers_that_have_other_defaults(run: Run, sides: Sides) -> None:
+    """Commits that begin the next transaction, answers that end early: each would leave rows behind."""
+    others = {"autocommit": "0", "completion_type": "'CHAIN'", "sql_select_limit": "2", "sql_safe_updates": "1"}
+
+    async def work(desk: Desk) -> None:
+        orchestrator = desk.lead(await desk.plan(300, 800))
+        try:
+            await orchestrator.run(until(Stage.OPEN))
+            await orchestrator.opened()
+            await orchestrator.run(until(Stage.DONE), complete=True)
+        finally:
+            await orchestrator.close()
+
+    servers = (sides.source, sides.target)
+    try:
+        for server in servers:
+            server.rows("SET GLOBAL " + ", ".join(f"{name} = {value}" for name, value in others.items()))
+        run(work)
+    finally:
+        for server in servers:
+            server.rows("SET GLOBAL " + ", ".join(f"{name} = DEFAULT" for name in others))
+    found = [server.rows("SELECT uid FROM t ORDER BY uid", database=sides.database) for server in servers]
+    assert found == [[(100,), (200,), (800,), (900,)], [(300,), (400,), (500,), (600,), (700,)]]
+
+
 def test_there_and_back(run: Run, sides: Sides) -> None:
     async def work(desk: Desk) -> None:
         orchestrator = desk.lead(await desk.plan(300, 600))

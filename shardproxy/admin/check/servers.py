@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from shardproxy.admin.check.facts import ServerFacts
 from shardproxy.admin.check.findings import Finding, error, warning
 from shardproxy.config import Config
+from shardproxy.sql.session_text import ASSUMED
 from shardproxy.topology.model import Role, Snapshot
 
 Rule = Callable[[Config, Snapshot, Sequence[ServerFacts]], Iterator[Finding]]
@@ -58,28 +59,35 @@ def _sql_mode(fact: ServerFacts) -> str:
     return ",".join(sorted(fact.variables.get("sql_mode", "").split(",")))
 
 
+def _variable(name: str) -> Callable[[ServerFacts], str]:
+    return lambda fact: fact.variables.get(name, "")
+
+
 _EQUAL: tuple[tuple[str, Callable[[ServerFacts], str], Callable[[str, str, str], Finding], str], ...] = (
     ("version", _series, warning, "bring all servers to one series"),
     ("sql_mode", _sql_mode, error, "set the same sql_mode everywhere: it decides what statements mean and accept"),
     ("time_zone", _time_zone, error, "set the same time_zone everywhere: NOW() and TIMESTAMP columns depend on it"),
     (
-        "autocommit",
-        lambda f: f.variables.get("autocommit", ""),
-        error,
-        "set the same autocommit everywhere: sessions of the proxy begin with that of the first shard",
-    ),
-    (
         "lower_case_table_names",
-        lambda f: f.variables.get("lower_case_table_names", ""),
+        _variable("lower_case_table_names"),
         error,
         "it is fixed when a server is initialised: build the differing servers anew",
     ),
     ("transaction isolation", _isolation, warning, "set the same transaction_isolation everywhere"),
     (
         "collation_server",
-        lambda f: f.variables.get("collation_server", ""),
+        _variable("collation_server"),
         warning,
         "set the same collation_server everywhere: comparisons of literals depend on it",
+    ),
+    *(
+        (
+            name,
+            _variable(name),
+            error,
+            f"set the same {name} everywhere: sessions of the proxy begin with that of the first shard",
+        )
+        for name in ASSUMED
     ),
 )
 

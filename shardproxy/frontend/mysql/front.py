@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -121,7 +121,7 @@ class Front:
         change_user: Callable[[ClientConnection, bytes], object],
         tls: ssl.SSLContext | None = None,
         require_tls: bool = False,
-        autocommit: bool = True,
+        session_defaults: Mapping[str, str] | None = None,
     ) -> None:
         self.worker = worker
         self.gateway = gateway
@@ -137,7 +137,7 @@ class Front:
         self._change_user = change_user
         self.tls = tls
         self.require_tls = require_tls
-        self.autocommit = autocommit  # how sessions begin
+        self.session_defaults = dict(session_defaults or {})  # variables that sessions begin with
         self.fast_auth = FastAuthCache()
         self.counters = Counters()
         self.clients: dict[int, ClientConnection] = {}

@@ -64,7 +64,7 @@ class ClientLogin(asyncio.Protocol):
         self._ident = front.new_ident()
         greeting = Greeting(
             front.server_version, self._ident, self._nonce, front.capabilities, Collation.UTF8MB4_GENERAL_CI.value,
-            2 if front.autocommit else 0, SHA2_PLUGIN,
+            0 if "autocommit" in front.session_defaults else 2, SHA2_PLUGIN,
         )  # fmt: skip
         self._send(0, greeting.build())
 
@@ -199,8 +199,8 @@ def new_session(
 ) -> Session:
     """The session of a client just let in. Raises SqlError 9103 for a character set that cannot be read."""
     state = profile(capabilities, schema, front.charsets.variables(charset))
-    if not front.autocommit:
-        state = with_variables(state, {"autocommit": "0"})
+    if front.session_defaults:
+        state = with_variables(state, front.session_defaults)
     problem = unreadable(state)
     if problem:
         raise SqlError(problem, 9103)

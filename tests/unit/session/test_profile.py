@@ -35,7 +35,8 @@ COLLATIONS = {
 }
 DEFAULT_COLLATION = {"latin1": "latin1_swedish_ci", "utf8mb4": "utf8mb4_general_ci"}
 CHARSET_OF = {collation: charset for charset, collation in COLLATIONS.values()}
-OTHERS = ("autocommit", "lc_time_names", "sql_mode", "time_zone")
+TAKEN = {"autocommit": "1", "sql_auto_is_null": "0"}  # of what is taken for granted
+OTHERS = (*TAKEN, "lc_time_names", "sql_mode", "time_zone")
 
 literals = st.sampled_from(["0", "1", "''", "'a,b'", "'it''s, @@SESSION.x=1'", "NULL"])
 charsets = st.sampled_from(sorted(DEFAULT_COLLATION))
@@ -66,7 +67,7 @@ class ServerSession:
 
     def __init__(self, state: Profile) -> None:
         self.schema = state.schema
-        self.variables = dict.fromkeys(OTHERS, "the global value") | {"autocommit": "1"} | dict(state.variables)
+        self.variables = dict.fromkeys(OTHERS, "the global value") | TAKEN | dict(state.variables)
 
     def apply(self, schema: str | None, statement: str | None) -> None:
         if schema is not None:

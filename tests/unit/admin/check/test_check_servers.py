@@ -62,6 +62,7 @@ def replicating(name: str, **state: object) -> Callable[[Facts], Facts]:
         (one("b/replica1", time_zone="+01:00"), E, "all servers", "time_zone differs: SYSTEM (UTC) on a/primary"),
         (one("b/primary", system_time_zone="CET"), E, "all servers", "SYSTEM (CET) on b/primary"),
         (one("b/primary", autocommit="OFF"), E, "all servers", "autocommit differs"),
+        (one("b/replica1", sql_select_limit="9"), E, "all servers", "sql_select_limit differs: unset on a/primary"),
         (one("a/primary", completion_type="CHAIN"), W, "a/primary", "completion_type is CHAIN"),
         (one("b/replica1", init_connect="SET NAMES utf8mb4"), W, "b/replica1", "init_connect is set"),
         (one("b/primary", lower_case_table_names="1"), E, "all servers", "lower_case_table_names differs"),
