@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -30,6 +30,7 @@ from shardproxy.reshard.shard_rows import Fence, markers, number, take
 from shardproxy.reshard.snapshot import prepared_branches
 from shardproxy.reshard.stream import Mutations, StreamPlan, delete_moving
 from shardproxy.reshard.throttle import Pace, Unlimited
+from shardproxy.reshard.together import together
 from shardproxy.reshard.warm_links import WarmLinks
 from shardproxy.reshard.watch import watch_inserts
 from shardproxy.topology.keys import KeyType
@@ -371,11 +372,11 @@ class Orchestrator:
             await copy_records(now, then, self._login, self._own, self.ledger.workflow.keyspace)
         if not self._labels:  # led anew
             await self._warm_up(giver)
-        await asyncio.gather(*(self._arm(shard, epoch) for shard in self._shards(giver)))
+        await together(self._arm(shard, epoch) for shard in self._shards(giver))
         loop = asyncio.get_running_loop()
         breath = loop.time() + _BREATH
         await self._proxies.barrier()
-        await _together(map(self._branches_resolved, self._shards(giver)))
+        await together(map(self._branches_resolved, self._shards(giver)))
         await self._guard()
         await self._lay_back()
         await asyncio.sleep(breath - loop.time())
@@ -425,7 +426,7 @@ class Orchestrator:
             async with self._warm.writer(plan.target) as link:
                 await transact(link, plan.name, None, [*stream_deletes(plan.name), *row])
 
-        await asyncio.gather(*map(lay, self._indexes))
+        await together(map(lay, self._indexes))
 
     async def _closing(self) -> None:
         """Steps 6, 7 and 10, the point of no return. A new orchestrator gives up what another had begun: its fence may
@@ -442,7 +443,7 @@ class Orchestrator:
                 await self._drained(epoch)
                 # Rows that have come until now are what a replica must have, no later ones.
                 takers = self._shards(giver.other)
-                positions = dict(zip(takers, await asyncio.gather(*map(self._position, takers)), strict=True))
+                positions = dict(zip(takers, await together(map(self._position, takers)), strict=True))
                 await self._count_on()
         except (TimeoutError, SqlError) as error:
             await self._give_up(f"writes were held for {self._settings.hold:g} s ({error or 'a transaction goes on'})")
@@ -455,7 +456,7 @@ class Orchestrator:
         with ExitStack() as expecting:
             for stream in self.streams:
                 expecting.enter_context(stream.expecting(epoch))
-            await _together(self._close(shard, epoch) for shard in self._shards(self._giver))
+            await together(self._close(shard, epoch) for shard in self._shards(self._giver))
             await asyncio.gather(*(stream.when_reached() for stream in self.streams))
 
     async def _close(self, shard: str, epoch: int) -> None:
@@ -517,7 +518,7 @@ class Orchestrator:
 
     async def _end_streams(self, direction: Direction, watched: bool = False) -> None:
         """watched: keep their places, from which on the other side is watched."""
-        await asyncio.gather(*(self._end_stream(plan, watched) for plan in self._plans(direction)))
+        await together(self._end_stream(plan, watched) for plan in self._plans(direction))
 
     async def _end_stream(self, plan: StreamPlan, watched: bool) -> None:
         async with self._warm.writer(plan.target) as link:
@@ -568,17 +569,6 @@ class Orchestrator:
         await self._end_streams("forward")
         await self._end_streams("reverse")
         await self.proceed(Step.NEXT, await self._delete_rows(Side.TARGET))
-
-
-async def _together(works: Iterable[Coroutine[None, None, None]]) -> None:
-    """As `gather`, but when one fails the others end too."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def present_position(link: Link) -> str:

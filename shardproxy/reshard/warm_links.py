@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from shardproxy.reshard.bookkeeping import open_writer
 from shardproxy.reshard.link import Link, LinkLogin
+from shardproxy.reshard.together import together
 from shardproxy.topology.model import Server
 
 
@@ -27,11 +27,11 @@ class WarmLinks:
             left[server.name] = left.get(server.name, 0) - 1
             if left[server.name] < 0:
                 missing.append(server)
-        for server, link in await asyncio.gather(*map(self._opened, missing)):
-            self._ready.setdefault(server.name, []).append(link)
+        await together(map(self._open, missing))
 
-    async def _opened(self, server: Server) -> tuple[Server, Link]:
-        return server, await open_writer(server, self._login)
+    async def _open(self, server: Server) -> None:
+        link = await open_writer(server, self._login)
+        self._ready.setdefault(server.name, []).append(link)
 
     @asynccontextmanager
     async def writer(self, server: Server) -> AsyncIterator[Link]:
