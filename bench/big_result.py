@@ -20,6 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench.rig.options import run_bench
 from bench.rig.peak import Peak
 from bench.rig.proxy import PASSWORD, USER, RunningProxy, start_proxy
 from bench.rig.wire import ResultSize, WireClient
@@ -176,7 +177,4 @@ def _show(passages: Sequence[Passage], console: Console) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ShardproxyError as error:
-        sys.exit(str(error))
+    run_bench(main)

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.rig.interpreter import described
-from bench.rig.options import say_if_busy
+from bench.rig.options import run_bench, say_if_busy
 from bench.rig.peers import Peer
 from bench.rig.process_usage import cpu_seconds, tree
 from bench.rig.proxy import PASSWORD, USER, RunningProxy, start_proxy
@@ -253,7 +253,4 @@ def _show(figures: Sequence[dict[str, Any]], found: float, console: Console) -> 
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except LocalError as error:
-        sys.exit(str(error))
+    run_bench(main)

@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from bench.rig.options import run_bench
 from bench.rig.process_usage import Memory, memory
 from bench.rig.proxy import PASSWORD, USER, RunningProxy, start_proxy
 from bench.rig.wire import WireClient
-from shardproxy.errors import ShardproxyError
 from shardproxy.local import LocalCluster, LocalError
 
 _MIB = 1 << 20
@@ -147,7 +147,4 @@ def _show(before: Memory, after: Memory, clients: int, spread: Sequence[int], co
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ShardproxyError as error:
-        sys.exit(str(error))
+    run_bench(main)

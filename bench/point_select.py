@@ -24,7 +24,7 @@ from rich.table import Column, Table
 
 from bench.rig.figures import BOUNDS, Ratio, Sample, ratios, summary
 from bench.rig.interpreter import described, warning
-from bench.rig.options import WordsOf, numbers, say_if_busy, started
+from bench.rig.options import WordsOf, numbers, run_bench, say_if_busy, started
 from bench.rig.peers import NAMES, PASSWORD, USER, Peer, PeerOptions, start_peer
 from bench.rig.sysbench import Mode, load_table, run_point_select
 from shardproxy.local import LocalCluster, LocalError
@@ -193,7 +193,4 @@ def _ratios_table(found: Sequence[Ratio]) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except LocalError as error:
-        sys.exit(str(error))
+    run_bench(main)

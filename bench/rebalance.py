@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +37,7 @@ from bench.rig import mover, traffic
 from bench.rig.companion import Companion
 from bench.rig.measured import FAILED, MEASURED, Figure, notes, verdict
 from bench.rig.move_data import MOST_ROWS, TABLE, Layout, by_range, by_ring, count, load
-from bench.rig.options import WordsOf
+from bench.rig.options import WordsOf, run_bench
 from bench.rig.process_usage import cpu_seconds
 from bench.rig.proxy import RunningProxy, start_proxy
 from bench.rig.seen import BESIDE, READS, STILL, UPDATES, Seen, compare_figures, copy_beside, switch_figures, whole_copy
@@ -432,7 +431,4 @@ def _show(figures: Sequence[Figure], console: Console) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except LocalError as error:
-        sys.exit(str(error))
+    run_bench(main)

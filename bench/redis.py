@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.rig.interpreter import described, warning
-from bench.rig.options import WordsOf, numbers, say_if_busy, started
+from bench.rig.options import WordsOf, numbers, run_bench, say_if_busy, started
 from bench.rig.peers import Peer
 from bench.rig.redis_peers import COMMANDS, KEYS, NAMES, VALUE, Load, run_load, start_redis_peer
 from shardproxy.local import LocalCluster, LocalError
@@ -61,9 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"[bold red]{slow}", highlight=False)
     say_if_busy(console)
     with LocalCluster("mariadb", shards=1, replicas=0, redis=2) as cluster:
-        peers, missing = started(
-            options.peers, lambda name: start_redis_peer(name, cluster, options.python), console
-        )
+        peers, missing = started(options.peers, lambda name: start_redis_peer(name, cluster, options.python), console)
         for peer in peers:
             _fill(peer)
         runs = list(_measure(peers, options, console))
@@ -186,7 +184,4 @@ def _show(
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except LocalError as error:
-        sys.exit(str(error))
+    run_bench(main)

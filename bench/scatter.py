@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -33,7 +32,7 @@ from bench.rig.before import one_shard_figures
 from bench.rig.commits import two_shard_commit
 from bench.rig.lookups import lookup_figures
 from bench.rig.measured import FAILED, Figure, median_ratio, notes, verdict
-from bench.rig.options import WordsOf, numbers, say_if_busy
+from bench.rig.options import WordsOf, numbers, run_bench, say_if_busy
 from bench.rig.peak import Peak
 from bench.rig.planning import planning_context, planning_ms, refused
 from bench.rig.process_usage import cpu_seconds, rss
@@ -49,7 +48,7 @@ from bench.rig.scatter_data import (
     load_shards,
 )
 from bench.rig.wire import WireClient, WireError
-from shardproxy.local import LocalCluster, LocalError, LocalServer
+from shardproxy.local import LocalCluster, LocalServer
 from shardproxy.topology.maps import BucketMap
 from tests.tpch import schema as tpch
 from tests.tpch.load import create_tables
@@ -253,7 +252,4 @@ def _show(figures: Sequence[Figure], console: Console) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except LocalError as error:
-        sys.exit(str(error))
+    run_bench(main)

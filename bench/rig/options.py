@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
+from typing import NoReturn
 
 from rich.console import Console
 
 from bench.rig.peers import Peer
+from shardproxy.errors import ShardproxyError
 from shardproxy.local import LocalError
 
 _BUSY = 0.5  # load average
+
+
+def run_bench(main: Callable[[], int]) -> NoReturn:
+    """Run a benchmark and end the program: an error of ours is one line, and SIGTERM leaves no server and no folder
+    behind, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        sys.exit(main())
+    except ShardproxyError as error:
+        sys.exit(str(error))
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def numbers(text: str) -> list[int]:

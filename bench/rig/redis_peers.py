@@ -62,9 +62,7 @@ def start_redis_peer(name: str, cluster: LocalCluster, python: str) -> Peer:
     return Peer(name, (port,), process, "fnv1a_64, ketama, one thread")
 
 
-def run_load(
-    peer: Peer, command: Sequence[str], pipeline: int, clients: int, count: int, keys: int = KEYS
-) -> Load:
+def run_load(peer: Peer, command: Sequence[str], pipeline: int, clients: int, count: int, keys: int = KEYS) -> Load:
     """`count` commands by redis-benchmark, over so many keys. Raises LocalError when it fails."""
     arguments = [
         *("redis-benchmark", "--csv", "-h", "127.0.0.1", "-p", str(peer.ports[0])),
