@@ -138,14 +138,16 @@ class Copier:
 async def _next(chunks: asyncio.Queue[_Chunk | None], reading: asyncio.Task[None]) -> _Chunk | None:
     """The next chunk, or the reader's error."""
     getting = asyncio.create_task(chunks.get())
-    await asyncio.wait((getting, reading), return_when=asyncio.FIRST_COMPLETED)
-    if getting.done():
-        return getting.result()
-    if reading.exception() is not None:
+    try:
+        await asyncio.wait((getting, reading), return_when=asyncio.FIRST_COMPLETED)
+        if getting.done():
+            return getting.result()
+        if reading.exception() is not None:
+            await reading
+            raise BackendLost("the reader ended")  # not reached: `await` raises
+        return await getting
+    finally:
         getting.cancel()
-        await reading
-        raise BackendLost("the reader ended")  # not reached: `await` raises
-    return await getting
 
 
 def select_rows(
