@@ -24,7 +24,9 @@ _CAPABILITIES = int(
     | Cap.MULTI_RESULTS | Cap.PS_MULTI_RESULTS | Cap.PLUGIN_AUTH | Cap.CONNECT_ATTRS
 )  # fmt: skip
 _LOGIN_LIMIT = 1 << 20
-_SETTLED = [f"@@SESSION.{name}={literal}" for name, literal in {**ASSUMED, "completion_type": "'NO_CHAIN'"}.items()]
+# DEFAULT: the global one, by which texts are read, and to which connections go back. init_connect may have set another.
+_SETTLE = {**ASSUMED, "completion_type": "'NO_CHAIN'", "sql_mode": "DEFAULT", "time_zone": "DEFAULT"}
+_SETTLED = [f"@@SESSION.{name}={literal}" for name, literal in _SETTLE.items()]
 
 
 @dataclass(frozen=True, slots=True)

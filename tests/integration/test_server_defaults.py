@@ -137,6 +137,20 @@ def test_answers_are_as_long_as_the_servers_make_them(cluster: LocalCluster) -> 
             assert tuple(row[0] for row in cursor.fetchall()) == expected, statement
 
 
+def test_texts_are_read_as_the_servers_read_them(cluster: LocalCluster) -> None:
+    sets = "'SET sql_mode = \"ANSI_QUOTES,NO_BACKSLASH_ESCAPES\", time_zone = \"+05:00\"'"
+    with (
+        served(cluster, init_connect=sets) as here,
+        closing(here.connect(autocommit=True)) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT @@sql_mode = @@GLOBAL.sql_mode, @@time_zone = @@GLOBAL.time_zone")
+        assert cursor.fetchall() == ((1, 1),)
+        cursor.execute(f"""UPDATE users SET name = "a\\"b" WHERE uid = {KEY}""")
+        cursor.execute(f"SELECT name FROM users WHERE uid = {KEY}")
+        assert cursor.fetchall() == (('a"b',),)
+
+
 def test_texts_are_in_the_clients_character_set(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """That of its handshake: PyMySQL would say SET NAMES, too."""
     monkeypatch.setattr(pymysql.connections.Connection, "set_character_set", lambda *_: None)

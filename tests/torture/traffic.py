@@ -183,7 +183,7 @@ class Traffic:
             rows = cursor.fetchall()
             if whole(rows) or time.monotonic() - self._away > _RECOVERY:
                 return rows
-            time.sleep(0.05)  # between two looks
+            time.sleep(0.05)  # recovery tells nobody when it has ended a branch: one can only look again
 
     def _decide(
         self, cursor: Any, statements: Sequence[str | float], deciding: str

@@ -129,8 +129,8 @@ def session_defaults(config: Config, snapshot: Snapshot, facts: Sequence[ServerF
         if fact.variables.get("init_connect"):
             yield warning(
                 fact.server.name,
-                "init_connect is set: the proxy reads statements by the global sql_mode, and sets autocommit, "
-                "completion_type and the character sets of its connections itself",
+                "init_connect is set: sessions of the proxy begin with the global autocommit, sql_mode, time_zone and "
+                "their clients' character sets; other variables may be as it sets them or as the global ones are",
                 "SET GLOBAL init_connect = '', and what it sets as global variables",
             )
 
